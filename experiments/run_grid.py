@@ -1,0 +1,29 @@
+"""Run a grid of cohorts: pairings x temperatures x folds x seeds, with their baselines.
+
+    python experiments/run_grid.py                        # the demo, on embedded data
+    python experiments/run_grid.py esc10 --data FOLDER    # experiments/grids/esc10.yaml
+    python experiments/run_grid.py my_grid.yaml --resume  # go on where it stopped
+
+It is `mrkd grid` with a default and with the names of the grids beside it; `mrkd grid --help`
+lists the options.
+"""
+
+import sys
+from pathlib import Path
+
+from mrkd_ray.cli import main
+
+GRIDS = Path(__file__).parent / "grids"
+
+
+def arguments(given: list[str]) -> list[str]:
+    """Return the arguments of `mrkd grid`: a name becomes its file, none becomes the demo's."""
+    if not given or given[0].startswith("-"):
+        return [str(GRIDS / "demo.yaml"), *given]
+    named = GRIDS / f"{given[0]}.yaml"
+    return [str(named) if named.exists() else given[0], *given[1:]]
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = ["grid", *arguments(sys.argv[1:])]
+    main()

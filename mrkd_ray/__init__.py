@@ -1,0 +1,33 @@
+"""Audio classifiers on different representations that teach each other, trained with Ray.
+
+`train(...)` trains one cohort, `load(...)` a trained branch or cell for classification.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mrkd_ray.classifier import load
+    from mrkd_ray.config import GridConfig, TrainConfig
+    from mrkd_ray.errors import UserError
+    from mrkd_ray.grid import train
+
+__all__ = ["GridConfig", "TrainConfig", "UserError", "load", "train"]
+
+_HOMES = {
+    "GridConfig": "config",
+    "TrainConfig": "config",
+    "UserError": "errors",
+    "load": "classifier",
+    "train": "grid",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `mrkd --help` and the actors start without what they spare."""
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(f"mrkd_ray.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

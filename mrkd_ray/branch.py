@@ -1,0 +1,268 @@
+"""One branch: a network that trains on one representation, alone or under a teacher.
+
+All randomness is derived: the order of clips, their windows and mixup come from a generator keyed
+by (seed, fold, cycle, epoch), so there is no random state to store, a resumed run continues
+bit for bit, and an independent branch sees the very batches that its distilled twin sees.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrkd_ray import checkpoint, losses, metrics
+from mrkd_ray.algorithm import learning_rate
+from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
+from mrkd_ray.features import statistics
+from mrkd_ray.networks import build, default_weights
+from mrkd_ray.task import BranchTask
+from mrkd_ray.windows import Index, Windows
+
+EVALUATION_BATCH = 64
+Floats = NDArray[np.float32]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with `count` CPU threads: the number changes the order of sums, so it is fixed."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Branch:
+    """A network, its optimiser and its windows.
+
+    Raises:
+        UserError: unknown network or representation, weights that do not fit, missing features.
+    """
+
+    def __init__(self, task: BranchTask) -> None:
+        self.task = task
+        self.cycle = 0
+        self.device = torch.device(task.device)
+        weights = task.training.weights or default_weights(task.spec.network)
+        with self._deterministic("initial weights"):
+            network, self.weights_report = build(task.spec.network, len(task.classes), weights)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.initial_lr = task.training.lr or (SCRATCH_LR if weights == "none" else PRETRAINED_LR)
+        self.optimiser = torch.optim.SGD(
+            self.network.parameters(),
+            lr=self.initial_lr,
+            momentum=task.training.momentum,
+            weight_decay=task.training.weight_decay,
+        )
+        self.statistics = statistics(task.store.bank(task.train.clip_ids))
+        parts = {"train": task.train, "held_out": task.held_out, "test": task.test}
+        bank = task.store.bank([clip for part in parts.values() for clip in part.clip_ids])
+        self.windows = Windows(bank, self.statistics, self.device)
+        ends = np.cumsum([len(part.clip_ids) for part in parts.values()])
+        self._clips: dict[str, Index] = {
+            name: np.arange(end - len(part.clip_ids), end, dtype=np.int64)
+            for (name, part), end in zip(parts.items(), ends, strict=True)
+        }
+        targets = F.one_hot(torch.from_numpy(task.train.labels), len(task.classes))
+        self._targets = targets.float().to(self.device)
+        self._figures: dict[str, Any] = {}
+
+    # Algorithm 1 -----------------------------------------------------------------------------
+
+    def train(self, epochs: int) -> None:
+        """Single branch training, Eq. 1, for `epochs` epochs of this cycle."""
+        with self._phase("train"):
+            for epoch in range(epochs):
+                self._figures["loss_ce"] = self._epoch(epoch, window=epoch)[0]
+
+    def soft_labels(self, temperature: float) -> Floats:
+        """Eq. 2 for all training clips.
+
+        Returns:
+            [N, M] float32, rows in the order of the task's training clips.
+        """
+        with self._phase("soft_labels"):
+            clips = self._clips["train"]
+            if self.task.training.soft_labels == "clip":
+                logits = self._clip_logits(clips)
+            else:
+                starts = self._starts(window=self.task.training.b)
+                logits = self._logits(clips, starts)
+            return losses.soften(logits, temperature).cpu().numpy()
+
+    def distil(self, teacher: Floats, temperature: float, epochs: int) -> None:
+        """Distillation training, Eqs. 4 and 5.
+
+        Args:
+            teacher: [N, M] float32 probabilities, rows as in `soft_labels`.
+            temperature: T of Eq. 2, the one the teacher was made with.
+            epochs: d; where soft labels are those of a window, all d epochs use that window.
+        """
+        first = self.task.training.b
+        fixed_window = self.task.training.soft_labels == "window"
+        with self._phase("distil"):
+            rows = torch.tensor(teacher, device=self.device)
+            for epoch in range(first, first + epochs):
+                ce, kl = self._epoch(epoch, first if fixed_window else epoch, rows, temperature)
+                self._figures |= {"loss_distil_ce": ce, "loss_distil_kl": kl}
+
+    def end_cycle(self, folder: Path) -> dict[str, Any]:
+        """Evaluate, write this branch's checkpoint into `folder` and go on to the next cycle.
+
+        Returns:
+            Figures of the cycle: losses, accuracy and map3 in [0, 1], seconds of each phase.
+        """
+        with self._phase("evaluate"):
+            probabilities = self.probabilities("test")
+            self._figures["accuracy"] = metrics.accuracy(probabilities, self.task.test.labels)
+            self._figures["map3"] = metrics.map_at_3(probabilities, self.task.test.labels)
+        figures = {"cycle": self.cycle, "branch": self.task.name, "lr": self._lr(), **self._figures}
+        self._figures = {}
+        self.cycle += 1
+        with self._phase("checkpoint"):
+            checkpoint.save_branch(folder, self.task.name, self.network, self.optimiser, self.cycle)
+        return figures | self._figures
+
+    # Around it -------------------------------------------------------------------------------
+
+    def probabilities(self, part: str) -> Floats:
+        """Return clip-level probabilities [n, M] float32 of "train", "held_out" or "test"."""
+        return F.softmax(self._clip_logits(self._clips[part]), dim=1).cpu().numpy()
+
+    def held_out_accuracy(self) -> float:
+        """Return the accuracy on the held-out clips, in [0, 1]."""
+        return metrics.accuracy(self.probabilities("held_out"), self.task.held_out.labels)
+
+    def resume(self, folder: Path) -> int:
+        """Load this branch's checkpoint from `folder`; return the next cycle."""
+        self.cycle = checkpoint.load_branch(
+            folder, self.task.name, self.network, self.optimiser, self.device
+        )
+        return self.cycle
+
+    def export(self, folder: Path) -> None:
+        """Write what is needed to classify with this branch alone."""
+        task = self.task
+        checkpoint.export_model(
+            folder,
+            self.network,
+            self.statistics,
+            {
+                "branch": task.name,
+                "representation": task.spec.representation,
+                "representation_version": task.store.version,
+                "network": task.spec.network,
+                "classes": list(task.classes),
+                "weights": self.weights_report.summary(),
+                "fold": task.fold,
+                "seed": task.seed,
+                "training": task.training.model_dump(mode="json"),
+                **task.provenance,
+            },
+        )
+
+    def _epoch(
+        self, epoch: int, window: int, teacher: Tensor | None = None, temperature: float = 1.0
+    ) -> tuple[float, float]:
+        """One pass over the training clips; returns the mean L_ce and L_kl over batches."""
+        training = self.task.training
+        rng = self._rng("order", self.task.name, epoch)
+        clips, starts = self._clips["train"], self._starts(window)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._lr()
+        batches = np.array_split(rng.permutation(len(clips)), -(-len(clips) // training.batch_size))
+        sums = torch.zeros(2, device=self.device)
+        self.network.train()
+        with self._deterministic("dropout", epoch):
+            for batch in batches:
+                rows = torch.from_numpy(batch).to(self.device)
+                inputs, targets = (
+                    self.windows.gather(clips[batch], starts[batch]),
+                    self._targets[rows],
+                )
+                soft = teacher[rows] if teacher is not None else None
+                if training.mixup > 0:
+                    share = float(rng.beta(training.mixup, training.mixup))
+                    partners = torch.from_numpy(rng.permutation(len(batch))).to(self.device)
+                    inputs = losses.mix(inputs, partners, share)
+                    targets = losses.mix(targets, partners, share)
+                    soft = losses.mix(soft, partners, share) if soft is not None else None
+                logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
+                if soft is None:
+                    loss = losses.cross_entropy(logits, targets)
+                    sums[0] += loss.detach()
+                else:
+                    loss, ce, kl = losses.distillation_loss(
+                        logits,
+                        targets,
+                        soft,
+                        temperature=temperature,
+                        direction=training.direction,
+                        t_squared=training.t_squared,
+                        kl_weight=training.kl_weight,
+                    )
+                    sums += torch.stack((ce.detach(), kl.detach()))
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.optimiser.step()
+        ce_mean, kl_mean = (sums / len(batches)).tolist()
+        return ce_mean, kl_mean
+
+    def _logits(self, clips: Index, starts: Index) -> Tensor:
+        """Logits [len(clips), M] of one window each, in evaluation mode."""
+        self.network.eval()
+        with torch.inference_mode():
+            batches = np.array_split(np.arange(len(clips)), -(-len(clips) // EVALUATION_BATCH))
+            inputs = (self.windows.gather(clips[batch], starts[batch]) for batch in batches)
+            return torch.cat(
+                [self.network(x.contiguous(memory_format=torch.channels_last)) for x in inputs]
+            )
+
+    def _clip_logits(self, clips: Index) -> Tensor:
+        """Logits [len(clips), M], the mean over each clip's evenly spaced windows."""
+        owners, starts = self.windows.even_starts(clips)
+        logits = self._logits(clips[owners], starts)
+        index = torch.from_numpy(owners).to(self.device)
+        sums = torch.zeros(len(clips), logits.shape[1], device=self.device)
+        counts = torch.bincount(index, minlength=len(clips))[:, None]
+        return sums.index_add_(0, index, logits) / counts
+
+    def _starts(self, window: int) -> Index:
+        """One start for each training clip: the same time span in every branch of the cohort."""
+        return self.windows.random_starts(self._clips["train"], self._rng("windows", window))
+
+    def _lr(self) -> float:
+        return learning_rate(self.initial_lr, self.cycle, self.task.training.cycles)
+
+    def _rng(self, *purpose: str | int) -> np.random.Generator:
+        words = [zlib.crc32(str(word).encode()) for word in purpose]
+        return np.random.default_rng([self.task.seed, self.task.fold, self.cycle, *words])
+
+    @contextmanager
+    def _deterministic(self, *purpose: str | int) -> Iterator[None]:
+        """Seed torch's global generators (initial weights, dropout) inside, restore them after."""
+        seed = int(self._rng(*purpose, self.task.name).integers(2**63))
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        with _threads(self.task.threads):
+            yield
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+        self._figures[f"seconds_{name}"] = time.perf_counter() - began

@@ -1,0 +1,277 @@
+"""One cell of a grid: its key, the tasks of its branches, and its run from start to result.
+
+A cell's folder is complete when `result.json` is there; until then `checkpoint/` holds the last
+finished cycle and `history.csv` the figures up to it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrkd_ray import algorithm, checkpoint, metrics
+from mrkd_ray.config import BranchSpec, Training
+from mrkd_ray.datasets.base import Dataset
+from mrkd_ray.datasets.splits import Split
+from mrkd_ray.features import FeatureStore
+from mrkd_ray.task import BranchTask, Part
+
+Row = dict[str, Any]
+Report = Callable[[list[Row]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A checked data set with its splits and features: what every cell of a grid shares."""
+
+    dataset: Dataset
+    splits: tuple[Split, ...]
+    stores: Mapping[str, FeatureStore]
+    content: str  # hash of labels, splits and the bytes of all clips
+    split_seed: int
+
+
+class CohortWithFiles(algorithm.Cohort, Protocol):
+    """What a cell needs of a cohort besides Algorithm 1."""
+
+    def test_probabilities(self) -> list[NDArray[np.float32]]:
+        """Clip-level probabilities [n_test, M] of every branch."""
+
+    def export(self, folder: Path) -> None:
+        """Write every branch into a folder of its own under `folder`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One experiment: a cohort that is distilled, or one branch that is trained alone."""
+
+    condition: Literal["independent", "distilled"]
+    branches: tuple[BranchSpec, ...]
+    temperature: float | None  # None where nothing is distilled
+    fold: int
+    seed: int
+    training: Training
+    content: str  # hash of the clips, their labels and the representations' versions
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        heat = "alone" if self.temperature is None else f"T {self.temperature:g}"
+        return f"{self.cohort}, {heat}, fold {self.fold}, seed {self.seed}"
+
+    @property
+    def cohort(self) -> str:
+        """The pairing, written as on the command line: `a:b+c:d`."""
+        return "+".join(str(branch) for branch in self.branches)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """A distinct name for each branch; equal ones are numbered from the second on."""
+        seen: Counter[str] = Counter()
+        names = []
+        for spec in self.branches:
+            name = f"{spec.representation}-{spec.network}"
+            seen[name] += 1
+            names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        return tuple(names)
+
+    @cached_property
+    def key(self) -> str:
+        """A readable name that ends in a hash of everything that changes the result."""
+        asked = {
+            "condition": self.condition,
+            "branches": [str(branch) for branch in self.branches],
+            "temperature": self.temperature,
+            "fold": self.fold,
+            "seed": self.seed,
+            "training": self.training.model_dump(mode="json"),
+            "content": self.content,
+        }
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+        heat = "" if self.temperature is None else f"_T{self.temperature:g}"
+        where = f"fold{self.fold}_seed{self.seed}"
+        return f"{self.condition}_{'+'.join(self.names)}{heat}_{where}_{digest}"
+
+
+def independent_cell(spec: BranchSpec, like: Cell, content: str) -> Cell:
+    """Return the baseline of one branch: options of distillation do not tell baselines apart."""
+    defaults = {name: field.default for name, field in Training.model_fields.items()}
+    neutral = ("soft_labels", "direction", "t_squared", "kl_weight", "average")
+    training = like.training.model_copy(update={name: defaults[name] for name in neutral})
+    return Cell(
+        condition="independent",
+        branches=(spec,),
+        temperature=None,
+        fold=like.fold,
+        seed=like.seed,
+        training=training,
+        content=content,
+    )
+
+
+def branch_tasks(cell: Cell, prepared: Prepared, *, device: str, threads: int) -> list[BranchTask]:
+    """Return what each branch of the cell is started with."""
+    dataset = prepared.dataset
+    (split,) = (split for split in prepared.splits if split.fold == cell.fold)
+    labels = dict(zip((clip.clip_id for clip in dataset.clips), dataset.labels, strict=True))
+
+    def part(clip_ids: Sequence[str]) -> Part:
+        rows = np.array([labels[clip_id] for clip_id in clip_ids], dtype=np.int64)
+        return Part(clip_ids=tuple(clip_ids), labels=rows)
+
+    return [
+        BranchTask(
+            name=name,
+            spec=spec,
+            training=cell.training,
+            store=prepared.stores[spec.representation],
+            classes=dataset.classes,
+            train=part(split.train),
+            held_out=part(split.held_out),
+            test=part(split.test),
+            fold=cell.fold,
+            seed=cell.seed,
+            device=device,
+            threads=threads,
+            provenance={
+                "cell": cell.key,
+                "condition": cell.condition,
+                "temperature": cell.temperature,
+                "dataset": dataset.name,
+                "dataset_fingerprint": dataset.fingerprint,
+                "split_seed": prepared.split_seed,
+            },
+        )
+        for name, spec in zip(cell.names, cell.branches, strict=True)
+    ]
+
+
+def run(
+    cell: Cell,
+    tasks: Sequence[BranchTask],
+    cohort: CohortWithFiles,
+    folder: Path,
+    report: Report = lambda rows: None,
+) -> Row:
+    """Run a cell from where its cohort stands, write its files and return its result.
+
+    Args:
+        report: called after every cycle with one row of figures a branch.
+    """
+    history = _read_history(folder, before=cohort.cycle)
+    if cell.temperature is None:
+        cycles = algorithm.independent(cohort, cell.training)
+    else:
+        cycles = algorithm.distilled(cohort, cell.training, cell.temperature)
+    began = time.perf_counter()
+    for rows in cycles:
+        now = time.perf_counter()
+        history += [{**row, "seconds": now - began} for row in rows]
+        began = now
+        _write_history(folder, history)
+        report(rows)
+    cohort.export(folder / "branches")
+    labels, classes = tasks[0].test.labels, tasks[0].classes
+    scores = dict(zip(cell.names, cohort.test_probabilities(), strict=True))
+    if len(scores) > 1:
+        mean = np.mean([p.astype(np.float64) for p in scores.values()], axis=0)
+        scores["ensemble"] = mean.astype(np.float32)
+    _write_predictions(folder / "predictions.csv", tasks[0].test, classes, scores)
+    found = checkpoint.latest(folder / "checkpoint")
+    if found and (found / "soft_labels.npz").exists():
+        (found / "soft_labels.npz").replace(folder / "soft_labels.npz")
+    result: Row = {
+        "cell": cell.key,
+        "condition": cell.condition,
+        "cohort": cell.cohort,
+        "temperature": cell.temperature,
+        "fold": cell.fold,
+        "seed": cell.seed,
+        "dataset": tasks[0].provenance["dataset"],
+        "epochs": cell.training.cycles * (cell.training.b + cell.training.d),
+        "train_clips": len(tasks[0].train.clip_ids),
+        "clips": len(labels),
+        "seconds": sum({row["cycle"]: float(row["seconds"]) for row in history}.values()),
+        "models": [
+            {
+                "model": name,
+                "accuracy": metrics.accuracy(p, labels),
+                "map3": metrics.map_at_3(p, labels),
+            }
+            for name, p in scores.items()
+        ],
+    }
+    checkpoint.write_json(folder / "result.json", result)
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    return result
+
+
+def finished(folder: Path) -> Row | None:
+    """Return the result of a finished cell, None where there is none."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    result: Row = json.loads(path.read_text())
+    return result
+
+
+def read_predictions(folder: Path) -> tuple[list[str], NDArray[np.int64], dict[str, Any]]:
+    """Return clip_ids, label indices [n] and, for each model, probabilities [n, M] float32."""
+    import pandas as pd
+
+    table = pd.read_csv(
+        folder / "predictions.csv", dtype={"clip_id": str, "label": str}, keep_default_na=False
+    )
+    columns = [name for name in table.columns if name.startswith("p_")]
+    index = {name.removeprefix("p_"): i for i, name in enumerate(columns)}
+    models = dict(iter(table.groupby("model", sort=False)))
+    first = next(iter(models.values()))
+    labels = np.array([index[label] for label in first["label"]], dtype=np.int64)
+    scores = {str(name): rows[columns].to_numpy(dtype=np.float32) for name, rows in models.items()}
+    return list(first["clip_id"]), labels, scores
+
+
+def _write_predictions(
+    path: Path, part: Part, classes: Sequence[str], scores: Mapping[str, NDArray[np.float32]]
+) -> None:
+    rows: list[Row] = []
+    for model, probabilities in scores.items():
+        for clip_id, label, p in zip(part.clip_ids, part.labels, probabilities, strict=True):
+            row: Row = {"model": model, "clip_id": clip_id, "label": classes[label]}
+            row |= {f"p_{name}": str(x) for name, x in zip(classes, p, strict=True)}
+            rows.append(row)
+    _write_csv(path, rows)
+
+
+def _write_history(folder: Path, rows: list[Row]) -> None:
+    _write_csv(folder / "history.csv", rows)
+
+
+def _read_history(folder: Path, before: int) -> list[Row]:
+    path = folder / "history.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows: list[Row] = [{**row, "cycle": int(row["cycle"])} for row in csv.DictReader(file)]
+    return [row for row in rows if row["cycle"] < before]
+
+
+def _write_csv(path: Path, rows: list[Row]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    checkpoint.write_text(path, text.getvalue())

@@ -1,0 +1,163 @@
+"""Files that survive a crash: each is written under a temporary name, synced and renamed.
+
+Weights and momentum are safetensors, the rest JSON and plain NumPy arrays; nothing is unpickled.
+A checkpoint is a folder `cycle-000012` that holds one file a branch; it appears under that name
+only when all of them are complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+    from mrkd_ray.features import Statistics
+
+Floats = NDArray[np.float32]
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; when the block ends well, it is synced and takes `path`'s place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def _save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        save_file(
+            {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary
+        )
+
+
+# One branch ------------------------------------------------------------------------------------
+
+
+def save_branch(
+    folder: Path,
+    name: str,
+    network: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    cycle: int,
+) -> None:
+    """Write weights, momentum and the next cycle. The learning rate follows from the cycle."""
+    import torch
+
+    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
+    for key, parameter in network.named_parameters():
+        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
+        if momentum is not None:
+            tensors[f"momentum.{key}"] = momentum
+    tensors["cycle"] = torch.tensor(cycle)
+    _save_tensors(folder / f"{name}.safetensors", tensors)
+
+
+def load_branch(
+    folder: Path,
+    name: str,
+    network: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    device: torch.device,
+) -> int:
+    """Restore what `save_branch` wrote; return the next cycle."""
+    import torch
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / f"{name}.safetensors", device=str(device))
+    network.load_state_dict(
+        {
+            key.removeprefix("network."): value
+            for key, value in tensors.items()
+            if key.startswith("network.")
+        }
+    )
+    for key, parameter in network.named_parameters():
+        momentum = tensors.get(f"momentum.{key}")
+        if momentum is not None:
+            buffer = torch.empty_like(parameter)  # keeps the parameter's memory format
+            optimiser.state[parameter] = {"momentum_buffer": buffer.copy_(momentum).detach()}
+    return int(tensors["cycle"])
+
+
+def export_model(
+    folder: Path, network: torch.nn.Module, statistics: Statistics, config: dict[str, Any]
+) -> None:
+    """Write model.safetensors (weights and normalisation) and config.json."""
+    import torch
+
+    tensors = {f"network.{key}": value.cpu() for key, value in network.state_dict().items()}
+    tensors["mean"] = torch.from_numpy(statistics.mean)
+    tensors["std"] = torch.from_numpy(statistics.std)
+    _save_tensors(folder / "model.safetensors", tensors)
+    write_json(folder / "config.json", config)
+
+
+# A cohort --------------------------------------------------------------------------------------
+
+
+def begin(root: Path, cycle: int) -> Path:
+    """Return a fresh folder under `root` for the checkpoint that precedes `cycle`."""
+    folder = root / f".cycle-{cycle:06d}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def commit(root: Path, cycle: int) -> None:
+    """Make the folder that `begin` returned the latest checkpoint and remove older ones."""
+    final = root / f"cycle-{cycle:06d}"
+    shutil.rmtree(final, ignore_errors=True)
+    (root / f".cycle-{cycle:06d}").replace(final)
+    _sync(root)
+    for other in root.iterdir():
+        if other != final:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def latest(root: Path) -> Path | None:
+    """Return the folder of the latest complete checkpoint under `root`, if any."""
+    return max(root.glob("cycle-*"), default=None)
+
+
+def save_teacher(folder: Path, clip_ids: Sequence[str], teachers: Sequence[Floats]) -> None:
+    """Write soft_labels.npz: `clip_id` [N] and `teacher` [K, N, M], K = 1 where all share it."""
+    with replacing(folder / "soft_labels.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, clip_id=np.array(clip_ids), teacher=np.stack(teachers))

@@ -1,0 +1,137 @@
+"""Classify recordings with a trained branch, or with all branches of a cell as an ensemble."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from mrkd_ray import audio
+from mrkd_ray.errors import UserError
+from mrkd_ray.features import Bank, Statistics
+from mrkd_ray.networks import build
+from mrkd_ray.representations import REPRESENTATIONS, Recording, compute
+from mrkd_ray.windows import Windows
+
+Floats = NDArray[np.float32]
+BATCH = 64
+
+
+class BranchModel:
+    """One trained branch: model.safetensors and config.json in a folder."""
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        self.name = str(self.config["branch"])
+        self.classes: tuple[str, ...] = tuple(self.config["classes"])
+        self.representation = str(self.config["representation"])
+        version = REPRESENTATIONS[self.representation].version
+        if version != self.config["representation_version"]:
+            raise UserError(
+                f"{folder}: trained on {self.representation} version "
+                f"{self.config['representation_version']}, but this installation computes version "
+                f"{version} (its parameters or librosa differ). Install the librosa that it was "
+                "trained with, or train again."
+            )
+        tensors = load_file(folder / "model.safetensors", device=str(device))
+        network, _ = build(str(self.config["network"]), len(self.classes), "none")
+        network.load_state_dict(
+            {
+                name.removeprefix("network."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("network.")
+            }
+        )
+        self._network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self._statistics = Statistics(tensors["mean"].cpu().numpy(), tensors["std"].cpu().numpy())
+        self._device = device
+
+    def probabilities(self, frames: Floats) -> Floats:
+        """Return the probabilities [M] of one clip from its static frames [frames, bins] in dB."""
+        bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
+        windows = Windows(bank, self._statistics, self._device)
+        owners, starts = windows.even_starts(np.zeros(1, np.int64))
+        with torch.inference_mode():
+            logits = [
+                self._network(
+                    windows.gather(owners[i : i + BATCH], starts[i : i + BATCH]).contiguous(
+                        memory_format=torch.channels_last
+                    )
+                )
+                for i in range(0, len(owners), BATCH)
+            ]
+            mean = torch.cat(logits).mean(dim=0)
+            probabilities: Floats = F.softmax(mean, dim=0).cpu().numpy()
+            return probabilities
+
+
+class Classifier:
+    """One branch, or the mean of several branches' probabilities.
+
+    Attributes:
+        classes: names of the M classes.
+        config: what the (first) branch was trained with.
+    """
+
+    def __init__(self, branches: Sequence[BranchModel]) -> None:
+        self._branches = branches
+        self.classes = branches[0].classes
+        self.config = branches[0].config
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the branches."""
+        return [branch.name for branch in self._branches]
+
+    def predict(self, file: Path) -> Floats:
+        """Return the probabilities [M] of a recording.
+
+        Raises:
+            UserError: the file cannot be decoded; names it.
+        """
+        mean: Floats = self.predict_branches(file).astype(np.float64).mean(axis=0)
+        return mean.astype(np.float32)
+
+    def predict_branches(self, file: Path) -> Floats:
+        """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
+        try:
+            recording = Recording(audio.load(file))
+        except (audio.AudioError, OSError) as error:
+            raise UserError(f"{file}: cannot be classified: {error}") from None
+        frames: dict[str, Floats] = {}
+        for branch in self._branches:
+            if branch.representation not in frames:
+                computed = compute(branch.representation, recording)
+                frames[branch.representation] = np.ascontiguousarray(computed.T)
+        return np.stack([b.probabilities(frames[b.representation]) for b in self._branches])
+
+
+def load(path: str | Path, device: str = "cpu") -> Classifier:
+    """Load a branch's folder, or a cell's folder as an ensemble of its branches.
+
+    Raises:
+        UserError: neither of the two lies at `path`, or its branches do not agree.
+    """
+    root = Path(path)
+    folders = [root] if _is_branch(root) else sorted(filter(_is_branch, root.glob("branches/*")))
+    if not folders:
+        raise UserError(
+            f"{path}: no model there. Give a branch's folder (with model.safetensors and "
+            "config.json) or a cell's folder (with branches/), for example "
+            "results/demo/cells/distilled_..."
+        )
+    branches = [BranchModel(folder, torch.device(device)) for folder in folders]
+    if len({branch.classes for branch in branches}) > 1:
+        raise UserError(f"{path}: its branches were trained on different classes.")
+    return Classifier(branches)
+
+
+def _is_branch(folder: Path) -> bool:
+    return (folder / "model.safetensors").is_file() and (folder / "config.json").is_file()

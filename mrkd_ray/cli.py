@@ -1,0 +1,196 @@
+"""The `mrkd` command. Bad input ends in one message and exit code 2, never in a traceback."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from mrkd_ray.config import GridConfig, Run, TrainConfig, parse, read_yaml, to_yaml
+from mrkd_ray.errors import UserError
+from mrkd_ray.options import with_config
+
+app = typer.Typer(
+    help="Train audio classifiers on different representations that teach each other.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+INTERRUPTED = 130  # the shell's exit code after Ctrl-C
+
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print the configuration as YAML and stop.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on in the newest results folder of this name.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+@with_config(Run, only=("data", "cache", "folds", "split_seed", "skip_bad", "runner", "address"))
+def prepare(
+    values: dict[str, Any],
+    representations: Annotated[
+        str, typer.Option(metavar="NAME,NAME,...", help="What to compute.")
+    ] = "logmel64,cqt",
+) -> None:
+    """Check a data set and compute its representations ahead."""
+    from rich.console import Console
+
+    from mrkd_ray import grid
+
+    config = parse(Run, values, "command line")
+    names = [name.strip() for name in representations.split(",")]
+    prepared = grid.prepare_only(config, names, Console(stderr=True))
+    for name, store in prepared.stores.items():
+        clips = len(prepared.dataset.clips)
+        print(f"{name}: {clips} clips, {store.index().frames} frames in {store.folder}")
+
+
+@app.command()
+@with_config(TrainConfig)
+def train(
+    values: dict[str, Any],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML file; options override its fields.")
+    ] = None,
+    print_config: PrintConfig = False,
+    resume: Resume = False,
+) -> None:
+    """Train one cohort on labelled audio."""
+    asked = {**(read_yaml(config) if config else {}), **values}
+    source = f"{config} and command line" if config else "command line"
+    parsed = parse(TrainConfig, asked, source)
+    if print_config:
+        print(to_yaml(parsed), end="")
+        return
+    _run(parsed.as_grid(), resume)
+
+
+@app.command()
+@with_config(GridConfig)
+def grid(
+    values: dict[str, Any],
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")],
+    print_config: PrintConfig = False,
+    resume: Resume = False,
+) -> None:
+    """Train a grid: pairings x temperatures x folds x seeds, with independent baselines."""
+    asked = {"name": grid.stem, **read_yaml(grid), **values}
+    parsed = parse(GridConfig, asked, f"{grid} and command line" if values else str(grid))
+    if print_config:
+        print(to_yaml(parsed), end="")
+        return
+    _run(parsed, resume)
+
+
+def _run(config: GridConfig, resume: bool) -> None:
+    from rich.console import Console
+
+    from mrkd_ray.grid import CellsFailed, run
+
+    try:
+        results = run(config, resume=resume)
+    except CellsFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted: finished cells are kept; go on with --resume", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    results.show(Console())
+
+
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A branch's folder, or a cell's as an ensemble.")
+]
+
+
+@app.command()
+@with_config(Run, only=("data", "cache", "folds", "split_seed", "skip_bad"))
+def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> None:
+    """Score a model on labelled audio: on its own test clips where it was trained on this data."""
+    from mrkd_ray.evaluation import evaluate as score
+
+    report = score(model, parse(Run, values, "command line"))
+    if as_json:
+        print(json.dumps(report, indent=2))
+        return
+    print(f"{report['clips']} clips of {report['data']}: {report['which']}")
+    for row in report["models"]:
+        accuracy, map3 = 100 * row["accuracy"], 100 * row["map3"]
+        print(f"{row['model']}: accuracy {accuracy:.2f} %, mAP@3 {map3:.2f} %")
+
+
+@app.command()
+def predict(
+    model: Model,
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Recordings.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to print for each file.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Classify recordings."""
+    from mrkd_ray.classifier import load
+
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise UserError(f"no such file: {', '.join(missing)}")
+    classifier = load(model)
+    failed = 0
+    rows = []
+    for file in files:
+        try:
+            probabilities = classifier.predict(file)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        best = probabilities.argsort()[::-1]
+        if as_json:
+            scores = {classifier.classes[i]: float(probabilities[i]) for i in best}
+            rows.append({"file": str(file), "label": classifier.classes[best[0]], "scores": scores})
+        else:
+            shown = (f"{classifier.classes[i]} {100 * probabilities[i]:.1f} %" for i in best[:top])
+            print(f"{file}: {', '.join(shown)}")
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List data set layouts, representations, networks and averages."""
+    from mrkd_ray.averaging import AVERAGES
+    from mrkd_ray.datasets import LAYOUTS
+    from mrkd_ray.networks import describe
+    from mrkd_ray.representations import REPRESENTATIONS
+
+    sections: dict[str, dict[str, str]] = {
+        "datasets": {
+            **{name: layout.description for name, layout in LAYOUTS.items()},
+            "synthetic": "sounds of many kinds, made on first use from a seed",
+        },
+        "representations": {name: r.description for name, r in REPRESENTATIONS.items()},
+        "networks": describe(),
+        "averages": {name: rule.description for name, rule in AVERAGES.items()},
+    }
+    for section, entries in sections.items():
+        print(section)
+        width = max(map(len, entries))
+        for name, description in entries.items():
+            print(f"  {name:<{width}}  {description}")
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)

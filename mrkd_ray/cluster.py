@@ -1,0 +1,102 @@
+"""The Ray cluster of a run: started here or joined, and whether a cell can ever fit on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from mrkd_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a run has: the CPUs and GPUs of every node, and the dashboard's address, if any."""
+
+    nodes: tuple[tuple[float, float], ...]  # (CPUs, GPUs) of each living node
+    dashboard: str | None
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of all nodes."""
+        return sum(cpus for cpus, _ in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all nodes."""
+        return sum(gpus for _, gpus in self.nodes)
+
+    def gpus_per_branch(self, branches: int) -> float:
+        """One GPU a branch, an equal share where there are fewer GPUs, 0 where there are none."""
+        if self.gpus >= branches:
+            return 1.0
+        per_card = -(-branches // max(1, int(self.gpus)))
+        return round(1.0 / per_card - 5e-5, 4) if self.gpus else 0.0
+
+    def check_fits(self, cell: str, branches: int, cpus: float, gpus: float) -> None:
+        """Refuse a cell that would wait for ever.
+
+        Raises:
+            UserError: names what is missing and what to change.
+        """
+        free = [list(node) for node in self.nodes]
+        placed = 0
+        for _ in range(branches):
+            for node in free:
+                if node[0] >= cpus and node[1] >= gpus - 1e-9:
+                    node[0] -= cpus
+                    node[1] -= gpus
+                    placed += 1
+                    break
+        if placed < branches:
+            needs = f"{cpus:g} CPU(s)" + (f" and {gpus:g} GPU(s)" if gpus else "")
+            raise UserError(
+                f"cell {cell} can never start: each of its {branches} branches needs {needs}, and "
+                f"the cluster has room for {placed} ({self.cpus:g} CPUs and {self.gpus:g} GPUs on "
+                f"{len(self.nodes)} node(s)). Lower --cpus-per-branch or --gpus-per-branch "
+                f"(a fraction shares a card), use fewer branches, or add nodes."
+            )
+
+
+@contextmanager
+def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
+    """Join the cluster at `address`, or start one here, and leave or end it afterwards.
+
+    Args:
+        address: "auto", HOST:PORT or ray://HOST:PORT; None starts a cluster on this machine.
+        min_cpus: logical CPUs that a cluster started here has at least, so that a cohort larger
+            than the machine still runs, its branches taking turns.
+
+    Raises:
+        UserError: no cluster answers at `address`.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a user's own choice stays
+    os.environ.setdefault("RAY_worker_niceness", "0")  # training is the main job here
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address:
+        try:
+            context = ray.init(address=address, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"--address {address}: no Ray cluster answers there ({error}). Start one with "
+                f"`ray start --head` or `ray up cluster.yaml`, or leave --address out."
+            ) from None
+    else:
+        context = ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, min_cpus),
+            include_dashboard=True,
+            **options,
+        )
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        sizes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes)
+        url = context.dashboard_url
+        yield Cluster(sizes, f"http://{url}" if url else None)
+    finally:
+        ray.shutdown()

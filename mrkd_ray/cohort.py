@@ -1,0 +1,71 @@
+"""`LocalCohort`: the branches in this process, one after the other. The reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mrkd_ray import checkpoint
+from mrkd_ray.averaging import AVERAGES
+from mrkd_ray.branch import Branch, Floats
+from mrkd_ray.task import BranchTask
+
+
+class LocalCohort:
+    """Γ branches in this process; goes on from the latest checkpoint under `folder`.
+
+    Args:
+        tasks: one for each branch, with distinct names; their training clips are the same.
+        folder: the cell's folder.
+    """
+
+    def __init__(self, tasks: Sequence[BranchTask], folder: Path) -> None:
+        self._task = tasks[0]
+        self._checkpoints = folder / "checkpoint"
+        self._rule = AVERAGES[self._task.training.average]
+        self._teachers: list[Floats] = []
+        self.branches = [Branch(task) for task in tasks]
+        found = checkpoint.latest(self._checkpoints)
+        self.cycle = max(branch.resume(found) for branch in self.branches) if found else 0
+
+    def train(self, epochs: int) -> None:
+        """Eq. 1 in every branch."""
+        for branch in self.branches:
+            branch.train(epochs)
+
+    def soft_labels(self, temperature: float) -> list[Floats]:
+        """Eq. 2: one array [N, M] a branch."""
+        return [branch.soft_labels(temperature) for branch in self.branches]
+
+    def average(self, soft_labels: list[Floats]) -> list[Floats]:
+        """Eq. 3: one array [N, M] for all branches, or one for each."""
+        weights = [
+            branch.held_out_accuracy() if self._rule.weighted else 1.0 for branch in self.branches
+        ]
+        self._teachers = self._rule.combine(soft_labels, weights)
+        return self._teachers
+
+    def distil(self, teacher: list[Floats], temperature: float, epochs: int) -> None:
+        """Eqs. 4 and 5 in every branch."""
+        for i, branch in enumerate(self.branches):
+            branch.distil(teacher[0 if self._rule.shared else i], temperature, epochs)
+
+    def end_cycle(self) -> list[dict[str, Any]]:
+        """Evaluate and checkpoint; one row of figures a branch."""
+        folder = checkpoint.begin(self._checkpoints, self.cycle + 1)
+        rows = [branch.end_cycle(folder) for branch in self.branches]
+        if self._teachers:
+            checkpoint.save_teacher(folder, self._task.train.clip_ids, self._teachers)
+        self.cycle += 1
+        checkpoint.commit(self._checkpoints, self.cycle)
+        return rows
+
+    def test_probabilities(self) -> list[Floats]:
+        """Clip-level probabilities [n_test, M] of every branch."""
+        return [branch.probabilities("test") for branch in self.branches]
+
+    def export(self, folder: Path) -> None:
+        """Write every branch into a folder of its own under `folder`."""
+        for branch in self.branches:
+            branch.export(folder / branch.task.name)

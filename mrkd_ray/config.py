@@ -1,0 +1,251 @@
+"""The one schema behind YAML files, the command line and Python.
+
+`TrainConfig` describes one cohort, `GridConfig` a set of them. Both are made of `Training` (what
+changes a result) and `Run` (where things lie and on what they run). Every field carries the help
+text that the command line shows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from mrkd_ray.errors import UserError
+
+Folds = Literal["all"] | tuple[int, ...]
+C = TypeVar("C", bound=BaseModel)
+
+PRETRAINED_LR = 0.001  # the paper's
+SCRATCH_LR = (
+    0.05  # small networks with BatchNorm from random weights: docs/method.md, "Learning rate"
+)
+
+
+class BranchSpec(BaseModel):
+    """One network trained on one representation, written `REPRESENTATION:NETWORK`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    representation: str
+    network: str
+
+    def __str__(self) -> str:
+        return f"{self.representation}:{self.network}"
+
+
+def _parse_branch(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    representation, colon, network = value.strip().partition(":")
+    if not (representation and colon and network):
+        raise ValueError(
+            f"a branch is written REPRESENTATION:NETWORK, for example logmel64:resnet_small; "
+            f"got {value!r}"
+        )
+    return {"representation": representation, "network": network}
+
+
+def _parse_pairing(value: Any) -> Any:
+    return value.split("+") if isinstance(value, str) else value
+
+
+def _parse_numbers(value: Any) -> Any:
+    """Turn `1,2` and `0..4` into tuples; leave `all` and what is a list already."""
+    if isinstance(value, int | float):
+        return (value,)
+    if not isinstance(value, str) or value.strip() == "all":
+        return value
+    numbers: list[Any] = []
+    for part in value.split(","):
+        first, dots, last = part.partition("..")
+        try:
+            numbers += range(int(first), int(last) + 1) if dots else [float(part)]
+        except ValueError:
+            raise ValueError(f"numbers are written 1,2 or 0..4; got {value!r}") from None
+    return tuple(int(number) if number == int(number) else number for number in numbers)
+
+
+Branch = Annotated[BranchSpec, BeforeValidator(_parse_branch), PlainSerializer(str)]
+Pairing = Annotated[tuple[Branch, ...], Field(min_length=1), BeforeValidator(_parse_pairing)]
+Numbers = BeforeValidator(_parse_numbers)
+
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Training(_Model):
+    """Everything about the method and the optimiser that changes a result."""
+
+    cycles: int = Field(
+        75,
+        ge=1,
+        description="Q: cycles of Algorithm 1; Q x (b + d) epochs in all (150 as published).",
+    )
+    b: int = Field(1, ge=0, description="Epochs of single branch training in each cycle (Eq. 1).")
+    d: int = Field(1, ge=1, description="Epochs of distillation training in each cycle (Eq. 5).")
+    batch_size: int = Field(64, ge=2, description="Windows in a minibatch.")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="Initial learning rate, annealed by a cosine over the cycles. "
+        f"Default: {PRETRAINED_LR} with loaded weights, {SCRATCH_LR} from random ones.",
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    weight_decay: float = Field(5e-4, ge=0, description="Weight decay of SGD.")
+    mixup: float = Field(0.2, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
+    weights: str | None = Field(
+        None,
+        description="Initial weights: imagenet, none, or the path of a file. "
+        "Default: imagenet for torchvision's networks, none for the small ones.",
+    )
+    soft_labels: Literal["clip", "window"] = Field(
+        "clip",
+        description="Soft labels from the mean logits over a clip's windows, or from the very "
+        "window that the distillation epoch trains on.",
+    )
+    direction: Literal["reverse", "forward"] = Field(
+        "reverse",
+        description="reverse: KL(student || teacher), Eq. 4 as printed; "
+        "forward: KL(teacher || student), the usual one.",
+    )
+    t_squared: bool = Field(False, description="Multiply the KL loss by the temperature squared.")
+    kl_weight: float = Field(1.0, ge=0, description="Weight of the KL loss in Eq. 5.")
+    average: str = Field(
+        "mean", description="Rule of Eq. 3: mean, leave_one_out, weighted or logits."
+    )
+    held_out: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Part of the training clips kept out of training; needed by average=weighted.",
+    )
+
+
+class Run(_Model):
+    """Where the data, the cache and the results lie, and what a run may use."""
+
+    data: str = Field(
+        "synthetic",
+        description="A folder with one folder per class, a CSV file, a folder with meta.csv, "
+        "or 'synthetic'.",
+    )
+    cache: Path = Field(
+        Path("cache"), description="Folder for computed representations; shared by all runs."
+    )
+    output: Path = Field(Path("results"), description="Folder under which results are written.")
+    folds: Annotated[Folds, Numbers] = Field(
+        "all", description="Test folds, cross-validated: all, or numbers such as 1,2 or 1..3."
+    )
+    split_seed: int = Field(0, ge=0, description="Seed of the split where the data set gives none.")
+    skip_bad: bool = Field(
+        False, description="Go on without the clips that the check of the data set rejects."
+    )
+    runner: Literal["ray", "local"] = Field(
+        "ray", description="ray: branches as actors; local: one after the other in this process."
+    )
+    address: str | None = Field(
+        None, description="Address of a running Ray cluster (auto, or HOST:PORT)."
+    )
+    gpus_per_branch: float | None = Field(
+        None,
+        ge=0,
+        description="GPUs of one branch actor; fractions share a card. "
+        "Default: 1 where the cluster has enough, a share where it has fewer, 0 where none.",
+    )
+    cpus_per_branch: int = Field(1, ge=1, description="CPU threads of one branch actor.")
+
+
+class TrainConfig(Training, Run):
+    """One cohort, on one or several folds."""
+
+    branches: tuple[Branch, ...] = Field(
+        min_length=1,
+        description="REPRESENTATION:NETWORK; repeat it for every branch of the cohort.",
+    )
+    temperature: float = Field(2.0, gt=0, description="T of the soft labels (Eq. 2).")
+    seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
+    name: str = Field("train", description="Name of the results folder.")
+    independent: bool = Field(
+        False, description="Also train each branch alone, with the same epochs: the baseline."
+    )
+
+    def as_grid(self) -> GridConfig:
+        """Return the grid of this one cohort."""
+        fields = self.model_dump(exclude={"branches", "temperature", "seed"})
+        return GridConfig(
+            **fields,
+            pairings=(self.branches,),
+            temperatures=(self.temperature,),
+            seeds=(self.seed,),
+        )
+
+
+class GridConfig(Training, Run):
+    """Pairings x temperatures x folds x seeds."""
+
+    name: str = Field("grid", description="Name of the results folder.")
+    pairings: tuple[Pairing, ...] = Field(
+        min_length=1,
+        description="Cohorts, each written REPRESENTATION:NETWORK+REPRESENTATION:NETWORK...",
+    )
+    temperatures: Annotated[tuple[Positive, ...], Numbers, Field(min_length=1)] = Field(
+        (2.0,), description="Temperatures of the soft labels (Eq. 2), such as 1,2,4."
+    )
+    seeds: Annotated[tuple[Count, ...], Numbers, Field(min_length=1)] = Field(
+        (0,), description="Seeds; every cell is repeated with each, such as 0..4."
+    )
+    independent: bool = Field(
+        True, description="Also train each branch alone, with the same epochs: the baseline."
+    )
+
+
+def parse(model: type[C], values: dict[str, Any], source: str) -> C:
+    """Validate `values`; `source` (a file or "command line") is named in the error.
+
+    Raises:
+        UserError: with one line for each field that is wrong.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{source}: {error.error_count()} problem(s) in the configuration"]
+        for item in error.errors():
+            where = ".".join(str(part) for part in item["loc"]) or "configuration"
+            if item["type"] == "extra_forbidden":
+                from mrkd_ray.registry import unknown
+
+                lines.append(f"  {unknown('field', where, model.model_fields)}")
+                continue
+            given = "" if item["type"] == "missing" else f" (got {item['input']!r})"
+            lines.append(f"  {where}: {item['msg'].removeprefix('Value error, ')}{given}")
+        raise UserError("\n".join(lines)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a grid file. Raises UserError naming the file where it cannot be read as a mapping."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the grid file: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected fields such as 'pairings:', got {values!r}")
+    return values
+
+
+def to_yaml(config: BaseModel) -> str:
+    """Return the whole configuration, defaults included, as YAML that can be given back."""
+    import yaml
+
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return text

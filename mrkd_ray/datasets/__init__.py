@@ -1,0 +1,86 @@
+"""Data sets: `open_dataset` finds out from what lies at a path how to read it.
+
+A new layout is one module here with one function under `@layout(...)` (see `folder.py`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import replace
+from pathlib import Path
+
+from mrkd_ray.datasets.base import LAYOUTS, Clip, Dataset, Layout, layout
+from mrkd_ray.errors import UserError
+
+__all__ = ["LAYOUTS", "SYNTHETIC", "Clip", "Dataset", "Layout", "layout", "open_dataset"]
+
+SYNTHETIC = "synthetic"
+"""The name that stands for the embedded data set; `./synthetic` is a folder of that name."""
+
+_OTHER_MODULES = {
+    "base",
+    "check",
+    "scan",
+    "splits",
+    SYNTHETIC,
+}  # no layouts; not imported at start-up
+for _module in pkgutil.iter_modules(__path__):
+    if _module.name not in _OTHER_MODULES:
+        importlib.import_module(f"{__name__}.{_module.name}")
+
+
+def open_dataset(data: str | Path, cache: Path) -> Dataset:
+    """Open the data set at a path, or the embedded one.
+
+    Args:
+        data: a path, or the word `synthetic`, whose clips are made on first use.
+        cache: folder for what is made from data sets.
+
+    Raises:
+        UserError: nothing there, an unknown layout, or a file of the layout is wrong.
+    """
+    if data == SYNTHETIC:
+        return _open_synthetic(cache)
+    path = Path(data).expanduser()
+    if not path.exists():
+        raise UserError(f"data {str(data)!r}: no such file or folder.{_layouts()}")
+    path = path.resolve()
+    for known in sorted(LAYOUTS.items(), key=lambda item: -item[1].specificity):
+        if known[1].matches(path):
+            return known[1].read(path)
+    raise UserError(f"data {str(data)!r}: {_why_not(path)}{_layouts()}")
+
+
+def _open_synthetic(cache: Path) -> Dataset:
+    from mrkd_ray.datasets import synthetic
+
+    root = cache.expanduser().resolve() / f"{SYNTHETIC}-{synthetic.VERSION}"
+    if not (root / "meta.csv").is_file():
+        synthetic.make_synthetic(
+            root, clips_per_class=synthetic.CLIPS_PER_CLASS, seed=synthetic.SEED
+        )
+    return replace(LAYOUTS["csv"].read(root), name=SYNTHETIC)
+
+
+def _why_not(path: Path) -> str:
+    """Say why no layout fits."""
+    from mrkd_ray.datasets.folder import audio_files, csv_hint, is_audio
+
+    if path.is_file():
+        return "a file that is not .csv; give a folder or a .csv file."
+    if not any(path.iterdir()):
+        return "the folder is empty."
+    if any(is_audio(entry) for entry in path.iterdir()):
+        return (
+            "the recordings lie directly in the folder, so they have no labels; put them into "
+            f"one folder per class, or list them in meta.csv.{csv_hint(path)}"
+        )
+    if next(audio_files(path), None) is None:
+        return f"the folder holds no recordings (wav, flac, ogg, mp3).{csv_hint(path)}"
+    return f"no layout fits.{csv_hint(path)}"
+
+
+def _layouts() -> str:
+    lines = [f"\n  {name}: {known.description}" for name, known in sorted(LAYOUTS.items())]
+    return "\nKnown layouts:" + "".join(lines) + f"\nOr {SYNTHETIC!r}: made on the fly."

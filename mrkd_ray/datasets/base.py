@@ -1,0 +1,154 @@
+"""What a data set is: labelled clips in a fixed order, and the layouts it can be read from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mrkd_ray.registry import Registry
+
+Side = Literal["train", "test"]
+
+SPLIT_WORDS: dict[str, Literal["train", "test", "validation"]] = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluate": "test",
+    "evaluation": "test",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+}
+"""The usual spellings of a split, in lower case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """One labelled recording."""
+
+    clip_id: str
+    """Unique in its data set and stable: a posix path relative to the root, or as in the csv."""
+    path: Path
+    """Absolute path of the audio file."""
+    label: str
+    fold: int | None = None
+    """The fold in which the clip is tested, where the data set gives folds."""
+    split: Side | None = None
+    """The side, where the data set gives one split into train and test."""
+    group: str | None = None
+    """The source recording: clips of one group never stand on both sides. None: on its own."""
+    verified: bool = True
+    """Whether a person checked the label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Labelled clips. Either all clips or none carry a fold, and likewise a split.
+
+    Raises:
+        ValueError: a clip_id occurs twice, or only some clips carry a fold or split.
+    """
+
+    name: str
+    root: Path
+    """Absolute path of the folder that the data set was read from."""
+    clips: tuple[Clip, ...]
+    notes: tuple[str, ...] = ()
+    """What the reader left out or decided, one sentence each, to be shown to the user."""
+
+    def __post_init__(self) -> None:
+        if len({clip.clip_id for clip in self.clips}) != len(self.clips):
+            raise ValueError(f"{self.name}: a clip_id occurs twice")
+        for field in ("fold", "split"):
+            given = sum(getattr(clip, field) is not None for clip in self.clips)
+            if given not in (0, len(self.clips)):
+                raise ValueError(f"{self.name}: {given} of {len(self.clips)} clips have a {field}")
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The labels that occur, sorted; a label's place here is its class index."""
+        return tuple(sorted({clip.label for clip in self.clips}))
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Class index of every clip: int64 `[N]`, in the order of `clips`."""
+        index = {label: i for i, label in enumerate(self.classes)}
+        return np.array([index[clip.label] for clip in self.clips], dtype=np.int64)
+
+    @cached_property
+    def by_id(self) -> dict[str, Clip]:
+        """The clips by clip_id, in the order of `clips`."""
+        return {clip.clip_id: clip for clip in self.clips}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over clip_ids, labels, folds, splits and groups in order; no audio."""
+        rows = [(c.clip_id, c.label, c.fold, c.split, c.group) for c in self.clips]
+        return hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest()
+
+    def without(self, clip_ids: Collection[str]) -> Dataset:
+        """Return the data set less these clips; classes without clips disappear."""
+        gone = set(clip_ids)
+        return replace(self, clips=tuple(c for c in self.clips if c.clip_id not in gone))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One way in which a data set can lie on disk."""
+
+    description: str
+    """One line for `mrkd list` and for errors."""
+    specificity: int
+    """Asked first when higher: 0 a mere folder, 10 a known file in it, 20 a named data set."""
+    matches: Callable[[Path], bool]
+    """Whether what lies at this absolute path has the layout; cheap, raises nothing."""
+    read: Callable[[Path], Dataset]
+    """Reads it; raises one UserError that lists all that is wrong."""
+
+
+LAYOUTS: Registry[Layout] = Registry("data set layout")
+
+
+def layout(
+    name: str, *, description: str, specificity: int, matches: Callable[[Path], bool]
+) -> Callable[[Callable[[Path], Dataset]], Callable[[Path], Dataset]]:
+    """Return the decorator that files a reader function as the layout `name`."""
+
+    def decorate(read: Callable[[Path], Dataset]) -> Callable[[Path], Dataset]:
+        LAYOUTS.add(
+            name,
+            Layout(description=description, specificity=specificity, matches=matches, read=read),
+        )
+        return read
+
+    return decorate
+
+
+def few(items: Iterable[str], limit: int = 10) -> str:
+    """Return the first items separated by commas, and how many more there are."""
+    listed = list(items)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
+
+
+def sides(words: Sequence[str]) -> list[Side | None]:
+    """Turn the spellings in `SPLIT_WORDS` into sides.
+
+    Validation counts as the test side only where there is no test; otherwise it is None: left out.
+
+    Raises:
+        KeyError: a word that is no such spelling.
+    """
+    parts = [SPLIT_WORDS[word.lower()] for word in words]
+    validation: Side | None = None if "test" in parts else "test"
+    return [validation if part == "validation" else part for part in parts]

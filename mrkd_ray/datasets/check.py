@@ -1,0 +1,252 @@
+"""What is wrong with a data set, all of it at once, before any training.
+
+`scan` reads the files, `problems` lists what is wrong, `check` stops or goes on without the bad.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from mrkd_ray.datasets.base import Dataset, few
+from mrkd_ray.datasets.scan import ClipScan, Fault, MapFn, scan
+from mrkd_ray.datasets.splits import Split
+from mrkd_ray.errors import UserError
+
+__all__ = ["ClipScan", "MapFn", "Problem", "Skipped", "check", "problems", "scan"]
+
+Kind = Literal[Fault, "same bytes", "one side", "appears once", "splits", "classes"]
+
+_MENDS: dict[Fault, str] = {
+    "unreadable": "Replace them by recordings in wav, flac, ogg or mp3.",
+    "empty": "Replace them or take them out.",
+    "not finite": "Export them again, in 16 or 24 bits.",
+    "silent": "Replace them or take them out.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One kind of thing that is wrong, with every clip that has it."""
+
+    kind: Kind
+    clip_ids: tuple[str, ...]
+    """The clips that `--skip-bad` leaves out."""
+    message: str
+    mend: str
+    severity: Literal["error", "warning"] = "error"
+    skippable: bool = True
+    """Whether going on without `clip_ids` mends it."""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.mend}"
+
+
+class Skipped(NamedTuple):
+    """A clip that `--skip-bad` left out."""
+
+    clip_id: str
+    reason: str
+
+
+def problems(
+    dataset: Dataset, scans: Mapping[str, ClipScan], splits: Sequence[Split]
+) -> list[Problem]:
+    """List what is wrong: in the files, between the sides of the splits, and with the labels.
+
+    Clips whose files are bad still count for the other problems, except for the same bytes.
+    A class is on one side only where a split tests it without training on it, or where no split
+    tests it: errors. Where only some splits do not test it, that is a warning.
+    """
+    found = [
+        _about_files(dataset, scans, kind)
+        for kind in get_args(Fault)
+        if any(scans[clip.clip_id].problem == kind for clip in dataset.clips)
+    ]
+    found += _same_bytes(scans, splits)
+    count = Counter(clip.label for clip in dataset.clips)
+    if once := {label for label in dataset.classes if count[label] == 1}:
+        listed = few(f"{label} ({_of(dataset, {label})[0]})" for label in sorted(once))
+        found.append(
+            Problem(
+                kind="appears once",
+                clip_ids=_of(dataset, once),
+                message=f"label that appears once ({len(once)}): {listed}.",
+                mend="Mend its spelling or add clips: a class needs one to train on and one to "
+                "test.",
+            )
+        )
+    return found + _one_side(dataset, splits, ignored=once)
+
+
+def check(
+    dataset: Dataset,
+    scans: Mapping[str, ClipScan],
+    splits_fn: Callable[[Dataset], list[Split]],
+    skip_bad: bool,
+) -> tuple[Dataset, list[Problem], list[Skipped]]:
+    """Stop at errors, or go on without the clips that have them.
+
+    Args:
+        splits_fn: makes the splits of a data set; called again whenever clips are left out.
+        skip_bad: leave out what is bad instead of stopping. Of the same bytes in train and test
+            the training copy goes; of a class that cannot be both trained on and tested, all goes.
+
+    Returns:
+        The data set to use, the warnings about it, and the clips left out with the reason.
+
+    Raises:
+        UserError: lists every error there is (without `skip_bad`), or those that leaving out clips
+            does not mend, such as fewer than two classes.
+    """
+    skipped: list[Skipped] = []
+    while True:
+        found = _all_problems(dataset, scans, splits_fn)
+        errors = [problem for problem in found if problem.severity == "error"]
+        if not errors:
+            return dataset, found, skipped
+        mendable = [problem for problem in errors if problem.skippable]
+        if not skip_bad or not mendable:
+            raise UserError(_report(dataset, errors, bool(mendable), skipped))
+        bad = {id_: _reason(p, scans[id_]) for p in reversed(mendable) for id_ in p.clip_ids}
+        skipped += [Skipped(c.clip_id, bad[c.clip_id]) for c in dataset.clips if c.clip_id in bad]
+        dataset = dataset.without(bad)
+
+
+def _all_problems(
+    dataset: Dataset,
+    scans: Mapping[str, ClipScan],
+    splits_fn: Callable[[Dataset], list[Split]],
+) -> list[Problem]:
+    """Return the problems including those that keep the data set from being split."""
+    if len(dataset.classes) < 2:
+        return [
+            *problems(dataset, scans, []),
+            Problem(
+                kind="classes",
+                clip_ids=(),
+                message=f"at least two classes are needed, found {len(dataset.classes)}: "
+                f"{few(dataset.classes) or 'none'}.",
+                mend="Add labelled clips.",
+                skippable=False,
+            ),
+        ]
+    try:
+        splits = splits_fn(dataset)
+    except UserError as error:
+        unsplit = Problem(kind="splits", clip_ids=(), message=str(error), mend="", skippable=False)
+        return [*problems(dataset, scans, []), unsplit]
+    return problems(dataset, scans, splits)
+
+
+def _of(dataset: Dataset, labels: set[str]) -> tuple[str, ...]:
+    return tuple(clip.clip_id for clip in dataset.clips if clip.label in labels)
+
+
+def _about_files(dataset: Dataset, scans: Mapping[str, ClipScan], kind: Fault) -> Problem:
+    bad = [clip.clip_id for clip in dataset.clips if scans[clip.clip_id].problem == kind]
+    listed = few(f"{clip_id} ({scans[clip_id].detail})" for clip_id in bad)
+    return Problem(
+        kind=kind, clip_ids=tuple(bad), message=f"{kind} ({len(bad)}): {listed}.", mend=_MENDS[kind]
+    )
+
+
+def _same_bytes(scans: Mapping[str, ClipScan], splits: Sequence[Split]) -> list[Problem]:
+    """Find training clips to leave out so that no split has the same bytes on both sides.
+
+    Split after split, so that of copies in two folds one stays.
+    """
+    twin: dict[str, str] = {}  # training clip to leave out -> a test clip with its bytes
+    for split in splits:
+        tested = {
+            scans[clip_id].digest: clip_id
+            for clip_id in reversed(split.test)
+            if scans[clip_id].problem is None and clip_id not in twin
+        }
+        for clip_id in (*split.train, *split.held_out):
+            if clip_id not in twin and scans[clip_id].problem is None:
+                digest = scans[clip_id].digest
+                if digest in tested:
+                    twin[clip_id] = tested[digest]
+    if not twin:
+        return []
+    listed = few(f"{clip_id} = {other}" for clip_id, other in twin.items())
+    return [
+        Problem(
+            kind="same bytes",
+            clip_ids=tuple(twin),
+            message=f"same bytes in train and test ({len(twin)}): {listed}.",
+            mend="Keep one of each, or give the copies the same group.",
+        )
+    ]
+
+
+def _one_side(dataset: Dataset, splits: Sequence[Split], ignored: set[str]) -> list[Problem]:
+    untrained: dict[str, list[int]] = defaultdict(list)  # label -> folds that only test it
+    untested: dict[str, list[int]] = defaultdict(list)
+    for split in splits:
+        trained = {dataset.by_id[clip_id].label for clip_id in split.train}
+        tested = {dataset.by_id[clip_id].label for clip_id in split.test}
+        for label in dataset.classes:
+            if label in ignored:
+                continue
+            if label not in trained:
+                untrained[label].append(split.fold)
+            elif label not in tested:
+                untested[label].append(split.fold)
+    never = {label for label, folds in untested.items() if len(folds) == len(splits)}
+    errors = untrained.keys() | never
+    warned = untested.keys() - errors
+
+    def folds(where: list[int]) -> str:
+        return f"fold{'s' if len(where) > 1 else ''} {few(map(str, where))}"
+
+    found: list[Problem] = []
+    if errors:
+        listed = few(
+            f"{label} (no clip to train on in {folds(untrained[label])})"
+            if label in untrained
+            else f"{label} (no clip to test)"
+            for label in sorted(errors)
+        )
+        found.append(
+            Problem(
+                kind="one side",
+                clip_ids=_of(dataset, errors),
+                message=f"class with clips on one side only ({len(errors)}): {listed}.",
+                mend="Give it clips to train on and clips to test, of different groups.",
+            )
+        )
+    if warned:
+        listed = few(f"{label} (not in {folds(untested[label])})" for label in sorted(warned))
+        found.append(
+            Problem(
+                kind="one side",
+                clip_ids=_of(dataset, warned),
+                message=f"class that some folds do not test ({len(warned)}): {listed}.",
+                mend="Figures of those folds are without it.",
+                severity="warning",
+            )
+        )
+    return found
+
+
+def _reason(problem: Problem, scan: ClipScan) -> str:
+    if scan.problem == problem.kind:
+        return f"{problem.kind}: {scan.detail}"
+    return str(problem.kind)
+
+
+def _report(
+    dataset: Dataset, errors: Sequence[Problem], mendable: bool, skipped: Sequence[Skipped]
+) -> str:
+    lines = [f"{dataset.root}: not ready for training."]
+    lines += [f"  {error}".rstrip() for error in errors]
+    if skipped:
+        listed = few(f"{clip_id} ({reason})" for clip_id, reason in skipped)
+        lines.append(f"  left out so far ({len(skipped)}): {listed}.")
+    if mendable:
+        lines.append("Mend this, or go on without these clips: --skip-bad.")
+    return "\n".join(lines)

@@ -1,0 +1,122 @@
+"""One folder per class, optionally under train/ and test/."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mrkd_ray.audio import AUDIO_SUFFIXES
+from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, Side, few, layout, sides
+from mrkd_ray.errors import UserError
+
+
+def is_audio(path: Path) -> bool:
+    """Return whether a visible file has the suffix of a recording."""
+    visible = not path.name.startswith(".")
+    return visible and path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir()
+
+
+def audio_files(folder: Path) -> Iterator[Path]:
+    """Yield the recordings at any depth, sorted; hidden files and folders are left out.
+
+    Links to folders are followed, except back to a folder that holds the link.
+    """
+    for here, folders, files in os.walk(folder, followlinks=True):
+        inside = os.path.realpath(here)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".")
+            and not f"{inside}/".startswith(f"{os.path.realpath(os.path.join(here, name))}/")
+        )
+        yield from (path for path in (Path(here, name) for name in sorted(files)) if is_audio(path))
+
+
+def csv_hint(folder: Path) -> str:
+    """Point to csv files in the folder, which may be what the user meant."""
+    names = sorted(entry.name for entry in folder.glob("*.csv"))
+    return f" To use a list of labels, give its path: {few(names)}." if names else ""
+
+
+def _folders_with_audio(folder: Path) -> list[Path]:
+    visible = (f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    return [f for f in sorted(visible) if next(audio_files(f), None) is not None]
+
+
+def _matches(path: Path) -> bool:
+    return path.is_dir() and bool(_folders_with_audio(path))
+
+
+@layout(
+    "folder",
+    description="one folder per class with recordings (wav, flac, ogg, mp3), "
+    "optionally inside train/ and test/",
+    specificity=0,
+    matches=_matches,
+)
+def read_folder(root: Path) -> Dataset:
+    """Read a data set whose labels are the names of the folders.
+
+    Raises:
+        UserError: fewer than two classes, or other folders beside train/ and test/.
+    """
+    tops = _folders_with_audio(root)
+    split_of = _split_folders(root, tops)
+    clips: list[Clip] = []
+    notes: list[str] = []
+    if split_of is None:
+        clips = _class_clips(root, root, None)
+    for top, side in (split_of or {}).items():
+        if side is None:
+            notes.append(f"{top.name}/ is left out: there is a test folder too.")
+        else:
+            clips += _class_clips(root, top, side)
+    if stray := sum(map(is_audio, root.iterdir())):
+        notes.append(f"{stray} recordings directly in {root} have no class: left out.")
+    classes = sorted({clip.label for clip in clips})
+    if len(classes) < 2:
+        inner = [f.name for top in tops for f in _folders_with_audio(top)]
+        hint = (
+            f" If its folders ({few(inner)}) are the classes, give the path {tops[0]}."
+            if len(tops) == 1 and len(inner) > 1
+            else ""
+        )
+        raise UserError(
+            f"data {str(root)!r}: at least two class folders with recordings are needed, found "
+            f"only {classes[0]!r}.{hint}{csv_hint(root)}"
+        )
+    return Dataset(name=root.name, root=root, clips=tuple(clips), notes=tuple(notes))
+
+
+def _split_folders(root: Path, tops: list[Path]) -> dict[Path, Side | None] | None:
+    """Return the side of each top folder where they are train/ and test/, else None.
+
+    They are when both sides occur and hold class folders, no recordings of their own: classes
+    may well be called "train" and "test".
+    """
+    named = [f for f in tops if f.name.lower() in SPLIT_WORDS]
+    side_of = dict(zip(named, sides([f.name for f in named]), strict=True))
+    if set(side_of.values()) - {None} != {"train", "test"}:
+        return None
+    if any(is_audio(entry) for top in named for entry in top.iterdir()):
+        return None
+    if others := [f.name for f in tops if f not in side_of]:
+        raise UserError(
+            f"data {str(root)!r}: beside {few(f.name for f in named)} stand other folders with "
+            f"recordings: {few(others)}. Move them into a train or test folder, or away."
+        )
+    return side_of
+
+
+def _class_clips(root: Path, parent: Path, side: Side | None) -> list[Clip]:
+    return [
+        Clip(
+            clip_id=path.relative_to(root).as_posix(),
+            path=path,
+            label=folder.name.strip(),
+            split=side,
+        )
+        for folder in _folders_with_audio(parent)
+        for path in audio_files(folder)
+    ]

@@ -1,0 +1,79 @@
+"""The paper's equations 1, 2, 4 and 5 in PyTorch. Equation 3 is `averaging`, which needs no torch.
+
+Shapes: N windows or clips, M classes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PROBABILITY_FLOOR = 1e-12
+"""A teacher's probability is not taken below this, so that its logarithm stays finite."""
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Eq. 1: cross-entropy with the hard labels.
+
+    Args:
+        logits: [N, M], float.
+        targets: [N, M], one-hot rows, or their mixture under mixup.
+
+    Returns:
+        Scalar, the mean over N, in nats.
+    """
+    return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+def soften(logits: Tensor, temperature: float) -> Tensor:
+    """Eq. 2: soft labels, the softmax of logits [N, M] at a temperature."""
+    return F.softmax(logits / temperature, dim=1)
+
+
+def kl_divergence(logits: Tensor, teacher: Tensor, temperature: float, direction: str) -> Tensor:
+    """Eq. 4: divergence between a branch's soft labels P and the teacher's.
+
+    Args:
+        logits: [N, M], the branch's.
+        teacher: [N, M], probabilities at the same temperature; no gradient flows into them.
+        temperature: T of Eq. 2.
+        direction: "reverse" is KL(P || teacher), as Eq. 4 is printed; "forward" is
+            KL(teacher || P), the usual one (Hinton et al.).
+
+    Returns:
+        Scalar, the mean over N, in nats.
+    """
+    log_student = F.log_softmax(logits / temperature, dim=1)
+    log_teacher = teacher.clamp_min(PROBABILITY_FLOOR).log()
+    if direction == "reverse":
+        terms = log_student.exp() * (log_student - log_teacher)
+    else:
+        terms = teacher * (log_teacher - log_student)
+    return terms.sum(dim=1).mean()
+
+
+def distillation_loss(
+    logits: Tensor,
+    targets: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float,
+    direction: str = "reverse",
+    t_squared: bool = False,
+    kl_weight: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Eq. 5: L_d = L_ce + L_kl, where the options weigh the second term.
+
+    Returns:
+        The loss, and its two parts L_ce and L_kl unweighted.
+    """
+    ce = cross_entropy(logits, targets)
+    kl = kl_divergence(logits, teacher, temperature, direction)
+    factor = kl_weight * (temperature**2 if t_squared else 1.0)
+    return ce + factor * kl, ce, kl
+
+
+def mix(rows: Tensor, partners: Tensor, share: float) -> Tensor:
+    """Mixup (Zhang et al. 2018): `share` of each row and the rest of its partner's row."""
+    return torch.lerp(rows[partners], rows, share)

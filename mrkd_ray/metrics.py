@@ -1,0 +1,121 @@
+"""Accuracy and mAP@3 at clip level, and the uncertainty of a difference. numpy only, float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+_CHUNK = 1 << 20  # draws held in memory at once
+
+
+def hits(scores: ArrayLike, labels: ArrayLike) -> Floats:
+    """Return [N]: 1 where the highest score is the label's, else 0.
+
+    Args:
+        scores: probabilities or any scores, [N, M]; of equal ones the lower class index counts as
+            the higher.
+        labels: integers in 0..M-1, [N].
+
+    Raises:
+        ValueError: NaN scores, or shapes or labels that do not fit.
+    """
+    return (_ranks(scores, labels) == 0).astype(np.float64)
+
+
+def reciprocal_rank_at_3(scores: ArrayLike, labels: ArrayLike) -> Floats:
+    """Return [N]: 1, 1/2 or 1/3 where the label has the first, second or third score, else 0.
+
+    Arguments and errors as `hits`.
+    """
+    ranks = _ranks(scores, labels)
+    return np.where(ranks < 3, 1.0 / (ranks + 1), 0.0)
+
+
+def accuracy(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Return the mean of `hits`, in [0, 1]. Raises ValueError also where there are no clips."""
+    return _mean(hits(scores, labels))
+
+
+def map_at_3(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Return mAP@3, the mean of `reciprocal_rank_at_3`: with one label a clip they are the same.
+
+    Raises ValueError also where there are no clips.
+    """
+    return _mean(reciprocal_rank_at_3(scores, labels))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_bootstrap(
+    a: ArrayLike, b: ArrayLike, strata: ArrayLike, seed: int = 0, n: int = 2000
+) -> Difference:
+    """Return the mean of b - a with the 95% percentile interval of a paired bootstrap.
+
+    Clips are drawn again within their stratum, both models' scores of a clip together. What is
+    uncertain here is the choice of clips; that training differs from seed to seed is not in it,
+    so average over seeds first.
+
+    Args:
+        a: scores per clip of one model, [N], for example `hits`.
+        b: scores of the other on the same clips, [N].
+        strata: each clip's stratum, [N], for example its test fold.
+        seed: of the draws.
+        n: number of draws.
+
+    Raises:
+        ValueError: no clips, different lengths, or scores that are not finite.
+    """
+    a, b, strata = np.asarray(a, np.float64), np.asarray(b, np.float64), np.asarray(strata)
+    if a.ndim != 1 or a.size == 0 or not a.shape == b.shape == strata.shape:
+        raise ValueError(
+            f"expected three arrays [N], N > 0, not {a.shape}, {b.shape} and {strata.shape}"
+        )
+    differences = b - a
+    if not np.isfinite(differences).all():
+        raise ValueError("the scores are not all finite")
+    rng = np.random.default_rng(seed)
+    sums = np.zeros(n)
+    for stratum in np.unique(strata):
+        of_stratum = differences[strata == stratum]
+        size = len(of_stratum)
+        rows = max(1, _CHUNK // size)
+        for begin in range(0, n, rows):
+            draws = sums[begin : begin + rows]
+            chosen = rng.integers(0, size, (len(draws), size), dtype=np.int32)
+            draws += of_stratum[chosen].sum(axis=1)
+    low, high = np.quantile(sums / len(differences), (0.025, 0.975))
+    return Difference(float(differences.mean()), float(low), float(high))
+
+
+def _ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
+    """Return [N]: how many classes come before the label's."""
+    scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(f"expected scores [N, M], labels [N], not {scores.shape}, {labels.shape}")
+    if np.isnan(scores).any():
+        raise ValueError("NaN among the scores")
+    if labels.size == 0:
+        return np.zeros(0, np.int64)
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= scores.shape[1]:
+        raise ValueError(f"labels must be integers in 0..{scores.shape[1] - 1}")
+    own = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
+    earlier = np.arange(scores.shape[1]) < labels[:, None]
+    before = (scores > own) | ((scores == own) & earlier)
+    return before.sum(axis=1, dtype=np.int64)
+
+
+def _mean(values: Floats) -> float:
+    if values.size == 0:
+        raise ValueError("no clips to score")
+    return float(values.mean())

@@ -1,0 +1,222 @@
+"""Networks: windows [B, 3, bins, 150] to logits [B, n_classes], built by name.
+
+Two small ones for CPUs stand here; every other name is one of torchvision's classification
+networks. To add one, decorate a function that returns a module for a number of classes::
+
+    @network("my_net", description="what it is, in one line")
+    def my_net(n_classes: int) -> nn.Module: ...
+
+Its last linear or convolution layer must be the one whose outputs are the classes. One network
+serves every number of bins, so that it can be paired with every representation.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mrkd_ray.errors import UserError
+from mrkd_ray.registry import Registry, unknown
+from mrkd_ray.weights import WeightsReport, load_weights
+
+BANDS = 4  # the small networks average over time, and over frequency within this many bands
+
+Builder = Callable[[int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that can be built: `imagenet` says whether torchvision has weights for it."""
+
+    description: str
+    builder: Builder
+    imagenet: bool
+
+
+NETWORKS: Registry[Network] = Registry("network")
+
+
+def network(name: str, *, description: str, imagenet: bool = False) -> Callable[[Builder], Builder]:
+    """Register the decorated `function(n_classes)` as the network `name`.
+
+    Raises:
+        ValueError: the name is registered already.
+    """
+
+    def decorate(builder: Builder) -> Builder:
+        NETWORKS.add(name, Network(description, builder, imagenet))
+        return builder
+
+    return decorate
+
+
+def build(
+    name: str, n_classes: int, weights: str | Path = "none", *, bins: int | None = None
+) -> tuple[nn.Module, WeightsReport]:
+    """Build a network on the CPU, in training mode; its classifier layer is always a new one.
+
+    Random weights come from torch's global generator: the same `torch.manual_seed`, the same
+    weights.
+
+    Args:
+        name: a registered network, or a classification network of torchvision.
+        n_classes: M, the number of logits.
+        weights: `none`, `imagenet` (torchvision's, downloaded on first use) or the path of a
+            state dict (.pth, .pt, .safetensors).
+        bins: where given, it is checked that the network takes windows of this many bins.
+
+    Raises:
+        UserError: an unknown name, weights that cannot be had or do not fit, or windows that are
+            too small for the network or not of the one size that it takes.
+    """
+    entry = find(name)
+    if str(weights) == "imagenet" and not entry.imagenet:
+        raise UserError(
+            f"weights: imagenet: there are none for {name!r}; use weights: none or PATH"
+        )
+    module = entry.builder(n_classes)
+    if bins is not None:
+        check_input(module, name, bins)
+    return module, load_weights(module, name, weights, classifier=classifier_layer(module))
+
+
+def find(name: str) -> Network:
+    """Return the network of this name. Raises UserError where there is none."""
+    if name in NETWORKS:
+        return NETWORKS[name]
+    if name in known_networks():
+        return Network(f"torchvision's {name}", lambda n: _torchvision(name, n), imagenet=True)
+    raise unknown("network", name, known_networks())
+
+
+def known_networks() -> tuple[str, ...]:
+    """Return all names: the registered ones, then the rest of torchvision's (imports it)."""
+    from torchvision import models
+
+    others = [name for name in models.list_models(module=models) if name not in NETWORKS]
+    return (*NETWORKS, *others)
+
+
+def describe() -> dict[str, str]:
+    """Return one line for each registered network, and one for torchvision's others together."""
+    lines = {name: entry.description for name, entry in NETWORKS.items()}
+    return lines | {
+        "...": "any other classification network of torchvision by its name, "
+        "for example resnet18, mobilenet_v3_small or efficientnet_b0"
+    }
+
+
+def default_weights(name: str) -> str:
+    """Return the weights to start from where none are asked for: `imagenet` where there are any.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    return "imagenet" if find(name).imagenet else "none"
+
+
+def check_input(module: nn.Module, name: str, bins: int) -> None:
+    """Raise UserError if the network does not take windows [B, 3, bins, 150]."""
+    was_training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, 3, bins, 150))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"network {name!r} cannot take windows of {bins} x 150 (bins x frames): {error}. "
+            "Use another network, or a representation with more bins"
+        ) from error
+    finally:
+        module.train(was_training)
+
+
+def classifier_layer(module: nn.Module) -> str:
+    """Return the name of the last linear or convolution layer, the one that yields the logits."""
+    layers = [n for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    return layers[-1]
+
+
+def _torchvision(name: str, n_classes: int) -> nn.Module:
+    from torchvision import models
+
+    # These two have outputs in mid-network that are for training on ImageNet only.
+    without_aux = {"aux_logits": False, "init_weights": True}
+    options = without_aux if name in ("googlenet", "inception_v3") else {}
+    module: nn.Module = models.get_model(name, weights=None, num_classes=n_classes, **options)
+    return module
+
+
+@network("resnet101", description="ResNet with 101 layers, the paper's; 42.5 M", imagenet=True)
+def resnet101(n_classes: int) -> nn.Module:
+    """torchvision's ResNet-101."""
+    return _torchvision("resnet101", n_classes)
+
+
+@network("vgg19", description="VGGNet with 19 layers, the paper's; 139.6 M", imagenet=True)
+def vgg19(n_classes: int) -> nn.Module:
+    """torchvision's VGG-19, the one without BatchNorm."""
+    return _torchvision("vgg19", n_classes)
+
+
+@network("resnet_small", description="residual, 7 convolutions, for CPUs; 0.2 M parameters")
+def resnet_small(n_classes: int) -> nn.Module:
+    """Three residual blocks. Each halves time and frequency before its work: that is the speed."""
+    widths = (8, 24, 48, 96)
+    blocks = [_Residual(before, after) for before, after in itertools.pairwise(widths)]
+    return nn.Sequential(
+        *_convolution(3, widths[0], stride=2), nn.ReLU(), *blocks, *_head(widths[-1], n_classes)
+    )
+
+
+@network("vgg_small", description="plain, 5 convolutions, for CPUs; 0.2 M parameters")
+def vgg_small(n_classes: int) -> nn.Module:
+    """Plain 3 x 3 convolutions in four stages, with max pooling between them."""
+    layers: list[nn.Module] = []
+    before, stages = 3, ((16,), (32,), (64,), (96, 96))
+    for widths in stages:
+        if layers:
+            layers.append(nn.MaxPool2d(2))
+        for width in widths:
+            layers += [*_convolution(before, width, stride=1 if layers else 2), nn.ReLU()]
+            before = width
+    return nn.Sequential(*layers, *_head(before, n_classes))
+
+
+def _convolution(before: int, after: int, *, size: int = 3, stride: int = 1) -> list[nn.Module]:
+    """Return a convolution and its BatchNorm, which makes a bias needless."""
+    convolution = nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(after)]
+
+
+def _head(width: int, n_classes: int) -> list[nn.Module]:
+    return [_BandMeans(), nn.Linear(BANDS * width, n_classes)]
+
+
+class _Residual(nn.Module):
+    """Two 3 x 3 convolutions with stride 2, added to a 1 x 1 one."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            *_convolution(before, after, stride=2), nn.ReLU(), *_convolution(after, after)
+        )
+        self.shortcut = nn.Sequential(*_convolution(before, after, size=1, stride=2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.main(x) + self.shortcut(x))
+
+
+class _BandMeans(nn.Module):
+    """[B, C, bins, frames] to [B, BANDS * C]: the mean over time, and over each frequency band.
+
+    As adaptive pooling, whose gradient is not deterministic on GPUs.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        bands = x.mean(dim=3).tensor_split(BANDS, dim=2)
+        return torch.cat([band.mean(dim=2) for band in bands], dim=1)

@@ -1,0 +1,81 @@
+"""Progress with figures on a terminal; silent elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Row = dict[str, Any]
+
+
+class Display:
+    """A bar for each long step, one for the grid, and a line for each cell that is running."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}", style="cyan"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._cells: dict[str, TaskID] = {}
+        self._grid: TaskID | None = None
+        self._cycles = 0
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def step(self, description: str) -> Callable[[int, int], None]:
+        """Return a function of (done, total) that shows how far one step is."""
+        task = self._progress.add_task(description, total=None, figures="")
+
+        def show(done: int, total: int) -> None:
+            self._progress.update(task, completed=done, total=total)
+
+        return show
+
+    def grid(self, cells: int, cycles: int) -> None:
+        """Begin the grid's bar: its length is in cycles of all cells that are to run."""
+        self._grid = self._progress.add_task(f"Grid, {cells} cells", total=cycles, figures="")
+
+    def cycle(self, key: str, title: str, cycles: int, rows: Sequence[Row]) -> None:
+        """Show a cell's figures after a cycle."""
+        assert self._grid is not None
+        if key not in self._cells:
+            self._cells[key] = self._progress.add_task(f"  {title}", total=cycles, figures="")
+        scores = " ".join(f"{100 * row['accuracy']:.1f}" for row in rows)
+        losses = [row.get("loss_distil_ce", row.get("loss_ce")) for row in rows]
+        figures = f"accuracy {scores} %  loss {' '.join(f'{loss:.2f}' for loss in losses)}"
+        self._progress.update(self._cells[key], completed=rows[0]["cycle"] + 1, figures=figures)
+        self._cycles += 1
+        self._progress.update(self._grid, completed=self._cycles)
+
+    def end(self, key: str) -> None:
+        """Take a finished cell's line away."""
+        if key in self._cells:
+            self._progress.remove_task(self._cells.pop(key))

@@ -1,0 +1,241 @@
+"""From finished cells to a tidy CSV and the table of independent against distilled branches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrkd_ray import cells, checkpoint, metrics
+from mrkd_ray.cells import Cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+Probabilities = NDArray[np.float64]
+Scores = dict[str, dict[tuple[int, int], "Scored"]]  # model -> (fold, seed) -> its predictions
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model's predictions on one test side."""
+
+    clip_ids: list[str]
+    labels: NDArray[np.int64]
+    probabilities: Probabilities
+
+
+@dataclass(frozen=True)
+class Results:
+    """A grid's results.
+
+    Attributes:
+        folder: where everything lies.
+        tidy: a row per model, fold and seed (`results.csv`); accuracy and map3 in [0, 1].
+        table: a row per cohort, temperature and model (`table.csv`), in percent: means over folds
+            and seeds, standard deviations, and the paired difference distilled minus independent
+            with its 95% interval.
+    """
+
+    folder: Path
+    tidy: pd.DataFrame
+    table: pd.DataFrame
+
+    def show(self, console: Console) -> None:
+        """Print the table, and where the results are."""
+        _render(self.table, console)
+        console.print(f"Results: {self.folder}", markup=False, soft_wrap=True)
+
+
+def gather(folder: Path, grid: str, wanted: Sequence[Cell]) -> Results:
+    """Collect the finished ones among the wanted cells of a grid's folder and write the CSVs."""
+    import pandas as pd
+
+    done = [cell for cell in wanted if cells.finished(folder / "cells" / cell.key) is not None]
+    tidy = pd.DataFrame([row for cell in done for row in _tidy_rows(folder, grid, cell)])
+    table = pd.DataFrame(_table_rows(folder, done))
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(folder / "results.csv", tidy.to_csv(index=False))
+    checkpoint.write_text(folder / "table.csv", table.to_csv(index=False))
+    return Results(folder, tidy, table)
+
+
+def _tidy_rows(folder: Path, grid: str, cell: Cell) -> Iterable[dict[str, Any]]:
+    result = cells.finished(folder / "cells" / cell.key)
+    assert result is not None
+    specs = dict(zip(cell.names, cell.branches, strict=True))
+    for model in result["models"]:
+        spec = specs.get(model["model"])
+        yield {
+            "grid": grid,
+            "dataset": result["dataset"],
+            "fold": cell.fold,
+            "seed": cell.seed,
+            "cohort": cell.cohort,
+            "model": "branch" if spec else "ensemble",
+            "branch": model["model"] if spec else "",
+            "representation": spec.representation if spec else "",
+            "network": spec.network if spec else "",
+            "condition": cell.condition,
+            "temperature": cell.temperature,
+            "epochs": result["epochs"],
+            "clips": result["clips"],
+            "accuracy": model["accuracy"],
+            "map3": model["map3"],
+            "seconds": result["seconds"],
+        }
+
+
+def _table_rows(folder: Path, done: Sequence[Cell]) -> Iterable[dict[str, Any]]:
+    """One row for each branch and the ensemble of each cohort and temperature."""
+    alone: dict[str, dict[tuple[int, int], Scored]] = {}
+    groups: dict[tuple[str, float], list[Cell]] = {}
+    for cell in done:
+        if cell.temperature is None:
+            runs = alone.setdefault(cell.cohort, {})
+            runs[cell.fold, cell.seed] = _load(folder, cell)[cell.names[0]]
+        else:
+            groups.setdefault((cell.cohort, cell.temperature), []).append(cell)
+    for (cohort, temperature), members in groups.items():
+        distilled: Scores = {}
+        for cell in members:
+            for model, scored in _load(folder, cell).items():
+                distilled.setdefault(model, {})[cell.fold, cell.seed] = scored
+        specs = dict(zip(members[0].names, map(str, members[0].branches), strict=True))
+        for model, runs in distilled.items():
+            if model in specs:
+                baseline = alone.get(specs[model], {})
+            else:
+                baseline = _ensemble([alone.get(spec, {}) for spec in specs.values()])
+            common = {"cohort": cohort, "temperature": temperature, "model": model}
+            yield common | _compare(baseline, runs)
+
+
+def _load(folder: Path, cell: Cell) -> dict[str, Scored]:
+    clip_ids, labels, scores = cells.read_predictions(folder / "cells" / cell.key)
+    return {model: Scored(clip_ids, labels, p.astype(np.float64)) for model, p in scores.items()}
+
+
+def _ensemble(members: Sequence[dict[tuple[int, int], Scored]]) -> dict[tuple[int, int], Scored]:
+    """Mean of probabilities, for each fold and seed that every member has."""
+    runs = set.intersection(*(set(member) for member in members))
+    return {
+        run: Scored(
+            members[0][run].clip_ids,
+            members[0][run].labels,
+            np.mean([member[run].probabilities for member in members], axis=0),
+        )
+        for run in sorted(runs)
+    }
+
+
+def _compare(
+    independent: dict[tuple[int, int], Scored], distilled: dict[tuple[int, int], Scored]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    paired = sorted(set(independent) & set(distilled))
+    for name, score in (("accuracy", metrics.hits), ("map3", metrics.reciprocal_rank_at_3)):
+        for condition, runs in (("independent", independent), ("distilled", distilled)):
+            values = [100 * float(score(s.probabilities, s.labels).mean()) for s in runs.values()]
+            row[f"{name}_{condition}"] = float(np.mean(values)) if values else float("nan")
+            row[f"{name}_{condition}_sd"] = (
+                float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+            )
+        difference = _difference(
+            [(independent[run], distilled[run], run[0]) for run in paired], score
+        )
+        for part, value in zip(("", "_low", "_high"), difference, strict=True):
+            row[f"{name}_difference{part}"] = value
+    row["runs"] = len(distilled)
+    row["paired_runs"] = len(paired)
+    return row
+
+
+def _difference(pairs: Sequence[tuple[Scored, Scored, int]], score: Any) -> tuple[float, ...]:
+    """Mean of distilled minus independent in points, and its 95% interval over clips.
+
+    A clip counts once: its score is its mean over seeds. Clips are resampled within folds.
+    """
+    if not pairs:
+        return (float("nan"),) * 3
+    sums: dict[tuple[int, str], list[float]] = {}
+    for before, after, fold in pairs:
+        assert before.clip_ids == after.clip_ids
+        scored = zip(
+            before.clip_ids,
+            score(before.probabilities, before.labels),
+            score(after.probabilities, after.labels),
+            strict=True,
+        )
+        for clip_id, a, b in scored:
+            total = sums.setdefault((fold, clip_id), [0.0, 0.0, 0.0])
+            total[0] += a
+            total[1] += b
+            total[2] += 1
+    values = np.array(list(sums.values()))
+    folds = np.array([fold for fold, _ in sums])
+    found = metrics.paired_bootstrap(
+        100 * values[:, 0] / values[:, 2], 100 * values[:, 1] / values[:, 2], folds
+    )
+    return found.mean, found.low, found.high
+
+
+def _render(table: pd.DataFrame, console: Console) -> None:
+    """Print a small table for each cohort and temperature: 80 columns hold it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    if table.empty:
+        console.print("No cohort is finished yet.")
+        return
+    compared = bool(table["paired_runs"].any())
+    for (cohort, temperature), rows in table.groupby(["cohort", "temperature"], sort=False):
+        title = f"{str(cohort).replace('+', ' + ')}, T = {temperature:g}"
+        shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        shown.pad_edge = False
+        shown.add_column("model", min_width=21)
+        shown.add_column("%", min_width=8)
+        for heading in ("independent", "distilled") if compared else ("distilled",):
+            shown.add_column(heading, justify="right", min_width=11)
+        if compared:
+            shown.add_column("difference [95%]", justify="right", min_width=18)
+        for row in rows.to_dict("records"):
+            for label, name in (("accuracy", "accuracy"), ("mAP@3", "map3")):
+                line = [row["model"] if name == "accuracy" else "", label]
+                line += [_with_sd(row, f"{name}_independent")] if compared else []
+                line += [_with_sd(row, f"{name}_distilled")]
+                line += [_interval(row, f"{name}_difference")] if compared else []
+                shown.add_row(*line)
+        console.print(shown)
+    console.print(_caption(table, compared), style="dim")
+
+
+def _caption(table: pd.DataFrame, compared: bool) -> str:
+    runs = int(table["runs"].max())
+    text = f"Mean ± standard deviation of {runs} runs" if runs > 1 else "One run"
+    if compared:
+        text += (
+            " (folds x seeds). Independent and distilled: equal epochs and schedule. Difference: "
+            "distilled less independent, paired by clip; * its interval excludes 0."
+        )
+    return text
+
+
+def _with_sd(row: dict[Any, Any], name: str) -> str:
+    if np.isnan(row[name]):
+        return "-"
+    deviation = row[f"{name}_sd"]
+    return f"{row[name]:.1f}" + ("" if np.isnan(deviation) else f" ± {deviation:.1f}")
+
+
+def _interval(row: dict[Any, Any], name: str) -> str:
+    if np.isnan(row[name]):
+        return "-"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    mark = "*" if low > 0 or high < 0 else ""
+    return f"{row[name]:+.1f} [{low:.1f}, {high:.1f}]{mark}"

@@ -1,0 +1,39 @@
+"""What a branch is given to start with: small, picklable, and free of PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrkd_ray.config import BranchSpec, Training
+from mrkd_ray.features import FeatureStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Clips of one side of a split: clip_ids, and their class indices [n] int64."""
+
+    clip_ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchTask:
+    """All that a branch needs to start, small enough to send to another process."""
+
+    name: str  # unique in its cohort; keys the initial weights and dropout
+    spec: BranchSpec
+    training: Training
+    store: FeatureStore
+    classes: tuple[str, ...]
+    train: Part
+    held_out: Part
+    test: Part
+    fold: int
+    seed: int
+    device: str = "cpu"
+    threads: int = 1
+    provenance: dict[str, Any] = field(default_factory=dict)  # copied into the exported config

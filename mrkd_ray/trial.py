@@ -1,0 +1,127 @@
+"""Cells as Ray Tune trials: one placement group a cell, as many at once as the cluster holds."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
+
+from mrkd_ray import cells
+from mrkd_ray.actors import RayCohort
+from mrkd_ray.cells import Cell, Prepared, Row
+from mrkd_ray.telemetry import Gauges
+
+MAX_FAILURES = 2
+"""How often a cell is taken up again from its last checkpoint, after a lost actor or node."""
+
+
+def run_trial(
+    config: Mapping[str, str],
+    cells_by_key: Mapping[str, Cell],
+    prepared: Prepared,
+    folder: Path,
+    cpus: int,
+    gpus: Mapping[str, float],
+) -> None:
+    """Run one cell inside its Tune trial, on the trial's placement group.
+
+    This process coordinates only: PyTorch and the GPUs are the branch actors'.
+    """
+    cell = cells_by_key[config["cell"]]
+    cell_folder = folder / "cells" / cell.key
+    share = gpus[cell.key]
+    device = "cuda" if share > 0 else "cpu"
+    tasks = cells.branch_tasks(cell, prepared, device=device, threads=cpus)
+    group = ray.util.get_current_placement_group()
+    cohort = RayCohort(tasks, cell_folder, group=group, cpus=cpus, gpus=share)
+    gauges = Gauges(cell.key)
+
+    def report(rows: list[Row]) -> None:
+        gauges.report(rows)
+        tune.report({"rows": rows, "cycle": rows[0]["cycle"] + 1})
+
+    try:
+        cells.run(cell, tasks, cohort, cell_folder, report)
+    finally:
+        cohort.close()
+
+
+class _Watch(Callback):
+    """Hands what Tune hears from the trials to the progress display."""
+
+    def __init__(
+        self, on_cycle: Callable[[str, list[Row]], None], on_end: Callable[[str], None]
+    ) -> None:
+        self._on_cycle, self._on_end = on_cycle, on_end
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks for a restore that is never asked for: see `grid`
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "rows" in result:
+            self._on_cycle(trial.config["cell"], result["rows"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._on_end(trial.config["cell"])
+
+
+def run_cells(
+    todo: Sequence[Cell],
+    prepared: Prepared,
+    folder: Path,
+    *,
+    cpus: int,
+    gpus: Mapping[str, float],
+    on_cycle: Callable[[str, list[Row]], None],
+    on_end: Callable[[str], None],
+) -> dict[str, str]:
+    """Run the cells, each in a trial of its own.
+
+    Args:
+        folder: the grid's folder, on storage that every node sees.
+        gpus: GPUs of one branch actor, for each cell's key.
+        on_cycle: called in this process with a cell's key and its figures after every cycle.
+        on_end: called with a cell's key when it is finished.
+
+    Returns:
+        For each cell that failed, its key and the error. Other cells are not stopped by it.
+    """
+    by_key = {cell.key: cell for cell in todo}
+
+    def bundles(config: Mapping[str, str]) -> PlacementGroupFactory:
+        one = {"CPU": float(cpus)} | ({"GPU": gpus[config["cell"]]} if gpus[config["cell"]] else {})
+        branches = len(by_key[config["cell"]].branches)
+        return PlacementGroupFactory([{}, *[dict(one) for _ in range(branches)]])  # {}: coordinator
+
+    trainable = tune.with_parameters(
+        run_trial, cells_by_key=by_key, prepared=prepared, folder=folder, cpus=cpus, gpus=gpus
+    )
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # history.csv says it all
+    with tempfile.TemporaryDirectory(prefix="mrkd-tune-") as storage:
+        tuner = Tuner(
+            tune.with_resources(trainable, bundles),
+            param_space={"cell": tune.grid_search(list(by_key))},
+            tune_config=TuneConfig(trial_dirname_creator=lambda trial: trial.trial_id),
+            run_config=RunConfig(
+                name=folder.name,
+                storage_path=storage,
+                verbose=0,
+                failure_config=FailureConfig(max_failures=MAX_FAILURES),
+                callbacks=[_Watch(on_cycle, on_end)],
+            ),
+        )
+        found = tuner.fit()
+    results = [found[i] for i in range(len(found))]
+    return {
+        result.config["cell"]: str(result.error)
+        for result in results
+        if result.error is not None and result.config is not None
+    }

@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mrkd_ray.datasets import open_dataset
+from mrkd_ray.errors import UserError
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ["a.wav", "b.wav", "audio/c.wav", "deep/d.wav"]:
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "set" / name, np.full(10, 0.1), 8000)
+    return tmp_path / "set"
+
+
+def write(root: Path, *lines: str, name: str = "meta.csv", encoding: str = "utf-8") -> Path:
+    (root / name).write_text("\n".join(lines) + "\n", encoding=encoding)
+    return root / name
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(UserError) as error:
+        open_dataset(path, path.parent / "cache")
+    return str(error.value)
+
+
+def test_every_column_is_read(root: Path) -> None:
+    write(
+        root,
+        "filename,fold,label,esc10,group,verified",
+        "b.wav,2, 1 ,x,g1,0",
+        "c.wav,1.0,two,x,,1",
+        "deep/d.wav,2,1,x,g1,",
+        "",
+    )
+    dataset = open_dataset(root, root)
+    assert dataset.name == "set"
+    assert [
+        (c.clip_id, c.path, c.label, c.fold, c.group, c.verified, c.split) for c in dataset.clips
+    ] == [
+        ("b.wav", root / "b.wav", "1", 2, "g1", False, None),
+        ("c.wav", root / "audio/c.wav", "two", 1, None, True, None),
+        ("deep/d.wav", root / "deep/d.wav", "1", 2, "g1", True, None),
+    ]
+    assert dataset.classes == ("1", "two")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_any_csv_with_other_column_names(root: Path, separator: str) -> None:
+    lines = ["fname,category,manually_verified", "a.wav,dog,0", "b.wav,cat,1"]
+    file = write(
+        root,
+        *(line.replace(",", separator) for line in lines),
+        name="other.CSV",
+        encoding="utf-8-sig",
+    )
+    dataset = open_dataset(file, root)
+    assert dataset.name == "other"
+    assert dataset.root == root
+    assert [(c.clip_id, c.label, c.verified) for c in dataset.clips] == [
+        ("a.wav", "dog", False),
+        ("b.wav", "cat", True),
+    ]
+
+
+def test_meta_csv_goes_before_class_folders(root: Path) -> None:
+    write(root, "filename,label", "a.wav,x", "b.wav,y")
+    assert [c.label for c in open_dataset(root, root).clips] == ["x", "y"]
+
+
+def test_split_spellings_and_validation(root: Path) -> None:
+    rows = ["a.wav,x,Training", "b.wav,y,VAL", "c.wav,x,train"]
+    write(root, "filename,label,split", *rows)
+    assert [c.split for c in open_dataset(root, root).clips] == ["train", "test", "train"]
+    write(root, "filename,label,split", *rows, "deep/d.wav,y,evaluation")
+    dataset = open_dataset(root, root)
+    assert [(c.clip_id, c.split) for c in dataset.clips] == [
+        ("a.wav", "train"),
+        ("c.wav", "train"),
+        ("deep/d.wav", "test"),
+    ]
+    assert dataset.notes == ("1 validation clips are left out: there are test clips too.",)
+
+
+def test_an_empty_column_counts_as_absent(root: Path) -> None:
+    write(root, "filename,label,fold,split", "a.wav,x,1,", "b.wav,y,2,")
+    assert [(c.fold, c.split) for c in open_dataset(root, root).clips] == [(1, None), (2, None)]
+
+
+def test_all_that_is_wrong_comes_at_once(root: Path) -> None:
+    absent = [f"gone{i}.wav,x,1,0" for i in range(12)]
+    file = write(
+        root,
+        "filename,label,fold,verified",
+        "a.wav,,1,1",
+        "b.wav,x,1.5,1",
+        ",x,2,maybe",
+        "./b.wav,y,-1,1",
+        "c.wav,y,,1",
+        *absent,
+    )
+    message = refused(root)
+    assert message.startswith(f"{file}: ")
+    assert "clips without a label (1): a.wav." in message
+    assert (
+        "folds that are no whole number from 0 up (2): '1.5' of b.wav, '-1' of ./b.wav." in message
+    )
+    assert "rows without a filename (1): line 4." in message
+    assert "verified is neither 0 nor 1 (1): 'maybe' of line 4." in message
+    assert "filenames that occur twice (1): ./b.wav." in message
+    assert "clips without a fold (1): c.wav." in message
+    assert "audio files that do not exist (12): gone0.wav" in message
+    assert "gone9.wav and 2 more." in message
+    assert "gone10.wav" not in message
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["filename,label,fold,split", "a.wav,x,1,train"], "both a fold and a split"),
+        (["filename,label,split", "a.wav,x,dev"], "unknown splits (1): 'dev' of a.wav"),
+        (["filename,label,split", "a.wav,x,train", "b.wav,y,"], "clips without a split (1): b.wav"),
+        (["filename,label", "a.wav,x,y"], "lines with too many values (1): 2"),
+        (["filename,kind", "a.wav,x"], "no column label (or class, category)"),
+        (["name,label", "a.wav,x"], "its columns are: name, label"),
+        (["filename,label"], "has no rows"),
+        ([""], "its columns are: none"),
+    ],
+)
+def test_a_bad_file_says_what_to_mend(root: Path, lines: list[str], reason: str) -> None:
+    write(root, *lines)
+    message = refused(root)
+    assert reason in message
+    assert str(root / "meta.csv") in message
+
+
+def test_a_file_in_another_encoding_is_refused(root: Path) -> None:
+    write(root, "filename,label", "a.wav,Gerät", encoding="latin-1")
+    assert "UTF-8" in refused(root)
+
+
+@pytest.mark.parametrize(("name", "clips", "classes"), [("esc10", 400, 10), ("esc50", 2000, 50)])
+def test_the_shared_data_sets_work_as_they_are(
+    tmp_path: Path, name: str, clips: int, classes: int
+) -> None:
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"shared data set {name} is not here")
+    dataset = open_dataset(SHARED / name, tmp_path)
+    assert (dataset.name, len(dataset.clips), len(dataset.classes)) == (name, clips, classes)
+    assert {c.fold for c in dataset.clips} == {1, 2, 3, 4, 5}

@@ -1,0 +1,154 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mrkd_ray.datasets import LAYOUTS, layout, open_dataset
+from mrkd_ray.errors import UserError
+
+
+def put(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.full(10, 0.1), 8000, format="WAV")
+
+
+def test_labels_are_the_folders_at_any_depth(tmp_path: Path) -> None:
+    root = tmp_path / "sounds"
+    for name in ["dog/b.wav", "dog/a.WAV", "cat/kitten/x.flac", "cat/kitten/y.mp3", "owl/z.ogg"]:
+        put(root / name)
+    dataset = open_dataset(root, tmp_path / "cache")
+    assert dataset.name == "sounds"
+    assert dataset.root == root
+    assert [(c.clip_id, c.label) for c in dataset.clips] == [
+        ("cat/kitten/x.flac", "cat"),
+        ("cat/kitten/y.mp3", "cat"),
+        ("dog/a.WAV", "dog"),
+        ("dog/b.wav", "dog"),
+        ("owl/z.ogg", "owl"),
+    ]
+    assert all(c.path == root / c.clip_id and c.split is None for c in dataset.clips)
+    assert dataset.classes == ("cat", "dog", "owl")
+    assert dataset.labels.tolist() == [0, 0, 1, 1, 2]
+    assert dataset.labels.dtype == np.int64
+
+
+def test_hidden_and_other_files_are_ignored(tmp_path: Path) -> None:
+    for name in ["a/1.wav", "b/2.wav", "a/._1.wav", ".git/3.wav", "a/.old/4.wav", "5.wav"]:
+        put(tmp_path / name)
+    (tmp_path / "a" / "notes.txt").touch()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "readme.md").touch()
+    dataset = open_dataset(tmp_path, tmp_path / "cache")
+    assert [c.clip_id for c in dataset.clips] == ["a/1.wav", "b/2.wav"]
+    assert dataset.notes == (f"1 recordings directly in {tmp_path} have no class: left out.",)
+
+
+def test_a_relative_path_gives_absolute_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "d/a/1.wav")
+    put(tmp_path / "d/b/2.wav")
+    monkeypatch.chdir(tmp_path)
+    assert open_dataset("d", tmp_path).clips[0].path == tmp_path / "d/a/1.wav"
+
+
+def test_links_to_folders_are_followed_but_not_round_and_round(tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere/1.wav")
+    put(tmp_path / "d/b/2.wav")
+    (tmp_path / "d/a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "d/b/up").symlink_to(tmp_path / "d")
+    dataset = open_dataset(tmp_path / "d", tmp_path)
+    assert [c.clip_id for c in dataset.clips] == ["a/1.wav", "b/2.wav"]
+
+
+def test_train_and_test_folders_give_the_split(tmp_path: Path) -> None:
+    for name in ["Training/a/1.wav", "Training/b/2.wav", "test/a/3.wav", "test/b/sub/4.wav"]:
+        put(tmp_path / name)
+    dataset = open_dataset(tmp_path, tmp_path / "cache")
+    assert [(c.clip_id, c.label, c.split) for c in dataset.clips] == [
+        ("Training/a/1.wav", "a", "train"),
+        ("Training/b/2.wav", "b", "train"),
+        ("test/a/3.wav", "a", "test"),
+        ("test/b/sub/4.wav", "b", "test"),
+    ]
+
+
+def test_validation_is_left_out_only_beside_a_test_folder(tmp_path: Path) -> None:
+    for name in ["train/a/1.wav", "train/b/2.wav", "valid/a/3.wav", "valid/b/4.wav"]:
+        put(tmp_path / name)
+    dataset = open_dataset(tmp_path, tmp_path / "cache")
+    assert [c.split for c in dataset.clips] == ["train", "train", "test", "test"]
+    put(tmp_path / "test/a/5.wav")
+    dataset = open_dataset(tmp_path, tmp_path / "cache")
+    assert [c.clip_id for c in dataset.clips] == ["test/a/5.wav", "train/a/1.wav", "train/b/2.wav"]
+    assert "valid/ is left out" in dataset.notes[0]
+
+
+def test_classes_may_be_called_train_and_test(tmp_path: Path) -> None:
+    for name in ["train/1.wav", "test/2.wav", "bus/3.wav"]:
+        put(tmp_path / name)
+    dataset = open_dataset(tmp_path, tmp_path / "cache")
+    assert dataset.classes == ("bus", "test", "train")
+    assert {c.split for c in dataset.clips} == {None}
+
+
+def test_other_folders_beside_train_and_test_are_refused(tmp_path: Path) -> None:
+    for name in ["train/a/1.wav", "test/a/2.wav", "noise/3.wav"]:
+        put(tmp_path / name)
+    with pytest.raises(UserError, match=r"beside test, train stand other folders.*: noise\."):
+        open_dataset(tmp_path, tmp_path / "cache")
+
+
+def test_one_class_is_refused_with_the_likely_mend(tmp_path: Path) -> None:
+    put(tmp_path / "audio/dog/1.wav")
+    put(tmp_path / "audio/cat/2.wav")
+    (tmp_path / "labels.csv").touch()
+    with pytest.raises(UserError) as error:
+        open_dataset(tmp_path, tmp_path / "cache")
+    assert f"give the path {tmp_path / 'audio'}." in str(error.value)
+    assert "labels.csv" in str(error.value)
+
+
+def test_what_is_no_data_set_says_why_and_lists_the_layouts(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    put(tmp_path / "flat/1.wav")
+    (tmp_path / "texts/a").mkdir(parents=True)
+    (tmp_path / "texts/a/x.txt").touch()
+    put(tmp_path / "note.wav")
+    for name, reason in {
+        "absent": "no such file or folder",
+        "empty": "the folder is empty",
+        "flat": "one folder per class",
+        "texts": "holds no recordings",
+        "note.wav": "a file that is not .csv",
+    }.items():
+        with pytest.raises(UserError) as error:
+            open_dataset(tmp_path / name, tmp_path / "cache")
+        assert reason in str(error.value)
+        assert name in str(error.value)
+        assert all(f"\n  {known}: " in str(error.value) for known in ("csv", "folder"))
+
+
+def test_a_more_specific_layout_is_asked_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "a/1.wav")
+    put(tmp_path / "b/2.wav")
+    monkeypatch.setattr(LAYOUTS, "_entries", dict(LAYOUTS.items()))
+    opened = open_dataset(tmp_path, tmp_path)
+
+    @layout("special", description="s", specificity=20, matches=lambda path: path.is_dir())
+    def read_special(path: Path) -> object:
+        return opened.without(["a/1.wav"])
+
+    assert [c.clip_id for c in open_dataset(tmp_path, tmp_path).clips] == ["b/2.wav"]
+
+
+def test_the_fingerprint_follows_labels_but_not_the_place(tmp_path: Path) -> None:
+    for root in ("one", "two", "three"):
+        put(tmp_path / root / "a/1.wav")
+        put(tmp_path / root / ("b" if root != "three" else "c") / "2.wav")
+    one, two, three = (open_dataset(tmp_path / n, tmp_path) for n in ("one", "two", "three"))
+    assert one.fingerprint == two.fingerprint != three.fingerprint
+    assert one.without(["a/1.wav"]).classes == ("b",)

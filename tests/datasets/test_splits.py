@@ -1,0 +1,194 @@
+import random
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.datasets.splits import Split, make_splits
+from mrkd_ray.errors import UserError
+
+
+def clip(i: int, label: str, **fields: object) -> Clip:
+    return Clip(clip_id=f"{i:03d}.wav", path=Path(f"/x/{i:03d}.wav"), label=label, **fields)  # type: ignore[arg-type]
+
+
+def data(clips: list[Clip]) -> Dataset:
+    return Dataset(name="d", root=Path("/x"), clips=tuple(clips))
+
+
+def plain(n: int = 60, classes: int = 3) -> Dataset:
+    return data([clip(i, f"c{i % classes}") for i in range(n)])
+
+
+def grouped() -> Dataset:
+    """12 groups of 5 clips; each group holds clips of one class."""
+    return data([clip(i, f"c{i // 5 % 3}", group=f"g{i // 5}") for i in range(60)])
+
+
+def labels(dataset: Dataset, ids: tuple[str, ...]) -> Counter[str]:
+    return Counter(dataset.by_id[id_].label for id_ in ids)
+
+
+def is_partition(dataset: Dataset, split: Split) -> bool:
+    parts = [*split.train, *split.held_out, *split.test]
+    return sorted(parts) == sorted(dataset.by_id) and len(set(parts)) == len(parts)
+
+
+def test_given_folds_are_the_test_sides() -> None:
+    dataset = data([clip(i, f"c{i % 2}", fold=(3, 7, 9)[i % 3]) for i in range(12)])
+    splits = make_splits(dataset, "all", seed=0)
+    assert [s.fold for s in splits] == [3, 7, 9]
+    assert make_splits(dataset, None, seed=5) == splits
+    for split in splits:
+        assert {dataset.by_id[i].fold for i in split.test} == {split.fold}
+        assert split.fold not in {dataset.by_id[i].fold for i in split.train}
+        assert is_partition(dataset, split)
+    assert make_splits(dataset, [9, 3, 9], seed=0) == [splits[2], splits[0]]
+
+
+def test_a_given_split_is_fold_1() -> None:
+    dataset = data([clip(i, f"c{i % 2}", split="test" if i < 4 else "train") for i in range(10)])
+    (split,) = make_splits(dataset, "all", seed=0)
+    assert split.fold == 1
+    assert split.test == tuple(f"{i:03d}.wav" for i in range(4))
+    assert split.train == tuple(f"{i:03d}.wav" for i in range(4, 10))
+    with pytest.raises(UserError, match="2 asked for, but d has only 1"):
+        make_splits(dataset, [2], seed=0)
+
+
+def test_computed_folds_are_stratified_and_test_each_clip_once() -> None:
+    dataset = plain()
+    splits = make_splits(dataset, "all", seed=0)
+    assert [s.fold for s in splits] == [1, 2, 3, 4, 5]
+    for split in splits:
+        assert labels(dataset, split.test) == {"c0": 4, "c1": 4, "c2": 4}
+        assert is_partition(dataset, split)
+    assert sorted(i for s in splits for i in s.test) == sorted(dataset.by_id)
+
+
+def test_the_seed_decides_and_the_order_of_clips_does_not() -> None:
+    for dataset in (plain(), grouped()):
+        splits = make_splits(dataset, "all", seed=1, held_out=0.2)
+        shuffled = list(dataset.clips)
+        random.Random(0).shuffle(shuffled)
+        for one, two in zip(
+            splits, make_splits(data(shuffled), "all", seed=1, held_out=0.2), strict=True
+        ):
+            for part in ("train", "held_out", "test"):
+                assert set(getattr(one, part)) == set(getattr(two, part))
+            assert list(two.train) == [c.clip_id for c in shuffled if c.clip_id in two.train]
+        assert make_splits(dataset, "all", seed=1, held_out=0.2) == splits
+        assert make_splits(dataset, "all", seed=2, held_out=0.2) != splits
+
+
+def test_fewer_folds_for_a_rare_class() -> None:
+    clips = [clip(i, "many") for i in range(20)] + [clip(20 + i, "rare") for i in range(3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        splits = make_splits(data(clips), "all", seed=0)
+        assert len(splits) == 3
+        assert all(labels(data(clips), s.test)["rare"] == 1 for s in splits)
+        assert len(make_splits(data([*clips, clip(30, "once")]), "all", seed=0)) == 3
+
+
+def test_groups_stay_together_and_every_class_is_on_both_sides() -> None:
+    dataset = grouped()
+    splits = make_splits(dataset, "all", seed=3, held_out=0.3)
+    assert len(splits) == 4  # each class has 4 groups
+    for split in splits:
+        sides = [{dataset.by_id[i].group for i in part} for part in (split.train, split.held_out)]
+        sides.append({dataset.by_id[i].group for i in split.test})
+        assert sum(map(len, sides)) == len(set.union(*sides)) == 12
+        assert set(labels(dataset, split.test)) == set(labels(dataset, split.train))
+        assert set(labels(dataset, split.train)) == set(dataset.classes)
+
+
+def test_uneven_groups_are_reshuffled_until_every_class_is_everywhere() -> None:
+    sizes = {"a": [9, 1], "b": [1, 9], "c": [5, 5, 5, 1], "d": [1, 1, 8]}
+    clips: list[Clip] = []
+    for label, groups in sizes.items():
+        for number, size in enumerate(groups):
+            clips += [clip(len(clips) + i, label, group=f"{label}{number}") for i in range(size)]
+    dataset = data(clips)
+    for seed in range(20):
+        for split in make_splits(dataset, "all", seed=seed):
+            assert (
+                set(labels(dataset, split.test)) == set(labels(dataset, split.train)) == set(sizes)
+            )
+
+
+def test_clips_without_a_group_stand_alone() -> None:
+    dataset = data([clip(i, f"c{i % 2}", group="g" if i < 4 else None) for i in range(24)])
+    splits = make_splits(dataset, "all", seed=0)
+    assert len(splits) == 5
+    for split in splits:
+        assert len({dataset.by_id[i].group for i in split.test if int(i[:3]) < 4}) <= 1
+        assert len({i for i in split.test if int(i[:3]) < 4}) in (0, 4)
+
+
+@pytest.mark.parametrize("field", ["fold", "split"])
+def test_a_group_on_both_given_sides_is_refused(field: str) -> None:
+    values = {"fold": (1, 2), "split": ("train", "test")}[field]
+    clips = [
+        clip(i, f"c{i % 2}", group=f"g{i // 2}", **{field: values[i in (1, 4, 7)]})
+        for i in range(10)
+    ]
+    with pytest.raises(UserError, match=f"3 groups stand in more than one {field}.*: g0, g2, g3"):
+        make_splits(data(clips), "all", seed=0)
+    free = [replace(c, group=None) for c in clips]
+    assert make_splits(data(free), "all", seed=0)
+
+
+def test_unknown_folds_list_those_there_are() -> None:
+    with pytest.raises(UserError, match="6, 0 asked for, but d has the folds 1, 2, 3, 4, 5"):
+        make_splits(plain(), [6, 1, 0], seed=0)
+    with pytest.raises(UserError, match="none asked for"):
+        make_splits(plain(), [], seed=0)
+
+
+@pytest.mark.parametrize(
+    "clips",
+    [
+        [clip(i, f"c{i % 2}", fold=1) for i in range(4)],
+        [clip(i, f"c{i % 2}", split="train") for i in range(4)],
+        [clip(i, f"c{i}") for i in range(4)],
+        [clip(i, f"c{i % 2}", group="g") for i in range(4)],
+        [],
+    ],
+)
+def test_what_cannot_be_split_is_refused(clips: list[Clip]) -> None:
+    with pytest.raises(UserError, match="/x: "):
+        make_splits(data(clips), "all", seed=0)
+
+
+def test_held_out_is_a_stratified_part_of_train_alone() -> None:
+    dataset = plain(90)
+    for before, after in zip(
+        make_splits(dataset, "all", seed=0),
+        make_splits(dataset, "all", seed=0, held_out=0.25),
+        strict=True,
+    ):
+        assert before.test == after.test
+        assert before.held_out == ()
+        assert set(after.train) | set(after.held_out) == set(before.train)
+        assert labels(dataset, after.held_out) == {"c0": 6, "c1": 6, "c2": 6}
+        assert is_partition(dataset, after)
+        assert list(after.held_out) == sorted(after.held_out)
+
+
+def test_held_out_leaves_each_class_a_clip_to_train_on() -> None:
+    clips = [clip(i, "many", split="train") for i in range(20)]
+    clips += [clip(20, "one", split="train")]
+    clips += [clip(21 + i, ("many", "one")[i], split="test") for i in range(2)]
+    (split,) = make_splits(data(clips), "all", seed=0, held_out=0.499)
+    assert "020.wav" in split.train
+    assert len(split.held_out) == 10
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 0.5, 0.001])
+def test_a_held_out_fraction_out_of_range_is_refused(fraction: float) -> None:
+    with pytest.raises(UserError, match="held_out"):
+        make_splits(plain(), "all", seed=0, held_out=fraction)

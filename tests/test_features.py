@@ -1,0 +1,350 @@
+import hashlib
+import importlib.metadata
+import json
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+import torch
+from filelock import FileLock
+
+from mrkd_ray import audio, features
+from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.errors import UserError
+from mrkd_ray.features import STD_FLOOR, Array, Bank, FeatureStore, X, Y, extract, statistics
+from mrkd_ray.representations import Recording, compute
+
+LENGTHS = {"a.wav": 5000, "b.wav": 1, "c.wav": 22050, "d.wav": 3000, "e.wav": 12345}
+
+
+def write(path: Path, samples: int, seed: int) -> None:
+    waveform = np.random.default_rng(seed).normal(scale=0.1, size=samples)
+    soundfile.write(path, waveform, audio.SAMPLE_RATE)
+
+
+def dataset_of(root: Path) -> Dataset:
+    paths = sorted(root.glob("*.wav"))
+    clips = tuple(Clip(clip_id=path.name, path=path, label="x") for path in paths)
+    return Dataset(name="tiny", root=root, clips=clips)
+
+
+def digests_of(dataset: Dataset) -> dict[str, str]:
+    return {c.clip_id: hashlib.sha256(c.path.read_bytes()).hexdigest() for c in dataset.clips}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Five clips of different lengths."""
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    for seed, (name, samples) in enumerate(LENGTHS.items()):
+        write(folder / name, samples, seed)
+    return folder
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files decoded so far."""
+    names: list[str] = []
+    load = audio.load
+
+    def counting(path: Path) -> Array:
+        names.append(path.name)
+        return load(path)
+
+    monkeypatch.setattr(audio, "load", counting)
+    return names
+
+
+def run(
+    root: Path, names: Sequence[str] = ("logmel64",), **options: Any
+) -> dict[str, FeatureStore]:
+    dataset = dataset_of(root)
+    return extract(dataset, names, root.parent / "cache", digests_of(dataset), **options)
+
+
+def clip_frames(bank: Bank, i: int) -> Array:
+    return bank.frames[bank.offsets[i] : bank.offsets[i] + bank.lengths[i]]
+
+
+def test_bank_holds_each_clip_in_the_order_asked_for(root: Path) -> None:
+    stores = run(root, ("logmel64", "cqt"))
+    order = ["d.wav", "b.wav", "c.wav", "b.wav"]
+    for name, store in stores.items():
+        bank = store.bank(order)
+        assert bank.offsets.dtype == bank.lengths.dtype == np.int64
+        assert bank.lengths.tolist() == [1 + LENGTHS[clip_id] // 220 for clip_id in order]
+        for i, clip_id in enumerate(order):
+            expected = compute(name, Recording(audio.load(root / clip_id)))
+            assert np.array_equal(clip_frames(bank, i), expected.T)
+        torch.from_numpy(bank.frames)  # warns, an error in the next test, where not writable
+    assert stores["cqt"].bins == stores["cqt"].bank([]).frames.shape[1] == 84
+    assert len(stores["cqt"].bank([]).lengths) == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_bank_is_mapped_and_writing_to_it_leaves_the_disk_alone(root: Path) -> None:
+    store = run(root)["logmel64"]
+    frames = store.bank(["a.wav"]).frames
+    assert isinstance(frames, np.memmap)
+    torch.from_numpy(frames).fill_(7.0)
+    assert not (store.bank(["a.wav"]).frames == 7.0).any()
+
+
+def test_missing_clip_is_named(root: Path) -> None:
+    store = run(root)["logmel64"]
+    with pytest.raises(UserError, match=r"logmel64 is stored for 1 of 2 clips.*'z\.wav'"):
+        store.bank(["a.wav", "z.wav"])
+
+
+def test_each_file_is_decoded_once_for_all_representations_and_only_if_needed(
+    root: Path, decoded: list[str]
+) -> None:
+    run(root, ("logmel64", "mfcc"))
+    assert sorted(decoded) == sorted(LENGTHS)
+    decoded.clear()
+    run(root, ("mfcc", "logmel64"), map_=None)  # everything is there: nothing to map
+    assert decoded == []
+    stores = run(root, ("mfcc", "logmel128"))
+    assert sorted(decoded) == sorted(LENGTHS)
+    assert len(stores["mfcc"].index().entries) == len(LENGTHS)
+    assert stores["mfcc"].index().frames == stores["logmel128"].index().frames
+
+
+def test_stored_by_content_changed_is_computed_again_renamed_and_copied_not(
+    root: Path, decoded: list[str]
+) -> None:
+    before = np.array(clip_frames(run(root)["logmel64"].bank(["a.wav"]), 0))
+    decoded.clear()
+
+    (root / "a.wav").rename(root / "renamed.wav")
+    (root / "copy.wav").write_bytes((root / "c.wav").read_bytes())
+    write(root / "d.wav", 4000, seed=99)
+    store = run(root)["logmel64"]
+
+    assert decoded == ["d.wav"]
+    bank = store.bank(["renamed.wav", "copy.wav", "c.wav", "d.wav"])
+    assert np.array_equal(clip_frames(bank, 0), before)
+    assert bank.offsets[1] == bank.offsets[2]
+    assert bank.lengths[3] == 1 + 4000 // 220
+
+
+def test_two_new_clips_with_the_same_bytes_share_one_entry(root: Path, decoded: list[str]) -> None:
+    (root / "copy.wav").write_bytes((root / "c.wav").read_bytes())
+    assert len(run(root)["logmel64"].index().entries) == len(LENGTHS)
+    assert len(decoded) == len(LENGTHS)
+
+
+def test_another_librosa_version_has_a_folder_of_its_own(
+    root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = run(root)["logmel64"]
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "99.0")
+    new = run(root)["logmel64"]
+    assert len(decoded) == 2 * len(LENGTHS)
+    assert old.folder != new.folder
+    meta = json.loads((new.folder / "meta.json").read_text())
+    assert (meta["librosa"], meta["version"], meta["bins"]) == ("99.0", new.version, 64)
+    assert meta["params"]["hop"] == 220
+
+
+def test_data_sets_of_the_same_name_elsewhere_do_not_mix(root: Path) -> None:
+    here = run(root)["logmel64"]
+    there = root.parent / "other"
+    there.mkdir()
+    write(there / "a.wav", 1000, seed=5)
+    assert run(there)["logmel64"].folder.parent != here.folder.parent
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_what_was_stored_before_a_kill_is_not_computed_again(
+    root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "CHUNK", 2)
+
+    def killed_after_one(function: Callable[[X], Y], items: Sequence[X]) -> Iterator[Y]:
+        yield function(items[0])
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(root, map_=killed_after_one)
+    assert decoded == ["a.wav", "b.wav"]
+    run(root)
+    assert sorted(decoded) == sorted(LENGTHS)
+
+
+def test_torn_index_and_stray_frames_are_cut_off_and_only_the_torn_clip_computed(
+    root: Path, decoded: list[str]
+) -> None:
+    store = run(root)["logmel64"]
+    whole = {c: np.array(clip_frames(store.bank([c]), 0)) for c in LENGTHS}
+    decoded.clear()
+    index = store.folder / "index.jsonl"
+    index.write_bytes(index.read_bytes()[:-9])  # e.wav, the last one, in mid-line
+    with (store.folder / "frames.f32").open("ab") as file:
+        file.write(b"garbage")
+
+    with pytest.raises(UserError, match=r"e\.wav"):
+        store.bank(list(LENGTHS))
+    store = run(root)["logmel64"]
+
+    assert decoded == ["e.wav"]
+    bank = store.bank(list(LENGTHS))
+    for i, clip_id in enumerate(LENGTHS):
+        assert np.array_equal(clip_frames(bank, i), whole[clip_id])
+    frames = sum(1 + samples // 220 for samples in LENGTHS.values())
+    assert (store.folder / "frames.f32").stat().st_size == frames * 64 * 4
+    assert len(index.read_text().splitlines()) == len(LENGTHS)
+
+
+def test_a_last_line_without_its_end_counts_as_torn(root: Path, decoded: list[str]) -> None:
+    store = run(root)["logmel64"]
+    decoded.clear()
+    index = store.folder / "index.jsonl"
+    index.write_bytes(index.read_bytes()[:-1])
+    store = run(root)["logmel64"]
+    assert decoded == ["e.wav"]
+    assert len(index.read_text().splitlines()) == len(LENGTHS)
+
+
+def test_lost_frames_are_computed_again(root: Path, decoded: list[str]) -> None:
+    store = run(root)["logmel64"]
+    decoded.clear()
+    path = store.folder / "frames.f32"
+    path.write_bytes(path.read_bytes()[:-1])
+    store = run(root)["logmel64"]
+    assert decoded == ["e.wav"]
+    expected = compute("logmel64", Recording(audio.load(root / "e.wav")))
+    assert np.array_equal(clip_frames(store.bank(["e.wav"]), 0), expected.T)
+
+
+def test_second_writer_waits_and_then_finds_everything(
+    root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second_waits = threading.Event()
+
+    class Lock(FileLock):
+        def acquire(self, *args: Any, **kwargs: Any) -> Any:
+            if threading.current_thread() is second:
+                second_waits.set()
+            return super().acquire(*args, **kwargs)
+
+    def slow_map(function: Callable[[X], Y], items: Sequence[X]) -> Iterator[Y]:
+        second.start()
+        assert second_waits.wait(60), "the second writer did not ask for the lock"
+        return map(function, items)
+
+    found: dict[str, FeatureStore] = {}
+    second = threading.Thread(target=lambda: found.update(run(root)))
+    monkeypatch.setattr(features, "FileLock", Lock)
+    run(root, map_=slow_map)
+    second.join(60)
+    assert sorted(decoded) == sorted(LENGTHS)
+    assert len(found["logmel64"].bank(list(LENGTHS)).lengths) == len(LENGTHS)
+
+
+def test_results_in_any_order_from_other_processes_give_the_same(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run(root, ("logmel64", "mfcc"))
+    monkeypatch.setattr(features, "CHUNK", 1)
+
+    def backwards(function: Callable[[X], Y], items: Sequence[X]) -> Iterator[Y]:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            yield from pool.map(function, items[::-1])
+
+    dataset = dataset_of(root)
+    other = extract(
+        dataset, ("logmel64", "mfcc"), root.parent / "c2", digests_of(dataset), map_=backwards
+    )
+    for name in plain:
+        a, b = plain[name].bank(list(LENGTHS)), other[name].bank(list(LENGTHS))
+        assert not np.array_equal(a.offsets, b.offsets)
+        for i in range(len(LENGTHS)):
+            assert np.array_equal(clip_frames(a, i), clip_frames(b, i))
+        left, right = statistics(a), statistics(b)
+        assert np.array_equal(left.mean, right.mean)
+        assert np.array_equal(left.std, right.std)
+
+
+def test_progress_counts_clips(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "CHUNK", 2)
+    seen: list[tuple[int, int]] = []
+    run(root, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    run(root, progress=lambda done, total: seen.append((done, total)))
+    assert len(seen) == 4
+
+
+def test_bad_clip_is_named_and_the_good_ones_of_its_chunk_are_kept(
+    root: Path, decoded: list[str]
+) -> None:
+    (root / "c.wav").write_text("this is text")
+    with pytest.raises(UserError, match=r"clip 'c\.wav'.*--skip-bad"):
+        run(root)
+    decoded.clear()
+    write(root / "c.wav", 2000, seed=1)
+    run(root)
+    assert decoded == ["c.wav"]
+
+
+def test_unknown_representation_is_refused_before_any_work(root: Path, decoded: list[str]) -> None:
+    with pytest.raises(UserError, match="unknown representation 'logmel'"):
+        run(root, ("cqt", "logmel"))
+    assert decoded == []
+    assert not (root.parent / "cache").exists()
+
+
+def bank_of(clips: Sequence[Array]) -> Bank:
+    lengths = np.array([len(clip) for clip in clips], np.int64)
+    return Bank(np.concatenate(clips), np.cumsum(lengths) - lengths, lengths)
+
+
+def test_statistics_equal_those_of_all_frames_with_librosas_deltas() -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(-40, 15, size=(n, 6)).astype(np.float32) for n in (1, 3, 40, 300)]
+    together = np.concatenate(
+        [
+            np.stack(
+                [
+                    clip.T,
+                    librosa.feature.delta(clip.T, order=1, mode="nearest"),
+                    librosa.feature.delta(clip.T, order=2, mode="nearest"),
+                ]
+            )
+            for clip in [clip.astype(np.float64) for clip in clips]
+        ],
+        axis=-1,
+    )
+    result = statistics(bank_of(clips))
+    assert result.mean.dtype == result.std.dtype == np.float32
+    assert np.allclose(result.mean, together.mean(axis=-1), rtol=1e-6, atol=1e-6)
+    assert np.allclose(result.std, together.std(axis=-1), rtol=1e-6)
+
+
+def test_statistics_are_of_the_clips_asked_for_only(root: Path) -> None:
+    store = run(root)["logmel64"]
+    part = store.bank(["e.wav", "a.wav"])
+    alone = bank_of([np.array(clip_frames(part, 0)), np.array(clip_frames(part, 1))])
+    assert np.array_equal(statistics(part).mean, statistics(alone).mean)
+    assert np.array_equal(statistics(part).std, statistics(alone).std)
+
+
+def test_std_of_a_constant_bin_is_floored() -> None:
+    result = statistics(bank_of([np.full((50, 2), -100.0, np.float32)]))
+    assert np.array_equal(result.std, np.full((3, 2), STD_FLOOR, np.float32))
+    assert result.mean[0].tolist() == [-100.0, -100.0]
+
+
+def test_statistics_of_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="no frames"):
+        statistics(Bank(np.zeros((0, 2), np.float32), np.zeros(0, int), np.zeros(0, int)))
