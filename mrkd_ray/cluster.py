@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,8 +81,9 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address:
         try:
+            _knock(address)
             context = ray.init(address=address, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"--address {address}: no Ray cluster answers there ({error}). Start one with "
                 f"`ray start --head` or `ray up cluster.yaml`, or leave --address out."
@@ -100,3 +102,12 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
         yield Cluster(sizes, f"http://{url}" if url else None)
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or ValueError at once where nothing listens: Ray itself tries for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10):
+        pass

@@ -246,8 +246,8 @@ def _missing(
     for clip in dataset.clips:
         digest = digests[clip.clip_id]
         names = tuple(name for name, entries in stored.items() if digest not in entries)
-        if names and digest not in jobs:
-            jobs[digest] = Job(clip.clip_id, clip.path, digest, names)
+        if names:
+            jobs.setdefault(digest, Job(clip.clip_id, clip.path, digest, names))
     return list(jobs.values())
 
 

@@ -23,7 +23,8 @@ def hits(scores: ArrayLike, labels: ArrayLike) -> Floats:
     Raises:
         ValueError: NaN scores, or shapes or labels that do not fit.
     """
-    return (_ranks(scores, labels) == 0).astype(np.float64)
+    found: Floats = (_ranks(scores, labels) == 0).astype(np.float64)
+    return found
 
 
 def reciprocal_rank_at_3(scores: ArrayLike, labels: ArrayLike) -> Floats:
@@ -112,7 +113,8 @@ def _ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
     own = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     before = (scores > own) | ((scores == own) & earlier)
-    return before.sum(axis=1, dtype=np.int64)
+    ranks: NDArray[np.int64] = before.sum(axis=1, dtype=np.int64)
+    return ranks
 
 
 def _mean(values: Floats) -> float:

@@ -197,7 +197,7 @@ def _render(table: pd.DataFrame, console: Console) -> None:
     for (cohort, temperature), rows in table.groupby(["cohort", "temperature"], sort=False):
         title = f"{str(cohort).replace('+', ' + ')}, T = {temperature:g}"
         shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-        shown.pad_edge = False
+        shown.show_edge, shown.padding = False, (0, 1, 0, 0)
         shown.add_column("model", min_width=21)
         shown.add_column("%", min_width=8)
         for heading in ("independent", "distilled") if compared else ("distilled",):

@@ -105,6 +105,7 @@ def run_cells(
         run_trial, cells_by_key=by_key, prepared=prepared, folder=folder, cpus=cpus, gpus=gpus
     )
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # history.csv says it all
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C unwinds; checkpoints are ours
     with tempfile.TemporaryDirectory(prefix="mrkd-tune-") as storage:
         tuner = Tuner(
             tune.with_resources(trainable, bundles),

@@ -83,7 +83,6 @@ def test_bank_holds_each_clip_in_the_order_asked_for(root: Path) -> None:
         for i, clip_id in enumerate(order):
             expected = compute(name, Recording(audio.load(root / clip_id)))
             assert np.array_equal(clip_frames(bank, i), expected.T)
-        torch.from_numpy(bank.frames)  # warns, an error in the next test, where not writable
     assert stores["cqt"].bins == stores["cqt"].bank([]).frames.shape[1] == 84
     assert len(stores["cqt"].bank([]).lengths) == 0
 
@@ -93,7 +92,7 @@ def test_bank_is_mapped_and_writing_to_it_leaves_the_disk_alone(root: Path) -> N
     store = run(root)["logmel64"]
     frames = store.bank(["a.wav"]).frames
     assert isinstance(frames, np.memmap)
-    torch.from_numpy(frames).fill_(7.0)
+    torch.from_numpy(frames).fill_(7.0)  # warns where the array is read-only
     assert not (store.bank(["a.wav"]).frames == 7.0).any()
 
 
@@ -182,14 +181,25 @@ def test_what_was_stored_before_a_kill_is_not_computed_again(
     assert sorted(decoded) == sorted(LENGTHS)
 
 
-def test_torn_index_and_stray_frames_are_cut_off_and_only_the_torn_clip_computed(
-    root: Path, decoded: list[str]
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda index: index[:-9],  # in mid-line
+        lambda index: index[:-1],  # without its end
+        lambda index: index.replace(b'"offset": 139', b'"offset": 39'),
+        lambda index: index[: index.rindex(b"{")] + b"[]\n",
+    ],
+)
+def test_torn_last_line_and_stray_frames_are_cut_off_and_only_that_clip_computed(
+    root: Path, decoded: list[str], damage: Callable[[bytes], bytes]
 ) -> None:
     store = run(root)["logmel64"]
     whole = {c: np.array(clip_frames(store.bank([c]), 0)) for c in LENGTHS}
     decoded.clear()
     index = store.folder / "index.jsonl"
-    index.write_bytes(index.read_bytes()[:-9])  # e.wav, the last one, in mid-line
+    before = index.read_bytes()
+    index.write_bytes(damage(before))
+    assert index.read_bytes() != before
     with (store.folder / "frames.f32").open("ab") as file:
         file.write(b"garbage")
 
@@ -198,22 +208,12 @@ def test_torn_index_and_stray_frames_are_cut_off_and_only_the_torn_clip_computed
     store = run(root)["logmel64"]
 
     assert decoded == ["e.wav"]
+    assert index.read_bytes() == before
     bank = store.bank(list(LENGTHS))
     for i, clip_id in enumerate(LENGTHS):
         assert np.array_equal(clip_frames(bank, i), whole[clip_id])
     frames = sum(1 + samples // 220 for samples in LENGTHS.values())
     assert (store.folder / "frames.f32").stat().st_size == frames * 64 * 4
-    assert len(index.read_text().splitlines()) == len(LENGTHS)
-
-
-def test_a_last_line_without_its_end_counts_as_torn(root: Path, decoded: list[str]) -> None:
-    store = run(root)["logmel64"]
-    decoded.clear()
-    index = store.folder / "index.jsonl"
-    index.write_bytes(index.read_bytes()[:-1])
-    store = run(root)["logmel64"]
-    assert decoded == ["e.wav"]
-    assert len(index.read_text().splitlines()) == len(LENGTHS)
 
 
 def test_lost_frames_are_computed_again(root: Path, decoded: list[str]) -> None:
@@ -240,14 +240,14 @@ def test_second_writer_waits_and_then_finds_everything(
 
     def slow_map(function: Callable[[X], Y], items: Sequence[X]) -> Iterator[Y]:
         second.start()
-        assert second_waits.wait(60), "the second writer did not ask for the lock"
+        assert second_waits.wait(20), "the second writer did not ask for the lock"
         return map(function, items)
 
     found: dict[str, FeatureStore] = {}
     second = threading.Thread(target=lambda: found.update(run(root)))
     monkeypatch.setattr(features, "FileLock", Lock)
     run(root, map_=slow_map)
-    second.join(60)
+    second.join(20)
     assert sorted(decoded) == sorted(LENGTHS)
     assert len(found["logmel64"].bank(list(LENGTHS)).lengths) == len(LENGTHS)
 
@@ -311,7 +311,9 @@ def bank_of(clips: Sequence[Array]) -> Bank:
 
 def test_statistics_equal_those_of_all_frames_with_librosas_deltas() -> None:
     rng = np.random.default_rng(0)
-    clips = [rng.normal(-40, 15, size=(n, 6)).astype(np.float32) for n in (1, 3, 40, 300)]
+    # A spread from wide to one that single precision would lose beside a mean of -90.
+    spread = np.array([15, 5, 1, 0.1, 0.01])
+    clips = [rng.normal(-90, spread, size=(n, 5)).astype(np.float32) for n in (1, 3, 40, 300)]
     together = np.concatenate(
         [
             np.stack(

@@ -68,7 +68,9 @@ def test_frame_count_is_the_same_for_any_length_and_nothing_is_warned(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        filters = list(warnings.filters)
         result = compute(name, Recording(noise(samples)))
+        assert warnings.filters == filters
     assert result.shape == (REPRESENTATIONS[name].bins, 1 + samples // 220)
     assert np.isfinite(result).all()
 
@@ -124,6 +126,7 @@ def test_one_decorated_function_adds_a_representation(registry: Registry[Represe
     result = compute("level", Recording(noise(440)))
     assert result.dtype == np.float32
     assert result.tolist() == [[2.0, 2.0, 2.0]]
+    assert registry["level"].params["reference"] == 2.0
 
 
 def test_duplicates_and_unknown_names_are_refused() -> None:

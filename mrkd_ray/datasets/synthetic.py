@@ -36,7 +36,8 @@ def make_synthetic(root: Path, *, clips_per_class: int = CLIPS_PER_CLASS, seed: 
     """Write `meta.csv` (filename, label, fold) and `audio/*.wav` (mono, 16 bit) to a new `root`.
 
     A clip depends on the seed, its class and its number only: more clips per class leave the
-    others as they are. The folder appears under its name once it is complete.
+    others as they are. The folder appears under its name once it is complete; where another
+    process is faster, its copy stays.
 
     Raises:
         FileExistsError: `root` is there already.
@@ -60,10 +61,13 @@ def make_synthetic(root: Path, *, clips_per_class: int = CLIPS_PER_CLASS, seed: 
                 rows.append(f"{filename},{label},{number % FOLDS + 1}")
         (unfinished / "meta.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
         unfinished.chmod(0o755)
-        unfinished.rename(root)
-    except BaseException:
+        try:
+            unfinished.rename(root)
+        except OSError:
+            if not (root / "meta.csv").is_file():
+                raise
+    finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def make_clip(label: str, rng: Generator) -> Wave:
@@ -78,7 +82,8 @@ def make_clip(label: str, rng: Generator) -> Wave:
     noise *= _rms(event) / _rms(noise) * 10 ** (-rng.uniform(*SNR_DB) / 20)
     clip = noise
     clip[onset : onset + event_length] += event
-    return clip / np.abs(clip).max() * 10 ** (rng.uniform(*PEAK_DBFS) / 20)
+    peak = float(10 ** (rng.uniform(*PEAK_DBFS) / 20))
+    return clip * (peak / float(np.abs(clip).max()))
 
 
 def filtered_noise(

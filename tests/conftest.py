@@ -1,0 +1,130 @@
+"""Fixtures: a small data set of real files, its features, and one Ray cluster for the session."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# Before anything imports ray: it would write a token into the home folder otherwise.
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+import numpy as np
+import pytest
+import soundfile
+from rich.console import Console
+
+from mrkd_ray import grid
+from mrkd_ray.cells import Cell, Prepared, branch_tasks
+from mrkd_ray.config import BranchSpec, GridConfig, Training, parse
+from mrkd_ray.datasets import open_dataset
+from mrkd_ray.features import serial_map
+from mrkd_ray.progress import Display
+from mrkd_ray.task import BranchTask
+
+SHARED = Path(__file__).parents[2] / "shared"
+FAST = {"cycles": 2, "batch_size": 8, "lr": 0.02}
+
+TaskMaker = Callable[..., list[BranchTask]]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared is not there: no real data to test on")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 clips of 3 classes in 2 folds with a meta.csv: lengths 0.3 to 2 s, some below a window."""
+    root = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(7)
+    rows = ["filename,fold,label"]
+    for i in range(24):
+        time = np.arange(int(22050 * rng.uniform(0.3, 2.0))) / 22050
+        kind = ("tone", "noise", "clicks")[i % 3]
+        sound = {
+            "tone": np.sin(2 * np.pi * rng.uniform(200, 800) * time),
+            "noise": rng.normal(size=len(time)) / 3,
+            "clicks": (np.floor(time * 40) % 8 == 0) * rng.normal(size=len(time)),
+        }[kind]
+        sound = 0.5 * sound + 0.02 * rng.normal(size=len(time))
+        soundfile.write(root / f"{i:02d}.wav", np.clip(sound, -1, 1), 22050)
+        rows.append(f"{i:02d}.wav,{1 + i // 3 % 2},{kind}")
+    (root / "meta.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder for the whole session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def prepared(clips: Path, cache: Path) -> Prepared:
+    """The small data set, checked, with logmel64 and cqt computed, both folds."""
+    config = parse(
+        GridConfig, {"data": str(clips), "cache": cache, "pairings": ["logmel64:vgg_small"]}, "test"
+    )
+    console = Console(quiet=True)
+    names = ["logmel64", "cqt"]
+    data = open_dataset(clips, cache)
+    with Display(console) as display:
+        return grid.prepare(config, data, names, serial_map, display, console)[0]
+
+
+@pytest.fixture(scope="session")
+def make_tasks(prepared: Prepared) -> TaskMaker:
+    """Return a function of branches and training options that makes the tasks of a cell."""
+
+    def make(*branches: str, seed: int = 0, **options: object) -> list[BranchTask]:
+        return branch_tasks(
+            make_cell(*branches, seed=seed, **options), prepared, device="cpu", threads=1
+        )
+
+    return make
+
+
+def make_cell(
+    *branches: str, seed: int = 0, fold: int = 1, temperature: float | None = 2.0, **options: object
+) -> Cell:
+    """A cell of the small data set, distilled unless temperature is None."""
+    specs = tuple(
+        BranchSpec(representation=r, network=n) for r, n in (b.split(":") for b in branches)
+    )
+    return Cell(
+        condition="distilled" if temperature else "independent",
+        branches=specs,
+        temperature=temperature,
+        fold=fold,
+        seed=seed,
+        training=Training(**{**FAST, **options}),
+        content="test",
+    )
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """The session's cluster of 4 logical CPUs; returns its address, for `--address`."""
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="mrkd")  # short: Ray puts Unix sockets below it
+    context = ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=True,
+        log_to_driver=False,
+        logging_level="error",
+        _temp_dir=folder,
+    )
+    yield context.address_info["gcs_address"]
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)

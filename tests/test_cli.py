@@ -1,0 +1,273 @@
+"""The command as its users meet it: one clear error and exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from conftest import FAST, make_cell
+
+from mrkd_ray import cells
+from mrkd_ray.cells import Prepared
+from mrkd_ray.cohort import LocalCohort
+from mrkd_ray.config import GridConfig, TrainConfig
+
+MRKD = Path(sys.executable).with_name("mrkd")
+RUN_GRID = Path(__file__).parents[1] / "experiments" / "run_grid.py"
+BRANCH = ("--branch", "logmel64:vgg_small")
+
+
+def mrkd(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(MRKD), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One clear error on standard error, exit code 2."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_wrong_option(tmp_path: Path) -> None:
+    refused(mrkd("train", "--temperatur", "2", cwd=tmp_path), "--temperatur")
+
+
+def test_wrong_values_are_all_named_at_once(tmp_path: Path) -> None:
+    done = mrkd(
+        "train", *BRANCH, "--cycles", "0", "--lr", "fast", "--direction", "up", cwd=tmp_path
+    )
+    refused(done, "cycles", "lr", "fast", "direction", "reverse")
+
+
+def test_no_branch(tmp_path: Path) -> None:
+    refused(mrkd("train", "--data", "synthetic", cwd=tmp_path), "branches")
+
+
+def test_a_wrong_path(tmp_path: Path) -> None:
+    done = mrkd("train", *BRANCH, "--data", "nowhere", "--runner", "local", cwd=tmp_path)
+    refused(done, "nowhere", "no such file or folder")
+
+
+def test_a_wrong_representation_name(clips: Path, tmp_path: Path) -> None:
+    done = mrkd("train", "--branch", "logmell64:vgg_small", "--data", clips, cwd=tmp_path)
+    refused(done, "logmell64", "Did you mean 'logmel64'?", "cqt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_network_name(clips: Path, tmp_path: Path) -> None:
+    done = mrkd(
+        *("train", "--branch", "cqt:vgg_smal", "--data", clips, "--runner", "local"), cwd=tmp_path
+    )
+    refused(done, "vgg_smal", "vgg_small")
+
+
+def test_weights_that_are_not_there(clips: Path, tmp_path: Path) -> None:
+    done = mrkd(
+        *("train", *BRANCH, "--data", clips, "--runner", "local", "--weights", "lost.pth"),
+        cwd=tmp_path,
+    )
+    refused(done, "lost.pth")
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = mrkd("train", *BRANCH, "--data", "empty", "--runner", "local", cwd=tmp_path)
+    refused(done, "empty")
+
+
+def test_a_text_file_named_wav_and_skip_bad(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(6):
+            noise = rng.normal(size=8000) / 9
+            soundfile.write(tmp_path / "data" / label / f"{i}.wav", noise, 8000)
+    (tmp_path / "data" / "a" / "notes.wav").write_text("no sound at all")
+    command = (
+        "train",
+        *BRANCH,
+        "--data",
+        "data",
+        "--runner",
+        "local",
+        "--cycles",
+        "1",
+        "--folds",
+        "1",
+    )
+    refused(mrkd(*command, cwd=tmp_path), "a/notes.wav", "--skip-bad")
+    assert not (tmp_path / "results").exists()
+    done = mrkd(*command, "--skip-bad", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (skipped,) = json.loads((tmp_path / "results" / "train" / "skipped.json").read_text())
+    assert skipped["clip_id"] == "a/notes.wav"
+
+
+def test_weighted_average_without_held_out_clips(clips: Path, tmp_path: Path) -> None:
+    done = mrkd("train", *BRANCH, "--data", clips, "--average", "weighted", cwd=tmp_path)
+    refused(done, "--held-out")
+
+
+def test_a_grid_file_that_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "g.yaml").write_text("pairing: [a:b]\n")
+    refused(
+        mrkd("grid", "g.yaml", cwd=tmp_path), "g.yaml", "'pairings'", "pairings: Field required"
+    )
+    refused(mrkd("grid", "lost.yaml", cwd=tmp_path), "lost.yaml")
+
+
+@pytest.mark.parametrize(("command", "model"), [("train", TrainConfig), ("grid", GridConfig)])
+def test_every_field_has_its_option(command: str, model: type[TrainConfig]) -> None:
+    text = mrkd(command, "--help").stdout
+    singular = {"branches": "branch", "pairings": "pairing"}
+    for name in model.model_fields:
+        assert f"--{singular.get(name, name).replace('_', '-')} " in text
+
+
+def test_print_config_can_be_given_back(tmp_path: Path) -> None:
+    options = ("--branch", "logmel64:vgg_small", "--branch", "cqt:resnet18", "--folds", "1,3")
+    first = mrkd("train", *options, "--temperature", "3", "--no-independent", "--print-config")
+    assert first.returncode == 0, first.stderr
+    values = yaml.safe_load(first.stdout)
+    assert values["branches"] == ["logmel64:vgg_small", "cqt:resnet18"]
+    assert values["folds"] == [1, 3]
+    assert values["temperature"] == 3
+    (tmp_path / "c.yaml").write_text(first.stdout)
+    again = mrkd("train", "--config", tmp_path / "c.yaml", "--print-config")
+    assert again.stdout == first.stdout
+
+
+def test_options_override_the_grid_file_and_names_are_found() -> None:
+    done = subprocess.run(
+        [sys.executable, RUN_GRID, "--cycles", "3", "--print-config"],
+        capture_output=True,
+        text=True,
+    )
+    values = yaml.safe_load(done.stdout)
+    assert values["name"] == "demo"
+    assert values["cycles"] == 3
+    assert values["pairings"] == [["logmel64:resnet_small", "cqt:vgg_small"]]
+
+
+def test_list_names_everything() -> None:
+    text = mrkd("list").stdout
+    for word in ("folder", "csv", "synthetic", "logmel128", "mfcc", "cqt", "resnet101", "vgg19"):
+        assert f"  {word} " in text
+
+
+@pytest.fixture(scope="module")
+def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished cell of two branches."""
+    folder = tmp_path_factory.mktemp("trained")
+    cell = make_cell("logmel64:vgg_small", "cqt:resnet_small")
+    tasks = cells.branch_tasks(cell, prepared, device="cpu", threads=1)
+    cells.run(cell, tasks, LocalCohort(tasks, folder), folder)
+    return folder
+
+
+def test_predict_gives_the_scores_of_training(trained: Path, clips: Path) -> None:
+    clip_ids, _, scores = cells.read_predictions(trained)
+    files = [clips / clip_id for clip_id in clip_ids[:3]]
+    for model, folder in (
+        ("ensemble", trained),
+        ("cqt-resnet_small", trained / "branches" / "cqt-resnet_small"),
+    ):
+        done = mrkd("predict", folder, *files, "--json")
+        assert done.returncode == 0, done.stderr
+        for i, row in enumerate(json.loads(done.stdout)):
+            found = [row["scores"][name] for name in ("clicks", "noise", "tone")]
+            np.testing.assert_allclose(found, scores[model][i], atol=1e-5)
+            assert row["label"] == ("clicks", "noise", "tone")[int(np.argmax(found))]
+
+
+def test_predict_goes_on_after_a_file_that_cannot_be_read(
+    trained: Path, clips: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_text("text")
+    done = mrkd("predict", trained, bad, clips / "00.wav")
+    refused(done, "bad.wav")
+    assert "00.wav: " in done.stdout
+    refused(mrkd("predict", trained, tmp_path / "lost.wav"), "lost.wav")
+    refused(mrkd("predict", tmp_path, clips / "00.wav"), "no model there")
+
+
+def test_evaluate_counts_only_clips_that_were_not_trained_on(
+    trained: Path, clips: Path, cache: Path, tmp_path: Path
+) -> None:
+    done = mrkd("evaluate", trained, "--data", clips, "--cache", cache, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    result = cells.finished(trained)
+    assert result is not None
+    assert report["clips"] == result["clips"] == 12
+    assert report["models"] == [
+        {key: pytest.approx(value) for key, value in row.items()}
+        for row in sorted(
+            result["models"], key=lambda row: (row["model"] == "ensemble", row["model"])
+        )
+    ]
+    everything = mrkd("evaluate", trained, "--data", clips, "--folds", "1,2", "--json")
+    assert json.loads(everything.stdout)["clips"] == 24
+    (tmp_path / "meta.csv").write_text(f"filename,label\n{clips / '00.wav'},whale\n")
+    refused(mrkd("evaluate", trained, "--data", tmp_path), "whale")
+
+
+def test_train_writes_a_run_folder_and_python_gives_the_same(
+    clips: Path, cache: Path, tmp_path: Path
+) -> None:
+    from mrkd_ray import train
+
+    options = {**FAST, "cycles": 1, "folds": [2]}
+    done = mrkd(
+        *("train", *BRANCH, "--branch", "cqt:vgg_small", "--data", clips, "--cache", cache),
+        *("--runner", "local", "--output", tmp_path / "cli", "--independent"),
+        *("--cycles", 1, "--batch-size", FAST["batch_size"], "--lr", FAST["lr"], "--folds", 2),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "distilled" in done.stdout
+    folder = tmp_path / "cli" / "train"
+    assert {path.name for path in folder.iterdir()} == {
+        *("grid.yaml", "environment.json", "cells", "results.csv", "table.csv")
+    }
+    found = train(
+        branches=["logmel64:vgg_small", "cqt:vgg_small"],
+        data=str(clips),
+        cache=cache,
+        output=tmp_path / "python",
+        runner="local",
+        independent=True,
+        **options,
+    )
+    for cell in (folder / "cells").iterdir():
+        other = found.folder / "cells" / cell.name / "predictions.csv"
+        assert (cell / "predictions.csv").read_bytes() == other.read_bytes()
+
+
+def test_prepare_computes_ahead_and_says_where(clips: Path, tmp_path: Path) -> None:
+    command = (
+        *("prepare", "--data", clips, "--representations", "logmel64,mfcc"),
+        *("--cache", tmp_path, "--runner", "local"),
+    )
+    done = mrkd(*command)
+    assert done.returncode == 0, done.stderr
+    assert "logmel64: 24 clips" in done.stdout
+    assert "mfcc: 24 clips" in done.stdout
+    stores = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("frames.f32")}
+    assert len(stores) == 2
+    assert mrkd(*command).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in stores} == stores

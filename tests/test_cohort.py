@@ -1,0 +1,144 @@
+"""`LocalCohort` is the reference: `RayCohort` must give the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TaskMaker, make_cell
+from safetensors.numpy import load_file
+
+from mrkd_ray import actors, algorithm, cells
+from mrkd_ray.actors import RayCohort
+from mrkd_ray.cells import Prepared
+from mrkd_ray.cohort import LocalCohort
+
+
+def same_files(one: Path, other: Path, names: tuple[str, ...]) -> None:
+    """Weights, the last teacher and predictions are equal bit for bit."""
+    for name in names:
+        a, b = (load_file(f / "branches" / name / "model.safetensors") for f in (one, other))
+        assert a.keys() == b.keys()
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=f"{name} {key}")
+    assert (one / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
+    if (one / "soft_labels.npz").exists():
+        with np.load(one / "soft_labels.npz") as a, np.load(other / "soft_labels.npz") as b:
+            np.testing.assert_array_equal(a["clip_id"], b["clip_id"])
+            np.testing.assert_array_equal(a["teacher"], b["teacher"])
+
+
+TWO = ("logmel64:resnet_small", "cqt:vgg_small")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("branches", "options"),
+    [
+        (TWO, {}),
+        (TWO, {"soft_labels": "window", "average": "leave_one_out", "direction": "forward"}),
+        (TWO, {"average": "weighted", "held_out": 0.3, "t_squared": True, "b": 2, "d": 2}),
+        (("logmel64:vgg_small",), {"average": "logits"}),
+        (("cqt:vgg_small", "cqt:vgg_small", "logmel64:vgg_small"), {"cycles": 1}),
+    ],
+)
+def test_ray_cohort_gives_the_bits_of_local_cohort(
+    branches: tuple[str, ...],
+    options: dict[str, object],
+    prepared: Prepared,
+    ray_cluster: str,
+    tmp_path: Path,
+) -> None:
+    cell = make_cell(*branches, **options)
+    if "held_out" in options:
+        prepared = with_held_out(prepared)
+    tasks = cells.branch_tasks(cell, prepared, device="cpu", threads=1)
+    histories: dict[str, list[list[cells.Row]]] = {"local": [], "ray": []}
+    cells.run(
+        cell,
+        tasks,
+        LocalCohort(tasks, tmp_path / "local"),
+        tmp_path / "local",
+        histories["local"].append,
+    )
+    cohort = RayCohort(tasks, tmp_path / "ray")
+    try:
+        cells.run(cell, tasks, cohort, tmp_path / "ray", histories["ray"].append)
+    finally:
+        cohort.close()
+    same_files(tmp_path / "local", tmp_path / "ray", cell.names)
+    timeless = [
+        [
+            {key: value for key, value in row.items() if not key.startswith("seconds")}
+            for rows in history
+            for row in rows
+        ]
+        for history in histories.values()
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def with_held_out(prepared: Prepared) -> Prepared:
+    from dataclasses import replace
+
+    from mrkd_ray.datasets.splits import make_splits
+
+    splits = tuple(make_splits(prepared.dataset, "all", 0, 0.3))
+    assert all(split.held_out for split in splits)
+    return replace(prepared, splits=splits)
+
+
+@pytest.mark.cluster
+def test_soft_labels_in_shards_change_nothing(
+    make_tasks: TaskMaker, ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = make_tasks(*TWO, average="leave_one_out", cycles=1)
+    local = LocalCohort(tasks, tmp_path / "local")
+    monkeypatch.setattr(actors, "SHARD_BYTES", 5 * 3 * 4)  # five clips of three classes
+    sharded = RayCohort(tasks, tmp_path / "ray")
+    try:
+        for cohort in (local, sharded):
+            list(algorithm.distilled(cohort, tasks[0].training, 2.0))
+        assert len(sharded.soft_labels(2.0)[0]) == 3  # 12 training clips
+        for a, b in zip(local.test_probabilities(), sharded.test_probabilities(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    finally:
+        sharded.close()
+
+
+def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        cell = make_cell(*TWO, seed=seed, cycles=1)
+        tasks = cells.branch_tasks(cell, prepared, device="cpu", threads=1)
+        cells.run(cell, tasks, LocalCohort(tasks, tmp_path / folder), tmp_path / folder)
+    same_files(tmp_path / "a", tmp_path / "b", cell.names)
+    with pytest.raises(AssertionError):
+        same_files(tmp_path / "a", tmp_path / "c", cell.names)
+
+
+@pytest.mark.cluster
+def test_actors_have_readable_names(
+    make_tasks: TaskMaker, ray_cluster: str, tmp_path: Path
+) -> None:
+    from ray.util.state import list_actors
+
+    cohort = RayCohort(make_tasks(*TWO), tmp_path)
+    try:
+        cohort.test_probabilities()
+        alive = list_actors(filters=[("state", "=", "ALIVE")], detail=True)
+        names = {actor.repr_name for actor in alive}
+        assert {"Branch(logmel64, resnet_small)", "Branch(cqt, vgg_small)", "Aggregator"} <= names
+    finally:
+        cohort.close()
+
+
+@pytest.mark.cluster
+def test_a_cohort_of_equal_branches_differs_in_its_initial_weights(
+    make_tasks: TaskMaker, tmp_path: Path
+) -> None:
+    cohort = LocalCohort(make_tasks("cqt:vgg_small", "cqt:vgg_small"), tmp_path)
+    one, other = cohort.test_probabilities()
+    assert np.abs(one - other).max() > 1e-4

@@ -1,0 +1,248 @@
+"""The one schema: what it takes, what it refuses and how it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, parse, read_yaml, to_yaml
+from mrkd_ray.errors import UserError
+
+ONE = "logmel64:vgg_small"
+TWO = "logmel64:resnet_small+cqt:vgg_small"
+
+
+def grid(**values: Any) -> GridConfig:
+    return parse(GridConfig, {"pairings": [ONE], **values}, "grid.yaml")
+
+
+def refusal(model: type[BaseModel], **values: Any) -> list[str]:
+    """The lines of the error that these values give; the first names the file."""
+    required = {"pairings": [ONE]} if model is GridConfig else {"branches": [ONE]}
+    with pytest.raises(UserError) as caught:
+        parse(model, {**required, **values}, "some/grid.yaml")
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("cycles", 0, "greater than or equal to 1"),
+        ("cycles", "many", "valid integer"),
+        ("d", 0, "greater than or equal to 1"),
+        ("b", -1, "greater than or equal to 0"),
+        ("batch_size", 1, "greater than or equal to 2"),
+        ("lr", 0, "greater than 0"),
+        ("momentum", 1, "less than 1"),
+        ("mixup", -0.1, "greater than or equal to 0"),
+        ("held_out", 0.5, "less than 0.5"),
+        ("direction", "backward", "'reverse' or 'forward'"),
+        ("soft_labels", "frame", "'clip' or 'window'"),
+        ("runner", "slurm", "'ray' or 'local'"),
+        ("cpus_per_branch", 0, "greater than or equal to 1"),
+        ("gpus_per_branch", -1, "greater than or equal to 0"),
+    ],
+)
+def test_an_error_names_file_field_value_and_what_is_expected(
+    field: str, value: Any, why: str
+) -> None:
+    first, line = refusal(GridConfig, **{field: value})
+    assert first == "some/grid.yaml: 1 problem(s) in the configuration"
+    assert line.startswith(f"  {field}: ")
+    assert why in line
+    assert line.endswith(f"(got {value!r})")
+
+
+def test_all_errors_come_at_once() -> None:
+    first, *lines = refusal(GridConfig, cycles=0, lr="fast", direction="up")
+    assert "3 problem(s)" in first
+    assert [line.split(":")[0].strip() for line in lines] == ["cycles", "lr", "direction"]
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(UserError, match=r"grid\.yaml.*\n  pairings: Field required$"):
+        parse(GridConfig, {}, "grid.yaml")
+    with pytest.raises(UserError, match="branches: Field required"):
+        parse(TrainConfig, {}, "command line")
+
+
+@pytest.mark.parametrize(
+    ("model", "wrong", "right"),
+    [
+        (GridConfig, "temprature", "temperatures"),
+        (GridConfig, "seed", "seeds"),
+        (TrainConfig, "temperatur", "temperature"),
+        (TrainConfig, "batchsize", "batch_size"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_and_all_names(
+    model: type[BaseModel], wrong: str, right: str
+) -> None:
+    _, line = refusal(model, **{wrong: 1})
+    assert f"unknown field {wrong!r}. Did you mean {right!r}?" in line
+    names = line.split("Known: ")[1].rstrip(".").split(", ")
+    assert names == sorted(model.model_fields)
+
+
+@pytest.mark.parametrize(
+    "value", ["logmel64", "logmel64:", ":vgg_small", "", "logmel64/vgg_small", " : "]
+)
+def test_a_branch_that_is_not_representation_and_network(value: str) -> None:
+    _, line = refusal(TrainConfig, branches=[ONE, value])[:2]
+    assert line.startswith("  branches.1: a branch is written REPRESENTATION:NETWORK, for example")
+    assert f"got {value!r}" in line
+
+
+def test_a_pairing_with_a_bad_branch_names_the_branch() -> None:
+    _, line, *_ = refusal(GridConfig, pairings=[ONE, "logmel64:vgg_small+cqt"])
+    assert line.startswith("  pairings.1.1: a branch is written REPRESENTATION:NETWORK")
+    assert "got 'cqt'" in line
+
+
+def test_pairings_are_read_in_every_notation() -> None:
+    pair = (
+        BranchSpec(representation="logmel64", network="resnet_small"),
+        BranchSpec(representation="cqt", network="vgg_small"),
+    )
+    as_mapping = {"representation": "cqt", "network": "vgg_small"}
+    for written in (TWO, TWO.split("+"), " + ".join(TWO.split("+")), [str(pair[0]), as_mapping]):
+        assert grid(pairings=[written, ONE]).pairings[0] == pair
+    assert str(pair[1]) == "cqt:vgg_small"
+
+
+@pytest.mark.parametrize("value", [[], [[]]])
+def test_a_grid_needs_a_branch(value: list[Any]) -> None:
+    assert any("at least 1" in line for line in refusal(GridConfig, pairings=value))
+
+
+@pytest.mark.parametrize(
+    ("written", "folds"),
+    [
+        ("all", "all"),
+        ("1,2", (1, 2)),
+        ("1..3", (1, 2, 3)),
+        ("1,3..5", (1, 3, 4, 5)),
+        ("4", (4,)),
+        (4, (4,)),
+        ([2, 1], (2, 1)),
+    ],
+)
+def test_folds_as_written(written: Any, folds: Any) -> None:
+    assert grid(folds=written).folds == folds
+
+
+@pytest.mark.parametrize("written", ["1;2", "1,x", "a..3", "1..", "", "every"])
+def test_folds_that_are_no_numbers(written: str) -> None:
+    _, line = refusal(GridConfig, folds=written)
+    assert line.startswith("  folds: numbers are written 1,2 or 0..4; got")
+
+
+def test_numbers_of_temperatures_and_seeds() -> None:
+    config = grid(temperatures="0.5,1,2", seeds="0..2")
+    assert config.temperatures == (0.5, 1.0, 2.0)
+    assert config.seeds == (0, 1, 2)
+    assert grid(temperatures=4).temperatures == (4.0,)
+    for field, bad in (("temperatures", "1,0"), ("temperatures", []), ("seeds", "-1")):
+        assert refusal(GridConfig, **{field: bad})[1].startswith(f"  {field}")
+
+
+CHANGED: dict[str, Any] = {
+    "cycles": 3,
+    "b": 0,
+    "d": 4,
+    "batch_size": 5,
+    "lr": 0.25,
+    "momentum": 0.5,
+    "weight_decay": 0.125,
+    "mixup": 0.75,
+    "weights": "none",
+    "soft_labels": "window",
+    "direction": "forward",
+    "t_squared": True,
+    "kl_weight": 0.1,
+    "average": "logits",
+    "held_out": 0.2,
+    "data": "some/where",
+    "cache": Path("other/cache"),
+    "output": Path("other/results"),
+    "folds": (2, 4),
+    "split_seed": 9,
+    "skip_bad": True,
+    "runner": "local",
+    "address": "host:1234",
+    "gpus_per_branch": 0.5,
+    "cpus_per_branch": 3,
+    "name": "changed",
+}
+CONFIGS = {
+    "train": TrainConfig(branches=(ONE, "cqt:vgg_small")),
+    "grid": GridConfig(pairings=(TWO, ONE)),
+    "train, changed": TrainConfig(
+        branches=(ONE, "cqt:vgg_small"), temperature=0.3, seed=5, independent=True, **CHANGED
+    ),
+    "grid, changed": GridConfig(
+        pairings=(TWO, ONE),
+        temperatures=(0.3, 4),
+        seeds=(5, 1),
+        independent=False,
+        **CHANGED,
+    ),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_yaml_that_is_written_reads_back_the_same(
+    config: TrainConfig | GridConfig, tmp_path: Path
+) -> None:
+    file = tmp_path / "grid.yaml"
+    file.write_text(to_yaml(config))
+    values = read_yaml(file)
+    assert set(values) == set(type(config).model_fields)  # defaults are written down too
+    assert parse(type(config), values, str(file)) == config
+    assert "logmel64:vgg_small" in file.read_text()  # branches as people write them
+
+
+def test_the_changed_fields_are_all_fields_and_differ_from_the_defaults() -> None:
+    shared = set(TrainConfig.model_fields) & set(GridConfig.model_fields)
+    assert set(CHANGED) == shared - {"independent"}
+    for model in (TrainConfig, GridConfig):
+        for name, value in CHANGED.items():
+            assert model.model_fields[name].default != value, name
+
+
+@pytest.mark.parametrize("name", ["train", "train, changed"])
+def test_train_as_grid_keeps_every_field(name: str) -> None:
+    train = CONFIGS[name]
+    assert isinstance(train, TrainConfig)
+    whole = train.as_grid()
+    assert whole.pairings == (train.branches,)
+    assert whole.temperatures == (train.temperature,)
+    assert whole.seeds == (train.seed,)
+    for field in set(TrainConfig.model_fields) & set(GridConfig.model_fields):
+        assert getattr(whole, field) == getattr(train, field), field
+    only_train = set(TrainConfig.model_fields) - set(GridConfig.model_fields)
+    assert only_train == {"branches", "temperature", "seed"}
+
+
+def test_a_grid_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.yaml"
+    with pytest.raises(UserError, match=r"missing\.yaml: cannot read the grid file: No such file"):
+        read_yaml(missing)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("pairings: [a\n")
+    with pytest.raises(UserError, match=r"broken\.yaml: not valid YAML"):
+        read_yaml(broken)
+    listed = tmp_path / "listed.yaml"
+    listed.write_text(yaml.safe_dump([1, 2]))
+    with pytest.raises(UserError, match=r"listed\.yaml: expected fields such as 'pairings:'"):
+        read_yaml(listed)
+
+
+def test_a_configuration_cannot_be_changed_afterwards() -> None:
+    config = grid()
+    with pytest.raises(ValueError, match="frozen"):
+        config.cycles = 9  # type: ignore[misc]

@@ -1,0 +1,221 @@
+"""Eqs. 1, 2, 4 and 5 against numbers worked out by hand and formulas written another way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.special
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mrkd_ray.losses import cross_entropy, distillation_loss, kl_divergence, mix, soften
+
+LN2, LN3 = math.log(2), math.log(3)
+DIRECTIONS = ("reverse", "forward")
+
+# The example worked out by hand: one clip, two classes. At T = 2 the logits (2 ln 3, 0) become
+# (ln 3, 0), so P = (3/4, 1/4); at T = 1 they are P = (9/10, 1/10). The teacher is even.
+HAND_LOGITS = torch.tensor([[2 * LN3, 0.0]], dtype=torch.float64)
+HAND_TEACHER = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
+HAND_CE = math.log(10 / 9)  # label: the first class
+HAND_KL = {
+    "reverse": 0.75 * math.log(1.5) + 0.25 * math.log(0.5),
+    "forward": 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25),
+}
+
+
+def rows(n: int = 5, m: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, targets as under mixup, and a teacher, float64 [n, m]."""
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(scale=3, size=(n, m)))
+    targets = torch.from_numpy(rng.dirichlet(np.ones(m) / 2, size=n))
+    teacher = torch.from_numpy(rng.dirichlet(np.ones(m), size=n))
+    return logits, targets, teacher
+
+
+def gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
+    at = logits.clone().requires_grad_()
+    (result,) = torch.autograd.grad(loss(at), at)
+    return result
+
+
+def test_eq1_by_hand() -> None:
+    logits = torch.tensor([[LN3, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    targets = torch.tensor([[1.0, 0.0], [0.25, 0.75]], dtype=torch.float64)
+    # -ln(3/4) for the first clip; -ln(1/2) for the second, whatever its mixture of labels is.
+    assert cross_entropy(logits, targets).item() == pytest.approx((math.log(4 / 3) + LN2) / 2)
+
+
+def test_eq1_equals_torch_for_one_hot_labels_and_for_mixtures() -> None:
+    logits, targets, _ = rows()
+    labels = targets.argmax(dim=1)
+    one_hot = F.one_hot(labels, 4).double()
+    assert torch.allclose(cross_entropy(logits, one_hot), F.cross_entropy(logits, labels))
+    assert torch.allclose(cross_entropy(logits, targets), F.cross_entropy(logits, targets))
+
+
+def test_eq2_by_hand() -> None:
+    assert torch.allclose(
+        soften(HAND_LOGITS, 2.0), torch.tensor([[0.75, 0.25]], dtype=torch.float64)
+    )
+    assert torch.allclose(soften(HAND_LOGITS, 1.0), torch.tensor([[0.9, 0.1]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0, 20.0])
+def test_eq2_equals_scipy(temperature: float) -> None:
+    logits = rows()[0]
+    expected = scipy.special.softmax(logits.numpy() / temperature, axis=1)
+    np.testing.assert_allclose(soften(logits, temperature).numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_eq4_by_hand(direction: str) -> None:
+    kl = kl_divergence(HAND_LOGITS, HAND_TEACHER, 2.0, direction)
+    assert kl.item() == pytest.approx(HAND_KL[direction])
+    assert HAND_KL["reverse"] != pytest.approx(HAND_KL["forward"])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_eq4_equals_a_sum_over_clips_and_classes(direction: str, temperature: float) -> None:
+    logits, _, teacher = rows()
+    total = 0.0
+    for z, t in zip(logits.numpy(), teacher.numpy(), strict=True):
+        p = np.exp(z / temperature) / np.exp(z / temperature).sum()
+        first, second = (p, t) if direction == "reverse" else (t, p)
+        total += sum(a * (math.log(a) - math.log(b)) for a, b in zip(first, second, strict=True))
+    kl = kl_divergence(logits, teacher, temperature, direction)
+    assert kl.item() == pytest.approx(total / len(logits))
+
+
+def test_eq4_forward_equals_torch() -> None:
+    logits, _, teacher = rows()
+    expected = F.kl_div(F.log_softmax(logits / 3, dim=1), teacher, reduction="batchmean")
+    assert torch.allclose(kl_divergence(logits, teacher, 3.0, "forward"), expected)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_eq4_is_zero_under_a_teacher_that_agrees(direction: str) -> None:
+    logits = rows()[0]
+    teacher = soften(logits, 2.0)
+    assert abs(kl_divergence(logits, teacher, 2.0, direction).item()) < 1e-12
+    assert kl_divergence(logits, teacher, 1.0, direction).item() > 1e-2
+    slope = gradient(lambda z: kl_divergence(z, teacher, 2.0, direction), logits)
+    assert slope.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(
+    ("options", "factor"),
+    [
+        ({}, 1.0),
+        ({"t_squared": True}, 4.0),
+        ({"kl_weight": 0.3}, 0.3),
+        ({"t_squared": True, "kl_weight": 0.3}, 1.2),
+        ({"kl_weight": 0.0}, 0.0),
+    ],
+)
+def test_eq5_by_hand(options: dict[str, float], factor: float, direction: str) -> None:
+    label = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    loss, ce, kl = distillation_loss(
+        HAND_LOGITS, label, HAND_TEACHER, temperature=2.0, direction=direction, **options
+    )
+    # The hard labels are met at T = 1, the teacher at T = 2.
+    assert ce.item() == pytest.approx(HAND_CE)
+    assert kl.item() == pytest.approx(HAND_KL[direction])
+    assert loss.item() == pytest.approx(HAND_CE + factor * HAND_KL[direction])
+
+
+def test_eq5_takes_the_papers_choices_where_none_are_given() -> None:
+    label = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    loss = distillation_loss(HAND_LOGITS, label, HAND_TEACHER, temperature=2.0)[0]
+    assert loss.item() == pytest.approx(HAND_CE + HAND_KL["reverse"])
+
+
+def test_gradient_of_eq1_is_softmax_less_label() -> None:
+    logits, targets, _ = rows()
+    expected = (torch.softmax(logits, dim=1) - targets) / len(logits)
+    assert torch.allclose(gradient(lambda z: cross_entropy(z, targets), logits), expected)
+
+
+def test_gradient_of_eq4_forward() -> None:
+    logits, _, teacher = rows()
+    heat = 2.5
+    expected = (soften(logits, heat) - teacher) / (heat * len(logits))
+    found = gradient(lambda z: kl_divergence(z, teacher, heat, "forward"), logits)
+    assert torch.allclose(found, expected)
+
+
+def test_gradient_of_eq4_reverse() -> None:
+    logits, _, teacher = rows()
+    heat = 2.5
+    p = soften(logits, heat)
+    terms = p.log() - teacher.log()
+    kl = (p * terms).sum(dim=1, keepdim=True)
+    expected = p * (terms - kl) / (heat * len(logits))
+    found = gradient(lambda z: kl_divergence(z, teacher, heat, "reverse"), logits)
+    assert torch.allclose(found, expected)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_gradients_equal_finite_differences(direction: str) -> None:
+    logits, targets, teacher = rows(n=3)
+
+    def loss(z: Tensor) -> Tensor:
+        return distillation_loss(
+            z,
+            targets,
+            teacher,
+            temperature=3.0,
+            direction=direction,
+            t_squared=True,
+            kl_weight=0.7,
+        )[0]
+
+    assert torch.autograd.gradcheck(loss, (logits.requires_grad_(),))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_zero_probabilities_and_large_logits_stay_finite(
+    direction: str, dtype: torch.dtype
+) -> None:
+    logits = torch.tensor([[300.0, -300.0, 0.0], [0.0, 5.0, -5.0]], dtype=dtype)
+    teacher = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=dtype)
+    at = logits.clone().requires_grad_()
+    loss, ce, kl = distillation_loss(at, teacher, teacher, temperature=1.0, direction=direction)
+    loss.backward()
+    assert torch.isfinite(torch.stack((loss, ce, kl))).all()
+    assert at.grad is not None
+    assert torch.isfinite(at.grad).all()
+    assert kl.item() > 5  # a confident disagreement still costs: the floor does not hide it
+    # Of the second clip: KL(t || p) with a one-hot teacher is the cross-entropy.
+    alone = kl_divergence(logits[1:], teacher[1:], 1.0, "forward")
+    assert torch.allclose(alone, cross_entropy(logits[1:], teacher[1:]))
+
+
+def test_mix_by_hand() -> None:
+    batch = torch.tensor([[0.0, 8.0], [4.0, 0.0], [2.0, 2.0]])
+    partners = torch.tensor([1, 2, 0])
+    expected = torch.tensor([[3.0, 2.0], [2.5, 1.5], [0.5, 6.5]])
+    assert torch.equal(mix(batch, partners, 0.25), expected)
+    assert torch.equal(mix(batch, partners, 1.0), batch)
+    assert torch.equal(mix(batch, partners, 0.0), batch[partners])
+
+
+def test_mix_treats_inputs_labels_and_teacher_rows_alike() -> None:
+    # Whatever is a function of the input that mixing commutes with stays that function.
+    rng = np.random.default_rng(1)
+    partners = torch.from_numpy(rng.permutation(6))
+    inputs = torch.from_numpy(rng.normal(size=(6, 3, 5, 7)))
+    weights = torch.from_numpy(rng.normal(size=(3 * 5 * 7, 4)))
+    labels = inputs.flatten(1) @ weights
+    mixed = mix(inputs, partners, 0.3)
+    assert mixed.shape == inputs.shape
+    assert torch.allclose(mixed.flatten(1) @ weights, mix(labels, partners, 0.3))
+    teacher = torch.from_numpy(rng.dirichlet(np.ones(4), size=6))
+    assert torch.allclose(mix(teacher, partners, 0.3).sum(dim=1), torch.ones(6).double())

@@ -1,0 +1,149 @@
+"""The table and the tidy CSV say what the per-clip predictions say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_cell
+from rich.console import Console
+
+from mrkd_ray import cells, results
+from mrkd_ray.cells import Cell
+from mrkd_ray.task import Part
+
+CLASSES = ("a", "b", "c", "1")
+TWO = ("logmel64:resnet_small", "cqt:vgg_small")
+NAMES = ("logmel64-resnet_small", "cqt-vgg_small")
+
+
+def fake(folder: Path, cell: Cell, clips: list[str], right: dict[str, list[bool]]) -> None:
+    """Write a finished cell whose models hit the clips as told (second place where not)."""
+    labels = np.arange(len(clips)) % len(CLASSES)
+    scores = {}
+    for model, hits in right.items():
+        p = np.full((len(clips), len(CLASSES)), 0.1, np.float32)
+        p[np.arange(len(clips)), labels] = 0.5
+        for i, hit in enumerate(hits):
+            if not hit:
+                p[i, (labels[i] + 1) % len(CLASSES)] = 0.6
+        scores[model] = p
+    part = Part(clip_ids=tuple(clips), labels=labels)
+    cell_folder = folder / "cells" / cell.key
+    cells._write_predictions(cell_folder / "predictions.csv", part, CLASSES, scores)
+    models = [
+        {"model": m, "accuracy": float(np.mean(h)), "map3": float(np.mean(np.where(h, 1, 0.5)))}
+        for m, h in right.items()
+    ]
+    cells.checkpoint.write_json(
+        cell_folder / "result.json",
+        {"dataset": "fake", "epochs": 4, "clips": len(clips), "seconds": 1.0, "models": models},
+    )
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> tuple[Path, list[Cell]]:
+    """Two folds: the first branch gains a clip in each, the second loses one in fold 1."""
+    made: list[Cell] = []
+    for fold in (1, 2):
+        clips = [f"{fold}-{i}" for i in range(8)]
+        cell = make_cell(*TWO, fold=fold)
+        alone = [cells.independent_cell(spec, cell, "test") for spec in cell.branches]
+        half = [True] * 4 + [False] * 4
+        fake(tmp_path, alone[0], clips, {NAMES[0]: half})
+        fake(tmp_path, alone[1], clips, {NAMES[1]: half})
+        gained, lost = (
+            [True] * 5 + [False] * 3,
+            [True] * (5 - 2 * (fold == 1)) + [False] * (3 + 2 * (fold == 1)),
+        )
+        fake(tmp_path, cell, clips, {NAMES[0]: gained, NAMES[1]: lost, "ensemble": gained})
+        made += [*alone, cell]
+    return tmp_path, made
+
+
+def test_means_deviations_and_differences(grid: tuple[Path, list[Cell]]) -> None:
+    table = results.gather(grid[0], "g", grid[1]).table.set_index("model")
+    first = table.loc[NAMES[0]]
+    assert first["accuracy_independent"] == pytest.approx(50.0)
+    assert first["accuracy_distilled"] == pytest.approx(62.5)
+    assert first["accuracy_difference"] == pytest.approx(12.5)
+    assert first["accuracy_difference_low"] <= 12.5 <= first["accuracy_difference_high"]
+    assert first["map3_difference"] == pytest.approx(6.25)  # second place counts half
+    assert table.loc[NAMES[1], "accuracy_distilled"] == pytest.approx((37.5 + 62.5) / 2)
+    assert table.loc[NAMES[1], "accuracy_distilled_sd"] == pytest.approx(
+        np.std([37.5, 62.5], ddof=1)
+    )
+    assert table.loc["ensemble", "accuracy_independent"] == pytest.approx(50.0)
+    assert (table["runs"] == 2).all()
+    assert (table["paired_runs"] == 2).all()
+
+
+def test_anyone_can_recompute_the_figures_from_the_files(grid: tuple[Path, list[Cell]]) -> None:
+    folder, made = grid
+    tidy = results.gather(folder, "g", made).tidy
+    written = pd.read_csv(folder / "results.csv")
+    assert list(written.columns) == list(tidy.columns)
+    assert len(written) == 2 * (1 + 1 + 3)
+    for row in written.to_dict("records"):
+        keys = [
+            c.key
+            for c in made
+            if (c.fold, c.condition, c.cohort) == (row["fold"], row["condition"], row["cohort"])
+        ]
+        table = pd.read_csv(folder / "cells" / keys[0] / "predictions.csv", dtype={"label": str})
+        name = row["branch"] if isinstance(row["branch"], str) else "ensemble"
+        mine = table[table["model"] == name]
+        scores = mine[[f"p_{c}" for c in CLASSES]].to_numpy()
+        guessed = np.array(CLASSES)[scores.argmax(axis=1)]
+        assert (guessed == mine["label"]).mean() == pytest.approx(row["accuracy"])
+
+
+def test_a_cell_that_is_not_finished_is_left_out(grid: tuple[Path, list[Cell]]) -> None:
+    folder, made = grid
+    last = [cell for cell in made if cell.temperature is not None][-1]
+    (folder / "cells" / last.key / "result.json").unlink()
+    table = results.gather(folder, "g", made).table
+    assert (table["runs"] == 1).all()
+    assert (table["paired_runs"] == 1).all()
+
+
+def test_the_table_fits_80_columns_and_marks_what_excludes_zero(
+    grid: tuple[Path, list[Cell]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, made = grid
+    found = results.gather(folder, "g", made)
+    found.table.loc[0, ["accuracy_difference_low", "accuracy_difference_high"]] = (1.0, 24.0)
+    found.table.loc[1, ["accuracy_difference_low", "accuracy_difference_high"]] = (-9.0, 24.0)
+    found.show(Console(width=80, no_color=True))
+    lines = capsys.readouterr().out.splitlines()
+    first = next(line for line in lines if line.strip().startswith(NAMES[0]))
+    assert "50.0 ± 0.0" in first
+    assert first.rstrip().endswith("+12.5 [1.0, 24.0]*")
+    second = next(line for line in lines if line.strip().startswith(NAMES[1]))
+    assert second.rstrip().endswith("[-9.0, 24.0]")
+    assert any(str(folder) in line for line in lines)
+
+
+def test_the_key_of_a_cell_changes_with_all_that_changes_its_result() -> None:
+    cell = make_cell(*TWO)
+    others = [
+        make_cell(*TWO, seed=1),
+        make_cell(*TWO, fold=2),
+        make_cell(*TWO, temperature=4.0),
+        make_cell(*TWO[::-1]),
+        make_cell(*TWO, lr=0.01),
+        replace(cell, content="other clips"),
+    ]
+    assert len({cell.key, *(other.key for other in others)}) == 7
+    assert make_cell(*TWO).key == cell.key
+
+
+def test_a_baseline_is_shared_by_cells_that_differ_in_distillation_only() -> None:
+    plain, other = make_cell(*TWO), make_cell(*TWO, kl_weight=2.0, soft_labels="window")
+    alone = cells.independent_cell(plain.branches[0], plain, "x")
+    assert alone.key == cells.independent_cell(plain.branches[0], other, "x").key
+    slower = make_cell(*TWO, lr=0.001)
+    assert alone.key != cells.independent_cell(plain.branches[0], slower, "x").key

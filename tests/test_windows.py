@@ -1,0 +1,168 @@
+"""Windows against librosa's deltas of the whole clip, cut and normalised afterwards."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from mrkd_ray.features import Bank, Statistics
+from mrkd_ray.windows import Windows
+
+BINS = 4
+WINDOW = 150
+LENGTHS = (400, 40, 150, 1, 151, 149, 300, 7)
+CPU = torch.device("cpu")
+Floats = NDArray[np.float32]
+
+
+def make(lengths: tuple[int, ...] = LENGTHS) -> tuple[Windows, list[Floats], Statistics]:
+    """Windows over clips that lie scattered in their bank, with foreign frames between them."""
+    rng = np.random.default_rng(len(lengths))
+    clips = [rng.uniform(-80, 20, size=(n, BINS)).astype(np.float32) for n in lengths]
+    foreign = np.full((3, BINS), 1e6, np.float32)
+    places = np.zeros(len(clips), np.int64)
+    pieces, end = [foreign], 3
+    for i in rng.permutation(len(clips)):
+        places[i] = end
+        pieces += [clips[i], foreign]
+        end += len(clips[i]) + 3
+    bank = Bank(np.concatenate(pieces), places, np.array(lengths, np.int64))
+    statistics = Statistics(
+        mean=rng.normal(scale=20, size=(3, BINS)).astype(np.float32),
+        std=rng.uniform(0.5, 8, size=(3, BINS)).astype(np.float32),
+    )
+    return Windows(bank, statistics, CPU), clips, statistics
+
+
+def whole(clip: Floats, statistics: Statistics) -> NDArray[np.float64]:
+    """A clip's three channels by librosa, normalised: [3, BINS, frames]."""
+    static = clip.T.astype(np.float64)
+    channels = [static] + [
+        librosa.feature.delta(static, width=9, order=order, mode="nearest") for order in (1, 2)
+    ]
+    mean, std = (x.astype(np.float64)[:, :, None] for x in (statistics.mean, statistics.std))
+    return (np.stack(channels) - mean) / std
+
+
+def indices(*values: int) -> NDArray[np.int64]:
+    return np.array(values, np.int64)
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 117, 247, 249, 250])
+def test_a_window_is_cut_from_the_whole_clips_channels(start: int) -> None:
+    windows, clips, statistics = make()
+    window = windows.gather(indices(0), indices(start)).numpy()
+    assert window.shape == (1, 3, BINS, WINDOW)
+    assert window.dtype == np.float32
+    expected = whole(clips[0], statistics)[:, :, start : start + WINDOW]
+    np.testing.assert_allclose(window[0], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("clip", "start"), [(1, 0), (1, -110), (1, -37), (3, -75), (5, -1), (5, 0), (7, -143)]
+)
+def test_a_short_clip_stands_where_its_start_says_and_the_rest_is_zero(
+    clip: int, start: int
+) -> None:
+    windows, clips, statistics = make()
+    (window,) = windows.gather(indices(clip), indices(start)).numpy()
+    length = LENGTHS[clip]
+    expected = np.zeros((3, BINS, WINDOW))
+    expected[:, :, -start : -start + length] = whole(clips[clip], statistics)
+    np.testing.assert_allclose(window, expected, rtol=0, atol=1e-4)
+    padding = np.ones(WINDOW, bool)
+    padding[-start : -start + length] = False
+    assert (window[:, :, padding] == 0).all()
+    assert (window[:, :, ~padding] != 0).all()
+
+
+def test_a_batch_is_its_windows_one_by_one() -> None:
+    windows, _, _ = make()
+    clips, starts = indices(5, 0, 0, 2, 7, 0), indices(-1, 250, 3, 0, -20, 250)
+    batch = windows.gather(clips, starts)
+    for row, (clip, start) in enumerate(zip(clips, starts, strict=True)):
+        alone = windows.gather(indices(clip), indices(start))[0]
+        assert torch.equal(batch[row], alone)
+
+
+def test_gathering_leaves_the_frames_as_they_are() -> None:
+    windows, _, _ = make()
+    first = windows.gather(indices(1, 0), indices(-9, 9))
+    windows.gather(indices(1, 0), indices(-9, 9)).fill_(7)
+    assert torch.equal(windows.gather(indices(1, 0), indices(-9, 9)), first)
+
+
+@pytest.mark.parametrize("length", [1, 146, 149, 150, 151, 154])
+def test_random_starts_are_all_the_valid_ones_about_equally_often(length: int) -> None:
+    windows, _, _ = make((999, length))
+    draws = 6000
+    starts = windows.random_starts(np.ones(draws, np.int64), np.random.default_rng(0))
+    spare = length - WINDOW
+    valid = range(min(spare, 0), max(spare, 0) + 1)
+    assert set(starts.tolist()) == set(valid)
+    share = draws / len(valid)
+    counts = np.array([(starts == start).sum() for start in valid])
+    # Five standard deviations of a binomial: a start drawn half or twice as often shows.
+    assert np.abs(counts - share).max() <= 5 * np.sqrt(share)
+
+
+def test_random_starts_belong_to_their_clips() -> None:
+    windows, _, _ = make()
+    clips = np.tile(indices(6, 1, 0, 2), 500)
+    starts = windows.random_starts(clips, np.random.default_rng(1))
+    assert starts.dtype == np.int64
+    for clip, (low, high) in {6: (0, 150), 1: (-110, 0), 0: (0, 250), 2: (0, 0)}.items():
+        mine = starts[clips == clip]
+        assert low <= mine.min() <= low + 5 or low == high
+        assert high - 5 <= mine.max() <= high
+
+
+def test_random_starts_do_not_depend_on_what_lies_in_the_frames() -> None:
+    # Branches of one cohort see the same time span, whatever their representations are.
+    one, other = make()[0], make()[0]
+    other._frames.fill_(0)
+    clips = np.arange(len(LENGTHS), dtype=np.int64)
+    same = [w.random_starts(clips, np.random.default_rng(5)).tolist() for w in (one, other)]
+    assert same[0] == same[1]
+
+
+def test_even_starts_by_hand() -> None:
+    windows, _, _ = make((400, 40, 150, 1, 151, 149, 300, 7))
+    owners, starts = windows.even_starts(np.arange(8, dtype=np.int64))
+    found = [starts[owners == clip].tolist() for clip in range(8)]
+    middle = {40: -55, 1: -75, 149: -1, 7: -72}
+    assert found == [
+        [0, 125, 250],
+        [middle[40]],
+        [0],
+        [middle[1]],
+        [0, 1],
+        [middle[149]],
+        [0, 150],
+        [middle[7]],
+    ]
+    assert (np.diff(owners) >= 0).all()
+
+
+@pytest.mark.parametrize("length", [150, 151, 299, 300, 301, 449, 450, 1000, 3001])
+def test_even_starts_cover_every_frame(length: int) -> None:
+    windows, _, _ = make((20, length))
+    owners, starts = windows.even_starts(indices(1))
+    assert (owners == 0).all()  # the position among the clips asked for
+    assert len(starts) == -(-length // WINDOW)
+    covered = np.zeros(length, bool)
+    for start in starts:
+        assert 0 <= start <= length - WINDOW
+        covered[start : start + WINDOW] = True
+    assert covered.all()
+    assert np.ptp(np.diff(starts)) <= 1 if len(starts) > 1 else starts.tolist() == [0]
+
+
+def test_even_starts_count_clips_asked_for_twice_and_in_any_order() -> None:
+    windows, _, _ = make()
+    owners, starts = windows.even_starts(indices(4, 1, 0, 4))
+    assert owners.tolist() == [0, 0, 1, 2, 2, 2, 3, 3]
+    assert starts.tolist() == [0, 1, -55, 0, 125, 250, 0, 1]
