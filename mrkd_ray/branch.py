@@ -23,8 +23,8 @@ from torch import Tensor
 from mrkd_ray import checkpoint, losses, metrics
 from mrkd_ray.algorithm import learning_rate
 from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
-from mrkd_ray.features import statistics
 from mrkd_ray.networks import build, default_weights
+from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask
 from mrkd_ray.windows import Index, Windows
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-    from mrkd_ray.features import Statistics
+    from mrkd_ray.normalisation import Statistics
 
 Floats = NDArray[np.float32]
 

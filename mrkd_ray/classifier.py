@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from mrkd_ray import audio
 from mrkd_ray.errors import UserError
-from mrkd_ray.features import Bank, Statistics
+from mrkd_ray.features import Bank
 from mrkd_ray.networks import build
+from mrkd_ray.normalisation import Statistics
 from mrkd_ray.representations import REPRESENTATIONS, Recording, compute
 from mrkd_ray.windows import Windows
 

@@ -23,7 +23,7 @@ from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.check import Skipped, check, scan
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.errors import UserError
-from mrkd_ray.features import extract, serial_map
+from mrkd_ray.extraction import extract, serial_map
 from mrkd_ray.progress import Display
 from mrkd_ray.representations import REPRESENTATIONS
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrkd_ray.deltas import MARGIN, with_deltas
-from mrkd_ray.features import Bank, Statistics
+from mrkd_ray.features import Bank
+from mrkd_ray.normalisation import Statistics
 from mrkd_ray.representations import WINDOW_FRAMES
 
 Index = NDArray[np.int64]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import scipy.special
@@ -129,11 +126,3 @@ def test_an_unknown_rule_is_answered_with_the_nearest_and_all_names() -> None:
     assert "unknown average 'leave_out'" in message
     assert "Did you mean 'leave_one_out'?" in message
     assert message.endswith("Known: leave_one_out, logits, mean, weighted.")
-
-
-def test_the_aggregators_module_loads_no_torch() -> None:
-    code = "import sys, mrkd_ray.averaging; print('torch' in sys.modules)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-    assert found.strip() == "False"

@@ -14,10 +14,12 @@ import soundfile
 import torch
 from filelock import FileLock
 
-from mrkd_ray import audio, features
+from mrkd_ray import audio, extraction
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.errors import UserError
-from mrkd_ray.features import STD_FLOOR, Array, Bank, FeatureStore, X, Y, extract, statistics
+from mrkd_ray.extraction import X, Y, extract
+from mrkd_ray.features import Array, Bank, FeatureStore
+from mrkd_ray.normalisation import STD_FLOOR, statistics
 from mrkd_ray.representations import Recording, compute
 
 LENGTHS = {"a.wav": 5000, "b.wav": 1, "c.wav": 22050, "d.wav": 3000, "e.wav": 12345}
@@ -168,7 +170,7 @@ class Killed(BaseException):
 def test_what_was_stored_before_a_kill_is_not_computed_again(
     root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "CHUNK", 2)
+    monkeypatch.setattr(extraction, "CHUNK", 2)
 
     def killed_after_one(function: Callable[[X], Y], items: Sequence[X]) -> Iterator[Y]:
         yield function(items[0])
@@ -245,7 +247,7 @@ def test_second_writer_waits_and_then_finds_everything(
 
     found: dict[str, FeatureStore] = {}
     second = threading.Thread(target=lambda: found.update(run(root)))
-    monkeypatch.setattr(features, "FileLock", Lock)
+    monkeypatch.setattr(extraction, "FileLock", Lock)
     run(root, map_=slow_map)
     second.join(20)
     assert sorted(decoded) == sorted(LENGTHS)
@@ -256,7 +258,7 @@ def test_results_in_any_order_from_other_processes_give_the_same(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = run(root, ("logmel64", "mfcc"))
-    monkeypatch.setattr(features, "CHUNK", 1)
+    monkeypatch.setattr(extraction, "CHUNK", 1)
 
     def backwards(function: Callable[[X], Y], items: Sequence[X]) -> Iterator[Y]:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -277,7 +279,7 @@ def test_results_in_any_order_from_other_processes_give_the_same(
 
 
 def test_progress_counts_clips(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "CHUNK", 2)
+    monkeypatch.setattr(extraction, "CHUNK", 2)
     seen: list[tuple[int, int]] = []
     run(root, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(0, 5), (2, 5), (4, 5), (5, 5)]

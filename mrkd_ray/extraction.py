@@ -1,0 +1,143 @@
+"""Filling the store of representations: each clip decoded once, in parallel, resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+from filelock import FileLock
+
+from mrkd_ray import audio
+from mrkd_ray.datasets.base import Dataset
+from mrkd_ray.errors import UserError
+from mrkd_ray.features import Array, FeatureStore, Row, dataset_folder
+from mrkd_ray.representations import Recording, compute
+
+X = TypeVar("X")
+Y = TypeVar("Y")
+MapFn: TypeAlias = Callable[[Callable[[X], Y], Sequence[X]], Iterator[Y]]
+"""Maps a picklable function over items, maybe elsewhere; yields the results in any order."""
+
+CHUNK = 8  # clips per call of the mapped function: some seconds of work, some MB of result
+
+
+class Job(NamedTuple):
+    """One file to decode, and the representations that are missing for it."""
+
+    clip_id: str
+    path: Path
+    digest: str
+    representations: tuple[str, ...]
+
+
+class Done(NamedTuple):
+    """What became of a job: an array [frames, bins] per representation, or why there is none."""
+
+    job: Job
+    arrays: dict[str, Array]
+    error: str
+
+
+def serial_map(function: Callable[[X], Y], items: Sequence[X]) -> Iterator[Y]:
+    """Map in this process, in order."""
+    return map(function, items)
+
+
+def extract(
+    dataset: Dataset,
+    representations: Iterable[str],
+    cache: Path,
+    digests: Mapping[str, str],
+    map_: MapFn[tuple[Job, ...], list[Done]] = serial_map,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, FeatureStore]:
+    """Compute what is not stored yet and return the store of each representation.
+
+    Each file is decoded once for all representations that lack it, and clips with the same bytes
+    are computed once. One process per data set writes at a time; a second one waits and then
+    finds everything there. What is stored stays when the extraction is interrupted or fails.
+
+    Args:
+        dataset: the clips.
+        representations: registered names.
+        cache: folder of all caches.
+        digests: clip_id -> digest of the file's bytes, for each clip of the data set.
+        map_: maps `compute_chunk` over chunks of jobs.
+        progress: called with (clips done, clips to compute) at the start and after each chunk;
+            never where all is stored.
+
+    Raises:
+        UserError: an unknown representation, or a clip that cannot be decoded.
+    """
+    stores = {name: FeatureStore(cache, dataset, name, digests) for name in representations}
+    if not _missing(dataset, stores, digests):
+        return stores
+    folder = dataset_folder(cache, dataset)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        jobs = _missing(dataset, stores, digests)
+        if jobs:
+            _compute_and_store(jobs, stores, map_, progress)
+    return stores
+
+
+def _missing(
+    dataset: Dataset, stores: Mapping[str, FeatureStore], digests: Mapping[str, str]
+) -> list[Job]:
+    stored = {name: store.index().entries for name, store in stores.items()}
+    jobs: dict[str, Job] = {}
+    for clip in dataset.clips:
+        digest = digests[clip.clip_id]
+        names = tuple(name for name, entries in stored.items() if digest not in entries)
+        if names:
+            jobs.setdefault(digest, Job(clip.clip_id, clip.path, digest, names))
+    return list(jobs.values())
+
+
+def _compute_and_store(
+    jobs: Sequence[Job],
+    stores: Mapping[str, FeatureStore],
+    map_: MapFn[tuple[Job, ...], list[Done]],
+    progress: Callable[[int, int], None],
+) -> None:
+    for store in stores.values():
+        store.repair()
+    done = 0
+    progress(done, len(jobs))
+    chunks = [tuple(jobs[i : i + CHUNK]) for i in range(0, len(jobs), CHUNK)]
+    for results in map_(compute_chunk, chunks):
+        for name, store in stores.items():
+            rows = [
+                Row(result.job.clip_id, result.job.digest, result.arrays[name])
+                for result in results
+                if name in result.arrays
+            ]
+            if rows:
+                store.append(rows)
+        for result in results:
+            if result.error:
+                raise UserError(
+                    f"{result.job.path}: clip {result.job.clip_id!r} cannot be used: "
+                    f"{result.error}. Mend or remove the file, or leave it out with --skip-bad."
+                )
+        done += len(results)
+        progress(done, len(jobs))
+
+
+def compute_chunk(jobs: Sequence[Job]) -> list[Done]:
+    """Decode each file once and compute what is missing for it. Reports bad files, not raises."""
+    return [_compute_one(job) for job in jobs]
+
+
+def _compute_one(job: Job) -> Done:
+    try:
+        recording = Recording(audio.load(job.path))
+    except (ValueError, OSError) as error:
+        return Done(job, {}, str(error))
+    arrays = {
+        name: np.ascontiguousarray(compute(name, recording).T, np.float32)
+        for name in job.representations
+    }
+    return Done(job, arrays, "")

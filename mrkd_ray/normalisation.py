@@ -1,0 +1,51 @@
+"""Statistics of the training clips, for normalising a network's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrkd_ray.features import Array, Bank
+
+STD_FLOOR = 1e-3  # dB: a bin that (almost) never changes is not blown up by normalisation
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation per channel (static, delta, delta-delta) and bin, in dB.
+
+    Both float32 [3, bins]; `std` is at least `STD_FLOOR`.
+    """
+
+    mean: Array
+    std: Array
+
+
+def statistics(bank: Bank) -> Statistics:
+    """Return the statistics over all frames of the bank's clips: those of the training part.
+
+    Summed in float64, clip by clip in the order given, on one thread: the same clips in the same
+    order give the same bits, wherever they lie in the store.
+
+    Raises:
+        ValueError: the bank has no frames.
+    """
+    import torch
+
+    from mrkd_ray.deltas import MARGIN, with_deltas
+
+    total = int(bank.lengths.sum())
+    if total == 0:
+        raise ValueError("no frames to take statistics of")
+    bins = bank.frames.shape[1]
+    sums = np.zeros((2, 3, bins))
+    for offset, length in zip(bank.offsets.tolist(), bank.lengths.tolist(), strict=True):
+        clip = np.array(bank.frames[offset : offset + length].T, np.float64)
+        padded = np.pad(clip, ((0, 0), (MARGIN, MARGIN)), mode="edge")
+        channels = with_deltas(torch.from_numpy(padded)[None])[0].numpy()
+        sums[0] += channels.sum(axis=-1)
+        sums[1] += (channels * channels).sum(axis=-1)
+    mean = sums[0] / total
+    variance = np.maximum(sums[1] / total - mean * mean, STD_FLOOR**2)
+    return Statistics(mean.astype(np.float32), np.sqrt(variance).astype(np.float32))

@@ -1,0 +1,520 @@
+"""One branch: which windows it sees under which labels, and what it makes of its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.special
+import torch
+from conftest import TaskMaker
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mrkd_ray import branch as branch_module
+from mrkd_ray import losses, networks
+from mrkd_ray.branch import Branch, Floats
+from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
+from mrkd_ray.features import statistics
+from mrkd_ray.networks import network
+from mrkd_ray.task import BranchTask, Part
+from mrkd_ray.windows import Index, Windows
+
+LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"
+WINDOW = 150
+HEAT = 2.0
+
+
+def weights(branch: Branch) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in branch.network.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def teacher_for(task: BranchTask) -> Floats:
+    """A teacher whose rows all differ."""
+    rng = np.random.default_rng(3)
+    n = len(task.train.clip_ids)
+    return rng.dirichlet(np.ones(len(task.classes)), size=n).astype(np.float32)
+
+
+def one_hot(task: BranchTask) -> Floats:
+    return np.eye(len(task.classes), dtype=np.float32)[task.train.labels]
+
+
+class Seen:
+    """What went through one branch since `clear`, batch by batch."""
+
+    def __init__(self, branch: Branch) -> None:
+        self.inputs: list[Tensor] = []
+        self.gathered: list[tuple[list[int], list[int]]] = []
+        branch.network.register_forward_pre_hook(self._forward)
+        gather = branch.windows.gather
+
+        def spy(clips: Index, starts: Index) -> Tensor:
+            self.gathered.append((clips.tolist(), starts.tolist()))
+            return gather(clips, starts)
+
+        branch.windows.gather = spy  # type: ignore[method-assign]
+
+    def _forward(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        self.inputs.append(arguments[0].detach().clone())
+
+    def take(self) -> tuple[list[Tensor], list[dict[int, int]]]:
+        """Return the inputs, and the start of each clip's window pass by pass; forget both."""
+        passes: list[dict[int, int]] = [{}]
+        for clips, starts in self.gathered:
+            for clip, start in zip(clips, starts, strict=True):
+                if clip in passes[-1]:
+                    passes.append({})
+                passes[-1][clip] = start
+        inputs, self.inputs, self.gathered = self.inputs, [], []
+        return inputs, passes
+
+
+def recorded(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Record the arguments of every call of `owner.name`, which goes on working."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    real = getattr(owner, name)
+
+    def spy(*arguments: Any, **keywords: Any) -> Any:
+        calls.append((arguments, keywords))
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(owner, name, spy)
+    return calls
+
+
+@pytest.fixture
+def dropout_network() -> Iterator[str]:
+    """A registered network with dropout, for the time of a test."""
+
+    @network("dropout_test", description="for a test", imagenet=True)
+    def build(n_classes: int) -> nn.Module:
+        layers = (nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(0.5))
+        return nn.Sequential(*layers, nn.Linear(48, n_classes))
+
+    yield "logmel64:dropout_test"
+    del networks.NETWORKS._entries["dropout_test"]
+
+
+# Soft labels -----------------------------------------------------------------------------------
+
+
+def clip_logits(branch: Branch, part: Part) -> Floats:
+    """Mean logits over each clip's evenly spaced windows, clip by clip, worked out apart."""
+    task, rows = branch.task, []
+    branch.network.eval()
+    for clip_id in part.clip_ids:
+        windows = Windows(task.store.bank([clip_id]), branch.statistics, branch.device)
+        last = int(windows.lengths[0]) - WINDOW
+        count = -(-max(int(windows.lengths[0]), 1) // WINDOW)
+        starts = np.rint(np.linspace(0, last, count)) if last > 0 else [last // 2]
+        with torch.no_grad():
+            logits = [
+                branch.network(windows.gather(np.zeros(1, np.int64), np.array([s], np.int64)))
+                for s in starts
+            ]
+        rows.append(torch.cat(logits).mean(dim=0).numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_soft_labels_of_clips(make_tasks: TaskMaker, temperature: float) -> None:
+    (task,) = make_tasks(LOGMEL)
+    branch = Branch(task)
+    branch.train(1)
+    soft = branch.soft_labels(temperature)
+    assert soft.dtype == np.float32
+    np.testing.assert_allclose(soft.sum(axis=1), 1, rtol=0, atol=1e-6)
+    logits = clip_logits(branch, task.train)
+    expected = scipy.special.softmax(logits / temperature, axis=1)
+    np.testing.assert_allclose(soft, expected, rtol=0, atol=1e-5)
+    # Rows tell the clips apart: in another order they would not have passed.
+    assert np.abs(expected - np.roll(expected, 1, axis=0)).max() > 1e-3
+    lengths = branch.windows.lengths
+    assert lengths.min() < WINDOW < lengths.max()
+
+
+def test_soft_labels_follow_the_order_of_the_task(make_tasks: TaskMaker) -> None:
+    (task,) = make_tasks(LOGMEL)
+    shuffled = np.random.default_rng(0).permutation(len(task.train.clip_ids))
+    part = Part(
+        clip_ids=tuple(task.train.clip_ids[i] for i in shuffled), labels=task.train.labels[shuffled]
+    )
+    soft = Branch(task).soft_labels(HEAT)
+    other = Branch(replace(task, train=part)).soft_labels(HEAT)
+    np.testing.assert_allclose(other, soft[shuffled], rtol=0, atol=1e-5)
+
+
+def test_soft_labels_of_windows_are_those_that_every_distillation_epoch_trains_on(
+    make_tasks: TaskMaker,
+) -> None:
+    tasks = make_tasks(LOGMEL, CQT, soft_labels="window", b=2, d=2)
+    starts = []
+    for task in tasks:
+        branch = Branch(task)
+        seen = Seen(branch)
+        for _ in range(2):
+            branch.train(2)
+            _, first_epochs = seen.take()
+            soft = branch.soft_labels(HEAT)
+            inputs, (made_with,) = seen.take()
+            assert sorted(made_with) == list(range(len(task.train.clip_ids)))
+            with torch.no_grad():
+                logits = torch.cat([branch.network.eval()(x) for x in inputs])
+            expected = scipy.special.softmax(logits.numpy() / HEAT, axis=1)
+            np.testing.assert_allclose(soft, expected, rtol=0, atol=1e-6)
+            seen.take()
+            branch.distil(teacher_for(task), HEAT, 2)
+            _, trained_on = seen.take()
+            assert trained_on == [made_with, made_with]
+            assert made_with not in first_epochs
+            assert first_epochs[0] != first_epochs[1]
+            starts.append([*first_epochs, made_with])
+            branch.cycle += 1
+    one, next_cycle, other_representation, _ = starts
+    assert one == other_representation
+    assert all(a != b for a in one for b in next_cycle)
+
+
+def test_distillation_on_soft_labels_of_clips_draws_a_new_window_each_epoch(
+    make_tasks: TaskMaker,
+) -> None:
+    (task,) = make_tasks(LOGMEL, d=2)
+    branch = Branch(task)
+    seen = Seen(branch)
+    branch.train(1)
+    branch.distil(teacher_for(task), HEAT, 2)
+    first, second, third = seen.take()[1]
+    assert first != second != third != first
+
+
+def test_soft_labels_and_evaluation_change_nothing(make_tasks: TaskMaker) -> None:
+    (task,) = make_tasks("logmel64:resnet_small")
+    branch = Branch(task)
+    branch.train(1)
+    before = weights(branch)
+    soft = branch.soft_labels(HEAT)
+    branch.probabilities("test")
+    assert same(weights(branch), before)  # running statistics of BatchNorm as well
+    np.testing.assert_array_equal(branch.soft_labels(HEAT), soft)
+
+
+# Distillation ----------------------------------------------------------------------------------
+
+
+def test_without_the_teachers_weight_distillation_is_training(make_tasks: TaskMaker) -> None:
+    outcomes = {}
+    for kl_weight in (0.0, 1.0):
+        (task,) = make_tasks(LOGMEL, kl_weight=kl_weight)
+        distilled, alone = Branch(task), Branch(task)
+        for branch in (distilled, alone):
+            for _ in range(2):
+                if branch is alone:
+                    branch.train(2)
+                else:
+                    branch.train(1)
+                    branch.distil(teacher_for(task), HEAT, 1)
+                branch.cycle += 1
+        outcomes[kl_weight] = same(weights(distilled), weights(alone))
+    assert outcomes == {0.0: True, 1.0: False}  # bit for bit: only the teacher tells them apart
+
+
+def test_an_independent_branch_sees_the_batches_of_its_distilled_twin(
+    make_tasks: TaskMaker,
+) -> None:
+    (task,) = make_tasks(LOGMEL, b=1, d=2)
+    distilled, alone = Branch(task), Branch(task)
+    batches = []
+    for branch in (distilled, alone):
+        seen = Seen(branch)
+        for _ in range(2):
+            if branch is alone:
+                branch.train(3)
+            else:
+                branch.train(1)
+                branch.distil(teacher_for(task), HEAT, 2)
+            branch.cycle += 1
+        batches.append(seen.take()[0])
+    assert len(batches[0]) == 2 * 3 * 2  # cycles, epochs, batches
+    assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
+    for i, batch in enumerate(batches[0]):  # and no batch comes twice, in no epoch or cycle
+        assert not any(torch.equal(batch, other) for other in batches[0][:i])
+
+
+def test_every_epoch_shows_every_clip_once_in_a_new_order(make_tasks: TaskMaker) -> None:
+    (task,) = make_tasks(LOGMEL, batch_size=5)
+    branch = Branch(task)
+    seen = Seen(branch)
+    branch.train(2)
+    clips = [clip for clips, _ in seen.gathered for clip in clips]
+    n = len(task.train.clip_ids)
+    assert [len(clips) for clips, _ in seen.gathered] == [4, 4, 4] * 2  # none left with one clip
+    assert sorted(clips[:n]) == sorted(clips[n:]) == list(range(n))
+    assert clips[:n] != clips[n:]
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_inputs_labels_and_teacher_stay_together(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch, mixup: float
+) -> None:
+    (task,) = make_tasks(LOGMEL, mixup=mixup)
+    branch = Branch(task)
+    seen = Seen(branch)
+    mixed = recorded(monkeypatch, losses, "mix")
+    lost = recorded(monkeypatch, losses, "distillation_loss")
+    branch.distil(one_hot(task), HEAT, 1)
+    assert len(lost) == 2
+    labels = torch.from_numpy(one_hot(task))
+    for batch, ((_, targets, soft), options) in enumerate(lost):
+        assert options["temperature"] == HEAT
+        assert torch.equal(targets, soft)  # this teacher is the labels, so it must stay so
+        clips, starts = (np.array(values) for values in seen.gathered[batch])
+        plain = Windows.gather(branch.windows, clips, starts)
+        if mixup:
+            (_, partners, share), *others = [call[0] for call in mixed[3 * batch : 3 * batch + 3]]
+            assert len(others) == 2
+            assert all(torch.equal(p, partners) and s == share for _, p, s in others)
+            assert 0 < share < 1
+            inputs = share * plain + (1 - share) * plain[partners]
+            expected = share * labels[clips] + (1 - share) * labels[clips][partners]
+        else:
+            inputs, expected = plain, labels[clips]
+        assert torch.allclose(targets, expected)
+        assert torch.allclose(seen.inputs[batch], inputs, atol=1e-5)
+    assert len(mixed) == (6 if mixup else 0)
+
+
+def test_training_without_mixup_takes_the_plain_labels(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks(LOGMEL, mixup=0.0)
+    branch = Branch(task)
+    seen = Seen(branch)
+    lost = recorded(monkeypatch, losses, "cross_entropy")
+    branch.train(1)
+    for ((_, targets), _), (clips, _) in zip(lost, seen.gathered, strict=True):
+        assert targets.tolist() == one_hot(task)[clips].tolist()
+
+
+def test_a_teacher_in_the_object_store_is_read_only(make_tasks: TaskMaker) -> None:
+    (task,) = make_tasks(LOGMEL)
+    teacher = teacher_for(task)
+    teacher.flags.writeable = False
+    before = teacher.copy()
+    Branch(task).distil(teacher, HEAT, 1)
+    np.testing.assert_array_equal(teacher, before)
+
+
+@pytest.mark.parametrize("options", [{"direction": "forward"}, {"t_squared": True}])
+def test_options_of_the_loss_reach_it(
+    make_tasks: TaskMaker, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks(LOGMEL, kl_weight=0.25, **options)
+    lost = recorded(monkeypatch, losses, "distillation_loss")
+    Branch(task).distil(teacher_for(task), 3.0, 1)
+    expected = {"direction": "reverse", "t_squared": False} | options
+    assert lost[0][1] == {**expected, "temperature": 3.0, "kl_weight": 0.25}
+
+
+# Randomness ------------------------------------------------------------------------------------
+
+
+def outcome(task: BranchTask) -> dict[str, Tensor]:
+    branch = Branch(task)
+    branch.train(2)
+    branch.distil(branch.soft_labels(HEAT), HEAT, 1)
+    return weights(branch)
+
+
+def test_dropout_and_initial_weights_come_from_the_seed_and_leave_torchs_generator_alone(
+    make_tasks: TaskMaker, dropout_network: str
+) -> None:
+    (task,) = make_tasks(dropout_network, weights="none")
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = outcome(task)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(2)
+    np.random.seed(2)  # noqa: NPY002
+    assert same(outcome(task), first)
+    assert not same(outcome(replace(task, seed=1)), first)
+    assert not same(outcome(replace(task, name="another")), first)
+
+
+def test_dropout_drops_others_in_each_epoch(make_tasks: TaskMaker, dropout_network: str) -> None:
+    (task,) = make_tasks(dropout_network, weights="none")
+    branch = Branch(task)
+    masks: list[Tensor] = []
+    (layer,) = (m for m in branch.network.modules() if isinstance(m, nn.Dropout))
+    layer.register_forward_hook(lambda module, given, dropped: masks.append(dropped == 0))
+    branch.train(2)
+    branch.cycle += 1
+    branch.train(1)
+    assert len(masks) == 6
+    for i, mask in enumerate(masks):
+        assert not any(torch.equal(mask, other) for other in masks[:i])
+
+
+@pytest.mark.parametrize("change", [{"fold": 2}, {"seed": 1}])
+def test_another_fold_or_seed_draws_other_windows(
+    make_tasks: TaskMaker, change: dict[str, int]
+) -> None:
+    (task,) = make_tasks(LOGMEL)
+    drawn = []
+    for variant in (task, replace(task, **change)):  # the same clips
+        branch = Branch(variant)
+        seen = Seen(branch)
+        branch.train(1)
+        drawn.append(seen.take()[1])
+    assert drawn[0] != drawn[1]
+
+
+# Learning rate, weights, figures ---------------------------------------------------------------
+
+
+def test_learning_rate_is_annealed_by_cycles_and_used_by_every_epoch(
+    make_tasks: TaskMaker, tmp_path: Path
+) -> None:
+    (task,) = make_tasks(LOGMEL, cycles=3, lr=0.04)
+    branch = Branch(task)
+    reported, used = [], []
+
+    def note(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+        used.append(optimiser.param_groups[0]["lr"])
+
+    branch.optimiser.register_step_pre_hook(note)
+    for _ in range(3):
+        branch.train(1)
+        branch.distil(teacher_for(task), HEAT, 1)
+        reported.append(branch.end_cycle(tmp_path)["lr"])
+    assert reported == [0.04, pytest.approx(0.03), pytest.approx(0.01)]  # cos 60 and 120 degrees
+    assert used == [rate for rate in reported for _ in range(4)]
+
+
+def test_rate_and_weights_where_none_are_given(
+    make_tasks: TaskMaker,
+    dropout_network: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    real = networks.build
+
+    def build(name: str, n_classes: int, weights: str) -> Any:
+        asked.append(weights)
+        return real(name, n_classes, "none" if weights == "imagenet" else weights)
+
+    monkeypatch.setattr(branch_module, "build", build)
+    file = tmp_path / "pretrained.safetensors"
+    save_file({k: v + 1 for k, v in weights(Branch(make_tasks(LOGMEL)[0])).items()}, file)
+    asked.clear()
+    cases: list[tuple[str, dict[str, Any], str, float]] = [
+        (LOGMEL, {}, "none", SCRATCH_LR),
+        (dropout_network, {}, "imagenet", PRETRAINED_LR),
+        (dropout_network, {"weights": "none"}, "none", SCRATCH_LR),
+        (LOGMEL, {"weights": str(file)}, str(file), PRETRAINED_LR),
+        (LOGMEL, {"weights": str(file), "lr": 0.5}, str(file), 0.5),
+        (LOGMEL, {"lr": 0.5}, "none", 0.5),
+    ]
+    for spec, options, wanted, rate in cases:
+        (task,) = make_tasks(spec, **{"lr": None, **options})
+        branch = Branch(task)
+        branch.train(1)
+        assert (asked.pop(), branch.optimiser.param_groups[0]["lr"]) == (wanted, rate)
+
+
+def test_loss_goes_down(make_tasks: TaskMaker, tmp_path: Path) -> None:
+    (task,) = make_tasks(LOGMEL, cycles=4, lr=0.02, mixup=0.0)
+    branch = Branch(task)
+    rows = []
+    for _ in range(4):
+        branch.train(1)
+        branch.distil(branch.soft_labels(HEAT), HEAT, 1)
+        rows.append(branch.end_cycle(tmp_path))
+    assert rows[-1]["loss_ce"] < 0.7 * rows[0]["loss_ce"]
+    assert rows[-1]["loss_distil_ce"] < rows[0]["loss_distil_ce"]
+    assert rows[-1]["accuracy"] > 1 / 3
+
+
+def test_losses_are_means_over_the_last_epochs_batches(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    parts: list[list[float]] = []
+    real = losses.distillation_loss
+
+    def spy(*arguments: Tensor, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
+        result = real(*arguments, **options)
+        parts.append([x.item() for x in result])
+        return result
+
+    monkeypatch.setattr(losses, "distillation_loss", spy)
+    (task,) = make_tasks(LOGMEL, d=2, kl_weight=0.5, t_squared=True)
+    branch = Branch(task)
+    branch.distil(teacher_for(task), HEAT, 2)
+    row = branch.end_cycle(tmp_path)
+    _, ce, kl = np.mean(parts[2:], axis=0)  # unweighted
+    assert row["loss_distil_ce"] == pytest.approx(ce, rel=1e-6)
+    assert row["loss_distil_kl"] == pytest.approx(kl, rel=1e-6)
+    assert "loss_ce" not in row
+
+
+def test_figures_are_of_the_test_clips_and_probabilities_of_temperature_one(
+    make_tasks: TaskMaker, tmp_path: Path
+) -> None:
+    (task,) = make_tasks(LOGMEL)
+    task = replace(
+        task, held_out=Part(clip_ids=task.test.clip_ids[:5], labels=1 - task.test.labels[:5] % 2)
+    )
+    branch = Branch(task)
+    branch.train(1)
+    expected = scipy.special.softmax(clip_logits(branch, task.test), axis=1)
+    np.testing.assert_allclose(branch.probabilities("test"), expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(
+        branch.probabilities("held_out"), branch.probabilities("test")[:5]
+    )
+    right = expected.argmax(axis=1)
+    assert branch.held_out_accuracy() == np.mean(right[:5] == task.held_out.labels)
+    row = branch.end_cycle(tmp_path)
+    assert row["accuracy"] == np.mean(right == task.test.labels)
+    assert (row["cycle"], row["branch"]) == (0, task.name)
+
+
+def test_normalisation_comes_from_the_training_clips_alone(make_tasks: TaskMaker) -> None:
+    (task,) = make_tasks(LOGMEL)
+    branch = Branch(task)
+    seen = Seen(branch)
+    branch.probabilities("test")
+    inputs, _ = seen.take()
+    own = statistics(task.store.bank(task.train.clip_ids))
+    everything = statistics(task.store.bank([*task.train.clip_ids, *task.test.clip_ids]))
+    assert np.abs(own.mean - everything.mean).max() > 1e-2
+    alone = Windows(task.store.bank(task.test.clip_ids), own, torch.device("cpu"))
+    clips = np.arange(len(task.test.clip_ids), dtype=np.int64)
+    owners, starts = alone.even_starts(clips)
+    assert torch.equal(torch.cat(inputs), alone.gather(owners, starts))
+
+
+def test_the_number_of_threads_is_put_back(make_tasks: TaskMaker) -> None:
+    (task,) = make_tasks(LOGMEL)
+    inside: list[int] = []
+    branch = Branch(replace(task, threads=2))
+    branch.network.register_forward_pre_hook(lambda *_: inside.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        branch.train(1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert set(inside) == {2}
