@@ -35,8 +35,10 @@ class Cluster:
         """One GPU a branch, an equal share where there are fewer GPUs, 0 where there are none."""
         if self.gpus >= branches:
             return 1.0
-        per_card = -(-branches // max(1, int(self.gpus)))
-        return round(1.0 / per_card - 5e-5, 4) if self.gpus else 0.0
+        if self.gpus < 1:
+            return 0.0
+        per_card = -(-branches // int(self.gpus))
+        return 10_000 // per_card / 10_000  # Ray counts in units of 0.0001
 
     def check_fits(self, cell: str, branches: int, cpus: float, gpus: float) -> None:
         """Refuse a cell that would wait for ever.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ def run(
             unfinished ones go on from their last cycle. Otherwise a taken name gets a number.
         console: where progress is shown; default: standard error.
     """
+    began = time.perf_counter()
     console = console or Console(stderr=True)
     check_names(config)
     dataset = open_dataset(config.data, config.cache)
@@ -90,7 +92,7 @@ def run(
         folder = _folder(config, resume)
         _write_request(folder, config, skipped)
         failed = _run_cells(config, todo, prepared, folder, gpus, workers, display)
-    gathered = results.gather(folder, config.name, todo)
+    gathered = results.gather(folder, config.name, todo, time.perf_counter() - began)
     if failed:
         listed = "\n".join(f"  {key}: {error.strip().splitlines()[-1]}" for key, error in failed)
         raise CellsFailed(

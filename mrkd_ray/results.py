@@ -40,19 +40,26 @@ class Results:
         table: a row per cohort, temperature and model (`table.csv`), in percent: means over folds
             and seeds, standard deviations, and the paired difference distilled minus independent
             with its 95% interval.
+        seconds: wall time of the run that returned this.
     """
 
     folder: Path
     tidy: pd.DataFrame
     table: pd.DataFrame
+    seconds: float = 0.0
 
     def show(self, console: Console) -> None:
-        """Print the table, and where the results are."""
+        """Print the table, how long the run took, and where the results are."""
         _render(self.table, console)
+        cells_done = self.tidy.drop_duplicates(
+            ["cohort", "condition", "temperature", "fold", "seed"]
+        )
+        minutes, seconds = divmod(round(self.seconds), 60)
+        console.print(f"{len(cells_done)} cells; this run took {minutes} min {seconds} s.")
         console.print(f"Results: {self.folder}", markup=False, soft_wrap=True)
 
 
-def gather(folder: Path, grid: str, wanted: Sequence[Cell]) -> Results:
+def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0) -> Results:
     """Collect the finished ones among the wanted cells of a grid's folder and write the CSVs."""
     import pandas as pd
 
@@ -62,7 +69,7 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell]) -> Results:
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_text(folder / "results.csv", tidy.to_csv(index=False))
     checkpoint.write_text(folder / "table.csv", table.to_csv(index=False))
-    return Results(folder, tidy, table)
+    return Results(folder, tidy, table, seconds)
 
 
 def _tidy_rows(folder: Path, grid: str, cell: Cell) -> Iterable[dict[str, Any]]:
@@ -217,11 +224,12 @@ def _render(table: pd.DataFrame, console: Console) -> None:
 
 def _caption(table: pd.DataFrame, compared: bool) -> str:
     runs = int(table["runs"].max())
-    text = f"Mean ± standard deviation of {runs} runs" if runs > 1 else "One run"
+    several = f"Mean ± standard deviation of {runs} runs (folds x seeds)."
+    text = several if runs > 1 else "One run."
     if compared:
         text += (
-            " (folds x seeds). Independent and distilled: equal epochs and schedule. Difference: "
-            "distilled less independent, paired by clip; * its interval excludes 0."
+            " Independent and distilled: equal epochs and schedule. Difference: distilled less "
+            "independent, paired by clip; * its interval excludes 0."
         )
     return text
 

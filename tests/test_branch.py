@@ -19,8 +19,8 @@ from mrkd_ray import branch as branch_module
 from mrkd_ray import losses, networks
 from mrkd_ray.branch import Branch, Floats
 from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
-from mrkd_ray.features import statistics
 from mrkd_ray.networks import network
+from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask, Part
 from mrkd_ray.windows import Index, Windows
 
@@ -417,7 +417,8 @@ def test_rate_and_weights_where_none_are_given(
 
     monkeypatch.setattr(branch_module, "build", build)
     file = tmp_path / "pretrained.safetensors"
-    save_file({k: v + 1 for k, v in weights(Branch(make_tasks(LOGMEL)[0])).items()}, file)
+    given = weights(Branch(make_tasks(LOGMEL)[0]))
+    save_file({key: value.contiguous() for key, value in given.items()}, file)
     asked.clear()
     cases: list[tuple[str, dict[str, Any], str, float]] = [
         (LOGMEL, {}, "none", SCRATCH_LR),
@@ -442,9 +443,8 @@ def test_loss_goes_down(make_tasks: TaskMaker, tmp_path: Path) -> None:
         branch.train(1)
         branch.distil(branch.soft_labels(HEAT), HEAT, 1)
         rows.append(branch.end_cycle(tmp_path))
-    assert rows[-1]["loss_ce"] < 0.7 * rows[0]["loss_ce"]
-    assert rows[-1]["loss_distil_ce"] < rows[0]["loss_distil_ce"]
-    assert rows[-1]["accuracy"] > 1 / 3
+    assert rows[-1]["loss_ce"] < 0.5 * rows[0]["loss_ce"]
+    assert rows[-1]["loss_distil_ce"] < 0.5 * rows[0]["loss_ce"]
 
 
 def test_losses_are_means_over_the_last_epochs_batches(
