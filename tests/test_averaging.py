@@ -61,12 +61,12 @@ def test_logits_is_the_softmax_of_the_mean_logits_at_that_temperature(temperatur
     np.testing.assert_allclose(teacher, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_logits_by_hand_and_with_a_class_that_one_branch_rules_out() -> None:
-    one = np.array([[0.8, 0.2], [1.0, 0.0]], np.float32)
-    other = np.array([[0.5, 0.5], [0.5, 0.5]], np.float32)
+def test_logits_by_hand_and_with_classes_that_a_branch_rules_out() -> None:
+    one = np.array([[0.8, 0.2], [1.0, 0.0], [1.0, 0.0]], np.float32)
+    other = np.array([[0.5, 0.5], [0.5, 0.5], [0.0, 1.0]], np.float32)
     (teacher,) = AVERAGES["logits"].combine([one, other], [1.0, 1.0])
     # sqrt(0.8 * 0.5) to sqrt(0.2 * 0.5) is 2 to 1.
-    np.testing.assert_allclose(teacher, [[2 / 3, 1 / 3], [1, 0]], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(teacher, [[2 / 3, 1 / 3], [1, 0], [0.5, 0.5]], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("branches", [1, 2, 5])

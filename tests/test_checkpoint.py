@@ -55,16 +55,23 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[tuple[str, str]] = []
-    fsync, replace = os.fsync, Path.replace
+    opened: dict[int, str] = {}
+    open_, fsync, replace = os.open, os.fsync, Path.replace
+
+    def note(path: Path, flags: int) -> int:
+        descriptor = open_(path, flags)
+        opened[descriptor] = path.name
+        return descriptor
 
     def sync(descriptor: int) -> None:
-        events.append(("sync", os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        events.append(("sync", opened[descriptor]))
         fsync(descriptor)
 
     def rename(self: Path, target: Path) -> Path:
         events.append(("rename", target.name))
         return replace(self, target)
 
+    monkeypatch.setattr(os, "open", note)
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(Path, "replace", rename)
     checkpoint.write_text(tmp_path / "new" / "a.txt", "text")

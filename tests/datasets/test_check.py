@@ -217,6 +217,13 @@ def test_of_the_same_bytes_the_training_copy_goes(root: Path) -> None:
     assert len(left.clips) == 8
 
 
+def test_bad_files_are_not_reported_as_the_same_bytes_too(root: Path) -> None:
+    for i in range(6):
+        (root / f"a/{i}.wav").write_bytes(b"")
+    dataset, scans = opened(root)
+    assert [p.kind for p in problems(dataset, scans, splits_of(dataset))] == ["empty"]
+
+
 def test_of_copies_in_several_folds_one_stays() -> None:
     rows = [(f"{label}{fold}", label, fold) for label in "ab" for fold in (1, 2, 3)]
     dataset = given(*rows, ("x", "a", 2), ("y", "a", 3), ("z", "b", 3))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +57,13 @@ def test_a_relative_path_gives_absolute_clips(
 def test_links_to_folders_are_followed_but_not_round_and_round(tmp_path: Path) -> None:
     put(tmp_path / "elsewhere/1.wav")
     put(tmp_path / "d/b/2.wav")
+    put(tmp_path / "elsewhere/deeper/3.wav")
     (tmp_path / "d/a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "d/b/more").symlink_to(tmp_path / "elsewhere/deeper")
     (tmp_path / "d/b/up").symlink_to(tmp_path / "d")
     dataset = open_dataset(tmp_path / "d", tmp_path)
-    assert [c.clip_id for c in dataset.clips] == ["a/1.wav", "b/2.wav"]
+    found = [c.clip_id for c in dataset.clips]
+    assert found == ["a/1.wav", "a/deeper/3.wav", "b/2.wav", "b/more/3.wav"]
 
 
 def test_train_and_test_folders_give_the_split(tmp_path: Path) -> None:
@@ -119,7 +123,7 @@ def test_what_is_no_data_set_says_why_and_lists_the_layouts(tmp_path: Path) -> N
     for name, reason in {
         "absent": "no such file or folder",
         "empty": "the folder is empty",
-        "flat": "one folder per class",
+        "flat": "lie directly in the folder",
         "texts": "holds no recordings",
         "note.wav": "a file that is not .csv",
     }.items():
@@ -145,10 +149,16 @@ def test_a_more_specific_layout_is_asked_first(
     assert [c.clip_id for c in open_dataset(tmp_path, tmp_path).clips] == ["b/2.wav"]
 
 
-def test_the_fingerprint_follows_labels_but_not_the_place(tmp_path: Path) -> None:
-    for root in ("one", "two", "three"):
+def test_the_fingerprint_follows_all_that_decides_but_not_the_place(tmp_path: Path) -> None:
+    for root in ("one", "two"):
         put(tmp_path / root / "a/1.wav")
-        put(tmp_path / root / ("b" if root != "three" else "c") / "2.wav")
-    one, two, three = (open_dataset(tmp_path / n, tmp_path) for n in ("one", "two", "three"))
-    assert one.fingerprint == two.fingerprint != three.fingerprint
+        put(tmp_path / root / "b/2.wav")
+    one, two = (open_dataset(tmp_path / name, tmp_path) for name in ("one", "two"))
+    assert one.fingerprint == two.fingerprint
+    changed = [
+        tuple(replace(clip, **{field: value}) for clip in one.clips)
+        for field, value in [("label", "c"), ("fold", 1), ("split", "test"), ("group", "g")]
+    ]
+    prints = {replace(one, clips=clips).fingerprint for clips in changed}
+    assert len(prints | {one.fingerprint, one.without(["a/1.wav"]).fingerprint}) == 6
     assert one.without(["a/1.wav"]).classes == ("b",)

@@ -81,7 +81,8 @@ def test_the_seed_decides_and_the_order_of_clips_does_not() -> None:
                 assert set(getattr(one, part)) == set(getattr(two, part))
             assert list(two.train) == [c.clip_id for c in shuffled if c.clip_id in two.train]
         assert make_splits(dataset, "all", seed=1, held_out=0.2) == splits
-        assert make_splits(dataset, "all", seed=2, held_out=0.2) != splits
+        other = make_splits(dataset, "all", seed=2)
+        assert [set(s.test) for s in other] != [set(s.test) for s in splits]
 
 
 def test_fewer_folds_for_a_rare_class() -> None:
@@ -106,18 +107,31 @@ def test_groups_stay_together_and_every_class_is_on_both_sides() -> None:
         assert set(labels(dataset, split.train)) == set(dataset.classes)
 
 
-def test_uneven_groups_are_reshuffled_until_every_class_is_everywhere() -> None:
-    sizes = {"a": [9, 1], "b": [1, 9], "c": [5, 5, 5, 1], "d": [1, 1, 8]}
-    clips: list[Clip] = []
-    for label, groups in sizes.items():
-        for number, size in enumerate(groups):
-            clips += [clip(len(clips) + i, label, group=f"{label}{number}") for i in range(size)]
-    dataset = data(clips)
-    for seed in range(20):
-        for split in make_splits(dataset, "all", seed=seed):
-            assert (
-                set(labels(dataset, split.test)) == set(labels(dataset, split.train)) == set(sizes)
-            )
+def mixed(groups: list[str]) -> Dataset:
+    """A clip for each letter, its class, of each group."""
+    rows = [(label, f"g{number}") for number, group in enumerate(groups) for label in group]
+    return data([clip(i, label, group=group) for i, (label, group) in enumerate(rows)])
+
+
+@pytest.mark.parametrize(
+    ("groups", "folds"),
+    [
+        # 3 folds exist, but a single shuffle does not find them
+        (["dd", "a", "bd", "baad", "b", "aa"], 3),
+        # each class has 3 groups; a and b want g2 and g3 in one fold of three, c apart
+        (["ab", "ab", "ac", "bc", "c"], 2),
+    ],
+)
+def test_groups_of_several_classes_leave_every_class_in_every_fold(
+    groups: list[str], folds: int
+) -> None:
+    dataset = mixed(groups)
+    for seed in range(5):
+        splits = make_splits(dataset, "all", seed=seed)
+        assert len(splits) == folds
+        for split in splits:
+            assert set(labels(dataset, split.test)) == set(dataset.classes)
+            assert set(labels(dataset, split.train)) == set(dataset.classes)
 
 
 def test_clips_without_a_group_stand_alone() -> None:
@@ -181,11 +195,12 @@ def test_held_out_is_a_stratified_part_of_train_alone() -> None:
 
 def test_held_out_leaves_each_class_a_clip_to_train_on() -> None:
     clips = [clip(i, "many", split="train") for i in range(20)]
-    clips += [clip(20, "one", split="train")]
-    clips += [clip(21 + i, ("many", "one")[i], split="test") for i in range(2)]
-    (split,) = make_splits(data(clips), "all", seed=0, held_out=0.499)
-    assert "020.wav" in split.train
-    assert len(split.held_out) == 10
+    clips += [clip(20 + i, "one", group="g", split="train") for i in range(4)]
+    clips += [clip(24 + i, ("many", "one")[i], split="test") for i in range(2)]
+    dataset = data(clips)
+    (split,) = make_splits(dataset, "all", seed=0, held_out=0.499)
+    assert labels(dataset, split.train) == {"many": 10, "one": 4}
+    assert labels(dataset, split.held_out) == {"many": 10}
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 0.5, 0.001])
