@@ -61,7 +61,8 @@ class Cluster:
                 f"cell {cell} can never start: each of its {branches} branches needs {needs}, and "
                 f"the cluster has room for {placed} ({self.cpus:g} CPUs and {self.gpus:g} GPUs on "
                 f"{len(self.nodes)} node(s)). Lower --cpus-per-branch or --gpus-per-branch "
-                f"(a fraction shares a card), use fewer branches, or add nodes."
+                f"(a fraction shares a card), use fewer branches, or add nodes (an autoscaling "
+                f"cluster has none until they are asked for: see the top of cluster.yaml)."
             )
 
 

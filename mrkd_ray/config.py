@@ -10,7 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
 
 from mrkd_ray.errors import UserError
 
@@ -45,6 +53,13 @@ def _parse_branch(value: Any) -> Any:
             f"got {value!r}"
         )
     return {"representation": representation, "network": network}
+
+
+def _whole_path(weights: str | None) -> str | None:
+    """Make a path absolute: actors have other working folders."""
+    if weights is None or weights in ("imagenet", "none"):
+        return weights
+    return str(Path(weights).expanduser().absolute())
 
 
 def _parse_pairing(value: Any) -> Any:
@@ -100,7 +115,7 @@ class Training(_Model):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay of SGD.")
     mixup: float = Field(0.2, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
-    weights: str | None = Field(
+    weights: Annotated[str | None, AfterValidator(_whole_path)] = Field(
         None,
         description="Initial weights: imagenet, none, or the path of a file. "
         "Default: imagenet for torchvision's networks, none for the small ones.",

@@ -82,7 +82,8 @@ def run(
     with _workers(config, largest) as workers, Display(console) as display:
         if workers.cluster is not None and workers.cluster.dashboard:
             console.print(f"Ray dashboard: {workers.cluster.dashboard}", markup=False)
-        check_networks(config, workers.map)
+        for line in check_networks(config, workers.map):
+            console.print(line, markup=False, soft_wrap=True)
         names = sorted({spec.representation for spec in _specs(config)})
         prepared, skipped = prepare(
             config, dataset, names, workers.map, display, console, config.held_out
@@ -122,26 +123,34 @@ def check_names(config: GridConfig) -> None:
         )
 
 
-def check_networks(config: GridConfig, map_: Map) -> None:
-    """Refuse networks that cannot be built, and weights that are not there or do not fit."""
+def check_networks(config: GridConfig, map_: Map) -> list[str]:
+    """Refuse networks that cannot be built, and weights that are not there or do not fit.
+
+    Returns:
+        For each network that starts from loaded weights, one line of what was loaded.
+    """
     wanted = {
         (spec.network, config.weights, REPRESENTATIONS[spec.representation].bins)
         for spec in _specs(config)
     }
-    for error in map_(_network_error, sorted(wanted, key=str)):
+    lines = set()
+    for error, line in map_(_try_network, sorted(wanted, key=str)):
         if error:
             raise UserError(error)
+        lines.add(line)
+    return sorted(lines - {""})
 
 
-def _network_error(wanted: tuple[str, str | None, int]) -> str | None:
+def _try_network(wanted: tuple[str, str | None, int]) -> tuple[str, str]:
+    """Return what is wrong with a network and its weights, and what was loaded."""
     from mrkd_ray.networks import build, default_weights
 
     name, weights, bins = wanted
     try:
-        build(name, 2, weights or default_weights(name), bins=bins)
+        report = build(name, 2, weights or default_weights(name), bins=bins)[1]
     except UserError as error:
-        return str(error)
-    return None
+        return str(error), ""
+    return "", f"{name}, {report.summary()}" if report.source != "none" else ""
 
 
 def prepare(

@@ -271,3 +271,19 @@ def test_prepare_computes_ahead_and_says_where(clips: Path, tmp_path: Path) -> N
     assert len(stores) == 2
     assert mrkd(*command).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in stores} == stores
+
+
+def test_weights_of_a_file_are_loaded_and_reported(
+    shared: Path, clips: Path, cache: Path, tmp_path: Path
+) -> None:
+    weights = shared / "weights" / "mobilenet_v2-features-imagenet.pth"
+    done = mrkd(
+        *("train", "--branch", "logmel64:mobilenet_v2", "--weights", weights, "--data", clips),
+        *("--cache", cache, "--runner", "local", "--cycles", 1, "--folds", 1),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mobilenet_v2, weights:" in done.stderr
+    assert "312 tensors loaded; classifier new" in done.stderr
+    (config,) = tmp_path.glob("results/train/cells/*/branches/*/config.json")
+    assert "312 tensors loaded" in json.loads(config.read_text())["weights"]

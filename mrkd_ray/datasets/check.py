@@ -166,7 +166,7 @@ def _same_bytes(scans: Mapping[str, ClipScan], splits: Sequence[Split]) -> list[
             if scans[clip_id].problem is None and clip_id not in twin
         }
         for clip_id in (*split.train, *split.held_out):
-            if clip_id not in twin and scans[clip_id].digest in tested:
+            if scans[clip_id].digest in tested:
                 twin[clip_id] = tested[scans[clip_id].digest]
     if not twin:
         return []
