@@ -20,8 +20,12 @@ def arguments(given: list[str]) -> list[str]:
     """Return the arguments of `mrkd grid`: a name becomes its file, none becomes the demo's."""
     if not given or given[0].startswith("-"):
         return [str(GRIDS / "demo.yaml"), *given]
-    named = GRIDS / f"{given[0]}.yaml"
-    return [str(named) if named.exists() else given[0], *given[1:]]
+    named = {path.stem: str(path) for path in sorted(GRIDS.glob("*.yaml"))}
+    if given[0] not in named and not Path(given[0]).exists():
+        known = ", ".join(named)
+        print(f"error: no grid {given[0]!r}: give a YAML file or one of {known}", file=sys.stderr)
+        sys.exit(2)
+    return [named.get(given[0], given[0]), *given[1:]]
 
 
 if __name__ == "__main__":

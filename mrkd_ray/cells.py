@@ -27,6 +27,7 @@ from mrkd_ray.config import BranchSpec, Training
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features import FeatureStore
+from mrkd_ray.files import write_json, write_text
 from mrkd_ray.task import BranchTask, Part
 
 Row = dict[str, Any]
@@ -214,7 +215,7 @@ def run(
             for name, p in scores.items()
         ],
     }
-    checkpoint.write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return result
 
@@ -274,4 +275,4 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    checkpoint.write_text(path, text.getvalue())
+    write_text(path, text.getvalue())

@@ -1,4 +1,4 @@
-"""Files that survive a crash: each is written under a temporary name, synced and renamed.
+"""Checkpoints and exported models, whole or not there at all.
 
 Weights and momentum are safetensors, the rest JSON and plain NumPy arrays; nothing is unpickled.
 A checkpoint is a folder `cycle-000012` that holds one file a branch; it appears under that name
@@ -7,16 +7,15 @@ only when all of them are complete.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mrkd_ray.files import replacing, sync, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -24,39 +23,6 @@ if TYPE_CHECKING:
     from mrkd_ray.normalisation import Statistics
 
 Floats = NDArray[np.float32]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; when the block ends well, it is synced and takes `path`'s place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(text)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def _save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -146,7 +112,7 @@ def commit(root: Path, cycle: int) -> None:
     final = root / f"cycle-{cycle:06d}"
     shutil.rmtree(final, ignore_errors=True)
     (root / f".cycle-{cycle:06d}").replace(final)
-    _sync(root)
+    sync(root)
     for other in root.iterdir():
         if other != final:
             shutil.rmtree(other, ignore_errors=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -13,12 +13,8 @@ from mrkd_ray import audio
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.errors import UserError
 from mrkd_ray.features import Array, FeatureStore, Row, dataset_folder
+from mrkd_ray.mapping import MapFn, serial_map
 from mrkd_ray.representations import Recording, compute
-
-X = TypeVar("X")
-Y = TypeVar("Y")
-MapFn: TypeAlias = Callable[[Callable[[X], Y], Sequence[X]], Iterator[Y]]
-"""Maps a picklable function over items, maybe elsewhere; yields the results in any order."""
 
 CHUNK = 8  # clips per call of the mapped function: some seconds of work, some MB of result
 
@@ -38,11 +34,6 @@ class Done(NamedTuple):
     job: Job
     arrays: dict[str, Array]
     error: str
-
-
-def serial_map(function: Callable[[X], Y], items: Sequence[X]) -> Iterator[Y]:
-    """Map in this process, in order."""
-    return map(function, items)
 
 
 def extract(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.errors import UserError
+from mrkd_ray.files import write_json
 from mrkd_ray.representations import REPRESENTATIONS, librosa_version
 
 Array = NDArray[np.float32]
@@ -163,10 +164,7 @@ class FeatureStore:
             "bins": self.bins,
             "dtype": _DTYPE.str,
         }
-        path = self.folder / "meta.json"
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
+        write_json(self.folder / "meta.json", meta)
 
 
 def dataset_folder(cache: Path, dataset: Dataset) -> Path:

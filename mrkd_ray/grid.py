@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mrkd_ray import cells, checkpoint, environment, results
+from mrkd_ray import cells, environment, results
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.config import BranchSpec, GridConfig, Run, TrainConfig, Training, to_yaml
@@ -24,7 +24,9 @@ from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.check import Skipped, check, scan
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.errors import UserError
-from mrkd_ray.extraction import extract, serial_map
+from mrkd_ray.extraction import extract
+from mrkd_ray.files import write_json, write_text
+from mrkd_ray.mapping import serial_map
 from mrkd_ray.progress import Display
 from mrkd_ray.representations import REPRESENTATIONS
 
@@ -271,10 +273,10 @@ def _folder(config: GridConfig, resume: bool) -> Path:
 
 
 def _write_request(folder: Path, config: GridConfig, skipped: list[Skipped]) -> None:
-    checkpoint.write_text(folder / "grid.yaml", to_yaml(config))
-    checkpoint.write_json(folder / "environment.json", environment.describe())
+    write_text(folder / "grid.yaml", to_yaml(config))
+    write_json(folder / "environment.json", environment.describe())
     if skipped:
-        checkpoint.write_json(folder / "skipped.json", [clip._asdict() for clip in skipped])
+        write_json(folder / "skipped.json", [clip._asdict() for clip in skipped])
 
 
 def _run_cells(

@@ -11,6 +11,8 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from mrkd_ray.config import Run, Training
+
 REPEATED = {"branches": "--branch", "pairings": "--pairing"}
 """Fields that are given by repeating an option, and the option's name."""
 
@@ -52,20 +54,28 @@ def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
     flag = REPEATED.get(name, f"--{name.replace('_', '-')}")
     help_text = info.description or ""
     if not info.is_required() and info.default is not None:
-        help_text += f" [default: {_shown(info.default)}]"
+        help_text += f" Default: {_shown(info.default)}."
     kind: Any = str | None
-    option: dict[str, Any] = {"metavar": _metavar(name, info), "show_default": False}
+    option: dict[str, Any] = {"show_default": False, "rich_help_panel": _panel(name)}
     if name in REPEATED:
-        kind = list[str] | None
+        kind, option["metavar"] = list[str] | None, _metavar(name, info)
     elif info.annotation is bool:
         kind = bool | None
-        flag, option = f"{flag}/--no-{flag.removeprefix('--')}", {"show_default": False}
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
+    else:
+        option["metavar"] = _metavar(name, info)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[kind, typer.Option(flag, help=help_text, **option)],
     )
+
+
+def _panel(name: str) -> str | None:
+    if name in Training.model_fields:
+        return "Method"
+    return "Data and machines" if name in Run.model_fields else None
 
 
 def _metavar(name: str, info: FieldInfo) -> str:

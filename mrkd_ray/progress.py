@@ -52,9 +52,12 @@ class Display:
 
     def step(self, description: str) -> Callable[[int, int], None]:
         """Return a function of (done, total) that shows how far one step is."""
-        task = self._progress.add_task(description, total=None, figures="")
+        task: TaskID | None = None
 
         def show(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:  # a step that turns out to have nothing to do is not shown
+                task = self._progress.add_task(description, figures="")
             self._progress.update(task, completed=done, total=total)
 
         return show

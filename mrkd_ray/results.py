@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import cells, checkpoint, metrics
+from mrkd_ray import cells, metrics
 from mrkd_ray.cells import Cell
+from mrkd_ray.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +68,8 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
     tidy = pd.DataFrame([row for cell in done for row in _tidy_rows(folder, grid, cell)])
     table = pd.DataFrame(_table_rows(folder, done))
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(folder / "results.csv", tidy.to_csv(index=False))
-    checkpoint.write_text(folder / "table.csv", table.to_csv(index=False))
+    write_text(folder / "results.csv", tidy.to_csv(index=False))
+    write_text(folder / "table.csv", table.to_csv(index=False))
     return Results(folder, tidy, table, seconds)
 
 

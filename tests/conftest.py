@@ -23,7 +23,7 @@ from mrkd_ray import grid
 from mrkd_ray.cells import Cell, Prepared, branch_tasks
 from mrkd_ray.config import BranchSpec, GridConfig, Training, parse
 from mrkd_ray.datasets import open_dataset
-from mrkd_ray.extraction import serial_map
+from mrkd_ray.mapping import serial_map
 from mrkd_ray.progress import Display
 from mrkd_ray.task import BranchTask
 

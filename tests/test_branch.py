@@ -355,15 +355,15 @@ def test_dropout_and_initial_weights_come_from_the_seed_and_leave_torchs_generat
 def test_dropout_drops_others_in_each_epoch(make_tasks: TaskMaker, dropout_network: str) -> None:
     (task,) = make_tasks(dropout_network, weights="none")
     branch = Branch(task)
-    masks: list[Tensor] = []
+    states: list[Tensor] = []
     (layer,) = (m for m in branch.network.modules() if isinstance(m, nn.Dropout))
-    layer.register_forward_hook(lambda module, given, dropped: masks.append(dropped == 0))
+    layer.register_forward_pre_hook(lambda *_: states.append(torch.random.get_rng_state()))
     branch.train(2)
     branch.cycle += 1
     branch.train(1)
-    assert len(masks) == 6
-    for i, mask in enumerate(masks):
-        assert not any(torch.equal(mask, other) for other in masks[:i])
+    assert len(states) == 6
+    for i, state in enumerate(states):
+        assert not any(torch.equal(state, other) for other in states[:i])
 
 
 @pytest.mark.parametrize("change", [{"fold": 2}, {"seed": 1}])

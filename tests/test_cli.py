@@ -287,3 +287,15 @@ def test_weights_of_a_file_are_loaded_and_reported(
     assert "312 tensors loaded; classifier new" in done.stderr
     (config,) = tmp_path.glob("results/train/cells/*/branches/*/config.json")
     assert "312 tensors loaded" in json.loads(config.read_text())["weights"]
+
+
+def test_a_grid_name_that_does_not_exist() -> None:
+    done = subprocess.run(
+        [sys.executable, RUN_GRID, "demmo", "--cycles", "1"], capture_output=True, text=True
+    )
+    refused(done, "demmo", "demo", "esc10")
+
+
+def test_help_shows_defaults() -> None:
+    text = " ".join(mrkd("train", "--help").stdout.split())
+    assert "Momentum of SGD. Default: 0.9." in text

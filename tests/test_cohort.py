@@ -142,3 +142,17 @@ def test_a_cohort_of_equal_branches_differs_in_its_initial_weights(
     cohort = LocalCohort(make_tasks("cqt:vgg_small", "cqt:vgg_small"), tmp_path)
     one, other = cohort.test_probabilities()
     assert np.abs(one - other).max() > 1e-4
+
+
+@pytest.mark.gpu
+def test_a_cohort_learns_on_a_gpu(prepared: Prepared, tmp_path: Path) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU on this machine")
+    cell = make_cell(*TWO, cycles=6)
+    tasks = cells.branch_tasks(cell, prepared, device="cuda", threads=1)
+    history: list[list[cells.Row]] = []
+    cells.run(cell, tasks, LocalCohort(tasks, tmp_path), tmp_path, history.append)
+    for first, last in zip(history[0], history[-1], strict=True):
+        assert last["loss_ce"] < first["loss_ce"]

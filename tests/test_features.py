@@ -17,8 +17,9 @@ from filelock import FileLock
 from mrkd_ray import audio, extraction
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.errors import UserError
-from mrkd_ray.extraction import X, Y, extract
+from mrkd_ray.extraction import extract
 from mrkd_ray.features import Array, Bank, FeatureStore
+from mrkd_ray.mapping import X, Y
 from mrkd_ray.normalisation import STD_FLOOR, statistics
 from mrkd_ray.representations import Recording, compute
 

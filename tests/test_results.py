@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mrkd_ray import cells, results
 from mrkd_ray.cells import Cell
+from mrkd_ray.files import write_json
 from mrkd_ray.task import Part
 
 CLASSES = ("a", "b", "c", "1")
@@ -38,7 +39,7 @@ def fake(folder: Path, cell: Cell, clips: list[str], right: dict[str, list[bool]
         {"model": m, "accuracy": float(np.mean(h)), "map3": float(np.mean(np.where(h, 1, 0.5)))}
         for m, h in right.items()
     ]
-    cells.checkpoint.write_json(
+    write_json(
         cell_folder / "result.json",
         {"dataset": "fake", "epochs": 4, "clips": len(clips), "seconds": 1.0, "models": models},
     )

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from mrkd_ray.datasets.base import Dataset, few
-from mrkd_ray.datasets.scan import ClipScan, Fault, MapFn, scan
+from mrkd_ray.datasets.scan import ClipScan, Fault, scan
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.errors import UserError
 
-__all__ = ["ClipScan", "MapFn", "Problem", "Skipped", "check", "problems", "scan"]
+__all__ = ["ClipScan", "Problem", "Skipped", "check", "problems", "scan"]
 
 Kind = Literal[Fault, "same bytes", "one side", "appears once", "splits", "classes"]
 

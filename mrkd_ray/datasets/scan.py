@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
 from mrkd_ray.audio import AudioError, EmptyAudioError, Waveform, decode
 from mrkd_ray.datasets.base import Dataset
-
-X = TypeVar("X")
-Y = TypeVar("Y")
-MapFn = Callable[[Callable[[X], Y], Sequence[X]], Iterator[Y]]
-"""Applies a function to items here or elsewhere; the results come in any order."""
+from mrkd_ray.files import write_json
+from mrkd_ray.mapping import MapFn
 
 Fault = Literal["unreadable", "empty", "not finite", "silent"]
 
@@ -161,10 +157,4 @@ def _read_known(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_known(file: Path, known: Mapping[str, dict[str, Any]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump({"version": _scan_version(), "clips": known}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
+    write_json(file, {"version": _scan_version(), "clips": known}, indent=None)
