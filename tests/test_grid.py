@@ -56,7 +56,7 @@ def test_a_taken_name_gets_a_number_and_resume_takes_the_newest(tmp_path: Path) 
 def test_names_are_checked_before_anything_else() -> None:
     with pytest.raises(UserError, match="'cqt'"):
         grid.run(config(pairings=["cqtt:vgg_small"], data="nowhere"), console=Console(quiet=True))
-    with pytest.raises(UserError, match="unknown average 'median'.*leave_one_out"):
+    with pytest.raises(UserError, match=r"unknown average 'median'.*leave_one_out"):
         grid.check_names(config(average="median"))
     with pytest.raises(UserError, match="held_out"):
         grid.check_names(config(average="weighted"))
