@@ -23,12 +23,15 @@ from torch import Tensor
 from mrkd_ray import checkpoint, losses, metrics
 from mrkd_ray.algorithm import learning_rate
 from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
+from mrkd_ray.errors import UserError
+from mrkd_ray.files import write_text
+from mrkd_ray.inference import clip_logits, window_logits
 from mrkd_ray.networks import build, default_weights
 from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask
 from mrkd_ray.windows import Index, Windows
 
-EVALUATION_BATCH = 64
+TRAINED_ON = "trained_on.txt"  # in an exported branch: the digest of every training clip
 Floats = NDArray[np.float32]
 
 
@@ -95,10 +98,10 @@ class Branch:
         with self._phase("soft_labels"):
             clips = self._clips["train"]
             if self.task.training.soft_labels == "clip":
-                logits = self._clip_logits(clips)
+                logits = clip_logits(self.network, self.windows, clips)
             else:
                 starts = self._starts(window=self.task.training.b)
-                logits = self._logits(clips, starts)
+                logits = window_logits(self.network, self.windows, clips, starts)
             return losses.soften(logits, temperature).cpu().numpy()
 
     def distil(self, teacher: Floats, temperature: float, epochs: int) -> None:
@@ -125,6 +128,11 @@ class Branch:
         """
         with self._phase("evaluate"):
             probabilities = self.probabilities("test")
+            if not np.isfinite(probabilities).all():
+                raise UserError(
+                    f"branch {self.task.name} diverged in cycle {self.cycle}: its outputs are not "
+                    f"finite. Lower the learning rate (--lr, now {self.initial_lr:g})."
+                )
             self._figures["accuracy"] = metrics.accuracy(probabilities, self.task.test.labels)
             self._figures["map3"] = metrics.map_at_3(probabilities, self.task.test.labels)
         figures = {"cycle": self.cycle, "branch": self.task.name, "lr": self._lr(), **self._figures}
@@ -138,7 +146,9 @@ class Branch:
 
     def probabilities(self, part: str) -> Floats:
         """Return clip-level probabilities [n, M] float32 of "train", "held_out" or "test"."""
-        return F.softmax(self._clip_logits(self._clips[part]), dim=1).cpu().numpy()
+        with _threads(self.task.threads):
+            logits = clip_logits(self.network, self.windows, self._clips[part])
+            return F.softmax(logits, dim=1).cpu().numpy()
 
     def held_out_accuracy(self) -> float:
         """Return the accuracy on the held-out clips, in [0, 1]."""
@@ -171,6 +181,8 @@ class Branch:
                 **task.provenance,
             },
         )
+        digests = (task.store.digests[clip_id] for clip_id in task.train.clip_ids)
+        write_text(folder / TRAINED_ON, "\n".join(digests) + "\n")
 
     def _epoch(
         self, epoch: int, window: int, teacher: Tensor | None = None, temperature: float = 1.0
@@ -218,25 +230,6 @@ class Branch:
                 self.optimiser.step()
         ce_mean, kl_mean = (sums / len(batches)).tolist()
         return ce_mean, kl_mean
-
-    def _logits(self, clips: Index, starts: Index) -> Tensor:
-        """Logits [len(clips), M] of one window each, in evaluation mode."""
-        self.network.eval()
-        with torch.inference_mode():
-            batches = np.array_split(np.arange(len(clips)), -(-len(clips) // EVALUATION_BATCH))
-            inputs = (self.windows.gather(clips[batch], starts[batch]) for batch in batches)
-            return torch.cat(
-                [self.network(x.contiguous(memory_format=torch.channels_last)) for x in inputs]
-            )
-
-    def _clip_logits(self, clips: Index) -> Tensor:
-        """Logits [len(clips), M], the mean over each clip's evenly spaced windows."""
-        owners, starts = self.windows.even_starts(clips)
-        logits = self._logits(clips[owners], starts)
-        index = torch.from_numpy(owners).to(self.device)
-        sums = torch.zeros(len(clips), logits.shape[1], device=self.device)
-        counts = torch.bincount(index, minlength=len(clips))[:, None]
-        return sums.index_add_(0, index, logits) / counts
 
     def _starts(self, window: int) -> Index:
         """One start for each training clip: the same time span in every branch of the cohort."""

@@ -11,28 +11,41 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mrkd_ray import audio
 from mrkd_ray.errors import UserError
 from mrkd_ray.features import Bank
+from mrkd_ray.inference import clip_logits
 from mrkd_ray.networks import build
 from mrkd_ray.normalisation import Statistics
 from mrkd_ray.representations import REPRESENTATIONS, Recording, compute
 from mrkd_ray.windows import Windows
 
 Floats = NDArray[np.float32]
-BATCH = 64
 
 
 class BranchModel:
     """One trained branch: model.safetensors and config.json in a folder."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
+        try:
+            self._load(folder, device)
+        except UserError:
+            raise
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise UserError(
+                f"{folder}: not a whole model ({type(error).__name__}: {error}). It needs "
+                "model.safetensors and config.json as training wrote them."
+            ) from None
+
+    def _load(self, folder: Path, device: torch.device) -> None:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
         self.name = str(self.config["branch"])
         self.classes: tuple[str, ...] = tuple(self.config["classes"])
         self.representation = str(self.config["representation"])
+        self.trained_on = set((folder / "trained_on.txt").read_text().split())
         version = REPRESENTATIONS[self.representation].version
         if version != self.config["representation_version"]:
             raise UserError(
@@ -58,19 +71,9 @@ class BranchModel:
         """Return the probabilities [M] of one clip from its static frames [frames, bins] in dB."""
         bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
         windows = Windows(bank, self._statistics, self._device)
-        owners, starts = windows.even_starts(np.zeros(1, np.int64))
-        with torch.inference_mode():
-            logits = [
-                self._network(
-                    windows.gather(owners[i : i + BATCH], starts[i : i + BATCH]).contiguous(
-                        memory_format=torch.channels_last
-                    )
-                )
-                for i in range(0, len(owners), BATCH)
-            ]
-            mean = torch.cat(logits).mean(dim=0)
-            probabilities: Floats = F.softmax(mean, dim=0).cpu().numpy()
-            return probabilities
+        logits = clip_logits(self._network, windows, np.zeros(1, np.int64))
+        probabilities: Floats = F.softmax(logits[0], dim=0).cpu().numpy()
+        return probabilities
 
 
 class Classifier:
@@ -79,12 +82,14 @@ class Classifier:
     Attributes:
         classes: names of the M classes.
         config: what the (first) branch was trained with.
+        trained_on: digests of the clips that the branches were trained on.
     """
 
     def __init__(self, branches: Sequence[BranchModel]) -> None:
         self._branches = branches
         self.classes = branches[0].classes
         self.config = branches[0].config
+        self.trained_on = set.union(*(branch.trained_on for branch in branches))
 
     @property
     def names(self) -> list[str]:
@@ -121,7 +126,7 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
         UserError: neither of the two lies at `path`, or its branches do not agree.
     """
     root = Path(path)
-    folders = [root] if _is_branch(root) else sorted(filter(_is_branch, root.glob("branches/*")))
+    folders = [root] if (root / "config.json").is_file() else sorted(root.glob("branches/*"))
     if not folders:
         raise UserError(
             f"{path}: no model there. Give a branch's folder (with model.safetensors and "
@@ -132,7 +137,3 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
     if len({branch.classes for branch in branches}) > 1:
         raise UserError(f"{path}: its branches were trained on different classes.")
     return Classifier(branches)
-
-
-def _is_branch(folder: Path) -> bool:
-    return (folder / "model.safetensors").is_file() and (folder / "config.json").is_file()

@@ -111,16 +111,17 @@ Model = Annotated[
 
 
 @app.command()
-@with_config(Run, only=("data", "cache", "folds", "split_seed", "skip_bad"))
+@with_config(Run, only=("data", "cache", "skip_bad"))
 def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> None:
-    """Score a model on labelled audio: on its own test clips where it was trained on this data."""
+    """Score a model on labelled audio, without the clips that it was trained on."""
     from mrkd_ray.evaluation import evaluate as score
 
     report = score(model, parse(Run, values, "command line"))
     if as_json:
         print(json.dumps(report, indent=2))
         return
-    print(f"{report['clips']} clips of {report['data']}: {report['which']}")
+    left_out = f"{report['trained_on']} that it was trained on and {report['skipped']} bad ones"
+    print(f"{report['clips']} clips of {report['data']}; left out {left_out}")
     for row in report["models"]:
         accuracy, map3 = 100 * row["accuracy"], 100 * row["map3"]
         print(f"{row['model']}: accuracy {accuracy:.2f} %, mAP@3 {map3:.2f} %")

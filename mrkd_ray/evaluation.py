@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mrkd_ray import metrics
-from mrkd_ray.classifier import Classifier, load
+from mrkd_ray.classifier import load
 from mrkd_ray.config import Run
-from mrkd_ray.datasets import Dataset, open_dataset
-from mrkd_ray.datasets.splits import make_splits
+from mrkd_ray.datasets import open_dataset
+from mrkd_ray.datasets.scan import digest
 from mrkd_ray.errors import UserError
 from mrkd_ray.progress import Display
 
@@ -19,11 +19,12 @@ from mrkd_ray.progress import Display
 def evaluate(model: Path, config: Run) -> dict[str, Any]:
     """Score a branch, or a cell's branches and their ensemble.
 
-    On the data set that the model was trained on, only its own fold's test clips count, unless
-    folds are asked for; on any other data set all clips do.
+    Clips that it was trained on, known by their bytes, are left out: on its own data set that
+    leaves the test clips of its fold.
 
     Returns:
-        data, clips, which (which clips and why), and models: name, accuracy, map3 in [0, 1].
+        data, clips (scored), trained_on and skipped (left out), and models: name, accuracy, map3
+        in [0, 1].
 
     Raises:
         UserError: no model, unknown labels, a clip that cannot be decoded (unless skip_bad).
@@ -38,24 +39,29 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
             f"{config.data}: the model does not know the labels {', '.join(unknown[:10])}; "
             f"it was trained on {', '.join(classifier.classes)}."
         )
-    clip_ids, which = _choose(classifier, dataset, config)
     scores, labels = [], []
-    skipped = 0
+    skipped = trained_on = 0
     with Display(Console(stderr=True)) as display:
         show = display.step("Classifying")
-        for done, clip_id in enumerate(clip_ids):
-            clip = dataset.by_id[clip_id]
+        for done, clip in enumerate(dataset.clips):
+            show(done, len(dataset.clips))
             try:
+                if digest(clip.path) in classifier.trained_on:
+                    trained_on += 1
+                    continue
                 scores.append(classifier.predict_branches(clip.path))
-            except UserError:
+            except (UserError, OSError) as error:
                 if not config.skip_bad:
-                    raise
+                    raise UserError(f"{error} (--skip-bad leaves such clips out)") from None
                 skipped += 1
             else:
                 labels.append(classifier.classes.index(clip.label))
-            show(done + 1, len(clip_ids))
+        show(len(dataset.clips), len(dataset.clips))
     if not scores:
-        raise UserError(f"{config.data}: no clip could be classified.")
+        raise UserError(
+            f"{config.data}: no clip to score: the model was trained on {trained_on} of them, and "
+            f"{skipped} cannot be read."
+        )
     branches = np.stack(scores, axis=1)  # [branches, clips, classes]
     models = dict(zip(classifier.names, branches, strict=True))
     if len(models) > 1:
@@ -65,7 +71,7 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
         "data": config.data,
         "clips": len(labels),
         "skipped": skipped,
-        "which": which,
+        "trained_on": trained_on,
         "models": [
             {
                 "model": name,
@@ -75,17 +81,3 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
             for name, p in models.items()
         ],
     }
-
-
-def _choose(classifier: Classifier, dataset: Dataset, config: Run) -> tuple[tuple[str, ...], str]:
-    everything = tuple(clip.clip_id for clip in dataset.clips)
-    if config.folds != "all":
-        splits = make_splits(dataset, list(config.folds), config.split_seed)
-        numbers = ",".join(str(split.fold) for split in splits)
-        chosen = {clip_id for split in splits for clip_id in split.test}
-        return tuple(c for c in everything if c in chosen), f"the test clips of fold(s) {numbers}"
-    if dataset.fingerprint != classifier.config["dataset_fingerprint"]:
-        return everything, "all of them; another data set than the model was trained on"
-    fold = int(classifier.config["fold"])
-    (split,) = make_splits(dataset, [fold], int(classifier.config["split_seed"]))
-    return split.test, f"the test clips of fold {fold}, which the model was not trained on"

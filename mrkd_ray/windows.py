@@ -31,8 +31,15 @@ class Windows:
     def __init__(self, bank: Bank, statistics: Statistics, device: torch.device) -> None:
         self.device = device
         self.lengths: Index = bank.lengths
-        self._frames = torch.from_numpy(bank.frames).to(device)
-        self._offsets = torch.from_numpy(bank.offsets).to(device)
+        frames, offsets = bank.frames, bank.offsets
+        if (
+            device.type != "cpu"
+        ):  # the memory map serves a CPU as it is; a GPU gets these clips only
+            pairs = zip(bank.offsets, bank.lengths, strict=True)
+            frames = np.concatenate([frames[start : start + length] for start, length in pairs])
+            offsets = np.cumsum(bank.lengths) - bank.lengths
+        self._frames = torch.from_numpy(frames).to(device)
+        self._offsets = torch.from_numpy(offsets).to(device)
         self._lengths = torch.from_numpy(bank.lengths).to(device)
         self._mean = torch.from_numpy(statistics.mean).to(device)[None, :, :, None]
         self._std = torch.from_numpy(statistics.std).to(device)[None, :, :, None]

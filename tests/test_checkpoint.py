@@ -15,7 +15,7 @@ import torch
 from conftest import TaskMaker, make_cell
 from safetensors.numpy import load_file
 
-from mrkd_ray import algorithm, cells, checkpoint
+from mrkd_ray import algorithm, cells, checkpoint, files
 from mrkd_ray.branch import Branch
 from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.cohort import LocalCohort
@@ -36,7 +36,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     file.write_text("old")
 
     def write(text: str) -> None:
-        with checkpoint.replacing(file) as temporary:
+        with files.replacing(file) as temporary:
             temporary.write_text(text)
             assert file.read_text() == "old"  # until the block is over
             if text == "half":
@@ -74,7 +74,7 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
     monkeypatch.setattr(os, "open", note)
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(Path, "replace", rename)
-    checkpoint.write_text(tmp_path / "new" / "a.txt", "text")
+    files.write_text(tmp_path / "new" / "a.txt", "text")
     temporary = events[0][1]
     assert temporary not in ("a.txt", "new")
     assert events == [("sync", temporary), ("rename", "a.txt"), ("sync", "new")]
@@ -82,10 +82,10 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
 
 def test_json_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     file = tmp_path / "a" / "b.json"
-    checkpoint.write_json(file, {"x": [1.5, None]})
+    files.write_json(file, {"x": [1.5, None]})
     assert json.loads(file.read_text()) == {"x": [1.5, None]}
     with pytest.raises(TypeError):
-        checkpoint.write_json(file, {"x": object()})
+        files.write_json(file, {"x": object()})
     assert json.loads(file.read_text()) == {"x": [1.5, None]}
     assert os.listdir(file.parent) == ["b.json"]
 

@@ -56,21 +56,26 @@ def fault(samples: Waveform) -> tuple[Fault, str] | None:
     return None
 
 
+def digest(path: Path) -> str:
+    """Return blake2b of a file's bytes, 16 bytes in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
 def scan_file(path: Path) -> ClipScan:
     """Hash and decode one file."""
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        found = digest(path)
     except OSError as error:
         return ClipScan(digest="", problem="unreadable", detail=str(error.strerror))
     try:
         samples, rate, channels = decode(path)
     except AudioError as error:
         kind: Fault = "empty" if isinstance(error, EmptyAudioError) else "unreadable"
-        return ClipScan(digest=digest, problem=kind, detail=str(error))
+        return ClipScan(digest=found, problem=kind, detail=str(error))
     problem, detail = fault(samples) or (None, "")
     return ClipScan(
-        digest=digest,
+        digest=found,
         seconds=len(samples) / rate,
         sample_rate=rate,
         channels=channels,
