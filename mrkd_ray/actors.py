@@ -182,9 +182,10 @@ class RayCohort:
         if self._teachers:
             teachers = [np.concatenate(ray.get(refs)) for refs in self._teachers]
             checkpoint.save_teacher(folder, self._task.train.clip_ids, teachers)
+        rows: list[dict[str, Any]] = done[-len(self._branches) :]
         self.cycle += 1
-        checkpoint.commit(self._checkpoints, self.cycle)
-        return done[-len(self._branches) :]
+        checkpoint.commit(self._checkpoints, self.cycle, rows)
+        return rows
 
     def test_probabilities(self) -> list[Array]:
         """Clip-level probabilities [n_test, M] of every branch."""

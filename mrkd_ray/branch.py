@@ -26,7 +26,7 @@ from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.errors import UserError
 from mrkd_ray.files import write_text
 from mrkd_ray.inference import clip_logits, window_logits
-from mrkd_ray.networks import build, default_weights
+from mrkd_ray.networks import build, initial_weights
 from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask
 from mrkd_ray.windows import Index, Windows
@@ -57,7 +57,7 @@ class Branch:
         self.task = task
         self.cycle = 0
         self.device = torch.device(task.device)
-        weights = task.training.weights or default_weights(task.spec.network)
+        weights = initial_weights(task.spec.network, task.training.weights)
         with self._deterministic("initial weights"):
             network, self.weights_report = build(task.spec.network, len(task.classes), weights)
         self.network = network.to(self.device).to(memory_format=torch.channels_last)

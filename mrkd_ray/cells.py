@@ -14,7 +14,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -42,7 +42,6 @@ class Prepared:
     splits: tuple[Split, ...]
     stores: Mapping[str, FeatureStore]
     content: str  # hash of labels, splits and the bytes of all clips
-    split_seed: int
 
 
 class CohortWithFiles(algorithm.Cohort, Protocol):
@@ -61,17 +60,20 @@ class Cell:
 
     condition: Literal["independent", "distilled"]
     branches: tuple[BranchSpec, ...]
+    names: tuple[str, ...]  # of the branches: see `branch_names`
     temperature: float | None  # None where nothing is distilled
     fold: int
     seed: int
     training: Training
-    content: str  # hash of the clips, their labels and the representations' versions
+    device: str  # "cpu" or "cuda"
+    threads: int  # of each branch: it changes the order of sums
+    content: str  # hash of clips, labels, representations' versions and files of weights
 
     @property
     def title(self) -> str:
         """One line for people."""
-        heat = "alone" if self.temperature is None else f"T {self.temperature:g}"
-        return f"{self.cohort}, {heat}, fold {self.fold}, seed {self.seed}"
+        how = "independent" if self.temperature is None else f"T {self.temperature:g}"
+        return f"{self.cohort}, {how}, fold {self.fold}, seed {self.seed}"
 
     @property
     def cohort(self) -> str:
@@ -79,51 +81,57 @@ class Cell:
         return "+".join(str(branch) for branch in self.branches)
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
-        """A distinct name for each branch; equal ones are numbered from the second on."""
-        seen: Counter[str] = Counter()
-        names = []
-        for spec in self.branches:
-            name = f"{spec.representation}-{spec.network}"
-            seen[name] += 1
-            names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
-        return tuple(names)
-
-    @cached_property
     def key(self) -> str:
         """A readable name that ends in a hash of everything that changes the result."""
         asked = {
             "condition": self.condition,
             "branches": [str(branch) for branch in self.branches],
+            "names": self.names,
             "temperature": self.temperature,
             "fold": self.fold,
             "seed": self.seed,
+            "device": self.device,
+            "threads": self.threads,
             "training": self.training.model_dump(mode="json"),
             "content": self.content,
         }
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
-        heat = "" if self.temperature is None else f"_T{self.temperature:g}"
+        temperature = "" if self.temperature is None else f"_T{self.temperature:g}"
         where = f"fold{self.fold}_seed{self.seed}"
-        return f"{self.condition}_{'+'.join(self.names)}{heat}_{where}_{digest}"
+        return f"{self.condition}_{'+'.join(self.names)}{temperature}_{where}_{digest}"
 
 
-def independent_cell(spec: BranchSpec, like: Cell, content: str) -> Cell:
-    """Return the baseline of one branch: options of distillation do not tell baselines apart."""
+def branch_names(branches: Sequence[BranchSpec]) -> tuple[str, ...]:
+    """Return a distinct name for each branch; equal ones are numbered from the second on."""
+    seen: Counter[str] = Counter()
+    names = []
+    for spec in branches:
+        name = f"{spec.representation}-{spec.network}"
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return tuple(names)
+
+
+def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cell:
+    """Return the baseline of one branch of a cohort: its twin, by name, without a teacher.
+
+    Options of distillation do not tell baselines apart, so that cohorts share them.
+    """
     defaults = {name: field.default for name, field in Training.model_fields.items()}
     neutral = ("soft_labels", "direction", "t_squared", "kl_weight", "average")
-    training = like.training.model_copy(update={name: defaults[name] for name in neutral})
-    return Cell(
+    return replace(
+        like,
         condition="independent",
-        branches=(spec,),
+        branches=(like.branches[like.names.index(name)],),
+        names=(name,),
         temperature=None,
-        fold=like.fold,
-        seed=like.seed,
-        training=training,
+        training=like.training.model_copy(update={name: defaults[name] for name in neutral}),
+        device=device,
         content=content,
     )
 
 
-def branch_tasks(cell: Cell, prepared: Prepared, *, device: str, threads: int) -> list[BranchTask]:
+def branch_tasks(cell: Cell, prepared: Prepared) -> list[BranchTask]:
     """Return what each branch of the cell is started with."""
     dataset = prepared.dataset
     (split,) = (split for split in prepared.splits if split.fold == cell.fold)
@@ -145,15 +153,14 @@ def branch_tasks(cell: Cell, prepared: Prepared, *, device: str, threads: int) -
             test=part(split.test),
             fold=cell.fold,
             seed=cell.seed,
-            device=device,
-            threads=threads,
+            device=cell.device,
+            threads=cell.threads,
             provenance={
                 "cell": cell.key,
                 "condition": cell.condition,
                 "temperature": cell.temperature,
                 "dataset": dataset.name,
                 "dataset_fingerprint": dataset.fingerprint,
-                "split_seed": prepared.split_seed,
             },
         )
         for name, spec in zip(cell.names, cell.branches, strict=True)
@@ -172,7 +179,7 @@ def run(
     Args:
         report: called after every cycle with one row of figures a branch.
     """
-    history = _read_history(folder, before=cohort.cycle)
+    history = _read_history(folder, cohort.cycle)
     if cell.temperature is None:
         cycles = algorithm.independent(cohort, cell.training)
     else:
@@ -261,13 +268,22 @@ def _write_history(folder: Path, rows: list[Row]) -> None:
     _write_csv(folder / "history.csv", rows)
 
 
-def _read_history(folder: Path, before: int) -> list[Row]:
-    path = folder / "history.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        rows: list[Row] = [{**row, "cycle": int(row["cycle"])} for row in csv.DictReader(file)]
-    return [row for row in rows if row["cycle"] < before]
+def _read_history(folder: Path, cycle: int) -> list[Row]:
+    """Return the rows of the cycles before `cycle`, at which the cohort stands.
+
+    The last of them may be in the checkpoint only, when the run died right after it.
+    """
+    rows: list[Row] = []
+    if (folder / "history.csv").exists():
+        with (folder / "history.csv").open(newline="") as file:
+            rows = [{**row, "cycle": int(row["cycle"])} for row in csv.DictReader(file)]
+    rows = [row for row in rows if row["cycle"] < cycle]
+    found = checkpoint.latest(folder / "checkpoint")
+    if found and not any(row["cycle"] == cycle - 1 for row in rows):
+        for row in checkpoint.read_rows(found):
+            phases = (value for key, value in row.items() if key.startswith("seconds_"))
+            rows.append({**row, "seconds": sum(phases)})
+    return rows
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:

@@ -7,6 +7,7 @@ only when all of them are complete.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,8 +108,13 @@ def begin(root: Path, cycle: int) -> Path:
     return folder
 
 
-def commit(root: Path, cycle: int) -> None:
-    """Make the folder that `begin` returned the latest checkpoint and remove older ones."""
+def commit(root: Path, cycle: int, rows: list[dict[str, Any]]) -> None:
+    """Make the folder that `begin` returned the latest checkpoint and remove older ones.
+
+    Args:
+        rows: the figures of the cycle that ended, kept with it.
+    """
+    write_json(root / f".cycle-{cycle:06d}" / "rows.json", rows)
     final = root / f"cycle-{cycle:06d}"
     shutil.rmtree(final, ignore_errors=True)
     (root / f".cycle-{cycle:06d}").replace(final)
@@ -116,6 +122,12 @@ def commit(root: Path, cycle: int) -> None:
     for other in root.iterdir():
         if other != final:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the figures of the last cycle of a checkpoint."""
+    rows: list[dict[str, Any]] = json.loads((folder / "rows.json").read_text())
+    return rows
 
 
 def latest(root: Path) -> Path | None:

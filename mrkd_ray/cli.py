@@ -42,11 +42,11 @@ def prepare(
     """Check a data set and compute its representations ahead."""
     from rich.console import Console
 
-    from mrkd_ray import grid
+    from mrkd_ray.preparation import prepare_only
 
     config = parse(Run, values, "command line")
     names = [name.strip() for name in representations.split(",")]
-    prepared = grid.prepare_only(config, names, Console(stderr=True))
+    prepared = prepare_only(config, names, Console(stderr=True))
     for name, store in prepared.stores.items():
         clips = len(prepared.dataset.clips)
         print(f"{name}: {clips} clips, {store.index().frames} frames in {store.folder}")

@@ -94,7 +94,7 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
     else:
         context = ray.init(
             address="local",
-            num_cpus=max(os.cpu_count() or 1, min_cpus),
+            num_cpus=min_cpus if min_cpus > len(os.sched_getaffinity(0)) else None,
             include_dashboard=True,
             **options,
         )

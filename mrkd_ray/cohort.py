@@ -58,7 +58,7 @@ class LocalCohort:
         if self._teachers:
             checkpoint.save_teacher(folder, self._task.train.clip_ids, self._teachers)
         self.cycle += 1
-        checkpoint.commit(self._checkpoints, self.cycle)
+        checkpoint.commit(self._checkpoints, self.cycle, rows)
         return rows
 
     def test_probabilities(self) -> list[Floats]:

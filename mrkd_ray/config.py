@@ -52,7 +52,7 @@ def _parse_branch(value: Any) -> Any:
             f"a branch is written REPRESENTATION:NETWORK, for example logmel64:resnet_small; "
             f"got {value!r}"
         )
-    return {"representation": representation, "network": network}
+    return {"representation": representation.strip(), "network": network.strip()}
 
 
 def _whole_path(weights: str | None) -> str | None:
@@ -79,7 +79,7 @@ def _parse_numbers(value: Any) -> Any:
             numbers += range(int(first), int(last) + 1) if dots else [float(part)]
         except ValueError:
             raise ValueError(f"numbers are written 1,2 or 0..4; got {value!r}") from None
-    return tuple(int(number) if number == int(number) else number for number in numbers)
+    return tuple(int(n) if float(n).is_integer() else n for n in numbers)
 
 
 Branch = Annotated[BranchSpec, BeforeValidator(_parse_branch), PlainSerializer(str)]
@@ -89,10 +89,11 @@ Numbers = BeforeValidator(_parse_numbers)
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+FolderName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Training(_Model):
@@ -117,8 +118,9 @@ class Training(_Model):
     mixup: float = Field(0.2, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
     weights: Annotated[str | None, AfterValidator(_whole_path)] = Field(
         None,
-        description="Initial weights: imagenet, none, or the path of a file. "
-        "Default: imagenet for torchvision's networks, none for the small ones.",
+        description="Initial weights: imagenet, none, the path of a file, or of a folder with one "
+        "file a network (resnet101*.pth). Default: imagenet for torchvision's networks. "
+        "The small ones start from none.",
     )
     soft_labels: Literal["clip", "window"] = Field(
         "clip",
@@ -158,7 +160,9 @@ class Run(_Model):
     folds: Annotated[Folds, Numbers] = Field(
         "all", description="Test folds, cross-validated: all, or numbers such as 1,2 or 1..3."
     )
-    split_seed: int = Field(0, ge=0, description="Seed of the split where the data set gives none.")
+    split_seed: int = Field(
+        0, ge=0, lt=2**31, description="Seed of the split where the data set gives none."
+    )
     skip_bad: bool = Field(
         False, description="Go on without the clips that the check of the data set rejects."
     )
@@ -186,7 +190,7 @@ class TrainConfig(Training, Run):
     )
     temperature: float = Field(2.0, gt=0, description="T of the soft labels (Eq. 2).")
     seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
-    name: str = Field("train", description="Name of the results folder.")
+    name: FolderName = Field("train", description="Name of the results folder.")
     independent: bool = Field(
         False, description="Also train each branch alone, with the same epochs: the baseline."
     )
@@ -205,7 +209,7 @@ class TrainConfig(Training, Run):
 class GridConfig(Training, Run):
     """Pairings x temperatures x folds x seeds."""
 
-    name: str = Field("grid", description="Name of the results folder.")
+    name: FolderName = Field("grid", description="Name of the results folder.")
     pairings: tuple[Pairing, ...] = Field(
         min_length=1,
         description="Cohorts, each written REPRESENTATION:NETWORK+REPRESENTATION:NETWORK...",
@@ -249,8 +253,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the grid file: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read the grid file: {error}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):

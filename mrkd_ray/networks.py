@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mrkd_ray.errors import UserError
 from mrkd_ray.registry import Registry, unknown
-from mrkd_ray.weights import WeightsReport, load_weights
+from mrkd_ray.weights import SUFFIXES, WeightsReport, load_weights
 
 BANDS = 4  # the small networks average over time, and over frequency within this many bands
 
@@ -118,6 +118,34 @@ def default_weights(name: str) -> str:
         UserError: an unknown name.
     """
     return "imagenet" if find(name).imagenet else "none"
+
+
+def initial_weights(name: str, asked: str | None) -> str:
+    """Return what one branch of a cohort starts from: `imagenet`, `none` or a file.
+
+    Args:
+        name: the branch's network.
+        asked: None for the default; `imagenet`, `none`, or the path of a file or of a folder in
+            which the file begins with the network's name. Networks of our own have no ImageNet
+            weights and start from `none` under `imagenet` or a folder that has nothing for them.
+
+    Raises:
+        UserError: an unknown name; a folder with no file, or several, for one of torchvision's.
+    """
+    if asked is None or (asked == "imagenet" and not find(name).imagenet):
+        return default_weights(name)
+    if not Path(asked).is_dir():
+        return asked
+    files = [file for file in sorted(Path(asked).glob(f"{name}[-_.]*")) if file.suffix in SUFFIXES]
+    if len(files) == 1:
+        return str(files[0])
+    if not files and not find(name).imagenet:
+        return "none"
+    found = ", ".join(file.name for file in files) or "none"
+    raise UserError(
+        f"weights {asked}: needs one file for {name!r}, named {name}.pth or {name}-*.pth; "
+        f"found {found}"
+    )
 
 
 def check_input(module: nn.Module, name: str, bins: int) -> None:

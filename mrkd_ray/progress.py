@@ -36,7 +36,7 @@ class Display:
         )
         self._cells: dict[str, TaskID] = {}
         self._grid: TaskID | None = None
-        self._cycles = 0
+        self._done: dict[str, int] = {}
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -75,8 +75,8 @@ class Display:
         losses = [row.get("loss_distil_ce", row.get("loss_ce")) for row in rows]
         figures = f"accuracy {scores} %  loss {' '.join(f'{loss:.2f}' for loss in losses)}"
         self._progress.update(self._cells[key], completed=rows[0]["cycle"] + 1, figures=figures)
-        self._cycles += 1
-        self._progress.update(self._grid, completed=self._cycles)
+        self._done[key] = rows[0]["cycle"] + 1  # a resumed cell does not begin at 0
+        self._progress.update(self._grid, completed=sum(self._done.values()))
 
     def end(self, key: str) -> None:
         """Take a finished cell's line away."""

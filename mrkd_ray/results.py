@@ -101,11 +101,11 @@ def _tidy_rows(folder: Path, grid: str, cell: Cell) -> Iterable[dict[str, Any]]:
 
 def _table_rows(folder: Path, done: Sequence[Cell]) -> Iterable[dict[str, Any]]:
     """One row for each branch and the ensemble of each cohort and temperature."""
-    alone: dict[str, dict[tuple[int, int], Scored]] = {}
+    baselines: Scores = {}
     groups: dict[tuple[str, float], list[Cell]] = {}
     for cell in done:
         if cell.temperature is None:
-            runs = alone.setdefault(cell.cohort, {})
+            runs = baselines.setdefault(cell.names[0], {})
             runs[cell.fold, cell.seed] = _load(folder, cell)[cell.names[0]]
         else:
             groups.setdefault((cell.cohort, cell.temperature), []).append(cell)
@@ -114,12 +114,12 @@ def _table_rows(folder: Path, done: Sequence[Cell]) -> Iterable[dict[str, Any]]:
         for cell in members:
             for model, scored in _load(folder, cell).items():
                 distilled.setdefault(model, {})[cell.fold, cell.seed] = scored
-        specs = dict(zip(members[0].names, map(str, members[0].branches), strict=True))
+        names = members[0].names
         for model, runs in distilled.items():
-            if model in specs:
-                baseline = alone.get(specs[model], {})
+            if model in names:
+                baseline = baselines.get(model, {})
             else:
-                baseline = _ensemble([alone.get(spec, {}) for spec in specs.values()])
+                baseline = _ensemble([baselines.get(name, {}) for name in names])
             common = {"cohort": cohort, "temperature": temperature, "model": model}
             yield common | _compare(baseline, runs)
 
@@ -145,8 +145,11 @@ def _ensemble(members: Sequence[dict[tuple[int, int], Scored]]) -> dict[tuple[in
 def _compare(
     independent: dict[tuple[int, int], Scored], distilled: dict[tuple[int, int], Scored]
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {}
+    row: dict[str, Any] = {"runs": len(distilled)}
     paired = sorted(set(independent) & set(distilled))
+    if paired:  # both columns and the difference are of the same runs
+        independent = {run: independent[run] for run in paired}
+        distilled = {run: distilled[run] for run in paired}
     for name, score in (("accuracy", metrics.hits), ("map3", metrics.reciprocal_rank_at_3)):
         for condition, runs in (("independent", independent), ("distilled", distilled)):
             values = [100 * float(score(s.probabilities, s.labels).mean()) for s in runs.values()]
@@ -159,7 +162,6 @@ def _compare(
         )
         for part, value in zip(("", "_low", "_high"), difference, strict=True):
             row[f"{name}_difference{part}"] = value
-    row["runs"] = len(distilled)
     row["paired_runs"] = len(paired)
     return row
 
@@ -230,7 +232,8 @@ def _caption(table: pd.DataFrame, compared: bool) -> str:
     if compared:
         text += (
             " Independent and distilled: equal epochs and schedule. Difference: distilled less "
-            "independent, paired by clip; * its interval excludes 0."
+            "independent over all clips, paired; its interval is a bootstrap over clips and does "
+            "not hold the variation between seeds; * excludes 0."
         )
     return text
 

@@ -26,7 +26,6 @@ def run_trial(
     cells_by_key: Mapping[str, Cell],
     prepared: Prepared,
     folder: Path,
-    cpus: int,
     gpus: Mapping[str, float],
 ) -> None:
     """Run one cell inside its Tune trial, on the trial's placement group.
@@ -35,11 +34,9 @@ def run_trial(
     """
     cell = cells_by_key[config["cell"]]
     cell_folder = folder / "cells" / cell.key
-    share = gpus[cell.key]
-    device = "cuda" if share > 0 else "cpu"
-    tasks = cells.branch_tasks(cell, prepared, device=device, threads=cpus)
+    tasks = cells.branch_tasks(cell, prepared)
     group = ray.util.get_current_placement_group()
-    cohort = RayCohort(tasks, cell_folder, group=group, cpus=cpus, gpus=share)
+    cohort = RayCohort(tasks, cell_folder, group=group, cpus=cell.threads, gpus=gpus[cell.key])
     gauges = Gauges(cell.key)
 
     def report(rows: list[Row]) -> None:
@@ -78,7 +75,6 @@ def run_cells(
     prepared: Prepared,
     folder: Path,
     *,
-    cpus: int,
     gpus: Mapping[str, float],
     on_cycle: Callable[[str, list[Row]], None],
     on_end: Callable[[str], None],
@@ -96,19 +92,20 @@ def run_cells(
     """
     by_key = {cell.key: cell for cell in todo}
 
-    def bundles(config: Mapping[str, str]) -> PlacementGroupFactory:
-        one = {"CPU": float(cpus)} | ({"GPU": gpus[config["cell"]]} if gpus[config["cell"]] else {})
-        branches = len(by_key[config["cell"]].branches)
-        return PlacementGroupFactory([{}, *[dict(one) for _ in range(branches)]])  # {}: coordinator
+    def placement(config: Mapping[str, str]) -> PlacementGroupFactory:
+        cell, share = by_key[config["cell"]], gpus[config["cell"]]
+        one = {"CPU": float(cell.threads)} | ({"GPU": share} if share else {})
+        bundles = [dict(one) for _ in cell.branches]
+        return PlacementGroupFactory([{}, *bundles])  # the empty one is the coordinator's
 
     trainable = tune.with_parameters(
-        run_trial, cells_by_key=by_key, prepared=prepared, folder=folder, cpus=cpus, gpus=gpus
+        run_trial, cells_by_key=by_key, prepared=prepared, folder=folder, gpus=gpus
     )
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # history.csv says it all
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C unwinds; checkpoints are ours
     with tempfile.TemporaryDirectory(prefix="mrkd-tune-") as storage:
         tuner = Tuner(
-            tune.with_resources(trainable, bundles),
+            tune.with_resources(trainable, placement),
             param_space={"cell": tune.grid_search(list(by_key))},
             tune_config=TuneConfig(trial_dirname_creator=lambda trial: trial.trial_id),
             run_config=RunConfig(

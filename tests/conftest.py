@@ -19,11 +19,11 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from mrkd_ray import grid
-from mrkd_ray.cells import Cell, Prepared, branch_tasks
+from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
 from mrkd_ray.config import BranchSpec, GridConfig, Training, parse
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.mapping import serial_map
+from mrkd_ray.preparation import prepare
 from mrkd_ray.progress import Display
 from mrkd_ray.task import BranchTask
 
@@ -78,7 +78,7 @@ def prepared(clips: Path, cache: Path) -> Prepared:
     names = ["logmel64", "cqt"]
     data = open_dataset(clips, cache)
     with Display(console) as display:
-        return grid.prepare(config, data, names, serial_map, display, console)[0]
+        return prepare(config, data, names, serial_map, display, console)[0]
 
 
 @pytest.fixture(scope="session")
@@ -86,15 +86,18 @@ def make_tasks(prepared: Prepared) -> TaskMaker:
     """Return a function of branches and training options that makes the tasks of a cell."""
 
     def make(*branches: str, seed: int = 0, **options: object) -> list[BranchTask]:
-        return branch_tasks(
-            make_cell(*branches, seed=seed, **options), prepared, device="cpu", threads=1
-        )
+        return branch_tasks(make_cell(*branches, seed=seed, **options), prepared)
 
     return make
 
 
 def make_cell(
-    *branches: str, seed: int = 0, fold: int = 1, temperature: float | None = 2.0, **options: object
+    *branches: str,
+    seed: int = 0,
+    fold: int = 1,
+    temperature: float | None = 2.0,
+    device: str = "cpu",
+    **options: object,
 ) -> Cell:
     """A cell of the small data set, distilled unless temperature is None."""
     specs = tuple(
@@ -103,10 +106,13 @@ def make_cell(
     return Cell(
         condition="distilled" if temperature else "independent",
         branches=specs,
+        names=branch_names(specs),
         temperature=temperature,
         fold=fold,
         seed=seed,
         training=Training(**{**FAST, **options}),
+        device=device,
+        threads=1,
         content="test",
     )
 

@@ -53,7 +53,7 @@ def test_ray_cohort_gives_the_bits_of_local_cohort(
     cell = make_cell(*branches, **options)
     if "held_out" in options:
         prepared = with_held_out(prepared)
-    tasks = cells.branch_tasks(cell, prepared, device="cpu", threads=1)
+    tasks = cells.branch_tasks(cell, prepared)
     histories: dict[str, list[list[cells.Row]]] = {"local": [], "ray": []}
     cells.run(
         cell,
@@ -112,7 +112,7 @@ def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(
 ) -> None:
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         cell = make_cell(*TWO, seed=seed, cycles=1)
-        tasks = cells.branch_tasks(cell, prepared, device="cpu", threads=1)
+        tasks = cells.branch_tasks(cell, prepared)
         cells.run(cell, tasks, LocalCohort(tasks, tmp_path / folder), tmp_path / folder)
     same_files(tmp_path / "a", tmp_path / "b", cell.names)
     with pytest.raises(AssertionError):
@@ -150,8 +150,8 @@ def test_a_cohort_learns_on_a_gpu(prepared: Prepared, tmp_path: Path) -> None:
 
     if not torch.cuda.is_available():
         pytest.skip("no GPU on this machine")
-    cell = make_cell(*TWO, cycles=6)
-    tasks = cells.branch_tasks(cell, prepared, device="cuda", threads=1)
+    cell = make_cell(*TWO, cycles=6, device="cuda")
+    tasks = cells.branch_tasks(cell, prepared)
     history: list[list[cells.Row]] = []
     cells.run(cell, tasks, LocalCohort(tasks, tmp_path), tmp_path, history.append)
     for first, last in zip(history[0], history[-1], strict=True):

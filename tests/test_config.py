@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ def refusal(model: type[BaseModel], **values: Any) -> list[str]:
         ("lr", 0, "greater than 0"),
         ("momentum", 1, "less than 1"),
         ("mixup", -0.1, "greater than or equal to 0"),
+        ("kl_weight", math.inf, "finite number"),
+        ("name", "../elsewhere", "match pattern"),
+        ("name", "", "match pattern"),
         ("held_out", 0.5, "less than 0.5"),
         ("direction", "backward", "'reverse' or 'forward'"),
         ("soft_labels", "frame", "'clip' or 'window'"),
@@ -109,7 +113,13 @@ def test_pairings_are_read_in_every_notation() -> None:
         BranchSpec(representation="cqt", network="vgg_small"),
     )
     as_mapping = {"representation": "cqt", "network": "vgg_small"}
-    for written in (TWO, TWO.split("+"), " + ".join(TWO.split("+")), [str(pair[0]), as_mapping]):
+    for written in (
+        TWO,
+        TWO.split("+"),
+        " + ".join(TWO.split("+")),
+        TWO.replace(":", ": "),
+        [str(pair[0]), as_mapping],
+    ):
         assert grid(pairings=[written, ONE]).pairings[0] == pair
     assert str(pair[1]) == "cqt:vgg_small"
 
@@ -146,7 +156,14 @@ def test_numbers_of_temperatures_and_seeds() -> None:
     assert config.temperatures == (0.5, 1.0, 2.0)
     assert config.seeds == (0, 1, 2)
     assert grid(temperatures=4).temperatures == (4.0,)
-    for field, bad in (("temperatures", "1,0"), ("temperatures", []), ("seeds", "-1")):
+    for field, bad in (
+        ("temperatures", "1,0"),
+        ("temperatures", "1,inf"),
+        ("temperatures", "nan"),
+        ("temperatures", []),
+        ("seeds", "-1"),
+        ("seeds", "0.5"),
+    ):
         assert refusal(GridConfig, **{field: bad})[1].startswith(f"  {field}")
 
 
@@ -230,7 +247,7 @@ def test_train_as_grid_keeps_every_field(name: str) -> None:
 
 def test_a_grid_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "missing.yaml"
-    with pytest.raises(UserError, match=r"missing\.yaml: cannot read the grid file: No such file"):
+    with pytest.raises(UserError, match=r"missing\.yaml: cannot read .*No such file"):
         read_yaml(missing)
     broken = tmp_path / "broken.yaml"
     broken.write_text("pairings: [a\n")

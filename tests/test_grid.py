@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mrkd_ray import grid
+from mrkd_ray import cells, grid
 from mrkd_ray.cells import Prepared
 from mrkd_ray.config import GridConfig, parse
 from mrkd_ray.errors import UserError
+from mrkd_ray.preparation import Initial
 
 FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
 
@@ -20,37 +21,72 @@ def config(**fields: object) -> GridConfig:
     return parse(GridConfig, {"pairings": [f"{FIRST}+{SECOND}"], **fields}, "test")
 
 
+NETWORKS = {name: Initial("", "") for name in ("resnet_small", "vgg_small")}
+
+
+def expand(asked: GridConfig, prepared: Prepared) -> list[cells.Cell]:
+    return grid.expand(asked, prepared, NETWORKS, lambda branches: 0.0)
+
+
 def test_a_grid_is_pairings_x_temperatures_x_folds_x_seeds(prepared: Prepared) -> None:
     asked = config(
         pairings=[f"{FIRST}+{SECOND}", f"{FIRST}+{FIRST}"], temperatures="1,4", seeds="0..2"
     )
-    made = grid.expand(asked, prepared)
+    made = expand(asked, prepared)
     distilled = [cell for cell in made if cell.condition == "distilled"]
     assert len(distilled) == 2 * 2 * 2 * 3
     assert len({cell.key for cell in made}) == len(made)
-    alone = [(c.cohort, c.fold, c.seed) for c in made if c.condition == "independent"]
+    alone = [(c.names[0], c.fold, c.seed) for c in made if c.condition == "independent"]
+    names = ("logmel64-resnet_small", "logmel64-resnet_small-2", "cqt-vgg_small")
     assert sorted(alone) == sorted(
-        (branch, fold, seed) for branch in (FIRST, SECOND) for fold in (1, 2) for seed in (0, 1, 2)
+        (name, fold, seed) for name in names for fold in (1, 2) for seed in (0, 1, 2)
     )
-    assert not [c for c in grid.expand(config(independent=False), prepared) if not c.temperature]
+    assert not [c for c in expand(config(independent=False), prepared) if not c.temperature]
 
 
 def test_new_data_is_a_new_cell_and_another_pairing_in_the_grid_is_not(prepared: Prepared) -> None:
-    keys = {cell.key for cell in grid.expand(config(), prepared)}
-    wider = grid.expand(config(pairings=[f"{FIRST}+{SECOND}", SECOND]), prepared)
+    keys = {cell.key for cell in expand(config(), prepared)}
+    wider = expand(config(pairings=[f"{FIRST}+{SECOND}", SECOND]), prepared)
     assert keys < {cell.key for cell in wider}
-    changed = grid.expand(config(), replace(prepared, content="other bytes"))
+    changed = expand(config(), replace(prepared, content="other bytes"))
     assert not keys & {cell.key for cell in changed}
 
 
-def test_a_taken_name_gets_a_number_and_resume_takes_the_newest(tmp_path: Path) -> None:
+def test_weights_of_other_bytes_and_a_gpu_are_other_cells(prepared: Prepared) -> None:
+    keys = {cell.key for cell in expand(config(), prepared)}
+    files = NETWORKS | {"vgg_small": Initial("", "other bytes")}
+    changed = grid.expand(config(), prepared, files, lambda branches: 0.0)
+    assert len(keys & {cell.key for cell in changed}) == 2  # the other branch's baselines
+    gpu = grid.expand(config(), prepared, NETWORKS, lambda branches: 0.5)
+    assert not keys & {cell.key for cell in gpu}
+
+
+def test_a_taken_name_gets_a_number_and_resume_finds_the_cells(
+    prepared: Prepared, tmp_path: Path
+) -> None:
     asked = config(name="g", output=tmp_path)
-    assert grid._folder(asked, resume=False) == tmp_path / "g"
-    assert grid._folder(asked, resume=True) == tmp_path / "g"
-    for name in ("g", "g-2", "g-10", "g-other", "gg-99"):
+    made = expand(asked, prepared)
+
+    def folder(resume: bool) -> str:
+        return grid._folder(asked, made, resume, Console(quiet=True)).name
+
+    assert folder(resume=False) == folder(resume=True) == "g"
+    for name in ("g", "g-2", "g-10", "g-other", "gg-99", "g-2024"):
         (tmp_path / name).mkdir()
-    assert grid._folder(asked, resume=False) == tmp_path / "g-11"
-    assert grid._folder(asked, resume=True) == tmp_path / "g-10"
+    assert folder(resume=False) == folder(resume=True) == "g-11"
+    (tmp_path / "g-2" / "cells" / made[-1].key).mkdir(parents=True)
+    (tmp_path / "g-10" / "cells" / "of_another_grid").mkdir(parents=True)
+    assert folder(resume=True) == "g-2"
+    assert folder(resume=False) == "g-11"
+
+
+def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
+    with (
+        grid._locked(tmp_path),
+        pytest.raises(UserError, match="another run"),
+        grid._locked(tmp_path),
+    ):
+        pass
 
 
 def test_names_are_checked_before_anything_else() -> None:

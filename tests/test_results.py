@@ -52,7 +52,9 @@ def grid(tmp_path: Path) -> tuple[Path, list[Cell]]:
     for fold in (1, 2):
         clips = [f"{fold}-{i}" for i in range(8)]
         cell = make_cell(*TWO, fold=fold)
-        alone = [cells.independent_cell(spec, cell, "test") for spec in cell.branches]
+        alone = [
+            cells.independent_cell(name, cell, device="cpu", content="test") for name in cell.names
+        ]
         half = [True] * 4 + [False] * 4
         fake(tmp_path, alone[0], clips, {NAMES[0]: half})
         fake(tmp_path, alone[1], clips, {NAMES[1]: half})
@@ -137,14 +139,27 @@ def test_the_key_of_a_cell_changes_with_all_that_changes_its_result() -> None:
         make_cell(*TWO[::-1]),
         make_cell(*TWO, lr=0.01),
         replace(cell, content="other clips"),
+        replace(cell, device="cuda"),
+        replace(cell, threads=2),
     ]
-    assert len({cell.key, *(other.key for other in others)}) == 7
+    assert len({cell.key, *(other.key for other in others)}) == 9
     assert make_cell(*TWO).key == cell.key
 
 
 def test_a_baseline_is_shared_by_cells_that_differ_in_distillation_only() -> None:
     plain, other = make_cell(*TWO), make_cell(*TWO, kl_weight=2.0, soft_labels="window")
-    alone = cells.independent_cell(plain.branches[0], plain, "x")
-    assert alone.key == cells.independent_cell(plain.branches[0], other, "x").key
+    alone = baseline(plain)
+    assert alone.key == baseline(other).key
     slower = make_cell(*TWO, lr=0.001)
-    assert alone.key != cells.independent_cell(plain.branches[0], slower, "x").key
+    assert alone.key != baseline(slower).key
+
+
+def baseline(cell: Cell) -> Cell:
+    return cells.independent_cell(cell.names[0], cell, device="cpu", content="x")
+
+
+def test_equal_branches_have_baselines_of_their_own() -> None:
+    cell = make_cell(TWO[1], TWO[1])
+    alone = [cells.independent_cell(n, cell, device="cpu", content="x") for n in cell.names]
+    assert [a.names for a in alone] == [("cqt-vgg_small",), ("cqt-vgg_small-2",)]
+    assert alone[0].key != alone[1].key

@@ -1,0 +1,159 @@
+"""What comes before any training: the data set checked and split, its features, the networks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mrkd_ray.cells import Prepared
+from mrkd_ray.config import BranchSpec, Run
+from mrkd_ray.datasets import open_dataset
+from mrkd_ray.datasets.base import Dataset
+from mrkd_ray.datasets.check import Skipped, check, scan
+from mrkd_ray.datasets.scan import digest
+from mrkd_ray.datasets.splits import Split, make_splits
+from mrkd_ray.errors import UserError
+from mrkd_ray.extraction import extract
+from mrkd_ray.mapping import serial_map
+from mrkd_ray.progress import Display
+from mrkd_ray.representations import REPRESENTATIONS
+
+Map = Callable[..., Iterator[Any]]  # a MapFn for any items: Python has no generic parameters
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where work is done: a map over items, and the cluster, None in this process."""
+
+    map: Map
+    cluster: Any = None  # mrkd_ray.cluster.Cluster, which needs Ray
+
+
+@contextmanager
+def workers_of(config: Run, largest: int) -> Iterator[Workers]:
+    """Start or join what a run works on; `largest` is the number of branches of its cohorts."""
+    if config.runner == "local":
+        yield Workers(serial_map)
+        return
+    from mrkd_ray.actors import ray_map
+    from mrkd_ray.cluster import connect
+
+    with connect(config.address, min_cpus=largest * config.cpus_per_branch) as cluster:
+        yield Workers(ray_map, cluster)
+
+
+def make_folders(*folders: Path) -> None:
+    """Make folders that a run writes to. Raises UserError where that cannot be."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be made a folder: {error.strerror}") from None
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"{folder}: cannot be written to")
+
+
+def prepare_only(config: Run, names: Sequence[str], console: Console) -> Prepared:
+    """Check a data set and compute representations, for runs to come."""
+    for name in names:
+        REPRESENTATIONS[name]
+    make_folders(config.cache)
+    dataset = open_dataset(config.data, config.cache)
+    with workers_of(config, 1) as workers, Display(console) as display:
+        return prepare(config, dataset, names, workers.map, display, console)[0]
+
+
+@dataclass(frozen=True)
+class Initial:
+    """What a network starts from: one line for people, and a digest of the file, if any."""
+
+    line: str
+    digest: str
+
+
+def check_networks(
+    specs: Sequence[BranchSpec], weights: str | None, map_: Map
+) -> dict[str, Initial]:
+    """Refuse networks that cannot be built, and weights that are not there or do not fit.
+
+    Returns:
+        For each network, what it starts from.
+
+    Raises:
+        UserError: for the first that is refused.
+    """
+    wanted = {(spec.network, weights, REPRESENTATIONS[spec.representation].bins) for spec in specs}
+    found: dict[str, Initial] = {}
+    for name, error, initial in map_(_try_network, sorted(wanted, key=str)):
+        if error:
+            raise UserError(error)
+        found[name] = initial
+    return found
+
+
+def _try_network(wanted: tuple[str, str | None, int]) -> tuple[str, str, Initial]:
+    """Return a network's name, what is wrong with it, and what it starts from."""
+    from mrkd_ray.networks import build, initial_weights
+
+    name, weights, bins = wanted
+    try:
+        report = build(name, 2, initial_weights(name, weights), bins=bins)[1]
+    except UserError as error:
+        return name, str(error), Initial("", "")
+    file = Path(report.source)
+    line = f"{name}, {report.summary()}"
+    return name, "", Initial(line, digest(file) if file.is_file() else report.source)
+
+
+def prepare(
+    config: Run,
+    dataset: Dataset,
+    representations: Sequence[str],
+    map_: Map,
+    display: Display,
+    console: Console,
+    held_out: float = 0.0,
+) -> tuple[Prepared, list[Skipped]]:
+    """Check a data set and compute its features; return both with the clips left out.
+
+    Raises:
+        UserError: lists everything that is wrong with the data set.
+    """
+    scans = scan(dataset, config.cache, map_, display.step("Checking clips"))
+
+    def splits_of(candidate: Dataset) -> list[Split]:
+        """All folds, also where few are run: which clips are good does not hang on that."""
+        return make_splits(candidate, "all", config.split_seed, held_out)
+
+    dataset, problems, skipped = check(dataset, scans, splits_of, config.skip_bad)
+    for problem in problems:
+        if problem.severity == "warning":
+            console.print(f"warning: {problem}", markup=False)
+    if skipped:
+        console.print(f"left out {len(skipped)} clips (--skip-bad)", markup=False)
+    digests = {clip.clip_id: scans[clip.clip_id].digest for clip in dataset.clips}
+    show = display.step(f"Computing {', '.join(representations)}")
+    stores = extract(dataset, representations, config.cache.absolute(), digests, map_, show)
+    content = hash_of(dataset.fingerprint, digests, config.split_seed)
+    folds = config.folds if config.folds == "all" else list(config.folds)
+    splits = tuple(make_splits(dataset, folds, config.split_seed, held_out))
+    prepared = Prepared(
+        dataset=dataset,
+        splits=splits,
+        stores=stores,
+        content=content,
+    )
+    return prepared, skipped
+
+
+def hash_of(*values: Any) -> str:
+    """Return 16 hex digits over values that JSON can hold."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
