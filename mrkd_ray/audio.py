@@ -64,6 +64,8 @@ def decode(path: Path) -> Decoded:
         if "does not exist" in reason:  # what libsndfile says of a text file named .mp3
             reason = "Format not recognised"
         raise AudioError(f"not readable as audio: {reason}") from error
+    except UnicodeEncodeError as error:
+        raise AudioError("its name is not valid UTF-8: rename it") from error
     except (OSError, RuntimeError) as error:
         raise AudioError(f"not readable: {error}") from error
     if not blocks:

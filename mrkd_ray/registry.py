@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from mrkd_ray.errors import UserError
@@ -36,15 +36,6 @@ class Registry(Generic[T]):
         if name in self._entries:
             raise ValueError(f"{self.kind} {name!r} is registered already")
         self._entries[name] = entry
-
-    def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that files what it decorates under `name`."""
-
-        def decorate(entry: T) -> T:
-            self.add(name, entry)
-            return entry
-
-        return decorate
 
     def __getitem__(self, name: str) -> T:
         try:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,11 @@ def test_load_refuses_samples_that_are_not_finite(tmp_path: Path, rate: int, val
     assert len(read(tmp_path / "a.wav")[0]) == 3
     with pytest.raises(AudioError, match="NaN or infinite"):
         load(tmp_path / "a.wav")
+
+
+def test_a_name_that_is_not_utf_8_is_a_reason_and_no_crash(tmp_path: Path) -> None:
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    soundfile.write(tmp_path / "a.wav", np.ones(9), 22050)
+    (tmp_path / "a.wav").rename(file)
+    with pytest.raises(AudioError, match="not valid UTF-8"):
+        read(file)

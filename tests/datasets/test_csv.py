@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from mrkd_ray.datasets import open_dataset
+from mrkd_ray.datasets.scan import scan_file
 from mrkd_ray.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -93,7 +94,6 @@ def test_an_empty_column_counts_as_absent(root: Path) -> None:
 
 
 def test_all_that_is_wrong_comes_at_once(root: Path) -> None:
-    absent = [f"gone{i}.wav,x,1,0" for i in range(12)]
     file = write(
         root,
         "filename,label,fold,verified",
@@ -102,7 +102,6 @@ def test_all_that_is_wrong_comes_at_once(root: Path) -> None:
         ",x,2,maybe",
         "./b.wav,y,-1,1",
         "c.wav,y,,1",
-        *absent,
     )
     message = refused(root)
     assert message.startswith(f"{file}: ")
@@ -114,9 +113,22 @@ def test_all_that_is_wrong_comes_at_once(root: Path) -> None:
     assert "verified is neither 0 nor 1 (1): 'maybe' of line 4." in message
     assert "filenames that occur twice (1): ./b.wav." in message
     assert "clips without a fold (1): c.wav." in message
-    assert "audio files that do not exist (12): gone0.wav" in message
+
+
+def test_no_audio_at_all_says_where_it_was_looked_for(root: Path) -> None:
+    write(root, "filename,label", *(f"gone{i}.wav,x" for i in range(12)))
+    message = refused(root)
+    assert "audio files that do not exist, all (12): gone0.wav" in message
     assert "gone9.wav and 2 more." in message
     assert "gone10.wav" not in message
+    assert "audio/" in message
+
+
+def test_a_few_missing_files_are_left_to_the_check(root: Path) -> None:
+    write(root, "filename,label", "a.wav,x", "gone.wav,y", "b.wav,y")
+    dataset = open_dataset(root, root)
+    assert [clip.path.is_file() for clip in dataset.clips] == [True, False, True]
+    assert scan_file(dataset.clips[1].path).problem == "unreadable"
 
 
 @pytest.mark.parametrize(
