@@ -2,7 +2,8 @@
 
 All randomness is derived: the order of clips, their windows and mixup come from a generator keyed
 by (seed, fold, cycle, epoch), so there is no random state to store, a resumed run continues
-bit for bit, and an independent branch sees the very batches that its distilled twin sees.
+bit for bit, and an independent branch sees the very batches that its distilled twin sees (with
+`soft_labels: window` and d > 1: the same clips, but not the same windows).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from mrkd_ray.errors import UserError
+from mrkd_ray.registry import unknown
 
 Folds = Literal["all"] | tuple[int, ...]
 C = TypeVar("C", bound=BaseModel)
@@ -49,8 +50,7 @@ def _parse_branch(value: Any) -> Any:
     representation, colon, network = value.strip().partition(":")
     if not (representation and colon and network):
         raise ValueError(
-            f"a branch is written REPRESENTATION:NETWORK, for example logmel64:resnet_small; "
-            f"got {value!r}"
+            "a branch is written REPRESENTATION:NETWORK, for example logmel64:resnet_small"
         )
     return {"representation": representation.strip(), "network": network.strip()}
 
@@ -68,17 +68,23 @@ def _parse_pairing(value: Any) -> Any:
 
 def _parse_numbers(value: Any) -> Any:
     """Turn `1,2` and `0..4` into tuples; leave `all` and what is a list already."""
+    if isinstance(value, bool):
+        raise ValueError("numbers are written 1,2 or 0..4")
     if isinstance(value, int | float):
         return (value,)
-    if not isinstance(value, str) or value.strip() == "all":
+    if not isinstance(value, str):
         return value
+    if value.strip() == "all":
+        return "all"
     numbers: list[Any] = []
     for part in value.split(","):
         first, dots, last = part.partition("..")
         try:
             numbers += range(int(first), int(last) + 1) if dots else [float(part)]
         except ValueError:
-            raise ValueError(f"numbers are written 1,2 or 0..4; got {value!r}") from None
+            raise ValueError("numbers are written 1,2 or 0..4") from None
+    if not numbers:
+        raise ValueError("a range goes up: 0..4")
     return tuple(int(n) if float(n).is_integer() else n for n in numbers)
 
 
@@ -234,17 +240,25 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [f"{source}: {error.error_count()} problem(s) in the configuration"]
+        found: dict[str, str] = {}  # one line for each place: a union reports each of its members
         for item in error.errors():
-            where = ".".join(str(part) for part in item["loc"]) or "configuration"
-            if item["type"] == "extra_forbidden":
-                from mrkd_ray.registry import unknown
-
-                lines.append(f"  {unknown('field', where, model.model_fields)}")
-                continue
+            depth = len(item["loc"])
+            if any(e["loc"][:depth] == item["loc"] != e["loc"] for e in error.errors()):
+                continue  # what is wrong inside it is reported
+            # The place in the user's terms: without pydantic's names for members of a union.
+            parts = [p for p in item["loc"] if isinstance(p, int) or p.isidentifier()]
+            where = parts[0] if parts[:1] == ["folds"] else ".".join(map(str, parts))
+            where = str(where) or "configuration"
             given = "" if item["type"] == "missing" else f" (got {item['input']!r})"
-            lines.append(f"  {where}: {item['msg'].removeprefix('Value error, ')}{given}")
-        raise UserError("\n".join(lines)) from None
+            message = f"{where}: {item['msg'].removeprefix('Value error, ')}{given}"
+            if item["type"] == "literal_error" and where == "folds":
+                message = f"folds: all, or whole numbers such as 1,2 or 1..3{given}"
+            elif item["type"] == "extra_forbidden":
+                known = unknown("field", where, model.model_fields)
+                message = str(known) if len(parts) == 1 else f"{where}: unknown field"
+            found.setdefault(where, message)
+        lines = [f"{source}: {len(found)} problem(s) in the configuration", *found.values()]
+        raise UserError("\n  ".join(lines)) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from mrkd_ray.files import write_json, write_text
 from mrkd_ray.preparation import (
     Initial,
     Workers,
+    check_folders,
     check_networks,
     hash_of,
-    make_folders,
     prepare,
     workers_of,
 )
@@ -75,10 +75,12 @@ def run(
     began = time.perf_counter()
     console = console or Console(stderr=True)
     check_names(config)
-    make_folders(config.cache, config.output)
+    check_folders(config.cache, config.output)
     dataset = open_dataset(config.data, config.cache)
     for note in dataset.notes:
         console.print(f"note: {note}", markup=False)
+    if any(len(pairing) == 1 for pairing in config.pairings):
+        console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
     specs = _specs(config)
     largest = max(len(pairing) for pairing in config.pairings)
     with workers_of(config, largest) as workers, Display(console) as display:
@@ -190,7 +192,7 @@ def _folder(config: GridConfig, grid: Sequence[Cell], resume: bool, console: Con
     pattern = re.compile(re.escape(config.name) + r"(?:-(\d{1,3}))?")
     taken = {
         int(match[1] or 1): path
-        for path in root.iterdir()
+        for path in (root.iterdir() if root.exists() else ())
         if (match := pattern.fullmatch(path.name)) and path.is_dir()
     }
     if resume:

@@ -45,6 +45,7 @@ def kl_divergence(logits: Tensor, teacher: Tensor, temperature: float, direction
         Scalar, the mean over N, in nats.
     """
     log_student = F.log_softmax(logits / temperature, dim=1)
+    teacher = teacher.detach()
     log_teacher = teacher.clamp_min(PROBABILITY_FLOOR).log()
     if direction == "reverse":
         terms = log_student.exp() * (log_student - log_teacher)

@@ -50,22 +50,23 @@ def workers_of(config: Run, largest: int) -> Iterator[Workers]:
         yield Workers(ray_map, cluster)
 
 
-def make_folders(*folders: Path) -> None:
-    """Make folders that a run writes to. Raises UserError where that cannot be."""
+def check_folders(*folders: Path) -> None:
+    """Refuse folders that a run could not write to in the end. Makes none."""
     for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be made a folder: {error.strerror}") from None
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"{folder}: cannot be written to")
+        there = next(
+            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+        )
+        if not there.is_dir():
+            raise UserError(f"{folder}: cannot be written to, since {there} is a file")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(f"{folder}: cannot be written to: no permission in {there}")
 
 
 def prepare_only(config: Run, names: Sequence[str], console: Console) -> Prepared:
     """Check a data set and compute representations, for runs to come."""
     for name in names:
         REPRESENTATIONS[name]
-    make_folders(config.cache)
+    check_folders(config.cache)
     dataset = open_dataset(config.data, config.cache)
     with workers_of(config, 1) as workers, Display(console) as display:
         return prepare(config, dataset, names, workers.map, display, console)[0]

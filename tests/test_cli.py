@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -309,3 +310,39 @@ def test_a_grid_name_that_does_not_exist() -> None:
 def test_help_shows_defaults() -> None:
     text = " ".join(mrkd("train", "--help").stdout.split())
     assert "Momentum of SGD. Default: 0.9." in text
+
+
+def test_an_output_that_is_a_file(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file")
+    refused(mrkd("train", *BRANCH, "--data", clips, cwd=tmp_path), "results", "is a file")
+
+
+def test_odd_values_are_refused_without_a_traceback(clips: Path, tmp_path: Path) -> None:
+    common = ("train", *BRANCH, "--data", clips)
+    refused(mrkd(*common, "--name", "../up", cwd=tmp_path), "name")
+    refused(mrkd(*common, "--temperature", "inf", cwd=tmp_path), "temperature", "finite")
+    refused(mrkd(*common, "--folds", "9", "--runner", "local", cwd=tmp_path), "9", "1, 2")
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["cache"])
+
+
+def test_diverged_training_says_so_and_keeps_the_other_cells(
+    clips: Path, cache: Path, tmp_path: Path
+) -> None:
+    done = mrkd(
+        *("train", *BRANCH, "--data", clips, "--cache", cache, "--runner", "local", "--folds", "1"),
+        *("--cycles", "2", "--lr", "1e20"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "diverged in cycle 0" in done.stderr
+    assert "--lr" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_cell_that_lacks_a_part_is_refused(trained: Path, clips: Path, tmp_path: Path) -> None:
+    cell = tmp_path / "cell"
+    shutil.copytree(trained, cell)
+    (cell / "branches" / "cqt-resnet_small" / "model.safetensors").unlink()
+    refused(mrkd("predict", cell, clips / "00.wav"), "cqt-resnet_small", "not a whole model")
+    (cell / "branches" / "cqt-resnet_small" / "config.json").write_text("{}")
+    refused(mrkd("predict", cell, clips / "00.wav"), "cqt-resnet_small", "not a whole model")

@@ -148,7 +148,7 @@ def test_folds_as_written(written: Any, folds: Any) -> None:
 @pytest.mark.parametrize("written", ["1;2", "1,x", "a..3", "1..", "", "every"])
 def test_folds_that_are_no_numbers(written: str) -> None:
     _, line = refusal(GridConfig, folds=written)
-    assert line.startswith("  folds: numbers are written 1,2 or 0..4; got")
+    assert line == f"  folds: numbers are written 1,2 or 0..4 (got {written!r})"
 
 
 def test_numbers_of_temperatures_and_seeds() -> None:
@@ -263,3 +263,20 @@ def test_a_configuration_cannot_be_changed_afterwards() -> None:
     config = grid()
     with pytest.raises(ValueError, match="frozen"):
         config.cycles = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"folds": "1.5"}, "  folds: all, or whole numbers such as 1,2 or 1..3 (got (1.5,))"),
+        ({"folds": True}, "  folds: numbers are written 1,2 or 0..4 (got True)"),
+        ({"seeds": "3..1"}, "  seeds: a range goes up: 0..4 (got '3..1')"),
+        (
+            {"pairings": [["cqt"]]},
+            "  pairings.0.0: a branch is written REPRESENTATION:NETWORK, for example "
+            "logmel64:resnet_small (got 'cqt')",
+        ),
+    ],
+)
+def test_one_mistake_is_one_line_in_the_users_terms(values: dict[str, Any], line: str) -> None:
+    assert refusal(GridConfig, **values)[1:] == [line]
