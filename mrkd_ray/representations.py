@@ -21,7 +21,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ WINDOW_FRAMES = 150  # frames: the 1.5 s that a network sees at once
 DELTA_WIDTH = 9  # frames: librosa's default width of a delta
 
 Array = NDArray[np.float32]
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 
 class Recording:
@@ -125,12 +128,15 @@ def representation(
 def compute(name: str, recording: Recording) -> Array:
     """Return the representation `name` of a recording: float32 [bins, 1 + samples // HOP], dB.
 
+    On one BLAS thread: their number changes the last bits, and differs between a worker and a
+    user's process.
+
     Raises:
         UserError: nobody registered `name`.
         ValueError: the function returned another shape (an error in that function).
     """
     entry = REPRESENTATIONS[name]
-    with warnings.catch_warnings():
+    with _blas().limit(limits=1), warnings.catch_warnings():
         # Recordings shorter than a frame are padded with zeros, as they should be.
         warnings.filterwarnings("ignore", message="n_fft=.* is too large", category=UserWarning)
         result = np.asarray(entry.transform(recording), dtype=np.float32)
@@ -138,6 +144,14 @@ def compute(name: str, recording: Recording) -> Array:
     if result.shape != expected:
         raise ValueError(f"representation {name!r} has shape {result.shape}, not {expected}")
     return result
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    import scipy.linalg  # noqa: F401  loads SciPy's BLAS, to be found beside NumPy's
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @functools.cache

@@ -27,7 +27,7 @@ def shown(terminal: bool) -> str:
 def test_a_terminal_sees_steps_cells_and_figures() -> None:
     text = shown(terminal=True)
     assert "3/7" in text
-    assert "1/8" in text
+    assert "3/8" in text  # a resumed cell counts from where it stands
     assert "logmel64:a+cqt:b, T 2" in text
     assert "accuracy 62.5 75.0 %" in text
     assert "loss 1.50 0.25" in text

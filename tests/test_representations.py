@@ -8,6 +8,7 @@ from typing import Any
 import librosa
 import numpy as np
 import pytest
+import threadpoolctl
 
 from mrkd_ray import representations
 from mrkd_ray.errors import UserError
@@ -170,3 +171,15 @@ def test_import_stays_cheap() -> None:
         [sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["logmel64", "logmel128", "mfcc", "cqt"])
+def test_the_number_of_blas_threads_changes_no_bit(name: str) -> None:
+    rng = np.random.default_rng(0)
+    for length in (9_000, 20_000, 44_100):
+        waveform = rng.normal(size=length).astype(np.float32)
+        found = []
+        for threads in (1, 2):
+            with threadpoolctl.threadpool_limits(threads):
+                found.append(compute(name, Recording(waveform)))
+        np.testing.assert_array_equal(*found)
