@@ -250,4 +250,5 @@ def _interval(row: dict[Any, Any], name: str) -> str:
         return "-"
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     mark = "*" if low > 0 or high < 0 else ""
-    return f"{row[name]:+.1f} [{low:.1f}, {high:.1f}]{mark}"
+    mean, low, high = (round(value, 1) + 0.0 for value in (row[name], low, high))  # no "-0.0"
+    return f"{mean:+.1f} [{low:.1f}, {high:.1f}]{mark}"
