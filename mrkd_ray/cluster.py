@@ -46,15 +46,7 @@ class Cluster:
         Raises:
             UserError: names what is missing and what to change.
         """
-        free = [list(node) for node in self.nodes]
-        placed = 0
-        for _ in range(branches):
-            for node in free:
-                if node[0] >= cpus and node[1] >= gpus - 1e-9:
-                    node[0] -= cpus
-                    node[1] -= gpus
-                    placed += 1
-                    break
+        placed = sum(_room(node, cpus, gpus) for node in self.nodes)
         if placed < branches:
             needs = f"{cpus:g} CPU(s)" + (f" and {gpus:g} GPU(s)" if gpus else "")
             raise UserError(
@@ -94,7 +86,7 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
     else:
         context = ray.init(
             address="local",
-            num_cpus=min_cpus if min_cpus > len(os.sched_getaffinity(0)) else None,
+            num_cpus=min_cpus if min_cpus > _cpus_here() else None,  # None: Ray counts
             include_dashboard=True,
             **options,
         )
@@ -105,6 +97,21 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
         yield Cluster(sizes, f"http://{url}" if url else None)
     finally:
         ray.shutdown()
+
+
+def _room(node: tuple[float, float], cpus: float, gpus: float) -> int:
+    """Return how many branches a node holds; a share of a GPU lies on one card."""
+    room = int(node[0] // cpus)
+    if gpus == 0:
+        return room
+    return min(room, int(node[1]) * int(1 / gpus + 1e-9) if gpus < 1 else int(node[1] // gpus))
+
+
+def _cpus_here() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _knock(address: str) -> None:

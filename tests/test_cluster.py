@@ -22,6 +22,8 @@ def test_bundles_must_fit_into_nodes_and_not_only_into_the_sum() -> None:
     cluster = Cluster(((4.0, 1.0), (4.0, 1.0)), None)
     cluster.check_fits("c", 2, 4, 1.0)
     cluster.check_fits("c", 4, 2, 0.5)
+    with pytest.raises(UserError, match="room for 2"):  # 0.6 of a card twice does not fit on it
+        Cluster(((8.0, 2.0),), None).check_fits("c", 3, 1, 0.6)
     with pytest.raises(UserError, match=r"cell c can never start.*room for 0"):
         cluster.check_fits("c", 1, 8, 0)
     with pytest.raises(UserError, match=r"2 branches needs 1 CPU\(s\) and 0.6 GPU\(s\)"):
