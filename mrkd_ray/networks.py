@@ -136,7 +136,7 @@ def initial_weights(name: str, asked: str | None) -> str:
         return default_weights(name)
     if not Path(asked).is_dir():
         return asked
-    files = [file for file in sorted(Path(asked).glob(f"{name}[-_.]*")) if file.suffix in SUFFIXES]
+    files = [file for file in sorted(Path(asked).glob(f"{name}[-.]*")) if file.suffix in SUFFIXES]
     if len(files) == 1:
         return str(files[0])
     if not files and not find(name).imagenet:

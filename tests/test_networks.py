@@ -10,7 +10,14 @@ from torch import nn
 
 from mrkd_ray import networks
 from mrkd_ray.errors import UserError
-from mrkd_ray.networks import build, default_weights, describe, find, known_networks
+from mrkd_ray.networks import (
+    build,
+    default_weights,
+    describe,
+    find,
+    initial_weights,
+    known_networks,
+)
 
 SHARED = Path(__file__).parents[2] / "shared" / "weights"
 SQUEEZENET = SHARED / "squeezenet1_0-imagenet.pth"
@@ -314,3 +321,27 @@ def test_refuses_files(tmp_path: Path, name: str, content: object, message: str)
 def test_refuses_the_file_of_another_network() -> None:
     with pytest.raises(UserError, match=r"nothing in it fits network 'mobilenet_v2'; it has feat"):
         build("mobilenet_v2", 3, SQUEEZENET)
+
+
+def test_a_folder_of_weights_has_one_file_for_each_network(tmp_path: Path) -> None:
+    for name in ("resnet101-5d3b4d8f.pth", "vgg19.safetensors", "vgg19_bn-c79401a0.pth"):
+        (tmp_path / name).touch()
+    assert initial_weights("resnet101", str(tmp_path)).endswith("resnet101-5d3b4d8f.pth")
+    assert initial_weights("vgg19", str(tmp_path)).endswith("vgg19.safetensors")
+    assert initial_weights("vgg_small", str(tmp_path)) == "none"
+    with pytest.raises(UserError, match=r"one file for 'resnet18'.*found none"):
+        initial_weights("resnet18", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "found"),
+    [
+        ("resnet101", None, "imagenet"),
+        ("vgg_small", None, "none"),
+        ("vgg_small", "imagenet", "none"),
+        ("resnet101", "none", "none"),
+        ("vgg_small", "a/file.pth", "a/file.pth"),
+    ],
+)
+def test_what_a_branch_starts_from(name: str, asked: str | None, found: str) -> None:
+    assert initial_weights(name, asked) == found
