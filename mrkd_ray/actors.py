@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import ray
@@ -21,13 +21,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from mrkd_ray import checkpoint
 from mrkd_ray.averaging import AVERAGES, Array
 from mrkd_ray.errors import UserError
+from mrkd_ray.mapping import X, Y
 from mrkd_ray.task import BranchTask
 
 SHARD_BYTES = 64 * 2**20
 """Soft labels travel in shards of at most this size, by ranges of clips."""
-
-X = TypeVar("X")
-Y = TypeVar("Y")
 
 
 class BranchActor:

@@ -32,7 +32,6 @@ from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask
 from mrkd_ray.windows import Index, Windows
 
-TRAINED_ON = "trained_on.txt"  # in an exported branch: the digest of every training clip
 Floats = NDArray[np.float32]
 
 
@@ -183,7 +182,7 @@ class Branch:
             },
         )
         digests = (task.store.digests[clip_id] for clip_id in task.train.clip_ids)
-        write_text(folder / TRAINED_ON, "\n".join(digests) + "\n")
+        write_text(folder / checkpoint.TRAINED_ON, "\n".join(digests) + "\n")
 
     def _epoch(
         self, epoch: int, window: int, teacher: Tensor | None = None, temperature: float = 1.0

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mrkd_ray.normalisation import Statistics
 
 Floats = NDArray[np.float32]
+TRAINED_ON = "trained_on.txt"  # beside an exported model: the digest of every training clip
 
 
 def _save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:

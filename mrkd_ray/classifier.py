@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mrkd_ray import audio
+from mrkd_ray.checkpoint import TRAINED_ON
 from mrkd_ray.errors import UserError
 from mrkd_ray.features import Bank
 from mrkd_ray.inference import clip_logits
@@ -45,7 +46,7 @@ class BranchModel:
         self.name = str(self.config["branch"])
         self.classes: tuple[str, ...] = tuple(self.config["classes"])
         self.representation = str(self.config["representation"])
-        self.trained_on = set((folder / "trained_on.txt").read_text().split())
+        self.trained_on = set((folder / TRAINED_ON).read_text().split())
         version = REPRESENTATIONS[self.representation].version
         if version != self.config["representation_version"]:
             raise UserError(

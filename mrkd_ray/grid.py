@@ -68,8 +68,9 @@ def run(
     """Run a grid and return its results; see `train` for what is raised.
 
     Args:
-        resume: go on in the newest folder of this name: finished cells are kept as they are, and
-            unfinished ones go on from their last cycle. Otherwise a taken name gets a number.
+        resume: go on in the newest folder of this name that holds a cell of this grid: finished
+            cells are kept as they are, unfinished ones go on from their last cycle. Otherwise a
+            taken name gets a number.
         console: where progress is shown; default: standard error.
     """
     began = time.perf_counter()
