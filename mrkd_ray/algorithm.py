@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from mrkd_ray.config import Training
 
 Handle = Any
-"""An array in `LocalCohort`, object refs in `RayCohort`."""
+"""Arrays and figures in `LocalCohort`, object refs in `RayCohort`."""
 
 
 class Cohort(Protocol):
@@ -32,13 +32,11 @@ class Cohort(Protocol):
     def distil(self, teacher: Handle, temperature: float, epochs: int) -> None:
         """Distillation training: hard labels and the teacher, Eqs. 4 and 5."""
 
-    def end_cycle(self) -> list[dict[str, Any]]:
-        """Evaluate, checkpoint, go on to the next learning rate; one row of figures a branch."""
+    def end_cycle(self) -> Handle:
+        """Evaluate, checkpoint, go on to the next learning rate; the cycle's figures."""
 
 
-def distilled(
-    cohort: Cohort, training: Training, temperature: float
-) -> Iterator[list[dict[str, Any]]]:
+def distilled(cohort: Cohort, training: Training, temperature: float) -> Iterator[Handle]:
     """Algorithm 1: cyclic distillation, from the cycle that the cohort stands at."""
     for _ in range(cohort.cycle, training.cycles):
         cohort.train(epochs=training.b)
@@ -48,7 +46,7 @@ def distilled(
         yield cohort.end_cycle()
 
 
-def independent(cohort: Cohort, training: Training) -> Iterator[list[dict[str, Any]]]:
+def independent(cohort: Cohort, training: Training) -> Iterator[Handle]:
     """The baseline: the same epochs and the same schedule on the hard labels alone."""
     for _ in range(cohort.cycle, training.cycles):
         cohort.train(epochs=training.b + training.d)

@@ -8,7 +8,7 @@ bit for bit, and an independent branch sees the very batches that its distilled 
 
 from __future__ import annotations
 
-import time
+import gc
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,9 +30,16 @@ from mrkd_ray.inference import clip_logits, window_logits
 from mrkd_ray.networks import build, initial_weights
 from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask
+from mrkd_ray.timeline import Recorder
 from mrkd_ray.windows import Index, Windows
 
 Floats = NDArray[np.float32]
+
+
+def free_memory() -> None:
+    """Give back what a branch held that is gone, on the GPU too."""
+    gc.collect()  # a network and its optimiser's hooks are cycles
+    torch.cuda.empty_cache()  # does nothing where CUDA is not in use
 
 
 @contextmanager
@@ -80,6 +87,7 @@ class Branch:
         targets = F.one_hot(torch.from_numpy(task.train.labels), len(task.classes))
         self._targets = targets.float().to(self.device)
         self._figures: dict[str, Any] = {}
+        self.recorder = Recorder()
 
     # Algorithm 1 -----------------------------------------------------------------------------
 
@@ -115,7 +123,7 @@ class Branch:
         first = self.task.training.b
         fixed_window = self.task.training.soft_labels == "window"
         with self._phase("distil"):
-            rows = torch.tensor(teacher, device=self.device)
+            rows = torch.from_numpy(teacher).to(self.device)
             for epoch in range(first, first + epochs):
                 ce, kl = self._epoch(epoch, first if fixed_window else epoch, rows, temperature)
                 self._figures |= {"loss_distil_ce": ce, "loss_distil_kl": kl}
@@ -253,9 +261,8 @@ class Branch:
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        with _threads(self.task.threads):
+        with self.recorder.span(name), _threads(self.task.threads):
             yield
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-        self._figures[f"seconds_{name}"] = time.perf_counter() - began
+        self._figures[f"seconds_{name}"] = self.recorder.spans[-1].seconds

@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +29,10 @@ from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features import FeatureStore
 from mrkd_ray.files import write_json, write_text
 from mrkd_ray.task import BranchTask, Part
+from mrkd_ray.timeline import Span, write_trace
 
 Row = dict[str, Any]
-Report = Callable[[list[Row]], None]
+PROFILE = "profile.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,12 @@ class Prepared:
 
 class CohortWithFiles(algorithm.Cohort, Protocol):
     """What a cell needs of a cohort besides Algorithm 1."""
+
+    def figures(self, cycles: Iterator[algorithm.Handle]) -> Iterator[list[Row]]:
+        """The figures of each cycle that `end_cycle` ended, once its checkpoint stands."""
+
+    def spans(self) -> dict[str, list[Span]]:
+        """What every branch did since it was asked last; then the other processes, if any."""
 
     def test_probabilities(self) -> list[NDArray[np.float32]]:
         """Clip-level probabilities [n_test, M] of every branch."""
@@ -172,12 +179,16 @@ def run(
     tasks: Sequence[BranchTask],
     cohort: CohortWithFiles,
     folder: Path,
-    report: Report = lambda rows: None,
-) -> Row:
-    """Run a cell from where its cohort stands, write its files and return its result.
+    *,
+    profile: bool = False,
+) -> Iterator[list[Row]]:
+    """Run a cell from where its cohort stands to its `result.json`, a cycle at each step.
 
     Args:
-        report: called after every cycle with one row of figures a branch.
+        profile: also write `profile.json`, a timeline.
+
+    Yields:
+        After every cycle, one row of figures a branch.
     """
     history = _read_history(folder, cohort.cycle)
     if cell.temperature is None:
@@ -185,12 +196,12 @@ def run(
     else:
         cycles = algorithm.distilled(cohort, cell.training, cell.temperature)
     began = time.perf_counter()
-    for rows in cycles:
+    for rows in cohort.figures(cycles):
         now = time.perf_counter()
         history += [{**row, "seconds": now - began} for row in rows]
         began = now
         _write_history(folder, history)
-        report(rows)
+        yield rows
     cohort.export(folder / "branches")
     labels, classes = tasks[0].test.labels, tasks[0].classes
     scores = dict(zip(cell.names, cohort.test_probabilities(), strict=True))
@@ -201,6 +212,8 @@ def run(
     found = checkpoint.latest(folder / "checkpoint")
     if found and (found / "soft_labels.npz").exists():
         (found / "soft_labels.npz").replace(folder / "soft_labels.npz")
+    if profile:
+        write_trace(folder / PROFILE, cohort.spans())
     result: Row = {
         "cell": cell.key,
         "condition": cell.condition,
@@ -224,7 +237,6 @@ def run(
     }
     write_json(folder / "result.json", result)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    return result
 
 
 def finished(folder: Path) -> Row | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +115,8 @@ def commit(root: Path, cycle: int, rows: list[dict[str, Any]]) -> None:
 
     Args:
         rows: the figures of the cycle that ended, kept with it.
+
+    What is begun for later cycles stays: branches may be ahead.
     """
     write_json(root / f".cycle-{cycle:06d}" / "rows.json", rows)
     final = root / f"cycle-{cycle:06d}"
@@ -121,7 +124,7 @@ def commit(root: Path, cycle: int, rows: list[dict[str, Any]]) -> None:
     (root / f".cycle-{cycle:06d}").replace(final)
     sync(root)
     for other in root.iterdir():
-        if other != final:
+        if other.name.removeprefix(".") < final.name:
             shutil.rmtree(other, ignore_errors=True)
 
 
@@ -136,7 +139,27 @@ def latest(root: Path) -> Path | None:
     return max(root.glob("cycle-*"), default=None)
 
 
-def save_teacher(folder: Path, clip_ids: Sequence[str], teachers: Sequence[Floats]) -> None:
-    """Write soft_labels.npz: `clip_id` [N] and `teacher` [K, N, M], K = 1 where all share it."""
-    with replacing(folder / "soft_labels.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, clip_id=np.array(clip_ids), teacher=np.stack(teachers))
+def cycle_of(folder: Path) -> int:
+    """Return the cycle that a checkpoint precedes."""
+    return int(folder.name.removeprefix("cycle-"))
+
+
+def save_teacher(
+    folder: Path, clip_ids: Sequence[str], shards: Iterable[Floats], shape: tuple[int, int, int]
+) -> None:
+    """Write soft_labels.npz: `clip_id` [N] and `teacher` [K, N, M], K = 1 where all share it.
+
+    As np.savez does, but from shards of rows, one in memory at a time.
+
+    Args:
+        shards: arrays [n, M] float32 that make up the K teachers, one teacher after the other.
+        shape: (K, N, M).
+    """
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with replacing(folder / "soft_labels.npz") as temporary, ZipFile(temporary, "w") as archive:
+        with archive.open("clip_id.npy", "w") as file:
+            np.save(file, np.array(clip_ids))
+        with archive.open("teacher.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for shard in shards:
+                file.write(np.ascontiguousarray(shard, np.float32).data)

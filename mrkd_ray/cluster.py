@@ -1,10 +1,11 @@
-"""The Ray cluster of a run: started here or joined, and whether a cell can ever fit on it."""
+"""The Ray cluster of a run: started here or joined, what fits on it, and a map over its CPUs."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import ray
 
 from mrkd_ray.errors import UserError
+from mrkd_ray.mapping import X, Y
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,32 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
         yield Cluster(sizes, f"http://{url}" if url else None)
     finally:
         ray.shutdown()
+
+
+def ray_map(function: Callable[[X], Y], items: Sequence[X]) -> Iterator[Y]:
+    """Apply a function to every item in Ray tasks; yield the results as they come, in any order.
+
+    Raises:
+        UserError: as raised by the function, without Ray's traceback around it.
+    """
+    task = ray.remote(function)
+    waiting = deque(items)
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    limit = 2 * max(1, int(resources.get("CPU", 1)))
+    running: list[Any] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                running.append(task.remote(waiting.popleft()))
+            (ready,), running = ray.wait(running, num_returns=1)
+            yield ray.get(ready)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+    finally:
+        for ref in running:
+            ray.cancel(ref, force=True)
 
 
 def _room(node: tuple[float, float], cpus: float, gpus: float) -> int:

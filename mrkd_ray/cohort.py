@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from mrkd_ray import checkpoint
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.branch import Branch, Floats
 from mrkd_ray.task import BranchTask
+from mrkd_ray.timeline import Span
 
 
 class LocalCohort:
@@ -55,11 +56,20 @@ class LocalCohort:
         """Evaluate and checkpoint; one row of figures a branch."""
         folder = checkpoint.begin(self._checkpoints, self.cycle + 1)
         rows = [branch.end_cycle(folder) for branch in self.branches]
-        if self._teachers:
-            checkpoint.save_teacher(folder, self._task.train.clip_ids, self._teachers)
         self.cycle += 1
+        if self._teachers and self.cycle == self._task.training.cycles:  # the last is a result
+            shape = (len(self._teachers), *self._teachers[0].shape)
+            checkpoint.save_teacher(folder, self._task.train.clip_ids, self._teachers, shape)
         checkpoint.commit(self._checkpoints, self.cycle, rows)
         return rows
+
+    def figures(self, cycles: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+        """The figures of each cycle: what `end_cycle` returned."""
+        return cycles
+
+    def spans(self) -> dict[str, list[Span]]:
+        """What every branch did since it was asked last."""
+        return {branch.task.name: branch.recorder.take() for branch in self.branches}
 
     def test_probabilities(self) -> list[Floats]:
         """Clip-level probabilities [n_test, M] of every branch."""

@@ -185,6 +185,9 @@ class Run(_Model):
         "Default: 1 where the cluster has enough, a share where it has fewer, 0 where none.",
     )
     cpus_per_branch: int = Field(1, ge=1, description="CPU threads of one branch actor.")
+    profile: bool = Field(
+        False, description="Write a timeline of each cell, profile.json, for ui.perfetto.dev."
+    )
 
 
 class TrainConfig(Training, Run):

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +128,10 @@ def check_names(config: GridConfig) -> None:
 def expand(
     config: GridConfig, prepared: Prepared, networks: dict[str, Initial], shares: Shares
 ) -> list[Cell]:
-    """Return the grid's cells: baselines first, each once, then the cohorts."""
+    """Return the grid's cells: baselines first, each once, then the cohorts.
+
+    Cells of the same branches follow each other, so that they can share processes.
+    """
     independent: dict[str, Cell] = {}
     distilled: dict[str, Cell] = {}
     training = Training(**{name: getattr(config, name) for name in Training.model_fields})
@@ -144,9 +146,9 @@ def expand(
             return environment.local_device()
         return "cuda" if shares(branches) > 0 else "cpu"
 
-    for split in prepared.splits:
-        for seed in config.seeds:
-            for pairing in config.pairings:
+    for pairing in config.pairings:
+        for split in prepared.splits:
+            for seed in config.seeds:
                 for temperature in config.temperatures:
                     cell = Cell(
                         condition="distilled",
@@ -168,7 +170,8 @@ def expand(
                         name, cell, device=device(1), content=content((spec,))
                     )
                     independent[alone.key] = alone
-    return [*independent.values(), *distilled.values()]
+    baselines = sorted(independent.values(), key=lambda cell: cell.names)
+    return [*baselines, *distilled.values()]
 
 
 def _specs(config: GridConfig) -> list[BranchSpec]:
@@ -248,12 +251,21 @@ def _run_cells(
 
         gpus = {key: shares(len(cell.branches)) for key, cell in by_key.items()}
         todo = list(by_key.values())
-        failed = run_cells(todo, prepared, folder, gpus=gpus, on_cycle=on_cycle, on_end=display.end)
+        failed = run_cells(
+            todo,
+            prepared,
+            folder,
+            gpus=gpus,
+            profile=config.profile,
+            on_cycle=on_cycle,
+            on_end=display.end,
+        )
         return list(failed.items())
-    return _run_locally(by_key, prepared, folder, on_cycle, display)
+    return _run_locally(config, by_key, prepared, folder, on_cycle, display)
 
 
 def _run_locally(
+    config: GridConfig,
     by_key: dict[str, Cell],
     prepared: Prepared,
     folder: Path,
@@ -266,8 +278,10 @@ def _run_locally(
     for key, cell in by_key.items():
         tasks = cells.branch_tasks(cell, prepared)
         try:
-            cohort = LocalCohort(tasks, folder / "cells" / key)
-            cells.run(cell, tasks, cohort, folder / "cells" / key, partial(on_cycle, key))
+            cell_folder = folder / "cells" / key
+            cohort = LocalCohort(tasks, cell_folder)
+            for rows in cells.run(cell, tasks, cohort, cell_folder, profile=config.profile):
+                on_cycle(key, rows)
         except (UserError, RuntimeError) as error:  # as with Ray: the other cells go on
             failed.append((key, str(error)))
         display.end(key)

@@ -1,19 +1,30 @@
-"""Cells as Ray Tune trials: one placement group a cell, as many at once as the cluster holds."""
+"""Cells as Ray Tune trials: one placement group a cell, as many at once as the cluster holds.
+
+A trial's processes outlive it: Tune gives them the next cell of the same shape.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from ray.tune import Callback, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
+from ray.tune import (
+    Callback,
+    CheckpointConfig,
+    FailureConfig,
+    PlacementGroupFactory,
+    RunConfig,
+    TuneConfig,
+    Tuner,
+)
 
 from mrkd_ray import cells
-from mrkd_ray.actors import RayCohort
+from mrkd_ray.actors import Actors, RayCohort
 from mrkd_ray.cells import Cell, Prepared, Row
 from mrkd_ray.telemetry import Gauges
 
@@ -21,32 +32,59 @@ MAX_FAILURES = 2
 """How often a cell is taken up again from its last checkpoint, after a lost actor or node."""
 
 
-def run_trial(
-    config: Mapping[str, str],
-    cells_by_key: Mapping[str, Cell],
-    prepared: Prepared,
-    folder: Path,
-    gpus: Mapping[str, float],
-) -> None:
-    """Run one cell inside its Tune trial, on the trial's placement group.
+class Trial(tune.Trainable):
+    """Cells, one after the other, on one placement group; a step is a cycle.
 
-    This process coordinates only: PyTorch and the GPUs are the branch actors'.
+    This process coordinates only: PyTorch and the GPUs are the branch actors'. They stay for the
+    next cell where its branches are of the same kinds, and are replaced where not.
     """
-    cell = cells_by_key[config["cell"]]
-    cell_folder = folder / "cells" / cell.key
-    tasks = cells.branch_tasks(cell, prepared)
-    group = ray.util.get_current_placement_group()
-    cohort = RayCohort(tasks, cell_folder, group=group, cpus=cell.threads, gpus=gpus[cell.key])
-    gauges = Gauges(cell.key)
 
-    def report(rows: list[Row]) -> None:
-        gauges.report(rows)
-        tune.report({"rows": rows, "cycle": rows[0]["cycle"] + 1})
+    def setup(  # type: ignore[override]  # tune.with_parameters gives the rest
+        self,
+        config: dict[str, str],
+        *,
+        cells_by_key: Mapping[str, Cell],
+        prepared: Prepared,
+        folder: Path,
+        gpus: Mapping[str, float],
+        profile: bool,
+    ) -> None:
+        """Keep what all cells share; the first one begins with the first step."""
+        self._by_key, self._prepared, self._folder = cells_by_key, prepared, folder
+        self._gpus, self._profile = gpus, profile
+        self._actors: Actors | None = None
+        self.reset_config(config)
 
-    try:
-        cells.run(cell, tasks, cohort, cell_folder, report)
-    finally:
-        cohort.close()
+    def reset_config(self, new_config: dict[str, str]) -> bool:
+        """Take another cell."""
+        self._cycles = self._run(self._by_key[new_config["cell"]])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run one cycle, or after the last what is left to do."""
+        rows = next(self._cycles, None)
+        return {"done": True} if rows is None else {"rows": rows}
+
+    def cleanup(self) -> None:
+        """End the actors."""
+        if self._actors:
+            self._actors.close()
+
+    def _run(self, cell: Cell) -> Iterator[list[Row]]:
+        if self._actors and self._actors.specs != cell.branches:
+            self._actors.close()
+            self._actors = None
+        if not self._actors:
+            group = ray.util.get_current_placement_group()
+            share = self._gpus[cell.key]
+            self._actors = Actors.start(cell.branches, group=group, cpus=cell.threads, gpus=share)
+        folder = self._folder / "cells" / cell.key
+        tasks = cells.branch_tasks(cell, self._prepared)
+        cohort = RayCohort(self._actors, tasks, folder)
+        gauges = Gauges(cell.key)
+        for rows in cells.run(cell, tasks, cohort, folder, profile=self._profile):
+            gauges.report(rows)
+            yield rows
 
 
 class _Watch(Callback):
@@ -76,6 +114,7 @@ def run_cells(
     folder: Path,
     *,
     gpus: Mapping[str, float],
+    profile: bool,
     on_cycle: Callable[[str, list[Row]], None],
     on_end: Callable[[str], None],
 ) -> dict[str, str]:
@@ -84,6 +123,7 @@ def run_cells(
     Args:
         folder: the grid's folder, on storage that every node sees.
         gpus: GPUs of one branch actor, for each cell's key.
+        profile: write each cell's timeline.
         on_cycle: called in this process with a cell's key and its figures after every cycle.
         on_end: called with a cell's key when it is finished.
 
@@ -99,7 +139,7 @@ def run_cells(
         return PlacementGroupFactory([{}, *bundles])  # the empty one is the coordinator's
 
     trainable = tune.with_parameters(
-        run_trial, cells_by_key=by_key, prepared=prepared, folder=folder, gpus=gpus
+        Trial, cells_by_key=by_key, prepared=prepared, folder=folder, gpus=gpus, profile=profile
     )
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # history.csv says it all
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C unwinds; checkpoints are ours
@@ -107,12 +147,15 @@ def run_cells(
         tuner = Tuner(
             tune.with_resources(trainable, placement),
             param_space={"cell": tune.grid_search(list(by_key))},
-            tune_config=TuneConfig(trial_dirname_creator=lambda trial: trial.trial_id),
+            tune_config=TuneConfig(
+                reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id
+            ),
             run_config=RunConfig(
                 name=folder.name,
                 storage_path=storage,
                 verbose=0,
                 failure_config=FailureConfig(max_failures=MAX_FAILURES),
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # ours are the cell's
                 callbacks=[_Watch(on_cycle, on_end)],
             ),
         )

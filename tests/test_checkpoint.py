@@ -238,7 +238,7 @@ CELL = make_cell(*TWO)
 def start(tasks: list[BranchTask], folder: Path, cell: Cell = CELL) -> LocalCohort:
     """Run a cell to its end, from where its folder stands."""
     cohort = LocalCohort(tasks, folder)
-    cells.run(cell, tasks, cohort, folder)
+    list(cells.run(cell, tasks, cohort, folder))
     return cohort
 
 
@@ -296,7 +296,7 @@ def test_a_cell_that_was_killed_ends_as_the_undisturbed_one(
     resumed = LocalCohort(tasks, tmp_path)
     assert resumed.cycle == stands_at
     assert [branch.cycle for branch in resumed.branches] == [stands_at] * 2
-    cells.run(CELL, tasks, resumed, tmp_path)
+    list(cells.run(CELL, tasks, resumed, tmp_path))
     assert_same_files(tmp_path, undisturbed, CELL.names)
     assert cells.finished(tmp_path) is not None
     # Rows from before, with their times, are kept as they were.

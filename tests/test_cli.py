@@ -176,7 +176,7 @@ def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("trained")
     cell = make_cell("logmel64:vgg_small", "cqt:resnet_small")
     tasks = cells.branch_tasks(cell, prepared)
-    cells.run(cell, tasks, LocalCohort(tasks, folder), folder)
+    list(cells.run(cell, tasks, LocalCohort(tasks, folder), folder))
     return folder
 
 

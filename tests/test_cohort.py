@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,8 @@ import pytest
 from conftest import TaskMaker, make_cell
 from safetensors.numpy import load_file
 
-from mrkd_ray import actors, algorithm, cells
-from mrkd_ray.actors import RayCohort
+from mrkd_ray import actors, algorithm, cells, checkpoint
+from mrkd_ray.actors import Actors, RayCohort
 from mrkd_ray.cells import Prepared
 from mrkd_ray.cohort import LocalCohort
 
@@ -30,6 +33,16 @@ def same_files(one: Path, other: Path, names: tuple[str, ...]) -> None:
 
 
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")
+
+
+@contextmanager
+def actors_of(*branches: str) -> Iterator[Actors]:
+    """The processes of a cohort, ended afterwards."""
+    processes = Actors.start(make_cell(*branches).branches)
+    try:
+        yield processes
+    finally:
+        processes.close()
 
 
 @pytest.mark.cluster
@@ -54,19 +67,11 @@ def test_ray_cohort_gives_the_bits_of_local_cohort(
     if "held_out" in options:
         prepared = with_held_out(prepared)
     tasks = cells.branch_tasks(cell, prepared)
-    histories: dict[str, list[list[cells.Row]]] = {"local": [], "ray": []}
-    cells.run(
-        cell,
-        tasks,
-        LocalCohort(tasks, tmp_path / "local"),
-        tmp_path / "local",
-        histories["local"].append,
-    )
-    cohort = RayCohort(tasks, tmp_path / "ray")
-    try:
-        cells.run(cell, tasks, cohort, tmp_path / "ray", histories["ray"].append)
-    finally:
-        cohort.close()
+    local = LocalCohort(tasks, tmp_path / "local")
+    histories = {"local": list(cells.run(cell, tasks, local, tmp_path / "local"))}
+    with actors_of(*branches) as processes:
+        cohort = RayCohort(processes, tasks, tmp_path / "ray")
+        histories["ray"] = list(cells.run(cell, tasks, cohort, tmp_path / "ray"))
     same_files(tmp_path / "local", tmp_path / "ray", cell.names)
     timeless = [
         [
@@ -96,15 +101,19 @@ def test_soft_labels_in_shards_change_nothing(
     tasks = make_tasks(*TWO, average="leave_one_out", cycles=1)
     local = LocalCohort(tasks, tmp_path / "local")
     monkeypatch.setattr(actors, "SHARD_BYTES", 5 * 3 * 4)  # five clips of three classes
-    sharded = RayCohort(tasks, tmp_path / "ray")
-    try:
+    with actors_of(*TWO) as processes:
+        sharded = RayCohort(processes, tasks, tmp_path / "ray")
         for cohort in (local, sharded):
-            list(algorithm.distilled(cohort, tasks[0].training, 2.0))
+            list(cohort.figures(algorithm.distilled(cohort, tasks[0].training, 2.0)))
         assert len(sharded.soft_labels(2.0)[0]) == 3  # 12 training clips
         for a, b in zip(local.test_probabilities(), sharded.test_probabilities(), strict=True):
             np.testing.assert_array_equal(a, b)
-    finally:
-        sharded.close()
+    one, other = (
+        np.load(checkpoint.latest(tmp_path / name / "checkpoint") / "soft_labels.npz")["teacher"]
+        for name in ("local", "ray")
+    )
+    assert one.shape == (2, 12, 3)
+    np.testing.assert_array_equal(one, other)
 
 
 def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(
@@ -113,10 +122,35 @@ def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         cell = make_cell(*TWO, seed=seed, cycles=1)
         tasks = cells.branch_tasks(cell, prepared)
-        cells.run(cell, tasks, LocalCohort(tasks, tmp_path / folder), tmp_path / folder)
+        list(cells.run(cell, tasks, LocalCohort(tasks, tmp_path / folder), tmp_path / folder))
     same_files(tmp_path / "a", tmp_path / "b", cell.names)
     with pytest.raises(AssertionError):
         same_files(tmp_path / "a", tmp_path / "c", cell.names)
+
+
+@pytest.mark.cluster
+def test_a_cell_in_used_actors_gives_the_bits_of_fresh_ones(
+    prepared: Prepared, ray_cluster: str, tmp_path: Path
+) -> None:
+    import ray
+
+    def run(processes: Actors, cell: cells.Cell, folder: Path) -> list[int]:
+        """Run a cell; return the ids of the branches' processes."""
+        tasks = cells.branch_tasks(cell, prepared)
+        list(cells.run(cell, tasks, RayCohort(processes, tasks, folder), folder))
+        own_id = lambda actor: os.getpid()  # noqa: E731
+        return ray.get([branch.__ray_call__.remote(own_id) for branch in processes.branches])
+
+    cell = make_cell(*TWO, fold=2)
+    with actors_of(*TWO) as used:
+        before = run(used, make_cell(*TWO, seed=5, temperature=1.0), tmp_path / "before")
+        assert run(used, cell, tmp_path / "used") == before
+    with actors_of(*TWO) as fresh:
+        assert not set(run(fresh, cell, tmp_path / "fresh")) & set(before)
+    same_files(tmp_path / "used", tmp_path / "fresh", cell.names)
+    assert (tmp_path / "used" / "predictions.csv").read_bytes() != (
+        tmp_path / "before" / "predictions.csv"
+    ).read_bytes()
 
 
 @pytest.mark.cluster
@@ -125,14 +159,11 @@ def test_actors_have_readable_names(
 ) -> None:
     from ray.util.state import list_actors
 
-    cohort = RayCohort(make_tasks(*TWO), tmp_path)
-    try:
-        cohort.test_probabilities()
+    with actors_of(*TWO) as processes:
+        RayCohort(processes, make_tasks(*TWO), tmp_path).test_probabilities()
         alive = list_actors(filters=[("state", "=", "ALIVE")], detail=True)
         names = {actor.repr_name for actor in alive}
         assert {"Branch(logmel64, resnet_small)", "Branch(cqt, vgg_small)", "Aggregator"} <= names
-    finally:
-        cohort.close()
 
 
 @pytest.mark.cluster
@@ -153,6 +184,6 @@ def test_a_cohort_learns_on_a_gpu(prepared: Prepared, tmp_path: Path) -> None:
     cell = make_cell(*TWO, cycles=6, device="cuda")
     tasks = cells.branch_tasks(cell, prepared)
     history: list[list[cells.Row]] = []
-    cells.run(cell, tasks, LocalCohort(tasks, tmp_path), tmp_path, history.append)
+    history += cells.run(cell, tasks, LocalCohort(tasks, tmp_path), tmp_path)
     for first, last in zip(history[0], history[-1], strict=True):
         assert last["loss_ce"] < first["loss_ce"]

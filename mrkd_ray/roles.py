@@ -1,0 +1,103 @@
+"""What the actors of a cohort do: a branch, and the aggregator. Ray makes actors of these classes.
+
+Branch methods return their arrays: a returned object outlives its actor, one put by it would not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mrkd_ray.averaging import AVERAGES, Array
+from mrkd_ray.config import BranchSpec
+from mrkd_ray.task import BranchTask
+from mrkd_ray.timeline import Recorder, Span
+
+if TYPE_CHECKING:
+    from mrkd_ray.branch import Branch
+
+Row = dict[str, Any]
+
+
+class BranchActor:
+    """The branches of one kind, one after the other, on a GPU (or a share) of the actor's own."""
+
+    def __init__(self, spec: BranchSpec) -> None:
+        self._spec = spec
+        self._branch: Branch
+
+    def __repr__(self) -> str:
+        return f"Branch({self._spec.representation}, {self._spec.network})"
+
+    def start(self, task: BranchTask, found: Path | None) -> None:
+        """Begin a new branch, from its checkpoint in `found` if any; the one before is freed."""
+        from mrkd_ray.branch import Branch, free_memory  # PyTorch lives in branch actors only
+
+        if hasattr(self, "_branch"):
+            del self._branch
+        free_memory()
+        self._branch = Branch(task)
+        if found:
+            self._branch.resume(found)
+
+    def train(self, epochs: int) -> None:
+        """Eq. 1."""
+        self._branch.train(epochs)
+
+    def soft_labels(self, temperature: float, shards: int) -> list[Array] | Array:
+        """Return the soft labels [N, M] in `shards` parts, each an object of its own."""
+        parts = np.array_split(self._branch.soft_labels(temperature), shards)
+        return parts if shards > 1 else parts[0]
+
+    def held_out_accuracy(self) -> float:
+        """Return the accuracy on the held-out clips."""
+        return self._branch.held_out_accuracy()
+
+    def distil(self, temperature: float, epochs: int, *teacher: Array) -> None:
+        """`teacher` comes in shards, as top-level arguments, which Ray reads without a copy."""
+        self._branch.distil(np.concatenate(teacher), temperature, epochs)
+
+    def end_cycle(self, folder: Path) -> Row:
+        """Evaluate, write the branch's checkpoint into `folder`, return the cycle's figures."""
+        return self._branch.end_cycle(folder)
+
+    def test_probabilities(self) -> Array:
+        """Return clip-level probabilities [n_test, M]."""
+        return self._branch.probabilities("test")
+
+    def export(self, folder: Path) -> None:
+        """Write what is needed to classify with this branch alone."""
+        self._branch.export(folder)
+
+    def spans(self) -> list[Span]:
+        """Return what the branch did since it was asked last."""
+        return self._branch.recorder.take()
+
+
+class AggregatorActor:
+    """The information aggregation unit: averages a shard as soon as its Γ parts are there."""
+
+    def __init__(self) -> None:
+        self._recorder = Recorder()
+
+    def __repr__(self) -> str:
+        return "Aggregator"
+
+    def average(self, rule: str, branches: int, *parts: Any) -> list[Array] | Array:
+        """Apply Eq. 3 to one shard.
+
+        Args:
+            rule: name of the average.
+            branches: Γ.
+            parts: Γ arrays [n, M], then Γ weights where the rule is weighted.
+        """
+        weights = parts[branches:] or [1.0] * branches
+        with self._recorder.span("average"):
+            teachers = AVERAGES[rule].combine(parts[:branches], weights)
+        return teachers if len(teachers) > 1 else teachers[0]
+
+    def spans(self) -> list[Span]:
+        """Return the shards that were averaged since it was asked last."""
+        return self._recorder.take()
