@@ -47,6 +47,7 @@ class Actors:
         group: PlacementGroup | None = None,
         cpus: float = 1,
         gpus: float = 0,
+        threads: int = 2,
     ) -> Actors:
         """Ask for the actors.
 
@@ -61,7 +62,8 @@ class Actors:
             _actor(BranchActor, group, i, num_cpus=cpus, num_gpus=gpus).remote(spec)
             for i, spec in enumerate(specs)
         ]
-        return cls(tuple(specs), tuple(branches), _actor(AggregatorActor, group, None).remote())
+        aggregator = _actor(AggregatorActor, group, None, max_concurrency=threads).remote()
+        return cls(tuple(specs), tuple(branches), aggregator)
 
     def close(self) -> None:
         """End the actors and give their resources back."""

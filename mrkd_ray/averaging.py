@@ -35,6 +35,8 @@ class Average:
 
 AVERAGES: Registry[Average] = Registry("average")
 
+BLOCK_BYTES = 2**18  # stays in a core's cache
+
 
 def average(
     name: str, description: str, *, shared: bool = True, weighted: bool = False
@@ -85,7 +87,14 @@ def mean_of_logits(parts: Sequence[Array], weights: Sequence[float]) -> list[Arr
 
 
 def _weighted_sum(parts: Sequence[Array], shares: Sequence[float]) -> Array:
-    total = parts[0] * np.float32(shares[0])
-    for part, share in zip(parts[1:], shares[1:], strict=True):
-        total += part * np.float32(share)
+    """Return the sum of share x part, block by block: a pass over memory, not one for each term."""
+    total = np.empty_like(parts[0])
+    rows = max(1, BLOCK_BYTES // max(1, total.strides[0]))
+    scratch = np.empty((rows, total.shape[1]), np.float32)
+    for first in range(0, len(total), rows):
+        here = slice(first, first + rows)
+        block = total[here]
+        np.multiply(parts[0][here], np.float32(shares[0]), out=block)
+        for part, share in zip(parts[1:], shares[1:], strict=True):
+            block += np.multiply(part[here], np.float32(share), out=scratch[: len(block)])
     return total
