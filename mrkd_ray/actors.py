@@ -47,7 +47,6 @@ class Actors:
         group: PlacementGroup | None = None,
         cpus: float = 1,
         gpus: float = 0,
-        threads: int = 2,
     ) -> Actors:
         """Ask for the actors.
 
@@ -62,7 +61,7 @@ class Actors:
             _actor(BranchActor, group, i, num_cpus=cpus, num_gpus=gpus).remote(spec)
             for i, spec in enumerate(specs)
         ]
-        aggregator = _actor(AggregatorActor, group, None, max_concurrency=threads).remote()
+        aggregator = _actor(AggregatorActor, group, None, max_concurrency=2).remote()
         return cls(tuple(specs), tuple(branches), aggregator)
 
     def close(self) -> None:

@@ -74,6 +74,7 @@ class Cell:
     training: Training
     device: str  # "cpu" or "cuda"
     threads: int  # of each branch: it changes the order of sums
+    cpus: int = 1  # of each branch's actor: fewer than threads where branches overlap
     content: str  # hash of clips, labels, representations' versions and files of weights
 
     @property
@@ -132,6 +133,7 @@ def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cel
         branches=(like.branches[like.names.index(name)],),
         names=(name,),
         temperature=None,
+        threads=like.cpus,
         training=like.training.model_copy(update={name: defaults[name] for name in neutral}),
         device=device,
         content=content,

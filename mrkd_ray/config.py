@@ -185,6 +185,11 @@ class Run(_Model):
         "Default: 1 where the cluster has enough, a share where it has fewer, 0 where none.",
     )
     cpus_per_branch: int = Field(1, ge=1, description="CPU threads of one branch actor.")
+    overlap: bool = Field(
+        False,
+        description="On CPUs: branches compute with the threads of the whole cohort, so that one "
+        "that waits leaves its core to a slower one. Changes last bits.",
+    )
     profile: bool = Field(
         False, description="Write a timeline of each cell, profile.json, for ui.perfetto.dev."
     )

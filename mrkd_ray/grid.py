@@ -31,6 +31,7 @@ from mrkd_ray.preparation import (
 )
 from mrkd_ray.progress import Display
 from mrkd_ray.representations import REPRESENTATIONS
+from mrkd_ray.timeline import read_trace, summary
 
 Shares = Callable[[int], float]
 """GPUs of one branch actor in a cohort of so many branches."""
@@ -98,13 +99,15 @@ def run(
         if workers.cluster is not None:
             for cell in grid:
                 share = shares(len(cell.branches))
-                workers.cluster.check_fits(cell.key, len(cell.branches), cell.threads, share)
+                workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
         folder = _folder(config, grid, resume, console)
         with _locked(folder):
             _write_request(folder, config, skipped)
             failed = _run_cells(config, grid, prepared, folder, shares, workers, display)
             elapsed = time.perf_counter() - began
             gathered = results.gather(folder, config.name, grid, elapsed)
+            if config.profile:
+                _show_profiles(folder, grid, console)
     if failed:
         listed = "\n".join(f"  {key}: {error.strip().splitlines()[-1]}" for key, error in failed)
         raise CellsFailed(
@@ -112,6 +115,17 @@ def run(
             f"{listed}\nWhat is finished is in {folder}."
         )
     return gathered
+
+
+def _show_profiles(folder: Path, grid: Sequence[Cell], console: Console) -> None:
+    """Print where the branches' time went: of each cell that has a timeline."""
+    for cell in grid:
+        path = folder / "cells" / cell.key / cells.PROFILE
+        if path.exists():
+            rows = read_trace(path)
+            shares = summary({name: rows[name] for name in cell.names})
+            listed = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
+            console.print(f"{cell.title}: {listed}; {path}", markup=False, soft_wrap=True)
 
 
 def check_names(config: GridConfig) -> None:
@@ -147,6 +161,8 @@ def expand(
         return "cuda" if shares(branches) > 0 else "cpu"
 
     for pairing in config.pairings:
+        where = device(len(pairing))
+        overlap = config.overlap and where == "cpu"
         for split in prepared.splits:
             for seed in config.seeds:
                 for temperature in config.temperatures:
@@ -158,8 +174,9 @@ def expand(
                         fold=split.fold,
                         seed=seed,
                         training=training,
-                        device=device(len(pairing)),
-                        threads=config.cpus_per_branch,
+                        device=where,
+                        threads=config.cpus_per_branch * (len(pairing) if overlap else 1),
+                        cpus=config.cpus_per_branch,
                         content=content(pairing),
                     )
                     distilled[cell.key] = cell

@@ -77,7 +77,7 @@ class Trial(tune.Trainable):
         if not self._actors:
             group = ray.util.get_current_placement_group()
             share = self._gpus[cell.key]
-            self._actors = Actors.start(cell.branches, group=group, cpus=cell.threads, gpus=share)
+            self._actors = Actors.start(cell.branches, group=group, cpus=cell.cpus, gpus=share)
         folder = self._folder / "cells" / cell.key
         tasks = cells.branch_tasks(cell, self._prepared)
         cohort = RayCohort(self._actors, tasks, folder)
@@ -134,7 +134,7 @@ def run_cells(
 
     def placement(config: Mapping[str, str]) -> PlacementGroupFactory:
         cell, share = by_key[config["cell"]], gpus[config["cell"]]
-        one = {"CPU": float(cell.threads)} | ({"GPU": share} if share else {})
+        one = {"CPU": float(cell.cpus)} | ({"GPU": share} if share else {})
         bundles = [dict(one) for _ in cell.branches]
         return PlacementGroupFactory([{}, *bundles])  # the empty one is the coordinator's
 
