@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mrkd_ray.config import GridConfig, Run, TrainConfig, parse, read_yaml, to_yaml
 from mrkd_ray.errors import UserError
-from mrkd_ray.options import with_config
+from mrkd_ray.options import Commands, config_command
+
+if TYPE_CHECKING:
+    from mrkd_ray.config import GridConfig
 
 app = typer.Typer(
+    cls=Commands,
     help="Train audio classifiers on different representations that teach each other.",
     no_args_is_help=True,
     add_completion=False,
@@ -31,8 +34,9 @@ Resume = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
-@with_config(Run, only=("data", "cache", "folds", "split_seed", "skip_bad", "runner", "address"))
+@config_command(
+    app, "Run", only=("data", "cache", "folds", "split_seed", "skip_bad", "runner", "address")
+)
 def prepare(
     values: dict[str, Any],
     representations: Annotated[
@@ -42,6 +46,7 @@ def prepare(
     """Check a data set and compute its representations ahead."""
     from rich.console import Console
 
+    from mrkd_ray.config import Run, parse
     from mrkd_ray.preparation import prepare_only
 
     config = parse(Run, values, "command line")
@@ -52,8 +57,7 @@ def prepare(
         print(f"{name}: {clips} clips, {store.index().frames} frames in {store.folder}")
 
 
-@app.command()
-@with_config(TrainConfig)
+@config_command(app, "TrainConfig")
 def train(
     values: dict[str, Any],
     config: Annotated[
@@ -63,6 +67,8 @@ def train(
     resume: Resume = False,
 ) -> None:
     """Train one cohort on labelled audio."""
+    from mrkd_ray.config import TrainConfig, parse, read_yaml, to_yaml
+
     asked = {**(read_yaml(config) if config else {}), **values}
     source = f"{config} and command line" if config else "command line"
     parsed = parse(TrainConfig, asked, source)
@@ -72,8 +78,7 @@ def train(
     _run(parsed.as_grid(), resume)
 
 
-@app.command()
-@with_config(GridConfig)
+@config_command(app, "GridConfig")
 def grid(
     values: dict[str, Any],
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")],
@@ -81,6 +86,8 @@ def grid(
     resume: Resume = False,
 ) -> None:
     """Train a grid: pairings x temperatures x folds x seeds, with independent baselines."""
+    from mrkd_ray.config import GridConfig, parse, read_yaml, to_yaml
+
     asked = {"name": grid.stem, **read_yaml(grid), **values}
     parsed = parse(GridConfig, asked, f"{grid} and command line" if values else str(grid))
     if print_config:
@@ -110,10 +117,10 @@ Model = Annotated[
 ]
 
 
-@app.command()
-@with_config(Run, only=("data", "cache", "skip_bad"))
+@config_command(app, "Run", only=("data", "cache", "skip_bad"))
 def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
+    from mrkd_ray.config import Run, parse
     from mrkd_ray.evaluation import evaluate as score
 
     report = score(model, parse(Run, values, "command line"))

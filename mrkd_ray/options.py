@@ -1,53 +1,89 @@
-"""Command-line options made from a configuration's fields: one schema, no second list."""
+"""Command-line options made from a configuration's fields: one schema, no second list.
+
+They are made when a command is called: the list of commands, and `predict`, need no configuration.
+"""
 
 from __future__ import annotations
 
 import inspect
 import typing
 from collections.abc import Callable, Container
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from typer.core import TyperGroup
 
-from mrkd_ray.config import Run, Training
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 REPEATED = {"branches": "--branch", "pairings": "--pairing"}
 """Fields that are given by repeating an option, and the option's name."""
 
+_complete: dict[str, Callable[[], Any]] = {}  # makes a command with the options of its fields
 
-def with_config(
-    model: type[BaseModel], only: Container[str] | None = None
+
+class Commands(TyperGroup):
+    """Commands by name; those of `config_command` are listed without options, called with them."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is called."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _complete[name]() if name in _complete else command, rest
+
+
+def config_command(
+    app: typer.Typer, model: str, only: Container[str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command an option for each field of `model`.
+    """Return a decorator that adds a command with an option for each field of a configuration.
 
     The command is called with `values`: the fields that were given, still as text, for
     `config.parse`, besides its own parameters.
+
+    Args:
+        app: what the command is added to, of class `Commands`.
+        model: name of the class in `mrkd_ray.config`.
+        only: names of the fields; default: all.
     """
-    fields = {
-        name: info for name, info in model.model_fields.items() if only is None or name in only
-    }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = typing.get_type_hints(command, include_extras=True)
-        own = [
-            parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-            for name, parameter in inspect.signature(command).parameters.items()
-            if name != "values"
-        ]
-        made = [_parameter(name, info) for name, info in fields.items()]
+        def listed() -> None:
+            raise AssertionError("resolve_command puts the complete command in this one's place")
 
-        def wrapper(**given: Any) -> None:
-            values = {name: given.pop(name) for name in fields}
-            command(**given, values={k: v for k, v in values.items() if v is not None and v != []})
-
-        wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-        wrapper.__signature__ = inspect.Signature([*own, *made])  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {p.name: p.annotation for p in (*own, *made)}
-        return wrapper
+        listed.__doc__ = command.__doc__
+        app.command(command.__name__)(listed)
+        _complete[command.__name__] = partial(_make, command, model, only)
+        return command
 
     return decorate
+
+
+def _make(command: Callable[..., None], model: str, only: Container[str] | None) -> Any:
+    from mrkd_ray import config
+
+    fields = {
+        name: info
+        for name, info in getattr(config, model).model_fields.items()
+        if only is None or name in only
+    }
+    hints = typing.get_type_hints(command, include_extras=True)
+    own = [
+        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name != "values"
+    ]
+    made = [_parameter(name, info) for name, info in fields.items()]
+
+    def wrapper(**given: Any) -> None:
+        values = {name: given.pop(name) for name in fields}
+        command(**given, values={k: v for k, v in values.items() if v is not None and v != []})
+
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    wrapper.__signature__ = inspect.Signature([*own, *made])  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in (*own, *made)}
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command()(wrapper)
+    return typer.main.get_command(alone)
 
 
 def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
@@ -73,6 +109,8 @@ def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
 
 
 def _panel(name: str) -> str | None:
+    from mrkd_ray.config import Run, Training
+
     if name in Training.model_fields:
         return "Method"
     return "Data and machines" if name in Run.model_fields else None

@@ -48,9 +48,10 @@ def test_coordinators_and_the_command_line_never_load_torch() -> None:
     assert printed.strip() == "[]"
 
 
-def test_help_loads_neither_ray_nor_pandas() -> None:
+def test_help_loads_neither_ray_nor_pandas_nor_configurations() -> None:
     printed = run(
         "import sys, mrkd_ray.cli\n"
-        "print([name for name in ('ray', 'pandas', 'numpy', 'torch') if name in sys.modules])\n"
+        "heavy = ('ray', 'pandas', 'numpy', 'torch', 'pydantic')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
     )
     assert printed.strip() == "[]"
