@@ -61,6 +61,30 @@ def test_weights_of_other_bytes_and_a_gpu_are_other_cells(prepared: Prepared) ->
     assert not keys & {cell.key for cell in gpu}
 
 
+def test_branches_that_overlap_have_the_threads_of_the_cohort_on_cpus_only(
+    prepared: Prepared,
+) -> None:
+    asked = config(overlap=True, cpus_per_branch=2)
+    plain = config(cpus_per_branch=2)
+    made = expand(asked, prepared)
+    assert {(c.condition, c.threads, c.cpus) for c in made} == {
+        ("independent", 2, 2),
+        ("distilled", 4, 2),
+    }
+    shared = {cell.key for cell in made} & {cell.key for cell in expand(plain, prepared)}
+    assert {key.split("_")[0] for key in shared} == {"independent"}  # other bits, other cells
+    on_gpus = [grid.expand(c, prepared, NETWORKS, lambda branches: 1.0) for c in (asked, plain)]
+    assert on_gpus[0] == on_gpus[1]
+
+
+def test_cells_of_the_same_branches_follow_each_other(prepared: Prepared) -> None:
+    made = expand(
+        config(pairings=[f"{FIRST}+{SECOND}", f"{SECOND}+{SECOND}"], seeds="0,1"), prepared
+    )
+    changes = sum(a.names != b.names for a, b in zip(made, made[1:], strict=False))
+    assert changes == len({cell.names for cell in made}) - 1
+
+
 def test_a_taken_name_gets_a_number_and_resume_finds_the_cells(
     prepared: Prepared, tmp_path: Path
 ) -> None:

@@ -208,6 +208,27 @@ def test_baselines_are_trained_once_and_a_second_run_repeats_nothing(
     assert [path.name for path in output.iterdir()] == ["small"]
 
 
+def test_cells_of_the_same_branches_share_processes(
+    ray_cluster: str, start: Start, tmp_path: Path
+) -> None:
+    from ray.util.state import list_actors
+
+    def ever_started() -> set[str]:
+        actors = list_actors(filters=[("class_name", "=", "BranchActor")], limit=1000)
+        return {actor.actor_id for actor in actors}
+
+    before = ever_started()
+    output = tmp_path / "out"
+    running = start(
+        *("--address", ray_cluster, "--output", str(output)),
+        *("--temperatures", "1,2,4", "--cycles", "1"),
+    )
+    _, err = running.communicate(timeout=300)
+    assert running.returncode == 0, err
+    assert len(list(output.glob("small/cells/*/result.json"))) == 3
+    assert len(ever_started() - before) == 4  # two cells at once on the cluster's 4 CPUs
+
+
 def test_a_cell_that_can_never_fit_says_what_is_missing(
     ray_cluster: str, start: Start, tmp_path: Path
 ) -> None:
