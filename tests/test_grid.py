@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def test_cells_of_the_same_branches_follow_each_other(prepared: Prepared) -> Non
     made = expand(
         config(pairings=[f"{FIRST}+{SECOND}", f"{SECOND}+{SECOND}"], seeds="0,1"), prepared
     )
-    changes = sum(a.names != b.names for a, b in zip(made, made[1:], strict=False))
+    changes = sum(a.names != b.names for a, b in pairwise(made))
     assert changes == len({cell.names for cell in made}) - 1
 
 
