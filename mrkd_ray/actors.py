@@ -61,6 +61,7 @@ class Actors:
             _actor(BranchActor, group, i, num_cpus=cpus, num_gpus=gpus).remote(spec)
             for i, spec in enumerate(specs)
         ]
+        # Two threads: one shard is averaged while another is copied into the object store.
         aggregator = _actor(AggregatorActor, group, None, max_concurrency=2).remote()
         return cls(tuple(specs), tuple(branches), aggregator)
 
@@ -196,9 +197,9 @@ class RayCohort:
         )
 
 
-def _actor(cls: type, group: PlacementGroup | None, bundle: int | None, **resources: float) -> Any:
+def _actor(cls: type, group: PlacementGroup | None, bundle: int | None, **asked: float) -> Any:
     """Return the actor class to call `.remote` on, placed in a bundle (None: anywhere in it)."""
-    options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, **resources}
+    options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, **asked}
     if group is not None and bundle is not None:
         options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
             group, placement_group_bundle_index=bundle
