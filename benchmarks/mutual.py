@@ -1,0 +1,135 @@
+"""A cohort's cycle through Ray beside a textbook deep-mutual-learning loop in one process."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks import data
+from benchmarks.cluster import cluster
+from benchmarks.common import RUNS, Result, Row, alternate
+from mrkd_ray.branch import Branch
+from mrkd_ray.networks import build
+from mrkd_ray.task import BranchTask
+
+NAME = "mutual"
+TARGET = 1.8
+BRANCHES = ("logmel64:resnet_small", "cqt:vgg_small")
+
+
+def run(quick: bool = False) -> Result:
+    """Measure cycles of both kinds of soft labels beside the loop's, in turn."""
+    size = 8 if quick else 64
+    kinds = {
+        kind: data.tasks("esc10", BRANCHES, quick, batch_size=size, soft_labels=kind, cycles=100)
+        for kind in ("clip", "window")
+    }
+    textbook = _textbook(kinds["clip"], size)
+    with tempfile.TemporaryDirectory() as folder, cluster(cpus=4):  # the ones that wait are idle
+        cycles = {kind: _cohort(tasks, Path(folder) / kind) for kind, tasks in kinds.items()}
+        sides = {**cycles, "textbook": textbook}
+        alternate(1, sides)
+        values = alternate(1 if quick else RUNS, sides)
+    windows = 2 * 2 * len(kinds["clip"][0].train.clip_ids)  # branches, epochs
+    rates = {name: [windows / seconds for seconds in times] for name, times in values.items()}
+    return Result(
+        name=NAME,
+        title="A cycle beside textbook deep mutual learning",
+        how=f"{' and '.join(BRANCHES)} on ESC-10's fold 1, batch {size}, on two cores: training "
+        "windows a second over a whole cycle. A cycle trains every branch for two epochs and "
+        "scores the test clips; ours also makes soft labels, averages them, and writes a "
+        "checkpoint. Ours: `RayCohort`, one thread a branch. Beside it: one process with PyTorch's "
+        f"default of {torch.get_num_threads()} threads, inputs in memory, and for each batch two "
+        "forward passes, L_ce and KL to the other's prediction, and a step of SGD for each "
+        "network (Zhang et al., 2018). KD_Lib, whose DML is this loop, is not used: its last "
+        "release pins packages of 2021.",
+        rows=[
+            Row(
+                what=f"cycle with `soft_labels: {kind}`",
+                unit="windows/s",
+                ours=rates[kind],
+                peer=rates["textbook"],
+                peer_is="textbook loop",
+                target=TARGET,
+                limits=limits,
+            )
+            for kind, limits in (
+                (
+                    "clip",
+                    "Soft labels of all windows of every training clip are made besides, which "
+                    "the textbook loop has no counterpart of.",
+                ),
+                ("window", "Two threads serve the textbook loop well; what is left is ours."),
+            )
+        ],
+    )
+
+
+def _cohort(tasks: Sequence[BranchTask], folder: Path) -> Callable[[], float]:
+    """Return a function that runs the next cycle of Algorithm 1 and returns its seconds."""
+    from mrkd_ray import algorithm
+    from mrkd_ray.actors import RayCohort
+
+    cycles = algorithm.distilled(RayCohort(tasks, folder), tasks[0].training, 2.0)
+
+    def cycle() -> float:
+        began = time.perf_counter()
+        next(cycles)
+        return time.perf_counter() - began
+
+    return cycle
+
+
+def _textbook(tasks: Sequence[BranchTask], size: int) -> Callable[[], float]:
+    """Return the same for deep mutual learning as its paper describes it, in plain PyTorch."""
+    networks = [build(task.spec.network, len(task.classes))[0] for task in tasks]
+    optimisers = [
+        torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+        for net in networks
+    ]
+    inputs = [_windows(task, "train") for task in tasks]
+    scored = [_windows(task, "test", every=True) for task in tasks]
+    labels = torch.from_numpy(tasks[0].train.labels)
+
+    def epoch() -> None:
+        for net in networks:
+            net.train()
+        for rows in torch.randperm(len(labels)).split(size):
+            outputs = [net(x[rows]) for net, x in zip(networks, inputs, strict=True)]
+            for i, optimiser in enumerate(optimisers):
+                other = F.softmax(outputs[1 - i].detach(), dim=1)
+                kl = F.kl_div(F.log_softmax(outputs[i], dim=1), other, reduction="batchmean")
+                loss = F.cross_entropy(outputs[i], labels[rows]) + kl
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+
+    def cycle() -> float:
+        began = time.perf_counter()
+        for _ in range(2):
+            epoch()
+        with torch.no_grad():
+            for net, x in zip(networks, scored, strict=True):
+                net.eval()
+                torch.cat([net(part) for part in x.split(size)])
+        return time.perf_counter() - began
+
+    return cycle
+
+
+def _windows(task: BranchTask, part: str, every: bool = False) -> Tensor:
+    """One window of each clip, or all evenly spaced ones, as a tensor [n, 3, bins, 150]."""
+    branch = Branch(task)
+    clips = branch._clips[part]
+    if every:
+        owners, starts = branch.windows.even_starts(clips)
+        return branch.windows.gather(clips[owners], starts).contiguous()
+    starts = branch.windows.random_starts(clips, np.random.default_rng(0))
+    return branch.windows.gather(clips, starts).contiguous()
