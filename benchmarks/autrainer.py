@@ -9,14 +9,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import data
-from benchmarks.cluster import cluster
+from benchmarks.cluster import Runner, cluster
 from benchmarks.common import CACHE, ROOT, RUNS, Result, Row, Skip, alternate, cores
 from mrkd_ray.task import BranchTask
 
@@ -95,7 +94,7 @@ def run(quick: bool = False) -> Result:
     """Measure autrainer with and without loader processes, the better of them beside ours."""
     python = _python(quick)
     epochs, batch = (2, 8) if quick else (8, 64)
-    options = {"batch_size": batch, "mixup": 0.0}
+    options = {"batch_size": batch, "mixup": 0.0, "cycles": 1, "b": epochs - 1}
     (task,) = data.tasks("esc10", [BRANCH], quick, threads=cores(), **options)
     pair = data.tasks("esc10", [BRANCH, BRANCH], quick, **options)
     clips = len(task.train.clip_ids)
@@ -108,14 +107,15 @@ def run(quick: bool = False) -> Result:
 
         workers = max((0, 1, cores()), key=autrainer) if not quick else 0
         with cluster(cpus=3):  # the one that waits takes no time
-            one = _Trained([task], Path(folder) / "one")
-            two = _Trained(pair, Path(folder) / "two")
+            one, two = Runner([task]), Runner(pair)
+            for runner in (one, two):
+                runner.run(temperature=None)
             values = alternate(
                 1 if quick else RUNS,
                 {
                     "peer": lambda: autrainer(workers),
-                    "one": lambda: one.rate(epochs),
-                    "two": lambda: two.rate(epochs),
+                    "one": lambda: _rate(one, epochs * clips),
+                    "two": lambda: _rate(two, epochs * clips),
                 },
             )
     shared: dict[str, Any] = {
@@ -153,21 +153,10 @@ def run(quick: bool = False) -> Result:
     )
 
 
-class _Trained:
-    """A Ray cohort that trains on demand."""
-
-    def __init__(self, tasks: Sequence[BranchTask], folder: Path) -> None:
-        from mrkd_ray.actors import RayCohort
-
-        self._clips = len(tasks[0].train.clip_ids)
-        self._cohort = RayCohort(tasks, folder)
-        self.rate(1)
-
-    def rate(self, epochs: int) -> float:
-        """Train; return the windows a second of all branches together."""
-        self._cohort.train(epochs)
-        rows = self._cohort.end_cycle()
-        return sum(epochs * self._clips / row["seconds_train"] for row in rows)
+def _rate(runner: Runner, windows: int) -> float:
+    """Train once; return the windows a second of all branches together, each by its own timer."""
+    _, [rows] = runner.run(temperature=None)
+    return sum(windows / row["seconds_train"] for row in rows)
 
 
 def _project(folder: Path, task: BranchTask) -> Path:

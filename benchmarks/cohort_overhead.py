@@ -4,57 +4,51 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
-import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks import data
-from benchmarks.cluster import cluster
+from benchmarks.cluster import Runner, cluster
 from benchmarks.common import RUNS, Result, Row, alternate, one_thread
 from mrkd_ray.task import BranchTask
 
 NAME = "cohort_overhead"
 TARGET = 1.05
 BRANCHES = ("logmel64:resnet_small", "logmel64:resnet_small")
+CYCLES = 4  # of each run
 PHASES = ("train", "soft_labels", "distil", "evaluate")
 
 
 def run(quick: bool = False) -> Result:
     """Measure a cycle through Ray, of each branch alone, and of both without Ray, in turn."""
     one_thread()
-    options = {"batch_size": 8 if quick else 64, "cycles": 1000}
-    tasks = data.tasks("esc10", BRANCHES, quick, **options)
+    cycles = 2 if quick else CYCLES
+    tasks = data.tasks("esc10", BRANCHES, quick, batch_size=8 if quick else 64, cycles=cycles)
+    shares: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder, cluster(cpus=2):
-        from mrkd_ray import algorithm
-        from mrkd_ray.actors import RayCohort
-
-        cohort = RayCohort(tasks, Path(folder) / "ray")
-        cycles = algorithm.distilled(cohort, tasks[0].training, 2.0)
-        shares: list[dict[str, float]] = []
+        runner = Runner(tasks)
 
         def through_ray() -> float:
-            began = time.perf_counter()
-            rows = next(cycles)
-            wall = time.perf_counter() - began
-            shares.append(_timeline(rows, wall))
-            return wall
+            seconds, rows = runner.run()
+            shares.append(_timeline(rows, seconds / cycles))
+            return seconds / cycles
 
         with _Plain(tasks, Path(folder)) as plain:
             sides = {
                 "ray": through_ray,
-                "alone": lambda: max(plain.cycle([0]), plain.cycle([1])),
-                "side by side": lambda: plain.cycle([0, 1]),
+                "alone": lambda: max(plain.run([0], cycles), plain.run([1], cycles)),
+                "side by side": lambda: plain.run([0, 1], cycles),
             }
             alternate(1, sides)
             shares.clear()
-            values = alternate(2 if quick else 2 * RUNS + 1, sides)
+            values = alternate(1 if quick else RUNS, sides)
     middle = sorted(shares, key=lambda share: share["wall"])[len(shares) // 2]
     return Result(
         name=NAME,
         title="A cohort's cycle through Ray",
         how="Two equal branches (logmel64:resnet_small on ESC-10's fold 1), one thread each on two "
-        "cores: wall time of a cycle of `RayCohort` over the slowest branch's own computing "
+        f"cores: wall time of a cycle of `RayCohort` (of {CYCLES} in a row) over the slowest branch's own computing "
         "(training, soft labels, distillation, evaluation), measured in a process alone on the "
         "machine. As a control the same two branches in two plain processes at once, without Ray: "
         "what they cost each other through caches and memory.",
@@ -85,7 +79,7 @@ def run(quick: bool = False) -> Result:
             ),
         ],
         notes=[
-            "Of the median cycle through Ray: "
+            "Of a cycle of the median run through Ray, the slowest branch's phases: "
             + ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in middle.items())
             + "."
         ],
@@ -93,11 +87,15 @@ def run(quick: bool = False) -> Result:
     )
 
 
-def _timeline(rows: Sequence[dict[str, float]], wall: float) -> dict[str, float]:
-    """Return where a cycle's time went: the slowest branch's phases, and what is left."""
-    slowest = max(rows, key=lambda row: sum(row[f"seconds_{phase}"] for phase in PHASES))
-    found = {phase: slowest[f"seconds_{phase}"] for phase in (*PHASES, "checkpoint")}
-    return {"wall": wall, **found, "the rest (barrier, exchange, commit)": wall - sum(found.values())}
+def _timeline(cycles: Sequence[Sequence[dict[str, float]]], wall: float) -> dict[str, float]:
+    """Return the seconds of a mean cycle: the slowest branch's phases, and what is left."""
+    found = {phase: 0.0 for phase in (*PHASES, "checkpoint")}
+    for rows in cycles:
+        slowest = max(rows, key=lambda row: sum(row[f"seconds_{phase}"] for phase in PHASES))
+        for phase in found:
+            found[phase] += slowest[f"seconds_{phase}"] / len(cycles)
+    rest = wall - sum(found.values())
+    return {"wall": wall, **found, "barrier, exchange and messages": rest}
 
 
 class _Plain:
@@ -119,25 +117,27 @@ class _Plain:
 
     def __exit__(self, *error: object) -> None:
         for pipe, process in zip(self._pipes, self._processes, strict=True):
-            pipe.send(False)
+            pipe.send(0)
             process.join()
 
-    def cycle(self, which: Sequence[int]) -> float:
-        """Run a cycle of these branches at once; return the slowest one's seconds."""
+    def run(self, which: Sequence[int], cycles: int) -> float:
+        """Run these branches at once; return the slowest one's seconds a cycle."""
         for i in which:
-            self._pipes[i].send(True)
-        return max(self._pipes[i].recv() for i in which)
+            self._pipes[i].send(cycles)
+        return max(self._pipes[i].recv() for i in which) / cycles
 
 
 def _serve(task: BranchTask, pipe: Connection, folder: Path) -> None:
-    """Run a cycle for each True received, and send the seconds of its phases."""
+    """Run as many cycles of a new branch as received, and send the seconds of their phases."""
     from mrkd_ray.branch import Branch
 
-    branch = Branch(task)
     folder.mkdir()
-    while pipe.recv():
-        branch.train(task.training.b)
-        soft = branch.soft_labels(2.0)
-        branch.distil(soft, 2.0, task.training.d)
-        figures = branch.end_cycle(folder)
-        pipe.send(sum(figures[f"seconds_{phase}"] for phase in PHASES))
+    while cycles := pipe.recv():
+        branch = Branch(task)
+        seconds = 0.0
+        for _ in range(cycles):
+            branch.train(task.training.b)
+            branch.distil(branch.soft_labels(2.0), 2.0, task.training.d)
+            figures = branch.end_cycle(folder)
+            seconds += sum(figures[f"seconds_{phase}"] for phase in PHASES)
+        pipe.send(seconds)

@@ -99,7 +99,9 @@ def _memory(branches: int, rows: int) -> tuple[Row, dict[str, float]]:
     """Sample the aggregator's memory during exchanges."""
     peaks = {"RssAnon": 0.0, "RssShmem": 0.0}
     with _cohort(branches, rows) as cohort:
-        pid = _ray().get(cohort._aggregator.__ray_call__.remote(lambda actor: os.getpid()))
+        import ray
+
+        pid = ray.get(cohort._aggregator.__ray_call__.remote(lambda actor: os.getpid()))
         idle = status_mb("RssAnon", pid)
         over = threading.Event()
 
@@ -153,31 +155,46 @@ _ARRAYS: list[Any] = []
 
 def _exchange(cohort: Any) -> tuple[float, list[float]]:
     """One round; return its seconds and the check sum of what every branch then has."""
+    import ray
+
     began = time.perf_counter()
     cohort.distil(cohort.average(cohort.soft_labels(1.0)), 1.0, 1)
-    _ray().get(cohort._submitted)
+    ray.get(cohort.submitted)
     seconds = time.perf_counter() - began
-    cohort._submitted = []
-    return seconds, cohort._all("held_out_accuracy")
+    cohort.submitted = []
+    return seconds, ray.get([branch.held_out_accuracy.remote() for branch in cohort._branches])
 
 
 @contextmanager
 def _cohort(branches: int, rows: int) -> Iterator[Any]:
     """Yield a RayCohort whose branches hold random soft labels and train nothing."""
-    from mrkd_ray import actors
+    with tempfile.TemporaryDirectory() as folder, cluster(cpus=branches + 1):
+        import ray
 
-    class StandIn(actors.BranchActor):
-        def __init__(self, task: BranchTask) -> None:
-            self._spec, self._branch = task.spec, _Labels(task)  # type: ignore[assignment]
+        from mrkd_ray.actors import Actors, RayCohort
+        from mrkd_ray.roles import BranchActor
 
-    ids = tuple(map(str, range(rows)))
-    part = Part(clip_ids=ids, labels=np.zeros(rows, np.int64))
+        class StandIn(BranchActor):
+            def start(self, task: BranchTask, found: Path | None) -> None:
+                self._branch = _Labels(task)  # type: ignore[assignment]
+
+        tasks = _tasks(branches, rows)
+        specs = tuple(task.spec for task in tasks)
+        handles = tuple(ray.remote(StandIn).options(num_cpus=1).remote(spec) for spec in specs)
+        actors = Actors(specs, handles, Actors.start([]).aggregator)
+        cohort = RayCohort(actors, tasks, Path(folder))
+        ray.get(cohort.submitted)
+        cohort.submitted = []
+        yield cohort
+
+
+def _tasks(branches: int, rows: int) -> list[BranchTask]:
+    part = Part(clip_ids=tuple(map(str, range(rows))), labels=np.zeros(rows, np.int64))
     none = Part(clip_ids=(), labels=np.zeros(0, np.int64))
-    spec = BranchSpec(representation="logmel64", network="resnet_small")
-    tasks = [
+    return [
         BranchTask(
             name=str(branch),
-            spec=spec,
+            spec=BranchSpec(representation="logmel64", network="resnet_small"),
             training=Training(),
             store=None,  # type: ignore[arg-type]
             classes=tuple(map(str, range(CLASSES))),
@@ -189,16 +206,6 @@ def _cohort(branches: int, rows: int) -> Iterator[Any]:
         )
         for branch in range(branches)
     ]
-    before = actors.BranchActor
-    with tempfile.TemporaryDirectory() as folder, cluster(cpus=branches + 1):
-        actors.BranchActor = StandIn  # type: ignore[misc]
-        try:
-            cohort = actors.RayCohort(tasks, Path(folder))
-        finally:
-            actors.BranchActor = before  # type: ignore[misc]
-        cohort._all("held_out_accuracy")  # every branch is there
-        yield cohort
-        cohort.close()
 
 
 class _Labels:
@@ -216,9 +223,3 @@ class _Labels:
 
     def held_out_accuracy(self) -> float:
         return check_sum(self._teacher)
-
-
-def _ray() -> Any:
-    import ray
-
-    return ray

@@ -70,7 +70,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Return the seconds a clip of the front-end and of each engine, and the peaks of memory."""
     with ExitStack() as stack:
-        sides = {"front-end": stack.enter_context(_Apart(_front_end, folder, name, clip, batch))}
+        sides = {"front-end": stack.enter_context(_Apart(_front_end, name, clip))}
         for engine in ENGINES[:1] if runs == 1 else ENGINES:
             try:
                 side = stack.enter_context(_Apart(_network, folder, name, engine, batch))
@@ -181,13 +181,13 @@ def _export(tasks: Any, folder: str) -> None:
         Branch(task).export(Path(folder) / "branches" / task.name)
 
 
-def _front_end(folder: Path, name: str, clip: Path, batch: int) -> tuple[Any, int]:
+def _front_end(name: str, clip: Path) -> tuple[Any, int]:
     from mrkd_ray import audio
-    from mrkd_ray.representations import Recording, compute
+    from mrkd_ray.representations import compute_clip
 
     waveform = audio.load(clip)
     representation = name.partition("-")[0]
-    return lambda: compute(representation, Recording(waveform)), 1
+    return lambda: compute_clip([representation], waveform), 1
 
 
 def _network(folder: Path, name: str, engine: str, batch: int) -> tuple[Any, int]:
