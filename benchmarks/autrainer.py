@@ -94,7 +94,7 @@ def run(quick: bool = False) -> Result:
     """Measure autrainer with and without loader processes, the better of them beside ours."""
     python = _python(quick)
     epochs, batch = (2, 8) if quick else (8, 64)
-    options = {"batch_size": batch, "mixup": 0.0, "cycles": 1, "b": epochs - 1}
+    options: dict[str, Any] = {"batch_size": batch, "mixup": 0.0, "cycles": 1, "b": epochs - 1}
     (task,) = data.tasks("esc10", [BRANCH], quick, threads=cores(), **options)
     pair = data.tasks("esc10", [BRANCH, BRANCH], quick, **options)
     clips = len(task.train.clip_ids)
@@ -127,8 +127,8 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="Training beside autrainer",
-        how=f"resnet_small on ESC-10's log-Mel with deltas, fold 1, batch {batch}, {epochs} epochs, "
-        "SGD, without mixup, on two cores: training windows a second. autrainer reads the same "
+        how=f"resnet_small on ESC-10's log-Mel with deltas, fold 1, batch {batch}, {epochs} "
+        "epochs, SGD, no mixup, on two cores: training windows a second. autrainer reads the same "
         "normalised features from one .npy file a clip and crops 150 frames; its figure is from "
         "its own timer of an epoch's training, the median without the first epoch, start-up, "
         "evaluation and checkpoints left out, and its best of 0, 1 and 2 loader processes. Ours "
@@ -156,7 +156,7 @@ def run(quick: bool = False) -> Result:
 def _rate(runner: Runner, windows: int) -> float:
     """Train once; return the windows a second of all branches together, each by its own timer."""
     _, [rows] = runner.run(temperature=None)
-    return sum(windows / row["seconds_train"] for row in rows)
+    return sum(windows / float(row["seconds_train"]) for row in rows)
 
 
 def _project(folder: Path, task: BranchTask) -> Path:
@@ -205,7 +205,8 @@ def _autrainer_epoch(python: Path, project: Path, config: str) -> float:
     )
     if not (project / "timings.json").is_file():
         raise RuntimeError(f"autrainer did not train:\n{done.stdout[-2000:]}{done.stderr[-3000:]}")
-    return statistics.median(json.loads((project / "timings.json").read_text())[1:])
+    seconds: list[float] = json.loads((project / "timings.json").read_text())
+    return statistics.median(seconds[1:])
 
 
 def _python(quick: bool) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -35,7 +36,7 @@ def cluster(cpus: int | None = None) -> Iterator[None]:
             num_cpus=cpus,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             _temp_dir=folder,
         )
         yield

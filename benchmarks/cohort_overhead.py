@@ -48,10 +48,10 @@ def run(quick: bool = False) -> Result:
         name=NAME,
         title="A cohort's cycle through Ray",
         how="Two equal branches (logmel64:resnet_small on ESC-10's fold 1), one thread each on two "
-        f"cores: wall time of a cycle of `RayCohort` (of {CYCLES} in a row) over the slowest branch's own computing "
-        "(training, soft labels, distillation, evaluation), measured in a process alone on the "
-        "machine. As a control the same two branches in two plain processes at once, without Ray: "
-        "what they cost each other through caches and memory.",
+        f"cores: wall time of a cycle of `RayCohort` (of {CYCLES} in a row) over the slowest "
+        "branch's own computing (training, soft labels, distillation, evaluation), measured in a "
+        "process alone on the machine. As a control the same two branches in two plain processes "
+        "at once, without Ray: what they cost each other through caches and memory.",
         rows=[
             Row(
                 what="a cycle through Ray, beside the slowest branch alone",
@@ -89,7 +89,7 @@ def run(quick: bool = False) -> Result:
 
 def _timeline(cycles: Sequence[Sequence[dict[str, float]]], wall: float) -> dict[str, float]:
     """Return the seconds of a mean cycle: the slowest branch's phases, and what is left."""
-    found = {phase: 0.0 for phase in (*PHASES, "checkpoint")}
+    found = dict.fromkeys((*PHASES, "checkpoint"), 0.0)
     for rows in cycles:
         slowest = max(rows, key=lambda row: sum(row[f"seconds_{phase}"] for phase in PHASES))
         for phase in found:
@@ -124,7 +124,8 @@ class _Plain:
         """Run these branches at once; return the slowest one's seconds a cycle."""
         for i in which:
             self._pipes[i].send(cycles)
-        return max(self._pipes[i].recv() for i in which) / cycles
+        seconds: list[float] = [self._pipes[i].recv() for i in which]
+        return max(seconds) / cycles
 
 
 def _serve(task: BranchTask, pipe: Connection, folder: Path) -> None:

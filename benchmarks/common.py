@@ -16,7 +16,7 @@ from mrkd_ray import environment
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-CACHE = ROOT / "cache" / "benchmarks"
+CACHE = Path(os.environ.get("MRKD_BENCH_CACHE", ROOT / "cache" / "benchmarks"))
 RUNS = 5  # alternating runs of each side, at least; odd, so that the median is one of them
 PEERS = ("grpcio", "onnxruntime", "safetensors", "psutil")
 
@@ -38,6 +38,7 @@ class Row(BaseModel):
     ours: list[float]
     peer: list[float] = []
     peer_is: str = ""
+    expected: float | None = None  # of the value, as written down before it was measured
     target: float | None = None
     at_most: bool = False  # the target is an upper limit
     limits: str = ""  # what keeps it from the target; shown where it is not reached

@@ -76,9 +76,7 @@ def tasks(
 ) -> list[BranchTask]:
     """Return the tasks of a cohort on a data set's first fold."""
     names = sorted({branch.partition(":")[0] for branch in branches})
-    return branch_tasks(
-        cell(*branches, threads=threads, **options), prepared(name, names, quick)
-    )
+    return branch_tasks(cell(*branches, threads=threads, **options), prepared(name, names, quick))
 
 
 def pool_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import torch
 
 from benchmarks import data
 from benchmarks.common import RUNS, Result, Row, alternate, one_thread
-from mrkd_ray import losses
+from benchmarks.steps import constant_step
 from mrkd_ray.branch import Branch
-from mrkd_ray.networks import build
-from mrkd_ray.task import BranchTask
 
 NAME = "epoch"
 TARGET = 0.97
@@ -41,7 +38,8 @@ def _row(name: str, quick: bool) -> Row:
     clips = len(task.train.clip_ids)
     steps = -(-clips // task.training.batch_size)
     size = clips // steps
-    step = constant_step(task, size)
+    shape = (size, 3, task.store.bins, 150)
+    step = constant_step(task.spec.network, len(task.classes), shape)
 
     def ours() -> float:
         began = time.perf_counter()
@@ -59,34 +57,10 @@ def _row(name: str, quick: bool) -> Row:
     return Row(
         what=name,
         unit="windows/s",
-        **values,
+        ours=values["ours"],
+        peer=values["peer"],
         peer_is="one constant batch",
         target=TARGET,
         limits="Gathering windows, deltas, normalisation and mixup take the rest; small networks "
         "leave little time to hide them in.",
     )
-
-
-def constant_step(task: BranchTask, size: int, device: str = "cpu") -> Callable[[], None]:
-    """Return one training step of the task's network on a batch that never changes."""
-    classes = len(task.classes)
-    network = build(task.spec.network, classes)[0].to(device)
-    network = network.to(memory_format=torch.channels_last).train()
-    inputs = torch.randn(size, 3, task.store.bins, 150, device=device)
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
-    targets = torch.softmax(torch.randn(size, classes, device=device), dim=1)
-    training = task.training
-    optimiser = torch.optim.SGD(
-        network.parameters(),
-        lr=training.lr or 0.01,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-    )
-
-    def step() -> None:
-        loss = losses.cross_entropy(network(inputs), targets)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-
-    return step

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.cluster import cluster
 from benchmarks.common import RUNS, Result, Row, alternate, status_mb
 from benchmarks.grpc_peer import SHARD_BYTES, GrpcAggregation, check_sum, soft_labels
-from mrkd_ray.config import BranchSpec, Training
+from mrkd_ray.config import BranchSpec, Training, parse
 from mrkd_ray.task import BranchTask, Part
 
 NAME = "exchange"
@@ -127,7 +127,11 @@ def _memory(branches: int, rows: int) -> tuple[Row, dict[str, float]]:
         peer=[matrices],
         peer_is="all matrices",
     )
-    return row, {"idle RssAnon": idle, "matrices": matrices, **{f"peak {k}": peaks[k] for k in peaks}}
+    return row, {
+        "idle RssAnon": idle,
+        "matrices": matrices,
+        **{f"peak {k}": peaks[k] for k in peaks},
+    }
 
 
 def _expected(branches: int, rows: int) -> float:
@@ -147,7 +151,7 @@ def _memcpy() -> float:
         began = time.perf_counter()
         np.copyto(target, source)
         times.append(time.perf_counter() - began)
-    return source.nbytes / sorted(times)[2] / 1e9
+    return float(source.nbytes / sorted(times)[2] / 1e9)
 
 
 _ARRAYS: list[Any] = []
@@ -170,9 +174,9 @@ def _cohort(branches: int, rows: int) -> Iterator[Any]:
     """Yield a RayCohort whose branches hold random soft labels and train nothing."""
     with tempfile.TemporaryDirectory() as folder, cluster(cpus=branches + 1):
         import ray
+        from mrkd_ray.roles import BranchActor
 
         from mrkd_ray.actors import Actors, RayCohort
-        from mrkd_ray.roles import BranchActor
 
         class StandIn(BranchActor):
             def start(self, task: BranchTask, found: Path | None) -> None:
@@ -195,7 +199,7 @@ def _tasks(branches: int, rows: int) -> list[BranchTask]:
         BranchTask(
             name=str(branch),
             spec=BranchSpec(representation="logmel64", network="resnet_small"),
-            training=Training(),
+            training=parse(Training, {}, "benchmarks"),
             store=None,  # type: ignore[arg-type]
             classes=tuple(map(str, range(CLASSES))),
             train=part,

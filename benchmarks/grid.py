@@ -62,7 +62,8 @@ def run(quick: bool = False) -> Result:
             Row(
                 what=f"{len(cells)} cells",
                 unit="cells/h",
-                **values,
+                ours=values["ours"],
+                peer=values["peer"],
                 peer_is="one by one",
                 target=TARGET,
                 limits="The longer the cells, the less their start and the features count; "

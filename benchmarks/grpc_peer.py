@@ -27,7 +27,7 @@ class GrpcAggregation:
     def __init__(self, clients: int, rows: int, classes: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
-        self._processes = []
+        self._processes: list[Any] = []
 
         def start(function: Any, *arguments: Any) -> Any:
             mine, its = context.Pipe()

@@ -33,9 +33,10 @@ def run(quick: bool = False) -> Result:
     with cluster(cpus=4):  # the ones that wait take no time
         runners = {kind: Runner(tasks) for kind, tasks in kinds.items()}
         sides: dict[str, Callable[[], float]] = {
-            kind: lambda runner=runner: runner.run()[0] / cycles for kind, runner in runners.items()
+            "clip": lambda: runners["clip"].run()[0] / cycles,
+            "window": lambda: runners["window"].run()[0] / cycles,
+            "textbook": lambda: sum(textbook() for _ in range(cycles)) / cycles,
         }
-        sides["textbook"] = lambda: sum(textbook() for _ in range(cycles)) / cycles
         alternate(1, sides)
         values = alternate(1 if quick else RUNS, sides)
     windows = 2 * 2 * len(kinds["clip"][0].train.clip_ids)  # branches, epochs
@@ -44,9 +45,9 @@ def run(quick: bool = False) -> Result:
         name=NAME,
         title="A cycle beside textbook deep mutual learning",
         how=f"{' and '.join(BRANCHES)} on ESC-10's fold 1, batch {size}, on two cores: training "
-        "windows a second over whole cycles, {cycles} a run. A cycle trains every branch for two epochs and "
-        "scores the test clips; ours also makes soft labels, averages them, and writes a "
-        "checkpoint. Ours: `RayCohort`, one thread a branch. Beside it: one process with PyTorch's "
+        f"windows a second over whole cycles, {cycles} a run. A cycle trains every branch for two "
+        "epochs and scores the test clips; ours also makes soft labels, averages them, and writes "
+        "a checkpoint. Ours: `RayCohort`, one thread a branch. Beside it: one process with PyTorch's "
         f"default of {torch.get_num_threads()} threads, inputs in memory, and for each batch two "
         "forward passes, L_ce and KL to the other's prediction, and a step of SGD for each "
         "network (Zhang et al., 2018). KD_Lib, whose DML is this loop, is not used: its last "
@@ -87,7 +88,7 @@ def _textbook(tasks: Sequence[BranchTask], size: int) -> Callable[[], float]:
     def epoch() -> None:
         for net in networks:
             net.train()
-        for rows in torch.randperm(len(labels)).split(size):
+        for rows in torch.randperm(len(labels)).split(size):  # type: ignore[no-untyped-call]
             outputs = [net(x[rows]) for net, x in zip(networks, inputs, strict=True)]
             for i, optimiser in enumerate(optimisers):
                 other = F.softmax(outputs[1 - i].detach(), dim=1)
@@ -104,7 +105,7 @@ def _textbook(tasks: Sequence[BranchTask], size: int) -> Callable[[], float]:
         with torch.no_grad():
             for net, x in zip(networks, scored, strict=True):
                 net.eval()
-                torch.cat([net(part) for part in x.split(size)])
+                torch.cat([net(part) for part in torch.split(x, size)])
         return time.perf_counter() - began
 
     return cycle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.common import RESULTS, ROOT, Result, Row
@@ -65,8 +66,10 @@ def _overview(results: Sequence[Result]) -> str:
 
 def _section(result: Result) -> str:
     lines = [f"## {result.title}", "", result.how, ""]
-    lines += ["| what | ours | beside it | value | target | |", "| --- " * 6 + "|"]
-    lines += [_line(row) for row in result.rows]
+    expected = any(row.expected is not None for row in result.rows)
+    titles = ["what", "ours", "beside it", "value", *(["expected"] * expected), "target", ""]
+    lines += [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
+    lines += [_line(row, expected) for row in result.rows]
     missed = [row for row in result.rows if row.reached is False and row.limits]
     lines += ["", *(f"Not reached, {row.what}: {row.limits}\n" for row in missed)]
     lines += [f"{note}\n" for note in result.notes]
@@ -74,22 +77,18 @@ def _section(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, expected: bool) -> str:
     low, high = min(row.values), max(row.values)
     value = f"**{_number(row.value)}** [{_number(low)}, {_number(high)}]"
-    ours = f"{_number(_median(row.ours))} {row.unit}" if row.peer else ""
-    peer = f"{_number(_median(row.peer))} {row.unit} ({row.peer_is})" if row.peer else row.peer_is
+    ours = f"{_number(median(row.ours))} {row.unit}" if row.peer else ""
+    peer = f"{_number(median(row.peer))} {row.unit} ({row.peer_is})" if row.peer else row.peer_is
     if not row.peer:
         value += f" {row.unit}"
     target = "" if row.target is None else f"{'≤' if row.at_most else '≥'} {row.target:g}"
     verdict = {None: "", True: "reached", False: "not reached"}[row.reached]
-    return f"| {row.what} | {ours} | {peer} | {value} | {target} | {verdict} |"
-
-
-def _median(values: Sequence[float]) -> float:
-    import statistics
-
-    return statistics.median(values)
+    before = "" if row.expected is None else _number(row.expected)
+    cells = [row.what, ours, peer, value, *([before] * expected), target, verdict]
+    return f"| {' | '.join(cells)} |"
 
 
 def _number(value: float) -> str:

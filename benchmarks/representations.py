@@ -78,7 +78,8 @@ def _row(
     return Row(
         what=f"{dataset}: {', '.join(names)}",
         unit="clips/s",
-        **values,
+        ours=values["ours"],
+        peer=values["peer"],
         peer_is="librosa script",
         target=target,
         limits="Decoding and resampling, which both sides share, bound the ratio.",
