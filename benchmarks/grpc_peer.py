@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-SHARD_BYTES = 2 * 2**20
+SHARD_BYTES = 4 * 2**20  # of 1, 2 and 4 MiB the fastest here
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 

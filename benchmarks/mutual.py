@@ -47,7 +47,7 @@ def run(quick: bool = False) -> Result:
         how=f"{' and '.join(BRANCHES)} on ESC-10's fold 1, batch {size}, on two cores: training "
         f"windows a second over whole cycles, {cycles} a run. A cycle trains every branch for two "
         "epochs and scores the test clips; ours also makes soft labels, averages them, and writes "
-        "a checkpoint. Ours: `RayCohort`, one thread a branch. Beside it: one process with PyTorch's "
+        "a checkpoint. Ours: `RayCohort`, a thread a branch. Beside it: one process with PyTorch's "
         f"default of {torch.get_num_threads()} threads, inputs in memory, and for each batch two "
         "forward passes, L_ce and KL to the other's prediction, and a step of SGD for each "
         "network (Zhang et al., 2018). KD_Lib, whose DML is this loop, is not used: its last "
