@@ -161,24 +161,13 @@ def _rate(runner: Runner, windows: int) -> float:
 
 def _project(folder: Path, task: BranchTask) -> Path:
     """Write autrainer's project: features, splits, configurations and the model's module."""
-    import torch
-
-    from mrkd_ray.deltas import MARGIN, with_deltas
-    from mrkd_ray.normalisation import statistics as of
-
-    stats = of(task.store.bank(task.train.clip_ids))
     features = folder / "data" / "default"
     features.mkdir(parents=True)
     for name, part in (("train", task.train), ("dev", task.test), ("test", task.test)):
-        bank = task.store.bank(part.clip_ids)
         lines = ["filename,label"]
-        for i, label in enumerate(part.labels):
-            frames = bank.frames[bank.offsets[i] : bank.offsets[i] + bank.lengths[i]]
-            padded = np.pad(frames.T, ((0, 0), (MARGIN, MARGIN)), mode="edge")
-            channels = with_deltas(torch.from_numpy(padded)[None])[0].numpy()
-            normal = (channels - stats.mean[..., None]) / stats.std[..., None]
-            np.save(features / f"{name}{i}.npy", normal.astype(np.float32))
-            lines.append(f"{name}{i}.npy,{task.classes[label]}")
+        for i, clip in enumerate(data.clips(task, part)):
+            np.save(features / f"{name}{i}.npy", clip)
+            lines.append(f"{name}{i}.npy,{task.classes[part.labels[i]]}")
         (folder / "data" / f"{name}.csv").write_text("\n".join(lines) + "\n")
     for path, text in {
         "dataset/Esc10.yaml": DATASET,

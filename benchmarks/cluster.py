@@ -1,11 +1,9 @@
-"""A Ray cluster on this machine for a benchmark, and cohorts on it."""
+"""A Ray cluster on this machine for a benchmark, as a run starts its own, and cohorts on it."""
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,31 +16,13 @@ from mrkd_ray.task import BranchTask
 
 
 @contextmanager
-def cluster(cpus: int | None = None) -> Iterator[None]:
-    """Start Ray here with its workers at normal priority, without a dashboard, and end it.
+def cluster(cpus: int) -> Iterator[None]:
+    """Start Ray here with at least so many logical CPUs, and end it."""
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))  # or it writes one at home
+    from mrkd_ray.cluster import connect
 
-    Args:
-        cpus: logical CPUs; None takes the machine's.
-    """
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    import ray
-
-    folder = tempfile.mkdtemp(prefix="mrkd")  # short: Ray puts Unix sockets below it
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=folder,
-        )
+    with connect(None, min_cpus=cpus):
         yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Runner:

@@ -16,7 +16,7 @@ from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
 from mrkd_ray.config import BranchSpec, GridConfig, Training, parse
 
 if TYPE_CHECKING:
-    from mrkd_ray.task import BranchTask
+    from mrkd_ray.task import BranchTask, Part
 
 SHARED = Path(os.environ.get("MRKD_BENCH_DATA", ROOT.parent / "shared" / "data"))
 
@@ -77,6 +77,25 @@ def tasks(
     """Return the tasks of a cohort on a data set's first fold."""
     names = sorted({branch.partition(":")[0] for branch in branches})
     return branch_tasks(cell(*branches, threads=threads, **options), prepared(name, names, quick))
+
+
+def clips(task: BranchTask, part: Part) -> list[Any]:
+    """Return a part's clips as a network takes them: normalised float32 [3, bins, frames]."""
+    import torch
+
+    from mrkd_ray.deltas import MARGIN, with_deltas
+    from mrkd_ray.normalisation import statistics
+
+    stats = statistics(task.store.bank(task.train.clip_ids))
+    bank = task.store.bank(part.clip_ids)
+    found = []
+    for offset, length in zip(bank.offsets, bank.lengths, strict=True):
+        frames = bank.frames[offset : offset + length].T
+        padded = np.pad(frames, ((0, 0), (MARGIN, MARGIN)), mode="edge")
+        channels = with_deltas(torch.from_numpy(padded)[None])[0].numpy()
+        normal = (channels - stats.mean[..., None]) / stats.std[..., None]
+        found.append(normal.astype(np.float32))
+    return found
 
 
 def pool_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:

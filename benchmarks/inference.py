@@ -195,9 +195,9 @@ def _network(folder: Path, name: str, engine: str, batch: int) -> tuple[Any, int
 
     from mrkd_ray.classifier import load
 
-    model = load(folder / "branches" / name)._branches[0]
-    network = model._network
-    windows = torch.randn(batch * WINDOWS, 3, len(model._statistics.mean[0]), 150)
+    model = load(folder / "branches" / name).branches[0]
+    network = model.network
+    windows = torch.randn(batch * WINDOWS, 3, len(model.statistics.mean[0]), 150)
     if engine == "onnxruntime":
         return _onnx(network, windows), batch
     if engine == "compiled":

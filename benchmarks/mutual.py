@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor
 from benchmarks import data
 from benchmarks.cluster import Runner, cluster
 from benchmarks.common import RUNS, Result, Row, alternate
-from mrkd_ray.branch import Branch
 from mrkd_ray.networks import build
 from mrkd_ray.task import BranchTask
 
@@ -81,8 +81,8 @@ def _textbook(tasks: Sequence[BranchTask], size: int) -> Callable[[], float]:
         torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
         for net in networks
     ]
-    inputs = [_windows(task, "train") for task in tasks]
-    scored = [_windows(task, "test", every=True) for task in tasks]
+    inputs = [_windows(data.clips(task, task.train)) for task in tasks]
+    scored = [_windows(data.clips(task, task.test), (0, 1 / 3, 2 / 3, 1)) for task in tasks]
     labels = torch.from_numpy(tasks[0].train.labels)
 
     def epoch() -> None:
@@ -111,12 +111,12 @@ def _textbook(tasks: Sequence[BranchTask], size: int) -> Callable[[], float]:
     return cycle
 
 
-def _windows(task: BranchTask, part: str, every: bool = False) -> Tensor:
-    """One window of each clip, or all evenly spaced ones, as a tensor [n, 3, bins, 150]."""
-    branch = Branch(task)
-    clips = branch._clips[part]
-    if every:
-        owners, starts = branch.windows.even_starts(clips)
-        return branch.windows.gather(clips[owners], starts).contiguous()
-    starts = branch.windows.random_starts(clips, np.random.default_rng(0))
-    return branch.windows.gather(clips, starts).contiguous()
+def _windows(clips: Sequence[Any], starts: Sequence[float] = (0.5,)) -> Tensor:
+    """Windows of 150 frames at these parts of each clip, as a tensor [n, 3, bins, 150]."""
+    found = []
+    for clip in clips:
+        padded = np.pad(clip, ((0, 0), (0, 0), (0, max(0, 150 - clip.shape[2]))))
+        for start in starts:
+            first = int(start * (padded.shape[2] - 150))
+            found.append(padded[:, :, first : first + 150])
+    return torch.from_numpy(np.stack(found))
