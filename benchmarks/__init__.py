@@ -1,0 +1,1 @@
+"""Measurements of mrkd_ray beside what people use today: `python -m benchmarks [NAME ...]`."""

@@ -1,0 +1,229 @@
+"""Gathering, averaging and broadcasting soft labels, beside gRPC streaming and memcpy."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cluster import cluster
+from benchmarks.common import RUNS, Result, Row, alternate, status_mb
+from benchmarks.grpc_peer import SHARD_BYTES, GrpcAggregation, check_sum, soft_labels
+from mrkd_ray.config import BranchSpec, Training, parse
+from mrkd_ray.task import BranchTask, Part
+
+NAME = "exchange"
+GRPC, MEMCPY = 5.0, 0.5
+ROWS, CLASSES = 1_000_000, 50
+MANY = 4_000_000
+
+
+def run(quick: bool = False) -> Result:
+    """Measure two and four branches, and the aggregator's memory at four million clips."""
+    rows_count, many = (20_000, 40_000) if quick else (ROWS, MANY)
+    rows: list[Row] = []
+    details: dict[str, Any] = {}
+    for branches in (2, 4):
+        rows += _compare(branches, rows_count, 1 if quick else RUNS)
+    for branches in (2,) if quick else (2, 4):
+        row, details[f"{branches} branches, {many:,} clips, MB"] = _memory(branches, many)
+        rows.append(row)
+    return Result(
+        name=NAME,
+        title="Exchange of soft labels",
+        how=f"N = {rows_count:,} clips, M = {CLASSES} classes, float32: from a matrix in every "
+        "branch's process until every branch has copied the mean into an array of its own. Ours: "
+        "`RayCohort.soft_labels`, `average` and `distil` with branches that hold random matrices "
+        f"and train nothing. gRPC: a server and clients in processes of their own, shards of "
+        f"{SHARD_BYTES / 2**20:g} MiB streamed up, added on arrival, and down as soon as they are "
+        "whole. memcpy: np.copyto between two warm arrays of 200 MB on one core; the share is the "
+        "bytes gathered and broadcast, 2 x branches x N x M x 4, over the wall time, over that.",
+        rows=rows,
+        details=details,
+    )
+
+
+def _compare(branches: int, rows: int, runs: int) -> list[Row]:
+    size = 2 * branches * rows * CLASSES * 4 / 1e9
+    grpc = GrpcAggregation(branches, rows, CLASSES)
+    try:
+        with _cohort(branches, rows) as cohort:
+            expected = _expected(branches, rows)
+
+            def ours() -> float:
+                seconds, found = _exchange(cohort)
+                assert all(abs(value - expected) < 0.1 for value in found), (found, expected)
+                return size / seconds
+
+            def peer() -> float:
+                seconds, found = grpc.round()
+                assert abs(found - expected) < 0.1, (found, expected)
+                return size / seconds
+
+            sides = {"ours": ours, "grpc": peer, "memcpy": _memcpy}
+            alternate(1, sides)
+            values = alternate(runs, sides)
+    finally:
+        grpc.close()
+    shared: dict[str, Any] = {"unit": "GB/s", "ours": values["ours"]}
+    return [
+        Row(
+            what=f"{branches} branches",
+            peer=values["grpc"],
+            peer_is="gRPC streaming",
+            target=GRPC,
+            limits="Copies into and out of shared memory, on two cores for "
+            f"{branches + 1} processes.",
+            **shared,
+        ),
+        Row(
+            what=f"{branches} branches, share of memcpy",
+            peer=values["memcpy"],
+            peer_is="np.copyto",
+            target=MEMCPY,
+            limits="Every matrix is written to shared memory, read for the mean, and the mean "
+            "copied by each branch: more than one pass over the bytes counted.",
+            **shared,
+        ),
+    ]
+
+
+def _memory(branches: int, rows: int) -> tuple[Row, dict[str, float]]:
+    """Sample the aggregator's memory during exchanges."""
+    peaks = {"RssAnon": 0.0, "RssShmem": 0.0}
+    with _cohort(branches, rows) as cohort:
+        import ray
+
+        pid = ray.get(cohort._aggregator.__ray_call__.remote(lambda actor: os.getpid()))
+        idle = status_mb("RssAnon", pid)
+        over = threading.Event()
+
+        def sample() -> None:
+            while not over.wait(0.002):
+                for field in peaks:
+                    peaks[field] = max(peaks[field], status_mb(field, pid))
+
+        thread = threading.Thread(target=sample)
+        thread.start()
+        try:
+            for _ in range(2):
+                _exchange(cohort)
+        finally:
+            over.set()
+            thread.join()
+    matrices = branches * rows * CLASSES * 4 / 1e6
+    row = Row(
+        what=f"aggregator's private memory during an exchange of {rows:,} clips by {branches} "
+        "branches, beside their matrices",
+        unit="MB",
+        ours=[peaks["RssAnon"] - idle],
+        peer=[matrices],
+        peer_is="all matrices",
+    )
+    return row, {
+        "idle RssAnon": idle,
+        "matrices": matrices,
+        **{f"peak {k}": peaks[k] for k in peaks},
+    }
+
+
+def _expected(branches: int, rows: int) -> float:
+    total = soft_labels(0, rows, CLASSES)
+    for branch in range(1, branches):
+        total += soft_labels(branch, rows, CLASSES)
+    return check_sum(total * np.float32(1 / branches))
+
+
+def _memcpy() -> float:
+    """Bytes copied a second between warm arrays, in GB."""
+    if not _ARRAYS:
+        _ARRAYS.extend(np.ones(50_000_000, np.float32) for _ in range(2))
+    source, target = _ARRAYS
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        np.copyto(target, source)
+        times.append(time.perf_counter() - began)
+    return float(source.nbytes / sorted(times)[2] / 1e9)
+
+
+_ARRAYS: list[Any] = []
+
+
+def _exchange(cohort: Any) -> tuple[float, list[float]]:
+    """One round; return its seconds and the check sum of what every branch then has."""
+    import ray
+
+    began = time.perf_counter()
+    cohort.distil(cohort.average(cohort.soft_labels(1.0)), 1.0, 1)
+    ray.get(cohort.submitted)
+    seconds = time.perf_counter() - began
+    cohort.submitted = []
+    return seconds, ray.get([branch.held_out_accuracy.remote() for branch in cohort._branches])
+
+
+@contextmanager
+def _cohort(branches: int, rows: int) -> Iterator[Any]:
+    """Yield a RayCohort whose branches hold random soft labels and train nothing."""
+    with tempfile.TemporaryDirectory() as folder, cluster(cpus=branches + 1):
+        import ray
+        from mrkd_ray.roles import BranchActor
+
+        from mrkd_ray.actors import Actors, RayCohort
+
+        class StandIn(BranchActor):
+            def start(self, task: BranchTask, found: Path | None) -> None:
+                self._branch = _Labels(task)  # type: ignore[assignment]
+
+        tasks = _tasks(branches, rows)
+        specs = tuple(task.spec for task in tasks)
+        handles = tuple(ray.remote(StandIn).options(num_cpus=1).remote(spec) for spec in specs)
+        actors = Actors(specs, handles, Actors.start([]).aggregator)
+        cohort = RayCohort(actors, tasks, Path(folder))
+        ray.get(cohort.submitted)
+        cohort.submitted = []
+        yield cohort
+
+
+def _tasks(branches: int, rows: int) -> list[BranchTask]:
+    part = Part(clip_ids=tuple(map(str, range(rows))), labels=np.zeros(rows, np.int64))
+    none = Part(clip_ids=(), labels=np.zeros(0, np.int64))
+    return [
+        BranchTask(
+            name=str(branch),
+            spec=BranchSpec(representation="logmel64", network="resnet_small"),
+            training=parse(Training, {}, "benchmarks"),
+            store=None,  # type: ignore[arg-type]
+            classes=tuple(map(str, range(CLASSES))),
+            train=part,
+            held_out=none,
+            test=none,
+            fold=1,
+            seed=branch,
+        )
+        for branch in range(branches)
+    ]
+
+
+class _Labels:
+    """In a branch's place: soft labels that are there already, and an array for the teacher."""
+
+    def __init__(self, task: BranchTask) -> None:
+        self._soft = soft_labels(task.seed, len(task.train.clip_ids), CLASSES)
+        self._teacher = np.zeros_like(self._soft)
+
+    def soft_labels(self, temperature: float) -> Any:
+        return self._soft
+
+    def distil(self, teacher: Any, temperature: float, epochs: int) -> None:
+        np.copyto(self._teacher, teacher)
+
+    def held_out_accuracy(self) -> float:
+        return check_sum(self._teacher)

@@ -1,0 +1,109 @@
+"""From benchmarks/results/*.json to docs/performance.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.common import RESULTS, ROOT, Result, Row
+
+DOCUMENT = ROOT / "docs" / "performance.md"
+ORDER = (
+    "representations",
+    "epoch",
+    "autrainer",
+    "mutual",
+    "cohort_overhead",
+    "exchange",
+    "overlap",
+    "grid",
+    "startup",
+    "inference",
+    "gpu",
+)
+HEAD = """# Performance, measured side by side
+
+Every figure is a ratio of two measurements of one run on one machine, or a time or size where it
+says so. Runs of ours and of the peer's alternate; the value is the ratio of the medians, and in
+brackets stand the smallest and the largest ratio of a pair of runs. This page is made by
+
+```sh
+pip install -e ".[bench]"
+python -m benchmarks            # all; or some by name: python -m benchmarks startup exchange
+```
+
+from `benchmarks/results/*.json`, which hold the value of every run. A target that is not reached
+is said to be so, with what limits it.
+"""
+
+
+def write(results: Path = RESULTS, document: Path = DOCUMENT) -> None:
+    """Render all results in a folder into the document."""
+    document.parent.mkdir(parents=True, exist_ok=True)
+    document.write_text(render(read(results)))
+
+
+def read(folder: Path) -> list[Result]:
+    """Return the results in a folder, in the document's order; files of others are left out."""
+    paths = {path.stem: path for path in folder.glob("*.json")}
+    return [Result.model_validate_json(paths[name].read_text()) for name in ORDER if name in paths]
+
+
+def render(results: Sequence[Result]) -> str:
+    """Return the document."""
+    if not results:
+        return HEAD + "\nNothing is measured yet.\n"
+    return "\n".join([HEAD, _overview(results), *map(_section, results)])
+
+
+def _overview(results: Sequence[Result]) -> str:
+    rows = [row for result in results for row in result.rows if row.target is not None]
+    reached = sum(row.reached is True for row in rows)
+    return f"{reached} of {len(rows)} targets are reached.\n"
+
+
+def _section(result: Result) -> str:
+    lines = [f"## {result.title}", "", result.how, ""]
+    expected = any(row.expected is not None for row in result.rows)
+    titles = ["what", "ours", "beside it", "value", *(["expected"] * expected), "target", ""]
+    lines += [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
+    lines += [_line(row, expected) for row in result.rows]
+    missed = [row for row in result.rows if row.reached is False and row.limits]
+    lines += ["", *(f"Not reached, {row.what}: {row.limits}\n" for row in missed)]
+    lines += [f"{note}\n" for note in result.notes]
+    lines += [f"*{_where(result.environment)}*", ""]
+    return "\n".join(lines)
+
+
+def _line(row: Row, expected: bool) -> str:
+    low, high = min(row.values), max(row.values)
+    value = f"**{_number(row.value)}** [{_number(low)}, {_number(high)}]"
+    ours = f"{_number(median(row.ours))} {row.unit}" if row.peer else ""
+    peer = f"{_number(median(row.peer))} {row.unit} ({row.peer_is})" if row.peer else row.peer_is
+    if not row.peer:
+        value += f" {row.unit}"
+    target = "" if row.target is None else f"{'≤' if row.at_most else '≥'} {row.target:g}"
+    verdict = {None: "", True: "reached", False: "not reached"}[row.reached]
+    before = "" if row.expected is None else _number(row.expected)
+    cells = [row.what, ours, peer, value, *([before] * expected), target, verdict]
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float) -> str:
+    """Three digits that count, without an exponent."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _where(found: dict[str, Any]) -> str:
+    """One line: command, date, hardware, versions, commit."""
+    packages = ", ".join(f"{k} {v}" for k, v in found.get("packages", {}).items() if v)
+    gpus = f", {', '.join(found['gpus'])}" if found.get("gpus") else ""
+    return (
+        f"`{found.get('command')}`, {found.get('date')}, {found.get('cpus')} CPUs of "
+        f"{found.get('processor')}{gpus}, Python {found.get('python')}, {packages}, "
+        f"commit {str(found.get('commit'))[:12]}"
+    )
