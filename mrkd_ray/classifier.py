@@ -21,7 +21,7 @@ from mrkd_ray.features import Bank
 from mrkd_ray.inference import clip_logits
 from mrkd_ray.networks import build
 from mrkd_ray.normalisation import Statistics
-from mrkd_ray.representations import REPRESENTATIONS, Recording, compute
+from mrkd_ray.representations import REPRESENTATIONS, compute_clip
 from mrkd_ray.windows import Windows
 
 Floats = NDArray[np.float32]
@@ -52,8 +52,8 @@ class BranchModel:
             raise UserError(
                 f"{folder}: trained on {self.representation} version "
                 f"{self.config['representation_version']}, but this installation computes version "
-                f"{version} (its parameters or librosa differ). Install the librosa that it was "
-                "trained with, or train again."
+                f"{version} (its parameters, constants or front-end differ). Install the mrkd_ray "
+                "that it was trained with, or train again."
             )
         tensors = load_file(folder / "model.safetensors", device=str(device))
         network, _ = build(str(self.config["network"]), len(self.classes), "none")
@@ -109,14 +109,10 @@ class Classifier:
     def predict_branches(self, file: Path) -> Floats:
         """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
         try:
-            recording = Recording(audio.load(file))
+            waveform = audio.load(file)
         except (audio.AudioError, OSError) as error:
             raise UserError(f"{file}: cannot be classified: {error}") from None
-        frames: dict[str, Floats] = {}
-        for branch in self._branches:
-            if branch.representation not in frames:
-                computed = compute(branch.representation, recording)
-                frames[branch.representation] = np.ascontiguousarray(computed.T)
+        frames = compute_clip({branch.representation for branch in self._branches}, waveform)
         return np.stack([b.probabilities(frames[b.representation]) for b in self._branches])
 
 
