@@ -100,4 +100,6 @@ def load(path: Path, sample_rate: int = SAMPLE_RATE) -> Waveform:
     resampled = soxr.resample(samples, rate, sample_rate, quality="HQ")
     # soxr rounds the length, and we count every sample begun.
     length = -(-len(samples) * sample_rate // rate)
-    return np.pad(resampled[:length], (0, max(0, length - len(resampled))))
+    if len(resampled) < length:
+        return np.pad(resampled, (0, length - len(resampled)))
+    return resampled[:length]

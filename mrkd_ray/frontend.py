@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrkd_ray import constants
-from mrkd_ray.constants import FRAME, HALVINGS, HOP, REACH
+from mrkd_ray.constants import FRAME, HALVINGS, HOP, OCTAVE, REACH
 
 AMIN = 1e-10  # librosa's smallest power
+MARGIN = 2048  # zeros on both sides of a waveform at each rate: half of the longest filter
 RANGE = 80.0  # dB under a recording's maximum, librosa's floor
 PHASES = 16  # samples that one step of the halving filter yields, which makes it a fast product
 MEL_GROUP = 16  # neighbouring Mel bands that are summed together, over the frequencies they share
@@ -75,32 +76,32 @@ class Recordings:
     def cqt(self, bins: int) -> Tensor:
         """Power of `librosa.cqt`, [B, bins, frames], for whole octaves of bins.
 
-        librosa multiplies spectra of (nearly) all frames with spectra of the filters; here the
-        same filters work on the samples.
+        librosa multiplies the spectra of frames with the spectra of its filters; here the same
+        filters are applied to the samples, which is the same sum and takes a tenth of the time.
         """
         octaves = []
-        for octave in reversed(range(bins // constants.OCTAVE)):
+        for octave in reversed(range(bins // OCTAVE)):
             step = min(octave, HALVINGS)
-            signal, hop = self._halved[step], HOP >> step
             filters = _cqt_filters(f"cqt-{bins}-{octave}", self.waveforms.device)
-            size = filters.shape[-1]
-            # Centred frames: as many samples of padding on the left as make frame 0 begin there.
-            end = (self.frames - 1) * hop + size - size // 2
-            padded = F.pad(signal, (size // 2, end - signal.shape[1]))
-            real, imaginary = F.conv1d(padded[:, None], filters, stride=hop).chunk(2, dim=1)
-            octaves.append(real.square() + imaginary.square())
-        return torch.cat(octaves, dim=1)
+            start = MARGIN - filters.shape[-1] // 2  # of frame 0, whose middle is sample 0
+            end = start + (self.frames - 1) * (HOP >> step) + filters.shape[-1]
+            signal = self._halved[step][:, None, start:end]
+            octaves.append(F.conv1d(signal, filters, stride=HOP >> step))
+        parts = torch.cat(octaves, dim=1).unflatten(1, (-1, 2, OCTAVE))
+        return parts.square().sum(dim=2).flatten(1, 2)
 
     @functools.cached_property
     def _halved(self) -> list[Tensor]:
-        """The waveforms at the full rate, its half, ...: [B, ceil(samples / 2**i)]."""
-        signals = [self.waveforms]
+        """The waveforms at the full rate, its half, ...: [B, ceil(samples / 2**i) + 2 * MARGIN]."""
+        signal = F.pad(self.waveforms, (MARGIN, MARGIN))
+        signals = [signal]
         for i in range(1, HALVINGS + 1):
-            signal = _halve(signals[-1])
+            signal = _halve(signal)
             if self.lengths is not None:  # the filter rings beyond the end of what is padded
                 length = -(-self.lengths // 2**i)
                 place = torch.arange(signal.shape[1], device=signal.device)
                 signal = signal.masked_fill(place >= length[:, None], 0.0)
+            signal = F.pad(signal, (MARGIN, MARGIN))
             signals.append(signal)
         return signals
 
@@ -136,14 +137,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _halve(signal: Tensor) -> Tensor:
-    """Half the sample rate: [B, samples] to [B, ceil(samples / 2)], as librosa.resample."""
-    length = -(-signal.shape[1] // 2)
+def _halve(padded: Tensor) -> Tensor:
+    """Halve the rate as librosa.resample: [B, samples + 2 * MARGIN] to [B, ceil(samples / 2)]."""
+    length = -(-(padded.shape[1] - 2 * MARGIN) // 2)
     steps = -(-length // PHASES)
-    filters = _halving_filters(signal.device)
-    end = 2 * PHASES * (steps - 1) + filters.shape[-1] - REACH
-    padded = F.pad(signal, (REACH, end - signal.shape[1]))
-    phases = F.conv1d(padded[:, None], filters, stride=2 * PHASES)
+    filters = _halving_filters(padded.device)
+    start = MARGIN - REACH
+    end = start + 2 * PHASES * (steps - 1) + filters.shape[-1]
+    phases = F.conv1d(padded[:, None, start:end], filters, stride=2 * PHASES)
     return phases.mT.flatten(1)[:, :length]
 
 
