@@ -97,7 +97,7 @@ def load(path: Path, sample_rate: int = SAMPLE_RATE) -> Waveform:
         return samples
     import soxr
 
-    resampled = soxr.resample(samples, rate, sample_rate, quality="HQ")
+    resampled: Waveform = soxr.resample(samples, rate, sample_rate, quality="HQ")
     # soxr rounds the length, and we count every sample begun.
     length = -(-len(samples) * sample_rate // rate)
     if len(resampled) < length:

@@ -64,15 +64,15 @@ class BranchModel:
                 if name.startswith("network.")
             }
         )
-        self._network = network.to(device).to(memory_format=torch.channels_last).eval()
-        self._statistics = Statistics(tensors["mean"].cpu().numpy(), tensors["std"].cpu().numpy())
+        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self.statistics = Statistics(tensors["mean"].cpu().numpy(), tensors["std"].cpu().numpy())
         self._device = device
 
     def probabilities(self, frames: Floats) -> Floats:
         """Return the probabilities [M] of one clip from its static frames [frames, bins] in dB."""
         bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
-        windows = Windows(bank, self._statistics, self._device)
-        logits = clip_logits(self._network, windows, np.zeros(1, np.int64))
+        windows = Windows(bank, self.statistics, self._device)
+        logits = clip_logits(self.network, windows, np.zeros(1, np.int64))
         probabilities: Floats = F.softmax(logits[0], dim=0).cpu().numpy()
         return probabilities
 
@@ -87,7 +87,7 @@ class Classifier:
     """
 
     def __init__(self, branches: Sequence[BranchModel]) -> None:
-        self._branches = branches
+        self.branches = branches
         self.classes = branches[0].classes
         self.config = branches[0].config
         self.trained_on = set.union(*(branch.trained_on for branch in branches))
@@ -95,7 +95,7 @@ class Classifier:
     @property
     def names(self) -> list[str]:
         """Names of the branches."""
-        return [branch.name for branch in self._branches]
+        return [branch.name for branch in self.branches]
 
     def predict(self, file: Path) -> Floats:
         """Return the probabilities [M] of a recording.
@@ -112,8 +112,8 @@ class Classifier:
             waveform = audio.load(file)
         except (audio.AudioError, OSError) as error:
             raise UserError(f"{file}: cannot be classified: {error}") from None
-        frames = compute_clip({branch.representation for branch in self._branches}, waveform)
-        return np.stack([b.probabilities(frames[b.representation]) for b in self._branches])
+        frames = compute_clip({branch.representation for branch in self.branches}, waveform)
+        return np.stack([b.probabilities(frames[b.representation]) for b in self.branches])
 
 
 def load(path: str | Path, device: str = "cpu") -> Classifier:

@@ -87,7 +87,8 @@ class Recordings:
             end = start + (self.frames - 1) * (HOP >> step) + filters.shape[-1]
             signal = self._halved[step][:, None, start:end]
             octaves.append(F.conv1d(signal, filters, stride=HOP >> step))
-        parts = torch.cat(octaves, dim=1).unflatten(1, (-1, 2, OCTAVE))
+        # Each octave: the real parts of its 12 bins and then the imaginary ones.
+        parts = torch.cat(octaves, dim=1).view(-1, len(octaves), 2, OCTAVE, self.frames)
         return parts.square().sum(dim=2).flatten(1, 2)
 
     @functools.cached_property
