@@ -62,7 +62,9 @@ def main() -> None:
     """Print the table for the clips of a folder: the argument, or ESC-10's."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else AUDIO
     files = sorted(file for file in folder.iterdir() if file.suffix in audio.AUDIO_SUFFIXES)
-    print(f"{len(files)} clips\n\n| representation | largest | 99.9 % within |\n| --- | --- | --- |")
+    print(
+        f"{len(files)} clips\n\n| representation | largest | 99.9 % within |\n| --- | --- | --- |"
+    )
     for name, (largest, most) in errors(files).items():
         print(f"| `{name}` | {largest:.4f} | {most:.5f} |")
 

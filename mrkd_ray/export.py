@@ -34,8 +34,8 @@ class _Branch(nn.Module):
         super().__init__()
         self.representation = model.representation
         self.network = model.network
-        self.mean = nn.Buffer(torch.from_numpy(model.statistics.mean)[:, :, None])
-        self.std = nn.Buffer(torch.from_numpy(model.statistics.std)[:, :, None])
+        self.mean = nn.Buffer(torch.tensor(model.statistics.mean)[:, :, None])
+        self.std = nn.Buffer(torch.tensor(model.statistics.std)[:, :, None])
         bins = REPRESENTATIONS[model.representation].bins
         bank = Bank(np.zeros((frames, bins), np.float32), np.zeros(1, int), np.array([frames]))
         windows = Windows(bank, model.statistics, torch.device("cpu"))
@@ -111,5 +111,5 @@ def _save_onnx(exported: torch.export.ExportedProgram, file: Path) -> None:
         dynamo=True,
         verbose=False,
     )
-    assert onnx is not None
+    assert onnx is not None  # as it is without a file's name
     onnx.save(file)

@@ -107,7 +107,7 @@ def compute(name: str, recordings: Recordings) -> Tensor:
     entry = REPRESENTATIONS[name]
     with full_precision():
         result = entry.transform(recordings)
-    expected = (len(recordings.waveforms), entry.bins, recordings.frames)
+    expected = (recordings.waveforms.shape[0], entry.bins, recordings.frames)
     if tuple(result.shape) != expected:
         raise ValueError(f"representation {name!r} has shape {tuple(result.shape)}, not {expected}")
     return result
