@@ -95,9 +95,11 @@ def load(path: Path, sample_rate: int = SAMPLE_RATE) -> Waveform:
         raise AudioError("holds NaN or infinite samples")
     if rate == sample_rate:
         return samples
-    import librosa
+    import soxr
 
-    resampled = librosa.resample(
-        samples, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq", fix=True
-    )
-    return np.ascontiguousarray(resampled, dtype=np.float32)
+    resampled: Waveform = soxr.resample(samples, rate, sample_rate, quality="HQ")
+    # soxr rounds the length, and we count every sample begun.
+    length = -(-len(samples) * sample_rate // rate)
+    if len(resampled) < length:
+        return np.pad(resampled, (0, length - len(resampled)))
+    return resampled[:length]

@@ -21,7 +21,7 @@ from mrkd_ray.features import Bank
 from mrkd_ray.inference import clip_logits
 from mrkd_ray.networks import build
 from mrkd_ray.normalisation import Statistics
-from mrkd_ray.representations import REPRESENTATIONS, Recording, compute
+from mrkd_ray.representations import REPRESENTATIONS, compute_clip
 from mrkd_ray.windows import Windows
 
 Floats = NDArray[np.float32]
@@ -52,8 +52,8 @@ class BranchModel:
             raise UserError(
                 f"{folder}: trained on {self.representation} version "
                 f"{self.config['representation_version']}, but this installation computes version "
-                f"{version} (its parameters or librosa differ). Install the librosa that it was "
-                "trained with, or train again."
+                f"{version} (its parameters, constants or front-end differ). Install the mrkd_ray "
+                "that it was trained with, or train again."
             )
         tensors = load_file(folder / "model.safetensors", device=str(device))
         network, _ = build(str(self.config["network"]), len(self.classes), "none")
@@ -64,15 +64,15 @@ class BranchModel:
                 if name.startswith("network.")
             }
         )
-        self._network = network.to(device).to(memory_format=torch.channels_last).eval()
-        self._statistics = Statistics(tensors["mean"].cpu().numpy(), tensors["std"].cpu().numpy())
+        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
+        self.statistics = Statistics(tensors["mean"].cpu().numpy(), tensors["std"].cpu().numpy())
         self._device = device
 
     def probabilities(self, frames: Floats) -> Floats:
         """Return the probabilities [M] of one clip from its static frames [frames, bins] in dB."""
         bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
-        windows = Windows(bank, self._statistics, self._device)
-        logits = clip_logits(self._network, windows, np.zeros(1, np.int64))
+        windows = Windows(bank, self.statistics, self._device)
+        logits = clip_logits(self.network, windows, np.zeros(1, np.int64))
         probabilities: Floats = F.softmax(logits[0], dim=0).cpu().numpy()
         return probabilities
 
@@ -87,7 +87,7 @@ class Classifier:
     """
 
     def __init__(self, branches: Sequence[BranchModel]) -> None:
-        self._branches = branches
+        self.branches = branches
         self.classes = branches[0].classes
         self.config = branches[0].config
         self.trained_on = set.union(*(branch.trained_on for branch in branches))
@@ -95,7 +95,7 @@ class Classifier:
     @property
     def names(self) -> list[str]:
         """Names of the branches."""
-        return [branch.name for branch in self._branches]
+        return [branch.name for branch in self.branches]
 
     def predict(self, file: Path) -> Floats:
         """Return the probabilities [M] of a recording.
@@ -109,15 +109,11 @@ class Classifier:
     def predict_branches(self, file: Path) -> Floats:
         """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
         try:
-            recording = Recording(audio.load(file))
+            waveform = audio.load(file)
         except (audio.AudioError, OSError) as error:
             raise UserError(f"{file}: cannot be classified: {error}") from None
-        frames: dict[str, Floats] = {}
-        for branch in self._branches:
-            if branch.representation not in frames:
-                computed = compute(branch.representation, recording)
-                frames[branch.representation] = np.ascontiguousarray(computed.T)
-        return np.stack([b.probabilities(frames[b.representation]) for b in self._branches])
+        frames = compute_clip({branch.representation for branch in self.branches}, waveform)
+        return np.stack([b.probabilities(frames[b.representation]) for b in self.branches])
 
 
 def load(path: str | Path, device: str = "cpu") -> Classifier:

@@ -170,6 +170,19 @@ def predict(
         raise typer.Exit(2)
 
 
+@app.command()
+def export(
+    model: Model,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="To write: NAME.pt2 or NAME.onnx.")],
+    seconds: Annotated[float, typer.Option(help="Length of the recordings that it takes.")],
+) -> None:
+    """Write a model as one program, from samples to probabilities, that runs without mrkd."""
+    from mrkd_ray.classifier import load
+    from mrkd_ray.export import export as write
+
+    write(load(model), file, seconds)
+
+
 @app.command(name="list")
 def list_() -> None:
     """List data set layouts, representations, networks and averages."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from filelock import FileLock
 
 from mrkd_ray import audio
@@ -14,7 +13,7 @@ from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.errors import UserError
 from mrkd_ray.features import Array, FeatureStore, Row, dataset_folder
 from mrkd_ray.mapping import MapFn, serial_map
-from mrkd_ray.representations import Recording, compute
+from mrkd_ray.representations import compute_clip
 
 CHUNK = 8  # clips per call of the mapped function: some seconds of work, some MB of result
 
@@ -124,11 +123,7 @@ def compute_chunk(jobs: Sequence[Job]) -> list[Done]:
 
 def _compute_one(job: Job) -> Done:
     try:
-        recording = Recording(audio.load(job.path))
+        waveform = audio.load(job.path)
     except (ValueError, OSError) as error:
         return Done(job, {}, str(error))
-    arrays = {
-        name: np.ascontiguousarray(compute(name, recording).T, np.float32)
-        for name in job.representations
-    }
-    return Done(job, arrays, "")
+    return Done(job, compute_clip(job.representations, waveform), "")

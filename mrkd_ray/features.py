@@ -21,10 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrkd_ray import constants
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.errors import UserError
 from mrkd_ray.files import write_json
-from mrkd_ray.representations import REPRESENTATIONS, librosa_version
+from mrkd_ray.representations import FRONTEND, REPRESENTATIONS
 
 Array = NDArray[np.float32]
 _DTYPE = np.dtype("<f4")
@@ -156,11 +157,13 @@ class FeatureStore:
             os.fsync(file.fileno())
 
     def _write_meta(self) -> None:
+        entry = REPRESENTATIONS[self.representation]
         meta = {
             "representation": self.representation,
             "version": self.version,
-            "params": dict(REPRESENTATIONS[self.representation].params),
-            "librosa": librosa_version(),
+            "params": dict(entry.params),
+            "constants": {key: constants.digest(key) for key in entry.constants},
+            "frontend": FRONTEND,
             "bins": self.bins,
             "dtype": _DTYPE.str,
         }

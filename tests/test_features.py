@@ -1,5 +1,4 @@
 import hashlib
-import importlib.metadata
 import json
 import multiprocessing
 import threading
@@ -14,14 +13,14 @@ import soundfile
 import torch
 from filelock import FileLock
 
-from mrkd_ray import audio, extraction
+from mrkd_ray import audio, constants, extraction, representations
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.errors import UserError
 from mrkd_ray.extraction import extract
 from mrkd_ray.features import Array, Bank, FeatureStore
 from mrkd_ray.mapping import X, Y
 from mrkd_ray.normalisation import STD_FLOOR, statistics
-from mrkd_ray.representations import Recording, compute
+from mrkd_ray.representations import compute_clip
 
 LENGTHS = {"a.wav": 5000, "b.wav": 1, "c.wav": 22050, "d.wav": 3000, "e.wav": 12345}
 
@@ -84,8 +83,8 @@ def test_bank_holds_each_clip_in_the_order_asked_for(root: Path) -> None:
         assert bank.offsets.dtype == bank.lengths.dtype == np.int64
         assert bank.lengths.tolist() == [1 + LENGTHS[clip_id] // 220 for clip_id in order]
         for i, clip_id in enumerate(order):
-            expected = compute(name, Recording(audio.load(root / clip_id)))
-            assert np.array_equal(clip_frames(bank, i), expected.T)
+            expected = compute_clip([name], audio.load(root / clip_id))[name]
+            assert np.array_equal(clip_frames(bank, i), expected)
     assert stores["cqt"].bins == stores["cqt"].bank([]).frames.shape[1] == 84
     assert len(stores["cqt"].bank([]).lengths) == 0
 
@@ -143,16 +142,17 @@ def test_two_new_clips_with_the_same_bytes_share_one_entry(root: Path, decoded: 
     assert len(decoded) == len(LENGTHS)
 
 
-def test_another_librosa_version_has_a_folder_of_its_own(
+def test_another_front_end_has_a_folder_of_its_own(
     root: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = run(root)["logmel64"]
-    monkeypatch.setattr(importlib.metadata, "version", lambda package: "99.0")
+    monkeypatch.setattr(representations, "FRONTEND", 99)
     new = run(root)["logmel64"]
     assert len(decoded) == 2 * len(LENGTHS)
     assert old.folder != new.folder
     meta = json.loads((new.folder / "meta.json").read_text())
-    assert (meta["librosa"], meta["version"], meta["bins"]) == ("99.0", new.version, 64)
+    assert (meta["version"], meta["bins"]) == (new.version, 64)
+    assert meta["constants"] == {"mel-64": constants.digest("mel-64")}
     assert meta["params"]["hop"] == 220
 
 
@@ -226,8 +226,8 @@ def test_lost_frames_are_computed_again(root: Path, decoded: list[str]) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     store = run(root)["logmel64"]
     assert decoded == ["e.wav"]
-    expected = compute("logmel64", Recording(audio.load(root / "e.wav")))
-    assert np.array_equal(clip_frames(store.bank(["e.wav"]), 0), expected.T)
+    expected = compute_clip(["logmel64"], audio.load(root / "e.wav"))["logmel64"]
+    assert np.array_equal(clip_frames(store.bank(["e.wav"]), 0), expected)
 
 
 def test_second_writer_waits_and_then_finds_everything(

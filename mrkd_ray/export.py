@@ -1,0 +1,115 @@
+"""A trained branch or ensemble as one program, from samples to probabilities, without this package.
+
+The program holds the front-end, deltas, normalisation, evenly spaced windows and the networks. It
+takes float32 waveforms [B, samples], mono at 22,050 Hz, all of one length, and returns float32
+probabilities [B, M]; B is free.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.classifier import BranchModel, Classifier
+from mrkd_ray.constants import HOP
+from mrkd_ray.deltas import MARGIN, with_deltas
+from mrkd_ray.errors import UserError
+from mrkd_ray.features import Bank
+from mrkd_ray.files import replacing
+from mrkd_ray.frontend import Recordings
+from mrkd_ray.representations import REPRESENTATIONS, WINDOW_FRAMES, compute
+from mrkd_ray.windows import Windows
+
+
+class _Branch(nn.Module):
+    """Static frames [B, bins, frames] in dB to probabilities [B, M], as `BranchModel`."""
+
+    def __init__(self, model: BranchModel, frames: int) -> None:
+        super().__init__()
+        self.representation = model.representation
+        self.network = model.network
+        self.mean = nn.Buffer(torch.tensor(model.statistics.mean)[:, :, None])
+        self.std = nn.Buffer(torch.tensor(model.statistics.std)[:, :, None])
+        bins = REPRESENTATIONS[model.representation].bins
+        bank = Bank(np.zeros((frames, bins), np.float32), np.zeros(1, int), np.array([frames]))
+        windows = Windows(bank, model.statistics, torch.device("cpu"))
+        self.starts: list[int] = windows.even_starts(np.zeros(1, int))[1].tolist()
+        self.missing = max(0, WINDOW_FRAMES - frames)  # frames that a short clip lacks
+
+    def forward(self, static: Tensor) -> Tensor:
+        channels = with_deltas(F.pad(static, (MARGIN, MARGIN), mode="replicate"))
+        channels = (channels - self.mean) / self.std
+        if self.missing:
+            before = -self.starts[0]
+            windows = [F.pad(channels, (before, self.missing - before))]
+        else:
+            windows = [channels[..., start : start + WINDOW_FRAMES] for start in self.starts]
+        logits: Tensor = self.network(torch.stack(windows, dim=1).flatten(0, 1))
+        return logits.view(-1, len(windows), logits.shape[1]).mean(dim=1).softmax(dim=1)
+
+
+class Program(nn.Module):
+    """A classifier for recordings of one length: waveforms [B, samples] to probabilities [B, M]."""
+
+    def __init__(self, classifier: Classifier, samples: int) -> None:
+        super().__init__()
+        frames = 1 + samples // HOP
+        self.branches = nn.ModuleList(_Branch(model, frames) for model in classifier.branches)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Return the mean of the branches' probabilities."""
+        recordings = Recordings(waveforms)
+        names = {str(branch.representation) for branch in self.branches}
+        static = {name: compute(name, recordings) for name in sorted(names)}
+        scores = [branch(static[str(branch.representation)]) for branch in self.branches]
+        return torch.stack(scores).mean(dim=0)
+
+
+def export(classifier: Classifier, file: Path, seconds: float) -> None:
+    """Write a classifier as a program: `.pt2` (torch.export) or `.onnx`.
+
+    Args:
+        classifier: one branch or an ensemble, on the CPU.
+        file: its suffix tells the format.
+        seconds: length of the recordings that the program takes.
+
+    Raises:
+        UserError: another suffix, less than one sample, or `.onnx` without the `onnx` extra.
+    """
+    samples = round(seconds * SAMPLE_RATE)
+    if samples < 1:
+        raise UserError(f"--seconds {seconds}: a recording has at least one sample")
+    if file.suffix not in (".pt2", ".onnx"):
+        raise UserError(f"{file}: a program's file ends in .pt2 (torch.export) or .onnx")
+    if file.suffix == ".onnx" and importlib.util.find_spec("onnxscript") is None:
+        raise UserError(f"{file}: ONNX needs more packages: pip install 'mrkd-ray[onnx]'")
+    program = Program(classifier, samples).eval()
+    example = torch.zeros(2, samples)
+    batch = {"waveforms": {0: torch.export.Dim("batch")}}
+    with torch.no_grad():
+        program(example)  # has the constants built before they are traced
+        with replacing(file) as temporary:
+            exported = torch.export.export(program, (example,), dynamic_shapes=batch)
+            if file.suffix == ".pt2":
+                with temporary.open("wb") as output:
+                    torch.export.save(exported, output)
+            else:
+                _save_onnx(exported, temporary)
+
+
+def _save_onnx(exported: torch.export.ExportedProgram, file: Path) -> None:
+    onnx = torch.onnx.export(
+        exported,
+        input_names=["waveforms"],
+        output_names=["probabilities"],
+        dynamo=True,
+        verbose=False,
+    )
+    assert onnx is not None  # as it is without a file's name
+    onnx.save(file)

@@ -1,0 +1,192 @@
+"""The front-end: waveforms to what the representations are made of, in PyTorch on any device.
+
+Everything is a transform of a batch and works on CPU, on GPU and in an exported program alike. It
+follows librosa step by step, with librosa's own filters (`constants.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mrkd_ray import constants
+from mrkd_ray.constants import FRAME, HALVINGS, HOP, OCTAVE, REACH
+
+AMIN = 1e-10  # librosa's smallest power
+MARGIN = 2048  # zeros on both sides of a waveform at each rate: half of the longest filter
+RANGE = 80.0  # dB under a recording's maximum, librosa's floor
+PHASES = 16  # samples that one step of the halving filter yields, which makes it a fast product
+MEL_GROUP = 16  # neighbouring Mel bands that are summed together, over the frequencies they share
+
+
+class Recordings:
+    """A batch of waveforms, with what several representations of it share.
+
+    Args:
+        waveforms: float32 mono [B, samples] at `SAMPLE_RATE`, at least one sample, all finite.
+        lengths: samples of each recording in a batch padded with zeros; by default they all fill
+            their row.
+
+    Raises:
+        ValueError: the waveforms have another shape or dtype.
+    """
+
+    def __init__(self, waveforms: Tensor, lengths: Sequence[int] | None = None) -> None:
+        if waveforms.ndim != 2 or 0 in waveforms.shape or waveforms.dtype != torch.float32:
+            raise ValueError(
+                "expected float32 waveforms [recordings, samples], at least one of each, not "
+                f"{waveforms.dtype} {tuple(waveforms.shape)}"
+            )
+        self.waveforms = waveforms
+        self.lengths = None if lengths is None else torch.tensor(lengths, device=waveforms.device)
+
+    @property
+    def frames(self) -> int:
+        """The number of frames of each representation: those of the longest recording."""
+        return 1 + self.waveforms.shape[1] // HOP
+
+    def constant(self, key: str) -> Tensor:
+        """Return a constant (`constants.get`) on the waveforms' device."""
+        return _constant(key, self.waveforms.device)
+
+    @functools.cached_property
+    def power(self) -> Tensor:
+        """|STFT|², [B, frames, 1 + FRAME // 2], centred frames, Hann window."""
+        spectrum = torch.stft(
+            self.waveforms,
+            FRAME,
+            HOP,
+            window=_hann(self.waveforms.device),
+            pad_mode="constant",
+            return_complex=True,
+        ).mT
+        return spectrum.real.square() + spectrum.imag.square()
+
+    def mel(self, bands: int) -> Tensor:
+        """Power in Mel bands, [B, bands, frames]."""
+        groups = _mel_filters(bands, self.waveforms.device)
+        return torch.cat([self.power[..., part] @ filters for part, filters in groups], dim=-1).mT
+
+    def cqt(self, bins: int) -> Tensor:
+        """Power of `librosa.cqt`, [B, bins, frames], for whole octaves of bins.
+
+        librosa multiplies the spectra of frames with the spectra of its filters; here the same
+        filters are applied to the samples, which is the same sum and takes a tenth of the time.
+        """
+        octaves = []
+        for octave in reversed(range(bins // OCTAVE)):
+            step = min(octave, HALVINGS)
+            filters = _cqt_filters(f"cqt-{bins}-{octave}", self.waveforms.device)
+            start = MARGIN - filters.shape[-1] // 2  # of frame 0, whose middle is sample 0
+            end = start + (self.frames - 1) * (HOP >> step) + filters.shape[-1]
+            signal = self._halved[step][:, None, start:end]
+            octaves.append(F.conv1d(signal, filters, stride=HOP >> step))
+        # Each octave: the real parts of its 12 bins and then the imaginary ones.
+        parts = torch.cat(octaves, dim=1).view(-1, len(octaves), 2, OCTAVE, self.frames)
+        return parts.square().sum(dim=2).flatten(1, 2)
+
+    @functools.cached_property
+    def _halved(self) -> list[Tensor]:
+        """The waveforms at the full rate, its half, ...: [B, ceil(samples / 2**i) + 2 * MARGIN]."""
+        signal = F.pad(self.waveforms, (MARGIN, MARGIN))
+        signals = [signal]
+        for i in range(1, HALVINGS + 1):
+            signal = _halve(signal)
+            if self.lengths is not None:  # the filter rings beyond the end of what is padded
+                length = -(-self.lengths // 2**i)
+                place = torch.arange(signal.shape[1], device=signal.device)
+                signal = signal.masked_fill(place >= length[:, None], 0.0)
+            signal = F.pad(signal, (MARGIN, MARGIN))
+            signals.append(signal)
+        return signals
+
+    def decibels(self, power: Tensor) -> Tensor:
+        """Power [B, bins, frames] to dB, floored at 80 dB under each recording's maximum.
+
+        Frames behind the end of a recording in a padded batch are at that floor.
+        """
+        level = 10.0 * power.clamp_min(AMIN).log10()
+        if self.lengths is None:
+            return torch.maximum(level, level.amax((1, 2), keepdim=True) - RANGE)
+        behind = torch.arange(self.frames, device=level.device) > self.lengths[:, None] // HOP
+        level = level.masked_fill(behind[:, None], -torch.inf)
+        return torch.maximum(level, level.amax((1, 2), keepdim=True) - RANGE)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Convolve in float32 on GPUs too, not in TF32: quiet bins would drown in its rounding."""
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=cudnn.enabled, allow_tf32=False):
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one CPU thread: their number changes the order of sums, and so the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _halve(padded: Tensor) -> Tensor:
+    """Halve the rate as librosa.resample: [B, samples + 2 * MARGIN] to [B, ceil(samples / 2)]."""
+    length = -(-(padded.shape[1] - 2 * MARGIN) // 2)
+    steps = -(-length // PHASES)
+    filters = _halving_filters(padded.device)
+    start = MARGIN - REACH
+    end = start + 2 * PHASES * (steps - 1) + filters.shape[-1]
+    phases = F.conv1d(padded[:, None, start:end], filters, stride=2 * PHASES)
+    return phases.mT.flatten(1)[:, :length]
+
+
+@functools.cache
+def _constant(key: str, device: torch.device) -> Tensor:
+    return torch.from_numpy(constants.get(key)).to(device)
+
+
+@functools.cache
+def _mel_filters(bands: int, device: torch.device) -> list[tuple[slice, Tensor]]:
+    """Groups of Mel filters: a range of frequencies, and their weights [frequencies, bands]."""
+    every = constants.get(f"mel-{bands}")
+    groups = []
+    for first in range(0, bands, MEL_GROUP):
+        filters = every[first : first + MEL_GROUP]
+        used = np.flatnonzero(filters.any(axis=0))
+        part = slice(int(used[0]), int(used[-1]) + 1)
+        weights = np.ascontiguousarray(filters[:, part].T)
+        groups.append((part, torch.from_numpy(weights).to(device)))
+    return groups
+
+
+@functools.cache
+def _hann(device: torch.device) -> Tensor:
+    return torch.hann_window(FRAME, device=device)
+
+
+@functools.cache
+def _halving_filters(device: torch.device) -> Tensor:
+    """The halving filter at PHASES successive places, [PHASES, 1, samples]."""
+    taps = constants.get("halving")
+    filters = np.zeros((PHASES, 1, len(taps) + 2 * (PHASES - 1)), np.float32)
+    for phase in range(PHASES):
+        filters[phase, 0, 2 * phase : 2 * phase + len(taps)] = taps
+    return torch.from_numpy(filters).to(device)
+
+
+@functools.cache
+def _cqt_filters(key: str, device: torch.device) -> Tensor:
+    """The samples of an octave's filters, real parts and then imaginary ones: [24, 1, n]."""
+    spectra = constants.get(key)
+    samples = np.fft.fft(spectra, 2 * (spectra.shape[1] - 1))
+    filters = np.concatenate([samples.real, samples.imag])[:, None].astype(np.float32)
+    return torch.from_numpy(filters).to(device)
