@@ -68,6 +68,7 @@ class Cell:
     device: str  # "cpu" or "cuda"
     threads: int  # of each branch: it changes the order of sums
     content: str  # hash of clips, labels, representations' versions and files of weights
+    windows: str = "auto"  # `config.Run.windows`; changes no result
 
     @property
     def title(self) -> str:
@@ -155,6 +156,7 @@ def branch_tasks(cell: Cell, prepared: Prepared) -> list[BranchTask]:
             seed=cell.seed,
             device=cell.device,
             threads=cell.threads,
+            windows=cell.windows,
             provenance={
                 "cell": cell.key,
                 "condition": cell.condition,

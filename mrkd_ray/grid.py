@@ -159,6 +159,7 @@ def expand(
                         device=device(len(pairing)),
                         threads=config.cpus_per_branch,
                         content=content(pairing),
+                        windows=config.windows,
                     )
                     distilled[cell.key] = cell
                 for name, spec in (

@@ -76,5 +76,10 @@ def distillation_loss(
 
 
 def mix(rows: Tensor, partners: Tensor, share: float) -> Tensor:
-    """Mixup (Zhang et al. 2018): `share` of each row and the rest of its partner's row."""
-    return torch.lerp(rows[partners], rows, share)
+    """Mixup (Zhang et al. 2018): `share` of each row and the rest of its partner's row.
+
+    The memory format is kept, which indexing would not do.
+    """
+    mixed = torch.empty_like(rows)
+    torch.index_select(rows, 0, partners, out=mixed)
+    return mixed.lerp_(rows, share)

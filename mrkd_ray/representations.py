@@ -19,7 +19,7 @@ import hashlib
 import importlib.metadata
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,7 @@ class Representation:
     description: str
     transform: Callable[[Recording], Array]
     params: Mapping[str, Any]
+    gain: Array  # [bins], how far each bin moves when the recording gets 1 dB louder
 
     @property
     def version(self) -> str:
@@ -98,12 +99,13 @@ REPRESENTATIONS: Registry[Representation] = Registry("representation")
 
 
 def representation(
-    name: str, *, bins: int, description: str, **params: Any
+    name: str, *, bins: int, description: str, gain: Sequence[float] = (), **params: Any
 ) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
     """Register the decorated `function(recording, bins, **params)` as the representation `name`.
 
     It returns [bins, recording.frames] in dB. `params` go to the function and into the version;
-    they must be JSON values.
+    they must be JSON values. `gain` is how far each bin moves when the recording gets 1 dB louder,
+    for augmentation; by default 1 in every bin.
 
     Raises:
         ValueError: the name is registered already.
@@ -118,6 +120,7 @@ def representation(
                 description=description,
                 transform=functools.partial(function, bins=bins, **params),
                 params={"sample_rate": SAMPLE_RATE, "frame": FRAME, "hop": HOP, **params},
+                gain=np.array(gain or [1.0] * bins, np.float32),
             ),
         )
         return function
@@ -172,7 +175,13 @@ def logmel(recording: Recording, bins: int) -> Array:
     return decibels
 
 
-@representation("mfcc", bins=64, description="64 cepstral coefficients of 128 Mel bands", bands=128)
+@representation(
+    "mfcc",
+    bins=64,
+    description="64 cepstral coefficients of 128 Mel bands",
+    bands=128,
+    gain=[128**0.5] + [0.0] * 63,  # the orthonormal cosine transform of a constant
+)
 def mfcc(recording: Recording, bins: int, bands: int) -> Array:
     """Mel frequency cepstral coefficients: the cosine transform of the log-Mel bands.
 
