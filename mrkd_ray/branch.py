@@ -243,15 +243,14 @@ class Branch:
             for part in (parts if alpha > 0 else ())
         ]
         clips, starts = self._clips["train"][order], self._starts(window)[order]
-        counts = [len(part) for part in parts]
-        rows = torch.from_numpy(order).to(self.device).split(counts)
+        rows = torch.from_numpy(order).to(self.device).tensor_split(len(parts))
         if mixing:
             joined = np.concatenate([partners for _, partners in mixing])
-            partners = torch.from_numpy(joined).to(self.device).split(counts)
+            partners = torch.from_numpy(joined).to(self.device).tensor_split(len(parts))
         if self._augmentation.on:
             own, shared = self._rng("augment", self.task.name, epoch), self._rng("shift", window)
             self._augmentation.draw(len(order), own, shared)
-            inside = self.windows.inside(clips, starts).split(counts)
+            inside = self.windows.inside(clips, starts).tensor_split(len(parts))
         for i, inputs in enumerate(self.windows.batches(clips, starts, size)):
             targets = self._targets[rows[i]]
             soft = teacher[rows[i]] if teacher is not None else None
@@ -259,7 +258,9 @@ class Branch:
                 inputs = self._augmentation.apply(inputs, rows[i], inside[i])
             if mixing:
                 share, _ = mixing[i]
-                inputs = losses.mix(inputs, partners[i], share)
+                if i == 0:  # the largest batch
+                    mixed = torch.empty_like(inputs)
+                inputs = losses.mix(inputs, partners[i], share, out=mixed[: len(inputs)])
                 targets = losses.mix(targets, partners[i], share)
                 soft = losses.mix(soft, partners[i], share) if soft is not None else None
             yield inputs, targets, soft

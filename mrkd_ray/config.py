@@ -133,7 +133,10 @@ class Training(_Model):
         "way; the same in every branch.",
     )
     specaugment_time: int = Field(
-        0, ge=0, le=150, description="SpecAugment: most frames of a training window to hide, of 150."
+        0,
+        ge=0,
+        le=150,
+        description="SpecAugment: most frames of a training window to hide, of 150.",
     )
     specaugment_bins: int = Field(
         0, ge=0, description="SpecAugment: most bins of a training window to hide."

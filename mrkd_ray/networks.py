@@ -206,7 +206,10 @@ def resnet_small(n_classes: int) -> nn.Module:
     blocks = [_Residual(before, after) for before, after in itertools.pairwise(widths)]
     blocks[-1].end = nn.ReLU(inplace=True)
     return nn.Sequential(
-        *_convolution(3, widths[0], stride=2), _pooled_relu(), *blocks, *_head(widths[-1], n_classes)
+        *_convolution(3, widths[0], stride=2),
+        _pooled_relu(),
+        *blocks,
+        *_head(widths[-1], n_classes),
     )
 
 
@@ -216,9 +219,8 @@ def vgg_small(n_classes: int) -> nn.Module:
     layers: list[nn.Module] = []
     before = 3
     for width in (16, 32, 64):
-        # Pooling goes before the ReLU: the same result and gradient, from a quarter of the values.
         convolution = _convolution(before, width, stride=1 if layers else 2)
-        layers += [*convolution, nn.MaxPool2d(2), nn.ReLU(inplace=True)]
+        layers += [*convolution, *_pooled_relu()]
         before = width
     for width in (96, 96):
         layers += [*_convolution(before, width), nn.ReLU(inplace=True)]
@@ -236,8 +238,8 @@ def _head(width: int, n_classes: int) -> list[nn.Module]:
     return [_BandMeans(), nn.Linear(BANDS * width, n_classes)]
 
 
-def _pooled_relu() -> nn.Module:
-    """ReLU of the maxima: the same as maxima of ReLUs, gradient included, at a quarter of the cost."""
+def _pooled_relu() -> nn.Sequential:
+    """ReLU of maxima: what maxima of ReLUs are, gradient included, at a quarter of the cost."""
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
 
 
@@ -250,7 +252,7 @@ class _Residual(nn.Module):
             *_convolution(before, after), nn.ReLU(inplace=True), *_convolution(after, after)
         )
         self.shortcut = nn.Sequential(*_convolution(before, after, size=1))
-        self.end = _pooled_relu()
+        self.end: nn.Module = _pooled_relu()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.end(self.main(x) + self.shortcut(x))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -47,12 +47,14 @@ class Streamed:
             torch.from_numpy(x).to(device)[None, :, :, None]
             for x in (statistics.mean, statistics.std)
         )
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def batches(self, clips: Index, starts: Index, size: int) -> Iterator[Tensor]:
         """Yield as `Windows.batches`."""
         with ThreadPoolExecutor(1) as pool:
-            coming = deque()
+            coming: deque[Future[tuple[Tensor, Tensor]]] = deque()
             for own, start in zip(split(clips, size), split(starts, size), strict=True):
                 coming.append(pool.submit(self._load, own, start))
                 if len(coming) > AHEAD:
@@ -74,8 +76,8 @@ class Streamed:
         if self._stream is None:
             return static, padding
         with torch.cuda.stream(self._stream):
-            sent = (x.to(self.device, non_blocking=True) for x in (static, padding.pin_memory()))
-            return tuple(sent)
+            padding = padding.pin_memory().to(self.device, non_blocking=True)
+            return static.to(self.device, non_blocking=True), padding
 
     def _make(self, static: Tensor, padding: Tensor) -> Tensor:
         if self._stream is not None:
@@ -123,10 +125,12 @@ class Resident:
         return int((lengths + 2 * _margins(lengths)).sum()) * bins * CHANNELS * 4
 
     def batches(self, clips: Index, starts: Index, size: int) -> Iterator[Tensor]:
-        """Yield as `Windows.batches`."""
+        """Yield as `Windows.batches`, each batch in the memory of the one before."""
         first = torch.from_numpy(self._places[clips] + starts).to(self.device)  # for all at once
-        for rows in first.tensor_split(max(1, -(-len(first) // size))):
-            batch = torch.empty(len(rows), *self._windows.shape[1:], device=self.device)
+        parts = first.tensor_split(max(1, -(-len(first) // size)))
+        memory = torch.empty(len(parts[0]), *self._windows.shape[1:], device=self.device)
+        for rows in parts:
+            batch = memory[: len(rows)]
             torch.index_select(self._windows, 0, rows, out=batch)
             yield batch.permute(0, 3, 1, 2)
 

@@ -1,4 +1,4 @@
-"""Windows of a representation: where they lie in the clips, and the network's input made of them."""
+"""Windows of a representation: where they lie in the clips, and batches of them."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ class Windows:
         Batches are split as `torch.tensor_split` does: as equal as possible, the larger first.
 
         Yields:
-            [B, 3, bins, 150] float32 on the device, channels last in memory.
+            [B, 3, bins, 150] float32 on the device, channels last in memory; free to be changed,
+            and valid until the next batch is asked for.
         """
         return self._source.batches(clips, starts, size)
