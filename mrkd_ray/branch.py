@@ -71,8 +71,8 @@ class Branch:
             task.windows, self._window_bytes, self.device, task.threads
         )
         self.windows = Windows(bank, self.statistics, self.device, resident=self._resident)
-        gain = REPRESENTATIONS[task.spec.representation].gain
-        level = torch.from_numpy(gain / self.statistics.std[0]).to(self.device)
+        levels = REPRESENTATIONS[task.spec.representation].levels
+        level = torch.from_numpy(levels / self.statistics.std[0]).to(self.device)
         self._augmentation = Augmentation(task.training, level)
         ends = np.cumsum([len(part.clip_ids) for part in parts.values()])
         self._clips: dict[str, Index] = {

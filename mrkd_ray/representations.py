@@ -81,7 +81,12 @@ class Representation:
     description: str
     transform: Callable[[Recording], Array]
     params: Mapping[str, Any]
-    gain: Array  # [bins], how far each bin moves when the recording gets 1 dB louder
+    gain: tuple[float, ...] = ()  # of each bin for 1 dB of gain; empty: 1 everywhere
+
+    @property
+    def levels(self) -> Array:
+        """Return how far each bin moves when the recording gets 1 dB louder, [bins]."""
+        return np.array(self.gain or [1.0] * self.bins, np.float32)
 
     @property
     def version(self) -> str:
@@ -120,7 +125,7 @@ def representation(
                 description=description,
                 transform=functools.partial(function, bins=bins, **params),
                 params={"sample_rate": SAMPLE_RATE, "frame": FRAME, "hop": HOP, **params},
-                gain=np.array(gain or [1.0] * bins, np.float32),
+                gain=tuple(gain),
             ),
         )
         return function

@@ -56,7 +56,7 @@ def test_gain_adds_one_level_to_the_static_channel_of_a_clips_own_frames() -> No
 def test_a_representations_gain_is_what_a_louder_recording_gives(name: str) -> None:
     noise = np.random.default_rng(0).normal(size=11025).astype(np.float32)
     quiet, loud = (compute(name, Recording(noise * factor)) for factor in (0.1, 0.2))
-    louder = 20 * np.log10(2) * REPRESENTATIONS[name].gain
+    louder = 20 * np.log10(2) * REPRESENTATIONS[name].levels
     np.testing.assert_allclose(loud - quiet, np.tile(louder[:, None], quiet.shape[1]), atol=2e-3)
 
 
