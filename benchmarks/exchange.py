@@ -174,9 +174,9 @@ def _cohort(branches: int, rows: int) -> Iterator[Any]:
     """Yield a RayCohort whose branches hold random soft labels and train nothing."""
     with tempfile.TemporaryDirectory() as folder, cluster(cpus=branches + 1):
         import ray
-        from mrkd_ray.roles import BranchActor
 
         from mrkd_ray.actors import Actors, RayCohort
+        from mrkd_ray.roles import BranchActor
 
         class StandIn(BranchActor):
             def start(self, task: BranchTask, found: Path | None) -> None:

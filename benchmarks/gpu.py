@@ -184,7 +184,6 @@ def precision(setting: Setting, deadline: float) -> list[Row]:
 def front_end(setting: Setting, deadline: float) -> list[Row]:
     """Clips of 5 s a second through the torch front-end, in batches."""
     from mrkd_ray.frontend import Recordings
-
     from mrkd_ray.representations import compute
 
     batch = 2 if setting.quick else 64
@@ -517,7 +516,6 @@ def _part(rows: Any, labels: Any) -> Part:
 def _esc50(setting: Setting, names: Iterable[str]) -> tuple[dict[str, _Store], Any, Any]:
     """ESC-50 through the front-end on the device: stores, labels, folds; random if quick."""
     from mrkd_ray.frontend import Recordings
-
     from mrkd_ray.representations import compute
 
     if setting.quick:

@@ -21,17 +21,21 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrkd_ray import checkpoint, losses, metrics
+from mrkd_ray import checkpoint, losses, memory, metrics
 from mrkd_ray.algorithm import learning_rate
+from mrkd_ray.augmentation import Augmentation
+from mrkd_ray.compute import Compute
 from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.errors import UserError
 from mrkd_ray.files import write_text
 from mrkd_ray.inference import clip_logits, window_logits
 from mrkd_ray.networks import build, initial_weights
 from mrkd_ray.normalisation import statistics
+from mrkd_ray.representations import REPRESENTATIONS
 from mrkd_ray.task import BranchTask
 from mrkd_ray.timeline import Recorder
-from mrkd_ray.windows import Index, Windows
+from mrkd_ray.window_sources import Index, Resident, split
+from mrkd_ray.windows import Windows
 
 Floats = NDArray[np.float32]
 
@@ -40,17 +44,6 @@ def free_memory() -> None:
     """Give back what a branch held that is gone, on the GPU too."""
     gc.collect()  # a network and its optimiser's hooks are cycles
     torch.cuda.empty_cache()  # does nothing where CUDA is not in use
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with `count` CPU threads: the number changes the order of sums, so it is fixed."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Branch:
@@ -64,21 +57,30 @@ class Branch:
         self.task = task
         self.cycle = 0
         self.device = torch.device(task.device)
+        self.compute = Compute(task.training, self.device, task.threads)
         weights = initial_weights(task.spec.network, task.training.weights)
         with self._deterministic("initial weights"):
             network, self.weights_report = build(task.spec.network, len(task.classes), weights)
-        self.network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.network = self.compute.place(network)
         self.initial_lr = task.training.lr or (SCRATCH_LR if weights == "none" else PRETRAINED_LR)
         self.optimiser = torch.optim.SGD(
             self.network.parameters(),
             lr=self.initial_lr,
             momentum=task.training.momentum,
             weight_decay=task.training.weight_decay,
+            fused=True,
         )
         self.statistics = statistics(task.store.bank(task.train.clip_ids))
         parts = {"train": task.train, "held_out": task.held_out, "test": task.test}
         bank = task.store.bank([clip for part in parts.values() for clip in part.clip_ids])
-        self.windows = Windows(bank, self.statistics, self.device)
+        self._window_bytes = Resident.bytes(bank.lengths, task.store.bins)
+        self._resident = memory.resident(
+            task.windows, self._window_bytes, self.device, task.threads
+        )
+        self.windows = Windows(bank, self.statistics, self.device, resident=self._resident)
+        levels = REPRESENTATIONS[task.spec.representation].levels
+        level = torch.from_numpy(levels / self.statistics.std[0]).to(self.device)
+        self._augmentation = Augmentation(task.training, level)
         ends = np.cumsum([len(part.clip_ids) for part in parts.values()])
         self._clips: dict[str, Index] = {
             name: np.arange(end - len(part.clip_ids), end, dtype=np.int64)
@@ -105,11 +107,12 @@ class Branch:
         """
         with self._phase("soft_labels"):
             clips = self._clips["train"]
+            self.network.eval()
             if self.task.training.soft_labels == "clip":
-                logits = clip_logits(self.network, self.windows, clips)
+                logits = clip_logits(self._logits, self.windows, clips)
             else:
                 starts = self._starts(window=self.task.training.b)
-                logits = window_logits(self.network, self.windows, clips, starts)
+                logits = window_logits(self._logits, self.windows, clips, starts)
             return losses.soften(logits, temperature).cpu().numpy()
 
     def distil(self, teacher: Floats, temperature: float, epochs: int) -> None:
@@ -154,8 +157,9 @@ class Branch:
 
     def probabilities(self, part: str) -> Floats:
         """Return clip-level probabilities [n, M] float32 of "train", "held_out" or "test"."""
-        with _threads(self.task.threads):
-            logits = clip_logits(self.network, self.windows, self._clips[part])
+        with self.compute.threads():
+            self.network.eval()
+            logits = clip_logits(self._logits, self.windows, self._clips[part])
             return F.softmax(logits, dim=1).cpu().numpy()
 
     def held_out_accuracy(self) -> float:
@@ -186,6 +190,11 @@ class Branch:
                 "fold": task.fold,
                 "seed": task.seed,
                 "training": task.training.model_dump(mode="json"),
+                "precision": self.compute.precision,
+                "windows": {
+                    "kept": "resident" if self._resident else "streamed",
+                    "bytes": self._window_bytes,
+                },
                 **task.provenance,
             },
         )
@@ -197,28 +206,14 @@ class Branch:
     ) -> tuple[float, float]:
         """One pass over the training clips; returns the mean L_ce and L_kl over batches."""
         training = self.task.training
-        rng = self._rng("order", self.task.name, epoch)
-        clips, starts = self._clips["train"], self._starts(window)
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()
-        batches = np.array_split(rng.permutation(len(clips)), -(-len(clips) // training.batch_size))
         sums = torch.zeros(2, device=self.device)
+        steps = 0
         self.network.train()
         with self._deterministic("dropout", epoch):
-            for batch in batches:
-                rows = torch.from_numpy(batch).to(self.device)
-                inputs, targets = (
-                    self.windows.gather(clips[batch], starts[batch]),
-                    self._targets[rows],
-                )
-                soft = teacher[rows] if teacher is not None else None
-                if training.mixup > 0:
-                    share = float(rng.beta(training.mixup, training.mixup))
-                    partners = torch.from_numpy(rng.permutation(len(batch))).to(self.device)
-                    inputs = losses.mix(inputs, partners, share)
-                    targets = losses.mix(targets, partners, share)
-                    soft = losses.mix(soft, partners, share) if soft is not None else None
-                logits = self.network(inputs.contiguous(memory_format=torch.channels_last))
+            for inputs, targets, soft in self._batches(epoch, window, teacher):
+                logits = self._logits(inputs)
                 if soft is None:
                     loss = losses.cross_entropy(logits, targets)
                     sums[0] += loss.detach()
@@ -236,8 +231,50 @@ class Branch:
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimiser.step()
-        ce_mean, kl_mean = (sums / len(batches)).tolist()
+                steps += 1
+        ce_mean, kl_mean = (sums / steps).tolist()
         return ce_mean, kl_mean
+
+    def _batches(
+        self, epoch: int, window: int, teacher: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Yield an epoch's inputs, hard labels and rows of the teacher, augmented and mixed.
+
+        All that is random is drawn, and copied to the device, before the first batch.
+        """
+        alpha, size = self.task.training.mixup, self.task.training.batch_size
+        rng = self._rng("order", self.task.name, epoch)
+        order = rng.permutation(len(self._clips["train"]))
+        parts = split(order, size)
+        mixing = [
+            (float(rng.beta(alpha, alpha)), rng.permutation(len(part)))
+            for part in (parts if alpha > 0 else ())
+        ]
+        clips, starts = self._clips["train"][order], self._starts(window)[order]
+        rows = torch.from_numpy(order).to(self.device).tensor_split(len(parts))
+        if mixing:
+            joined = np.concatenate([partners for _, partners in mixing])
+            partners = torch.from_numpy(joined).to(self.device).tensor_split(len(parts))
+        if self._augmentation.on:
+            own, shared = self._rng("augment", self.task.name, epoch), self._rng("shift", window)
+            self._augmentation.draw(len(order), own, shared)
+            inside = self.windows.inside(clips, starts).tensor_split(len(parts))
+        for i, inputs in enumerate(self.windows.batches(clips, starts, size)):
+            targets = self._targets[rows[i]]
+            soft = teacher[rows[i]] if teacher is not None else None
+            if self._augmentation.on:
+                inputs = self._augmentation.apply(inputs, rows[i], inside[i])
+            if mixing:
+                share, _ = mixing[i]
+                if i == 0:  # the largest batch
+                    mixed = torch.empty_like(inputs)
+                inputs = losses.mix(inputs, partners[i], share, out=mixed[: len(inputs)])
+                targets = losses.mix(targets, partners[i], share)
+                soft = losses.mix(soft, partners[i], share) if soft is not None else None
+            yield inputs, targets, soft
+
+    def _logits(self, windows: Tensor) -> Tensor:
+        return self.compute.logits(self.network, windows)
 
     def _starts(self, window: int) -> Index:
         """One start for each training clip: the same time span in every branch of the cohort."""
@@ -261,7 +298,7 @@ class Branch:
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
-        with self.recorder.span(name), _threads(self.task.threads):
+        with self.recorder.span(name), self.compute.threads():
             yield
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)

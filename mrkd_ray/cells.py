@@ -76,6 +76,7 @@ class Cell:
     threads: int  # of each branch: it changes the order of sums
     cpus: int = 1  # of each branch's actor: fewer than threads where branches overlap
     content: str  # hash of clips, labels, representations' versions and files of weights
+    windows: str = "auto"  # `config.Run.windows`; changes no result
 
     @property
     def title(self) -> str:
@@ -164,6 +165,7 @@ def branch_tasks(cell: Cell, prepared: Prepared) -> list[BranchTask]:
             seed=cell.seed,
             device=cell.device,
             threads=cell.threads,
+            windows=cell.windows,
             provenance={
                 "cell": cell.key,
                 "condition": cell.condition,

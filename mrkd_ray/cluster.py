@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from mrkd_ray.environment import cpus
 from mrkd_ray.errors import UserError
 from mrkd_ray.mapping import X, Y
 
@@ -92,7 +93,7 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
     else:
         context = ray.init(
             address="local",
-            num_cpus=min_cpus if min_cpus > _cpus_here() else None,  # None: Ray counts
+            num_cpus=min_cpus if min_cpus > cpus() else None,  # None: Ray counts
             include_dashboard=True,
             **options,
         )
@@ -137,13 +138,6 @@ def _room(node: tuple[float, float], cpus: float, gpus: float) -> int:
     if gpus == 0:
         return room
     return min(room, int(node[1]) * int(1 / gpus + 1e-9) if gpus < 1 else int(node[1] // gpus))
-
-
-def _cpus_here() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _knock(address: str) -> None:

@@ -122,6 +122,25 @@ class Training(_Model):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay of SGD.")
     mixup: float = Field(0.2, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
+    augment_gain: float = Field(
+        0.0, ge=0, description="Random gain of training windows, at most this many dB up or down."
+    )
+    augment_shift: float = Field(
+        0.0,
+        ge=0,
+        le=1.5,
+        description="Random circular shift of training windows, at most this many seconds either "
+        "way; the same in every branch.",
+    )
+    specaugment_time: int = Field(
+        0,
+        ge=0,
+        le=150,
+        description="SpecAugment: most frames of a training window to hide, of 150.",
+    )
+    specaugment_bins: int = Field(
+        0, ge=0, description="SpecAugment: most bins of a training window to hide."
+    )
     weights: Annotated[str | None, AfterValidator(_whole_path)] = Field(
         None,
         description="Initial weights: imagenet, none, the path of a file, or of a folder with one "
@@ -148,6 +167,17 @@ class Training(_Model):
         ge=0,
         lt=0.5,
         description="Part of the training clips kept out of training; needed by average=weighted.",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="What the network computes in; weights, softmax and loss stay fp32. "
+        "auto: bf16 on GPUs that support it, fp32 elsewhere.",
+    )
+    channels_last: bool = Field(
+        True, description="Keep weights and activations channels last in memory."
+    )
+    compile: bool = Field(
+        False, description="Compile the network with torch.compile: pays in long runs on GPUs."
     )
 
 
@@ -183,6 +213,11 @@ class Run(_Model):
         ge=0,
         description="GPUs of one branch actor; fractions share a card. "
         "Default: 1 where the cluster has enough, a share where it has fewer, 0 where none.",
+    )
+    windows: Literal["auto", "resident", "streamed"] = Field(
+        "auto",
+        description="resident: keep all windows' channels on the device; streamed: make each batch "
+        "from frames in main memory; auto: resident where memory allows. The same results.",
     )
     cpus_per_branch: int = Field(1, ge=1, description="CPU threads of one branch actor.")
     overlap: bool = Field(

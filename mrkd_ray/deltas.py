@@ -16,6 +16,9 @@ def with_deltas(static: Tensor) -> Tensor:
     As `librosa.feature.delta` with width 9 and order 1 and 2: the slope of the straight line, and
     the second derivative of the parabola, that fit the 9 frames around a frame best.
 
+    Every step is one rounded operation on each element (no fused multiply-add, which vectors have
+    and their tails have not): a frame gets the same bits in whatever batch it comes.
+
     Args:
         static: [B, bins, F + 2 * MARGIN], any floating dtype and device. At a clip's ends the
             margin repeats its first or last frame (librosa's `mode="nearest"`).
@@ -31,7 +34,7 @@ def with_deltas(static: Tensor) -> Tensor:
         after = static[..., MARGIN + k : MARGIN + k + frames]
         before = static[..., MARGIN - k : MARGIN - k + frames]
         # Least squares on -4..4: the slope's weights are k / 60, as sum(k²) = 60.
-        delta.add_(after - before, alpha=k / 60)
+        delta.add_((after - before).mul_(k / 60))
         # The parabola's: (3k² - 20) / 462; they add up to 0, so a constant gives exactly 0.
-        second.add_((after - middle).add_(before).sub_(middle), alpha=(3 * k * k - 20) / 462)
+        second.add_((after - middle).add_(before).sub_(middle).mul_((3 * k * k - 20) / 462))
     return torch.stack((middle, delta, second), dim=1)

@@ -30,6 +30,13 @@ def describe() -> dict[str, Any]:
     }
 
 
+def cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def local_device() -> str:
     """Return the device of branches that run in this process."""
     import torch

@@ -178,6 +178,7 @@ def expand(
                         threads=config.cpus_per_branch * (len(pairing) if overlap else 1),
                         cpus=config.cpus_per_branch,
                         content=content(pairing),
+                        windows=config.windows,
                     )
                     distilled[cell.key] = cell
                 for name, spec in (

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
 
-from mrkd_ray.windows import Index, Windows
+import torch
+from torch import Tensor
+
+from mrkd_ray.window_sources import Index
+from mrkd_ray.windows import Windows
 
 BATCH = 64
 
+Network = Callable[[Tensor], Tensor]
+"""Windows [B, 3, bins, 150] to logits [B, M]: a network in evaluation mode."""
 
-def window_logits(network: nn.Module, windows: Windows, clips: Index, starts: Index) -> Tensor:
-    """Logits [len(clips), M] of one window for each entry, in evaluation mode."""
-    network.eval()
+
+def window_logits(network: Network, windows: Windows, clips: Index, starts: Index) -> Tensor:
+    """Logits [len(clips), M] of one window for each entry."""
     with torch.inference_mode():
-        batches = np.array_split(np.arange(len(clips)), -(-len(clips) // BATCH))
-        inputs = (windows.gather(clips[batch], starts[batch]) for batch in batches)
-        return torch.cat([network(x.contiguous(memory_format=torch.channels_last)) for x in inputs])
+        return torch.cat([network(batch) for batch in windows.batches(clips, starts, BATCH)])
 
 
-def clip_logits(network: nn.Module, windows: Windows, clips: Index) -> Tensor:
+def clip_logits(network: Network, windows: Windows, clips: Index) -> Tensor:
     """Logits [len(clips), M], the mean over each clip's evenly spaced windows."""
     owners, starts = windows.even_starts(clips)
     logits = window_logits(network, windows, clips[owners], starts)

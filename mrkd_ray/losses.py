@@ -75,6 +75,12 @@ def distillation_loss(
     return ce + factor * kl, ce, kl
 
 
-def mix(rows: Tensor, partners: Tensor, share: float) -> Tensor:
-    """Mixup (Zhang et al. 2018): `share` of each row and the rest of its partner's row."""
-    return torch.lerp(rows[partners], rows, share)
+def mix(rows: Tensor, partners: Tensor, share: float, out: Tensor | None = None) -> Tensor:
+    """Mixup (Zhang et al. 2018): `share` of each row and the rest of its partner's row.
+
+    `out`, shaped and laid out as `rows`, takes the result where given: batch after batch in the
+    same memory stays in the cache.
+    """
+    mixed = torch.empty_like(rows) if out is None else out
+    torch.index_select(rows, 0, partners, out=mixed)
+    return mixed.lerp_(rows, share)

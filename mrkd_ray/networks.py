@@ -204,8 +204,12 @@ def resnet_small(n_classes: int) -> nn.Module:
     """
     widths = (8, 24, 48, 96)
     blocks = [_Residual(before, after) for before, after in itertools.pairwise(widths)]
+    blocks[-1].end = nn.ReLU(inplace=True)
     return nn.Sequential(
-        *_convolution(3, widths[0], stride=2), nn.ReLU(), *blocks, *_head(widths[-1], n_classes)
+        *_convolution(3, widths[0], stride=2),
+        _pooled_relu(),
+        *blocks,
+        *_head(widths[-1], n_classes),
     )
 
 
@@ -213,13 +217,14 @@ def resnet_small(n_classes: int) -> nn.Module:
 def vgg_small(n_classes: int) -> nn.Module:
     """Plain 3 x 3 convolutions in four stages, with max pooling between them."""
     layers: list[nn.Module] = []
-    before, stages = 3, ((16,), (32,), (64,), (96, 96))
-    for widths in stages:
-        if layers:
-            layers.append(nn.MaxPool2d(2))
-        for width in widths:
-            layers += [*_convolution(before, width, stride=1 if layers else 2), nn.ReLU()]
-            before = width
+    before = 3
+    for width in (16, 32, 64):
+        convolution = _convolution(before, width, stride=1 if layers else 2)
+        layers += [*convolution, *_pooled_relu()]
+        before = width
+    for width in (96, 96):
+        layers += [*_convolution(before, width), nn.ReLU(inplace=True)]
+        before = width
     return nn.Sequential(*layers, *_head(before, n_classes))
 
 
@@ -233,20 +238,25 @@ def _head(width: int, n_classes: int) -> list[nn.Module]:
     return [_BandMeans(), nn.Linear(BANDS * width, n_classes)]
 
 
+def _pooled_relu() -> nn.Sequential:
+    """ReLU of maxima: what maxima of ReLUs are, gradient included, at a quarter of the cost."""
+    return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
+
+
 class _Residual(nn.Module):
-    """Max pooling, then two 3 x 3 convolutions added to a 1 x 1 one."""
+    """Two 3 x 3 convolutions added to a 1 x 1 one, then max pooling and ReLU."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.pool = nn.MaxPool2d(2)
         self.main = nn.Sequential(
-            *_convolution(before, after), nn.ReLU(), *_convolution(after, after)
+            *_convolution(before, after), nn.ReLU(inplace=True), *_convolution(after, after)
         )
         self.shortcut = nn.Sequential(*_convolution(before, after, size=1))
+        self.end: nn.Module = _pooled_relu()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(x)
-        return torch.relu(self.main(x) + self.shortcut(x))
+        out: Tensor = self.end(self.main(x) + self.shortcut(x))
+        return out
 
 
 class _BandMeans(nn.Module):

@@ -51,6 +51,12 @@ class Representation:
     transform: Callable[[Recordings], Tensor]
     params: Mapping[str, Any]
     constants: Sequence[str]
+    gain: tuple[float, ...] = ()  # of each bin for 1 dB of gain; empty: 1 everywhere
+
+    @property
+    def levels(self) -> Array:
+        """Return how far each bin moves when the recording gets 1 dB louder, [bins]."""
+        return np.array(self.gain or [1.0] * self.bins, np.float32)
 
     @property
     def version(self) -> str:
@@ -64,12 +70,20 @@ REPRESENTATIONS: Registry[Representation] = Registry("representation")
 
 
 def representation(
-    name: str, *, bins: int, description: str, constants: Sequence[str] = (), **params: Any
+    name: str,
+    *,
+    bins: int,
+    description: str,
+    constants: Sequence[str] = (),
+    gain: Sequence[float] = (),
+    **params: Any,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register the decorated `function(recordings, bins, **params)` as the representation `name`.
 
     It returns [B, bins, recordings.frames] in dB. `constants` are the keys (`constants.get`) that
-    it uses; `params` go to the function and into the version, and must be JSON values.
+    it uses; `params` go to the function and into the version, and must be JSON values. `gain` is
+    how far each bin moves when the recording gets 1 dB louder, for augmentation; by default 1 in
+    every bin.
 
     Raises:
         ValueError: the name is registered already.
@@ -85,6 +99,7 @@ def representation(
                 transform=functools.partial(function, bins=bins, **params),
                 params={"sample_rate": SAMPLE_RATE, "frame": FRAME, "hop": HOP, **params},
                 constants=constants,
+                gain=tuple(gain),
             ),
         )
         return function
@@ -154,6 +169,7 @@ def logmel(recordings: Recordings, bins: int) -> Tensor:
     description="64 cepstral coefficients of 128 Mel bands",
     bands=128,
     constants=["mel-128", "dct-64-128"],
+    gain=[128**0.5] + [0.0] * 63,  # the orthonormal cosine transform of a constant
 )
 def mfcc(recordings: Recordings, bins: int, bands: int) -> Tensor:
     """Mel frequency cepstral coefficients: the cosine transform of the log-Mel bands.

@@ -36,4 +36,5 @@ class BranchTask:
     seed: int
     device: str = "cpu"
     threads: int = 1
+    windows: str = "auto"  # `config.Run.windows`
     provenance: dict[str, Any] = field(default_factory=dict)  # copied into the exported config

@@ -1,22 +1,21 @@
-"""Windows of a representation, gathered on the device as the network's input."""
+"""Windows of a representation: where they lie in the clips, and batches of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mrkd_ray.deltas import MARGIN, with_deltas
 from mrkd_ray.features import Bank
 from mrkd_ray.normalisation import Statistics
 from mrkd_ray.representations import WINDOW_FRAMES
-
-Index = NDArray[np.int64]
+from mrkd_ray.window_sources import Index, Resident, Streamed
 
 
 class Windows:
-    """Cuts windows of 150 frames out of clips and adds deltas, normalised by training statistics.
+    """Windows of 150 frames with deltas, normalised by the training clips' statistics.
 
     A clip shorter than a window is padded: the missing frames are 0 in all channels after
     normalisation, which is the training clips' mean.
@@ -25,25 +24,19 @@ class Windows:
         bank: static frames in dB of the clips, [total_frames, bins], with each clip's offset
             and length in frames.
         statistics: mean and standard deviation per channel and bin, [3, bins].
-        device: where the frames are kept and the windows are made.
+        device: where the windows are made.
+        resident: compute all channels of all clips now and keep them on the device, instead of
+            making each batch from static frames in main memory. The windows are the same, bit
+            for bit; see `memory` for which one pays.
     """
 
-    def __init__(self, bank: Bank, statistics: Statistics, device: torch.device) -> None:
+    def __init__(
+        self, bank: Bank, statistics: Statistics, device: torch.device, *, resident: bool = False
+    ) -> None:
         self.device = device
         self.lengths: Index = bank.lengths
-        frames, offsets = bank.frames, bank.offsets
-        if (
-            device.type != "cpu"
-        ):  # the memory map serves a CPU as it is; a GPU gets these clips only
-            pairs = zip(bank.offsets, bank.lengths, strict=True)
-            frames = np.concatenate([frames[start : start + length] for start, length in pairs])
-            offsets = np.cumsum(bank.lengths) - bank.lengths
-        self._frames = torch.from_numpy(frames).to(device)
-        self._offsets = torch.from_numpy(offsets).to(device)
-        self._lengths = torch.from_numpy(bank.lengths).to(device)
-        self._mean = torch.from_numpy(statistics.mean).to(device)[None, :, :, None]
-        self._std = torch.from_numpy(statistics.std).to(device)[None, :, :, None]
-        self._reach = torch.arange(-MARGIN, WINDOW_FRAMES + MARGIN, device=device)
+        streamed = Streamed(bank, statistics, device)
+        self._source = Resident(streamed) if resident else streamed
 
     def random_starts(self, clips: Index, rng: np.random.Generator) -> Index:
         """Draw one start for each clip: negative where the clip is padded on its left."""
@@ -67,15 +60,19 @@ class Windows:
         starts = np.where(spare >= 0, np.rint(within * spare / steps), spare // 2)
         return owners, starts.astype(np.int64)
 
-    def gather(self, clips: Index, starts: Index) -> Tensor:
-        """Return the windows [B, 3, bins, 150], float32, of clips [B] at starts [B]."""
-        which = torch.from_numpy(clips).to(self.device)
-        begin = torch.from_numpy(starts).to(self.device)[:, None]
-        frame = begin + self._reach
-        length = self._lengths[which][:, None]
-        inside = torch.minimum(frame.clamp_min(0), length - 1) + self._offsets[which][:, None]
-        static = self._frames[inside].transpose(1, 2)
-        windows = (with_deltas(static) - self._mean) / self._std
-        frame = frame[:, MARGIN:-MARGIN]
-        padding = (frame < 0) | (frame >= length)
-        return windows.masked_fill_(padding[:, None, None, :], 0.0)
+    def inside(self, clips: Index, starts: Index) -> Tensor:
+        """Return which frames of windows at starts [n] are the clips' own: bool [n, 150]."""
+        frame = starts[:, None] + np.arange(WINDOW_FRAMES)
+        own = (frame >= 0) & (frame < self.lengths[clips][:, None])
+        return torch.from_numpy(own).to(self.device)
+
+    def batches(self, clips: Index, starts: Index, size: int) -> Iterator[Tensor]:
+        """Yield the windows of clips [n] at starts [n] in order, at most `size` at a time.
+
+        Batches are split as `torch.tensor_split` does: as equal as possible, the larger first.
+
+        Yields:
+            [B, 3, bins, 150] float32 on the device, channels last in memory; free to be changed,
+            and valid until the next batch is asked for.
+        """
+        return self._source.batches(clips, starts, size)

@@ -22,7 +22,8 @@ from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.networks import network
 from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask, Part
-from mrkd_ray.windows import Index, Windows
+from mrkd_ray.window_sources import Index, split
+from mrkd_ray.windows import Windows
 
 LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"
 WINDOW = 150
@@ -56,13 +57,14 @@ class Seen:
         self.inputs: list[Tensor] = []
         self.gathered: list[tuple[list[int], list[int]]] = []
         branch.network.register_forward_pre_hook(self._forward)
-        gather = branch.windows.gather
+        batches = branch.windows.batches
 
-        def spy(clips: Index, starts: Index) -> Tensor:
-            self.gathered.append((clips.tolist(), starts.tolist()))
-            return gather(clips, starts)
+        def spy(clips: Index, starts: Index, size: int) -> Iterator[Tensor]:
+            parts = zip(split(clips, size), split(starts, size), strict=True)
+            self.gathered += [(clips.tolist(), starts.tolist()) for clips, starts in parts]
+            return batches(clips, starts, size)
 
-        branch.windows.gather = spy  # type: ignore[method-assign]
+        branch.windows.batches = spy  # type: ignore[method-assign]
 
     def _forward(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         self.inputs.append(arguments[0].detach().clone())
@@ -119,11 +121,10 @@ def clip_logits(branch: Branch, part: Part) -> Floats:
         last = int(windows.lengths[0]) - WINDOW
         count = -(-max(int(windows.lengths[0]), 1) // WINDOW)
         starts = np.rint(np.linspace(0, last, count)) if last > 0 else [last // 2]
+        begins = np.array(starts, np.int64)
         with torch.no_grad():
-            logits = [
-                branch.network(windows.gather(np.zeros(1, np.int64), np.array([s], np.int64)))
-                for s in starts
-            ]
+            batches = windows.batches(np.zeros(len(begins), np.int64), begins, 1)
+            logits = [branch.network(batch) for batch in batches]
         rows.append(torch.cat(logits).mean(dim=0).numpy())
     return np.stack(rows)
 
@@ -280,7 +281,7 @@ def test_inputs_labels_and_teacher_stay_together(
         assert options["temperature"] == HEAT
         assert torch.equal(targets, soft)  # this teacher is the labels, so it must stay so
         clips, starts = (np.array(values) for values in seen.gathered[batch])
-        plain = Windows.gather(branch.windows, clips, starts)
+        (plain,) = Windows.batches(branch.windows, clips, starts, len(clips))
         if mixup:
             (_, partners, share), *others = [call[0] for call in mixed[3 * batch : 3 * batch + 3]]
             assert len(others) == 2
@@ -506,7 +507,12 @@ def test_normalisation_comes_from_the_training_clips_alone(make_tasks: TaskMaker
     alone = Windows(task.store.bank(task.test.clip_ids), own, torch.device("cpu"))
     clips = np.arange(len(task.test.clip_ids), dtype=np.int64)
     owners, starts = alone.even_starts(clips)
-    torch.testing.assert_close(torch.cat(inputs), alone.gather(owners, starts), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        torch.cat(inputs),
+        torch.cat([x.clone() for x in alone.batches(owners, starts, 64)]),
+        rtol=0,
+        atol=1e-5,
+    )
 
 
 def test_the_number_of_threads_is_put_back(make_tasks: TaskMaker) -> None:

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mrkd_ray.features import Bank
 from mrkd_ray.normalisation import Statistics
+from mrkd_ray.window_sources import Index, Resident
 from mrkd_ray.windows import Windows
 
 BINS = 4
@@ -19,7 +21,14 @@ CPU = torch.device("cpu")
 Floats = NDArray[np.float32]
 
 
-def make(lengths: tuple[int, ...] = LENGTHS) -> tuple[Windows, list[Floats], Statistics]:
+@pytest.fixture(params=[True, False], ids=["resident", "streamed"])
+def resident(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def make(
+    lengths: tuple[int, ...] = LENGTHS, *, resident: bool = True, device: torch.device = CPU
+) -> tuple[Windows, list[Floats], Statistics]:
     """Windows over clips that lie scattered in their bank, with foreign frames between them."""
     rng = np.random.default_rng(len(lengths))
     clips = [rng.uniform(-80, 20, size=(n, BINS)).astype(np.float32) for n in lengths]
@@ -35,7 +44,7 @@ def make(lengths: tuple[int, ...] = LENGTHS) -> tuple[Windows, list[Floats], Sta
         mean=rng.normal(scale=20, size=(3, BINS)).astype(np.float32),
         std=rng.uniform(0.5, 8, size=(3, BINS)).astype(np.float32),
     )
-    return Windows(bank, statistics, CPU), clips, statistics
+    return Windows(bank, statistics, device, resident=resident), clips, statistics
 
 
 def whole(clip: Floats, statistics: Statistics) -> NDArray[np.float64]:
@@ -48,14 +57,19 @@ def whole(clip: Floats, statistics: Statistics) -> NDArray[np.float64]:
     return (np.stack(channels) - mean) / std
 
 
+def gather(windows: Windows, clips: Index, starts: Index) -> Tensor:
+    (batch,) = windows.batches(clips, starts, len(clips))
+    return batch
+
+
 def indices(*values: int) -> NDArray[np.int64]:
     return np.array(values, np.int64)
 
 
 @pytest.mark.parametrize("start", [0, 1, 3, 117, 247, 249, 250])
-def test_a_window_is_cut_from_the_whole_clips_channels(start: int) -> None:
-    windows, clips, statistics = make()
-    window = windows.gather(indices(0), indices(start)).numpy()
+def test_a_window_is_cut_from_the_whole_clips_channels(start: int, resident: bool) -> None:
+    windows, clips, statistics = make(resident=resident)
+    window = gather(windows, indices(0), indices(start)).numpy()
     assert window.shape == (1, 3, BINS, WINDOW)
     assert window.dtype == np.float32
     expected = whole(clips[0], statistics)[:, :, start : start + WINDOW]
@@ -66,27 +80,83 @@ def test_a_window_is_cut_from_the_whole_clips_channels(start: int) -> None:
     ("clip", "start"), [(1, 0), (1, -110), (1, -37), (3, -75), (5, -1), (5, 0), (7, -143)]
 )
 def test_a_short_clip_stands_where_its_start_says_and_the_rest_is_zero(
-    clip: int, start: int
+    clip: int, start: int, resident: bool
 ) -> None:
-    windows, clips, statistics = make()
-    (window,) = windows.gather(indices(clip), indices(start)).numpy()
+    windows, clips, statistics = make(resident=resident)
+    (window,) = gather(windows, indices(clip), indices(start)).numpy()
     length = LENGTHS[clip]
     expected = np.zeros((3, BINS, WINDOW))
     expected[:, :, -start : -start + length] = whole(clips[clip], statistics)
     np.testing.assert_allclose(window, expected, rtol=0, atol=1e-4)
+    (own,) = windows.inside(indices(clip), indices(start)).numpy()
     padding = np.ones(WINDOW, bool)
     padding[-start : -start + length] = False
     assert (window[:, :, padding] == 0).all()
     assert (window[:, :, ~padding] != 0).all()
+    assert (own == ~padding).all()
 
 
-def test_a_batch_is_its_windows_one_by_one() -> None:
-    windows, _, _ = make()
+def test_a_batch_is_its_windows_one_by_one(resident: bool) -> None:
+    windows, _, _ = make(resident=resident)
     clips, starts = indices(5, 0, 0, 2, 7, 0), indices(-1, 250, 3, 0, -20, 250)
-    batch = windows.gather(clips, starts)
+    batch = gather(windows, clips, starts).clone()
     for row, (clip, start) in enumerate(zip(clips, starts, strict=True)):
-        alone = windows.gather(indices(clip), indices(start))[0]
+        alone = gather(windows, indices(clip), indices(start))[0]
         torch.testing.assert_close(batch[row], alone, rtol=0, atol=1e-5)
+
+
+def all_windows(windows: Windows) -> tuple[Index, Index]:
+    """Every start of every clip, the padded ones too."""
+    spare = windows.lengths - WINDOW
+    counts = np.abs(spare) + 1
+    clips = np.repeat(np.arange(len(counts)), counts)
+    starts = [np.arange(min(s, 0), max(s, 0) + 1) for s in spare.tolist()]
+    return clips, np.concatenate(starts)
+
+
+def test_resident_and_streamed_windows_are_the_same_bits() -> None:
+    # 63 and 64 windows, of 4 x 150 values: vectors and their tails fall on other elements.
+    resident, streamed = make(resident=True)[0], make(resident=False)[0]
+    clips, starts = all_windows(resident)
+    pairs = zip(*(w.batches(clips, starts, 64) for w in (resident, streamed)), strict=True)
+    seen = 0
+    for one, other in pairs:
+        assert torch.equal(one, other)
+        assert one.stride() == other.stride()
+        assert one.is_contiguous(memory_format=torch.channels_last)
+        seen += len(one)
+    assert seen == len(clips)
+
+
+def test_batches_are_split_as_equally_as_can_be(resident: bool) -> None:
+    windows, _, _ = make(resident=resident)
+    clips, starts = np.zeros(11, np.int64), np.arange(11)
+    sizes = [len(batch) for batch in windows.batches(clips, starts, 4)]
+    assert sizes == [4, 4, 3]
+
+
+def test_a_batch_can_be_changed_without_changing_the_next(resident: bool) -> None:
+    windows, _, _ = make(resident=resident)
+    first = gather(windows, indices(0), indices(3)).clone()
+    for batch in windows.batches(indices(0, 0), indices(3, 3), 1):
+        assert torch.equal(batch, first)
+        batch.zero_()
+
+
+def test_bytes_of_resident_windows_are_those_of_the_tensor() -> None:
+    windows, _, _ = make(resident=True)
+    storage = windows._source._windows.untyped_storage()  # type: ignore[union-attr]
+    assert Resident.bytes(windows.lengths, BINS) == storage.nbytes()
+
+
+@pytest.mark.gpu
+def test_the_same_bits_on_a_gpu_resident_and_streamed(resident: bool) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    here, there = (make(resident=resident, device=torch.device(d))[0] for d in ("cpu", "cuda"))
+    clips, starts = all_windows(here)
+    pairs = zip(*(w.batches(clips, starts, 64) for w in (here, there)), strict=True)
+    assert all(torch.equal(one, other.cpu()) for one, other in pairs)
 
 
 @pytest.mark.parametrize("length", [1, 146, 149, 150, 151, 154])

@@ -1,0 +1,71 @@
+"""Random changes of training windows, besides mixup; all of them off by default."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.config import Training
+from mrkd_ray.constants import HOP
+from mrkd_ray.representations import WINDOW_FRAMES
+
+
+class Augmentation:
+    """Gain, circular shift in time, and SpecAugment's masks (Park et al. 2019), on the device.
+
+    Args:
+        training: the options `augment_gain`, `augment_shift`, `specaugment_time` and
+            `specaugment_bins`; 0 is off.
+        level: float32 [bins], what 1 dB of gain adds to the normalised static channel.
+    """
+
+    def __init__(self, training: Training, level: Tensor) -> None:
+        self._gain = training.augment_gain
+        self._shift = round(training.augment_shift * SAMPLE_RATE / HOP)
+        self._masks = (training.specaugment_time, min(training.specaugment_bins, len(level)))
+        self._level = level
+        self.on = bool(self._gain or self._shift or any(self._masks))
+
+    def draw(self, n: int, own: np.random.Generator, shared: np.random.Generator) -> None:
+        """Draw the changes of n clips for an epoch.
+
+        Args:
+            own: the branch's generator, for gain and masks.
+            shared: the same in every branch of the cohort: a shift moves what is heard when.
+        """
+        device = self._level.device
+        gains = own.uniform(-self._gain, self._gain, n).astype(np.float32)
+        self._gains = torch.from_numpy(gains).to(device)
+        shifts = shared.integers(-self._shift, self._shift, n, endpoint=True)
+        frames = (np.arange(WINDOW_FRAMES) - shifts[:, None]) % WINDOW_FRAMES
+        self._frames = torch.from_numpy(frames).to(device)
+        sizes = (WINDOW_FRAMES, len(self._level))
+        self._hidden = []
+        for size, most in zip(sizes, self._masks, strict=True):
+            widths = own.integers(0, most, n, endpoint=True)
+            begins = np.floor(own.random(n) * (size - widths + 1)).astype(np.int64)
+            after = np.arange(size) - begins[:, None]
+            hidden = (after >= 0) & (after < widths[:, None])
+            self._hidden.append(torch.from_numpy(hidden).to(device))
+
+    def apply(self, windows: Tensor, rows: Tensor, inside: Tensor) -> Tensor:
+        """Return the windows [B, 3, bins, 150], changed, and in the same memory format.
+
+        Args:
+            windows: may be overwritten.
+            rows: [B] int64, which of the n drawn changes belongs to each window.
+            inside: [B, 150] bool, the frames that are not padding: only these get louder.
+        """
+        if self._gain:
+            louder = self._gains[rows][:, None, None] * self._level[:, None]
+            windows[:, 0] += louder * inside[:, None, :]
+        if self._shift:
+            frames = self._frames[rows][:, None, None, :].expand(windows.shape)
+            windows = torch.gather(windows, 3, frames, out=torch.empty_like(windows))
+        if any(self._masks):
+            time, bins = (hidden[rows] for hidden in self._hidden)
+            # 0 is the training clips' mean.
+            windows.masked_fill_(time[:, None, None, :] | bins[:, None, :, None], 0.0)
+        return windows
