@@ -7,6 +7,7 @@ probabilities [B, M]; B is free.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from pathlib import Path
 
@@ -33,7 +34,8 @@ class _Branch(nn.Module):
     def __init__(self, model: BranchModel, frames: int) -> None:
         super().__init__()
         self.representation = model.representation
-        self.network = model.network
+        # A copy in PyTorch's own layout: torch.export.save warns of any other.
+        self.network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
         self.mean = nn.Buffer(torch.tensor(model.statistics.mean)[:, :, None])
         self.std = nn.Buffer(torch.tensor(model.statistics.std)[:, :, None])
         bins = REPRESENTATIONS[model.representation].bins

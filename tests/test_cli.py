@@ -207,6 +207,13 @@ def test_predict_goes_on_after_a_file_that_cannot_be_read(
     refused(mrkd("predict", tmp_path, clips / "00.wav"), "no model there")
 
 
+def test_export_writes_a_program_or_says_why_not(trained: Path, tmp_path: Path) -> None:
+    assert mrkd("export", trained, tmp_path / "m.pt2", "--seconds", "1").returncode == 0
+    assert (tmp_path / "m.pt2").stat().st_size > 0
+    refused(mrkd("export", trained, tmp_path / "m.pth", "--seconds", "1"), "m.pth", ".onnx")
+    refused(mrkd("export", tmp_path, tmp_path / "m.pt2", "--seconds", "1"), "no model there")
+
+
 def test_evaluate_counts_only_clips_that_were_not_trained_on(
     trained: Path, clips: Path, cache: Path, tmp_path: Path
 ) -> None:

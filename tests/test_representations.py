@@ -65,9 +65,9 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry[Representation]:
 # The largest and the 99.9th percentile difference from librosa, in dB (mfcc: in its own unit, dB
 # times the cosine transform), as `python -m benchmarks.frontend_error` measures them on ESC-10.
 TOLERANCES = {
-    "logmel64": (0.003, 0.0003),
-    "logmel128": (0.003, 0.0003),
-    "mfcc": (0.003, 0.001),
+    "logmel64": (0.003, 0.0005),
+    "logmel128": (0.003, 0.0005),
+    "mfcc": (0.003, 0.002),
     "cqt": (0.1, 0.01),
 }
 
@@ -110,12 +110,14 @@ def test_equals_librosa_on_real_clips(name: str, shared: Path) -> None:
 
 @pytest.mark.parametrize("name", PLAIN_CALLS)
 def test_a_padded_batch_is_each_clip_alone(name: str) -> None:
-    lengths = [1, 700, 22051, 30000]
+    lengths = [1, 700, 22051, 22219, 30000]
     batch = torch.zeros(len(lengths), max(lengths))
     for row, length in zip(batch, lengths, strict=True):
         row[:length] = torch.from_numpy(noise(length)) + 0.3  # ends with a step
+    # The first frame behind this one's end is its loudest.
+    batch[3] = torch.nn.functional.one_hot(torch.tensor(22218), 30000)
     together = compute(name, Recordings(batch, lengths))
-    assert together.shape == (4, REPRESENTATIONS[name].bins, 1 + 30000 // 220)
+    assert together.shape == (5, REPRESENTATIONS[name].bins, 1 + 30000 // 220)
     for row, result, length in zip(batch, together, lengths, strict=True):
         alone = one(name, row[:length].numpy())
         assert np.allclose(result[:, : 1 + length // 220], alone, atol=0.01)
@@ -267,6 +269,20 @@ def test_import_stays_cheap() -> None:
     assert out.stdout.strip() == "[]"
 
 
+def test_a_clip_is_computed_on_one_thread(registry: Registry[Representation]) -> None:
+    @representations.representation("threads", bins=1, description="")
+    def threads(recordings: Recordings, bins: int) -> Tensor:
+        return torch.full((1, bins, recordings.frames), float(torch.get_num_threads()))
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert one("threads", noise(1)).item() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("name", PLAIN_CALLS)
 def test_neither_threads_nor_neighbours_change_a_bit(name: str) -> None:
     before = torch.get_num_threads()
@@ -277,7 +293,6 @@ def test_neither_threads_nor_neighbours_change_a_bit(name: str) -> None:
             try:
                 found += [compute_clip([name], noise(length))[name]]
                 found += [compute_clip(["cqt", "logmel64", name], noise(length))[name]]
-                assert torch.get_num_threads() == threads
             finally:
                 torch.set_num_threads(before)
         for other in found[1:]:
