@@ -1,14 +1,16 @@
-"""Accuracy of a branch trained in bf16 against fp32, fold by fold, from the same seed.
+"""Accuracy of a branch trained in bf16 against fp32, for each fold from the same seeds.
 
-python -m benchmarks.bf16_accuracy --data ../shared/data/esc10 [--epochs 30] [--folds 1,2,3,4,5]
+python -m benchmarks.bf16_accuracy --data ../shared/data/esc10 [--epochs 30] [--seeds 0..2]
+
+The difference between precisions is shown beside what another seed alone does to fp32.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +37,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--branch", default="logmel64:resnet_small")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--folds", default="1,2,3,4,5")
+    parser.add_argument("--seeds", default="0..2")
     options = parser.parse_args(arguments)
     asked = {"data": options.data, "cache": options.cache, "pairings": [options.branch]}
-    config = parse(GridConfig, {**asked, "folds": options.folds}, "command line")
+    config = parse(
+        GridConfig, {**asked, "folds": options.folds, "seeds": options.seeds}, "command line"
+    )
     (spec,) = config.pairings[0]
     console = Console(quiet=True)
     with Display(console) as display:
@@ -45,8 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
         names = [spec.representation]
         prepared = prepare(config, dataset, names, serial_map, display, console)[0]
     rows = []
-    for split in prepared.splits:
-        row: dict[str, float] = {"fold": split.fold}
+    for split, seed in itertools.product(prepared.splits, config.seeds):
+        row: dict[str, float] = {"fold": split.fold, "seed": seed}
         for precision in ("fp32", "bf16"):
             values = {"cycles": options.epochs, "b": 0, "d": 1, "precision": precision}
             training = parse(Training, values, "benchmark")
@@ -56,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
                 names=branch_names((spec,)),
                 temperature=None,
                 fold=split.fold,
-                seed=0,
+                seed=seed,
                 training=training,
                 device=local_device(),
                 threads=1,
@@ -64,28 +69,31 @@ def main(arguments: list[str] | None = None) -> None:
             )
             (task,) = branch_tasks(cell, prepared)
             branch = Branch(task)
-            began = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
                 for _ in range(training.cycles):
                     branch.train(1)
                     branch.end_cycle(Path(folder))
-            row[f"{precision}_seconds"] = time.perf_counter() - began
             row[precision] = metrics.accuracy(branch.probabilities("test"), task.test.labels)
         rows.append(row)
         print(json.dumps(row), flush=True)
-    differences = [row["bf16"] - row["fp32"] for row in rows]
+    differences = np.array([row["bf16"] - row["fp32"] for row in rows])
+    by_seed = np.array([row["fp32"] for row in rows]).reshape(-1, len(config.seeds))
     figures = {
         "fp32": float(np.mean([row["fp32"] for row in rows])),
         "bf16": float(np.mean([row["bf16"] for row in rows])),
-        "difference": float(np.mean(differences)),
-        "standard_error": float(np.std(differences, ddof=1) / len(rows) ** 0.5)
-        if len(rows) > 1
+        "difference": float(differences.mean()),
+        "standard_error": float(differences.std() / max(len(rows) - 1, 1) ** 0.5),
+        # Root of the mean variance within a fold, of a difference between two seeds.
+        "fp32_between_seeds": float(np.sqrt(2 * by_seed.var(axis=1, ddof=1).mean()))
+        if len(config.seeds) > 1
         else None,
+        "precisions_apart": float(np.sqrt((differences**2).mean())),
     }
     print(json.dumps(figures))
-    result = {**figures, "folds": rows, "epochs": options.epochs, "branch": str(spec)}
+    result = {**figures, "runs": rows, "epochs": options.epochs, "branch": str(spec)}
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({**result, "environment": describe()}, indent=1) + "\n")
+    environment = {key: value for key, value in describe().items() if key != "command"}
+    RESULT.write_text(json.dumps({**result, "environment": environment}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

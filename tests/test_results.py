@@ -144,6 +144,7 @@ def test_the_key_of_a_cell_changes_with_all_that_changes_its_result() -> None:
     ]
     assert len({cell.key, *(other.key for other in others)}) == 9
     assert make_cell(*TWO).key == cell.key
+    assert replace(cell, windows="streamed").key == cell.key  # the same bits
 
 
 def test_a_baseline_is_shared_by_cells_that_differ_in_distillation_only() -> None:
