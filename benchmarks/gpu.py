@@ -96,7 +96,7 @@ class Setting:
 
 def epoch(setting: Setting, deadline: float) -> list[Row]:
     """The full epoch of a branch beside the same network on one constant batch."""
-    rows = []
+    rows: list[Row] = []
     for network in setting.networks:
         for batch in setting.batches:
             if time.monotonic() > deadline:
@@ -289,13 +289,14 @@ def cohort(setting: Setting, deadline: float) -> list[Row]:
     weights = os.environ.get("MRKD_BENCH_WEIGHTS", "none")
 
     def tasks(cycles: int) -> list[BranchTask]:
-        training = Training(
-            cycles=cycles,
-            batch_size=8 if setting.quick else 64,
-            weights=weights,
-            lr=0.01 if weights == "none" else None,
-            precision="fp32" if setting.quick else "bf16",  # compiling takes minutes of the eight
-        )
+        options: dict[str, Any] = {
+            "cycles": cycles,
+            "batch_size": 8 if setting.quick else 64,
+            "weights": weights,
+            "lr": 0.01 if weights == "none" else None,
+            "precision": "auto",  # not compiled, which would take minutes of the eight
+        }
+        training = Training(**options)
         return [
             BranchTask(
                 name=f"{spec.representation}-{spec.network}",

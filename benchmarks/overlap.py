@@ -34,7 +34,7 @@ def run(quick: bool = False) -> Result:
             wall, figures[name] = runners[name].run()
             return wall / cycles
 
-        sides = {name: lambda name=name: seconds(name) for name in threads}  # type: ignore[misc]
+        sides = {name: lambda name=name: seconds(name) for name in threads}
         alternate(1, sides)
         values = alternate(1 if quick else RUNS, sides)
         accuracies = {
