@@ -18,7 +18,7 @@ LONG = 15  # of the runs whose accuracies are reported
 
 def run(quick: bool = False) -> Result:
     """Measure cycles with and without it in turn; then one longer run of each."""
-    size, cycles = (8, 1) if quick else (64, CYCLES)
+    size, cycles, long = (8, 1, 1) if quick else (64, CYCLES, LONG)
 
     def runner(threads: int, cycles: int) -> Runner:
         options = {"batch_size": size, "cycles": cycles}
@@ -34,14 +34,11 @@ def run(quick: bool = False) -> Result:
             wall, figures[name] = runners[name].run()
             return wall / cycles
 
-        sides = {name: lambda name=name: seconds(name) for name in threads}  # type: ignore[misc]
+        sides = {name: lambda name=name: seconds(name) for name in threads}
         alternate(1, sides)
         values = alternate(1 if quick else RUNS, sides)
         accuracies = {
-            name: {
-                row["branch"]: row["accuracy"]
-                for row in runner(count, 1 if quick else LONG).run()[1][-1]
-            }
+            name: {row["branch"]: row["accuracy"] for row in runner(count, long).run()[1][-1]}
             for name, count in threads.items()
         }
     slow, fast = sorted(_seconds(figures["without"]), reverse=True)
@@ -63,7 +60,7 @@ def run(quick: bool = False) -> Result:
             )
         ],
         notes=[
-            f"Test accuracy after {LONG} cycles, one run each: "
+            f"Test accuracy after {long} cycles, one run each: "
             + "; ".join(
                 f"{name} it "
                 + ", ".join(f"{branch} {100 * x:.1f} %" for branch, x in found.items())
