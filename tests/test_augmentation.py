@@ -13,7 +13,7 @@ from torch import Tensor
 from mrkd_ray.augmentation import Augmentation
 from mrkd_ray.branch import Branch
 from mrkd_ray.config import Training
-from mrkd_ray.representations import REPRESENTATIONS, Recording, compute
+from mrkd_ray.representations import REPRESENTATIONS, compute_clip
 
 BINS, WINDOW, N = 5, 150, 40
 LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"
@@ -55,7 +55,7 @@ def test_gain_adds_one_level_to_the_static_channel_of_a_clips_own_frames() -> No
 @pytest.mark.parametrize("name", ["logmel64", "mfcc", "cqt"])
 def test_a_representations_gain_is_what_a_louder_recording_gives(name: str) -> None:
     noise = np.random.default_rng(0).normal(size=11025).astype(np.float32)
-    quiet, loud = (compute(name, Recording(noise * factor)) for factor in (0.1, 0.2))
+    quiet, loud = (compute_clip([name], noise * factor)[name].T for factor in (0.1, 0.2))
     louder = 20 * np.log10(2) * REPRESENTATIONS[name].levels
     np.testing.assert_allclose(loud - quiet, np.tile(louder[:, None], quiet.shape[1]), atol=2e-3)
 

@@ -207,6 +207,8 @@ CHANGED: dict[str, Any] = {
     "address": "host:1234",
     "gpus_per_branch": 0.5,
     "cpus_per_branch": 3,
+    "overlap": True,
+    "profile": True,
     "name": "changed",
 }
 CONFIGS = {
