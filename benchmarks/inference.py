@@ -58,7 +58,7 @@ def run(quick: bool = False) -> Result:
         how="A clip of 5 s, from samples at 22,050 Hz to probabilities: the front-end, and the "
         f"network on the clip's {WINDOWS} windows. One thread; every engine in a process of its "
         "own, which take turns; the peak is that process's (VmHWM), libraries included. Compiled: "
-        "torch.compile; ONNX Runtime: the network as torch.onnx exports it.",
+        "torch.compile; ONNX Runtime: the network as torch.onnx exports it, in the same process.",
         rows=rows,
         notes=list(dict.fromkeys(notes)),
         details=details,
@@ -105,7 +105,8 @@ def _rows(name: str, batch: int, found: dict[str, Any]) -> list[Row]:
     }
     rows = []
     for engine, rate in rates.items():
-        share = 100 * median(front) * median(rate)
+        network = median(found["seconds"][engine])
+        share = 100 * median(front) / (median(front) + network)
         rows.append(
             Row(
                 what=f"{name}, batch {batch}, {engine}: front-end {share:.0f} % of the time, peak "
