@@ -27,8 +27,9 @@ NAMES = (
     "grid",
     "startup",
     "inference",
+    "scaling",
 )
-"""In the document's order. `gpu` and `scaling` are commands of their own: see their modules."""
+"""In the document's order. `gpu` is a command of its own: see its module."""
 
 
 def main() -> int:

@@ -54,7 +54,7 @@ def _compare(branches: int, rows: int, runs: int) -> list[Row]:
     size = 2 * branches * rows * CLASSES * 4 / 1e9
     grpc = GrpcAggregation(branches, rows, CLASSES)
     try:
-        with _cohort(branches, rows) as cohort:
+        with stand_in_cohort(branches, rows) as cohort:
             expected = _expected(branches, rows)
 
             def ours() -> float:
@@ -98,7 +98,7 @@ def _compare(branches: int, rows: int, runs: int) -> list[Row]:
 def _memory(branches: int, rows: int) -> tuple[Row, dict[str, float]]:
     """Sample the aggregator's memory during exchanges."""
     peaks = {"RssAnon": 0.0, "RssShmem": 0.0}
-    with _cohort(branches, rows) as cohort:
+    with stand_in_cohort(branches, rows) as cohort:
         import ray
 
         pid = ray.get(cohort._aggregator.__ray_call__.remote(lambda actor: os.getpid()))
@@ -170,8 +170,16 @@ def _exchange(cohort: Any) -> tuple[float, list[float]]:
 
 
 @contextmanager
-def _cohort(branches: int, rows: int) -> Iterator[Any]:
-    """Yield a RayCohort whose branches hold random soft labels and train nothing."""
+def stand_in_cohort(
+    branches: int, rows: int, stand_in: type[Labels] | None = None
+) -> Iterator[Any]:
+    """Yield a RayCohort whose branches hold random soft labels and train nothing.
+
+    Args:
+        branches: number of actors that stand in for branches.
+        rows: N, clips.
+        stand_in: what each of them holds; by default `Labels`.
+    """
     with tempfile.TemporaryDirectory() as folder, cluster(cpus=branches + 1):
         import ray
 
@@ -180,7 +188,7 @@ def _cohort(branches: int, rows: int) -> Iterator[Any]:
 
         class StandIn(BranchActor):
             def start(self, task: BranchTask, found: Path | None) -> None:
-                self._branch = _Labels(task)  # type: ignore[assignment]
+                self._branch = (stand_in or Labels)(task)  # type: ignore[assignment]
 
         tasks = _tasks(branches, rows)
         specs = tuple(task.spec for task in tasks)
@@ -212,7 +220,7 @@ def _tasks(branches: int, rows: int) -> list[BranchTask]:
     ]
 
 
-class _Labels:
+class Labels:
     """In a branch's place: soft labels that are there already, and an array for the teacher."""
 
     def __init__(self, task: BranchTask) -> None:
@@ -220,10 +228,13 @@ class _Labels:
         self._teacher = np.zeros_like(self._soft)
 
     def soft_labels(self, temperature: float) -> Any:
+        """Return float32 [N, M]."""
         return self._soft
 
     def distil(self, teacher: Any, temperature: float, epochs: int) -> None:
+        """Copy the teacher, as to a device."""
         np.copyto(self._teacher, teacher)
 
     def held_out_accuracy(self) -> float:
+        """Return a check sum of the teacher, by a method that a branch has."""
         return check_sum(self._teacher)

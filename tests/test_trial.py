@@ -62,6 +62,8 @@ def grid_file(tmp_path: Path, clips: Path, cache: Path) -> Path:
 def start(grid_file: Path) -> Iterator[Start]:
     """Start `mrkd grid` as a user would, in a process group of its own; kill what is left."""
     started: list[subprocess.Popen[str]] = []
+    # Where the tests run in a shell's background SIGINT is ignored, and a child inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(*options: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
