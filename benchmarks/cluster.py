@@ -28,10 +28,10 @@ def cluster(cpus: int) -> Iterator[None]:
 class Runner:
     """Actors for some branches, that run cells one after the other."""
 
-    def __init__(self, tasks: Sequence[BranchTask]) -> None:
+    def __init__(self, tasks: Sequence[BranchTask], overlap: bool = False) -> None:
         from mrkd_ray.actors import Actors
 
-        self._actors = Actors.start([task.spec for task in tasks])
+        self._actors = Actors.start([task.spec for task in tasks], overlap=overlap)
         self._tasks = tasks
 
     def run(self, temperature: float | None = 2.0) -> tuple[float, list[list[dict[str, Any]]]]:

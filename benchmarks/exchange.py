@@ -221,19 +221,19 @@ def _tasks(branches: int, rows: int) -> list[BranchTask]:
 
 
 class Labels:
-    """In a branch's place: soft labels that are there already, and an array for the teacher."""
+    """In a branch's place: soft labels that are there already, and the teacher as it arrived."""
 
     def __init__(self, task: BranchTask) -> None:
         self._soft = soft_labels(task.seed, len(task.train.clip_ids), CLASSES)
-        self._teacher = np.zeros_like(self._soft)
+        self._teacher: Any = None
 
     def soft_labels(self, temperature: float) -> Any:
         """Return float32 [N, M]."""
         return self._soft
 
     def distil(self, teacher: Any, temperature: float, epochs: int) -> None:
-        """Copy the teacher, as to a device."""
-        np.copyto(self._teacher, teacher)
+        """Keep the teacher, an array of the actor's own."""
+        self._teacher = teacher
 
     def held_out_accuracy(self) -> float:
         """Return a check sum of the teacher, by a method that a branch has."""

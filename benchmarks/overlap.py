@@ -22,7 +22,8 @@ def run(quick: bool = False) -> Result:
 
     def runner(threads: int, cycles: int) -> Runner:
         options = {"batch_size": size, "cycles": cycles}
-        return Runner(data.tasks("esc10", BRANCHES, quick, threads=threads, **options))
+        tasks = data.tasks("esc10", BRANCHES, quick, threads=threads, **options)
+        return Runner(tasks, overlap=threads > 1)
 
     # What the field `overlap` does: every branch has the threads of the whole cohort.
     threads = {"with": len(BRANCHES), "without": 1}

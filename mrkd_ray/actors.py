@@ -47,6 +47,7 @@ class Actors:
         group: PlacementGroup | None = None,
         cpus: float = 1,
         gpus: float = 0,
+        overlap: bool = False,
     ) -> Actors:
         """Ask for the actors.
 
@@ -56,10 +57,13 @@ class Actors:
                 actors are placed wherever there is room.
             cpus: CPUs of a branch actor.
             gpus: GPUs of a branch actor; fractions share a card.
+            overlap: the branches have more threads than CPUs: one that waits leaves its core.
         """
+        asked: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
+        if overlap:
+            asked["runtime_env"] = {"env_vars": {"OMP_WAIT_POLICY": "passive"}}
         branches = [
-            _actor(BranchActor, group, i, num_cpus=cpus, num_gpus=gpus).remote(spec)
-            for i, spec in enumerate(specs)
+            _actor(BranchActor, group, i, **asked).remote(spec) for i, spec in enumerate(specs)
         ]
         # Two threads: one shard is averaged while another is copied into the object store.
         aggregator = _actor(AggregatorActor, group, None, max_concurrency=2).remote()
@@ -197,7 +201,7 @@ class RayCohort:
         )
 
 
-def _actor(cls: type, group: PlacementGroup | None, bundle: int | None, **asked: float) -> Any:
+def _actor(cls: type, group: PlacementGroup | None, bundle: int | None, **asked: Any) -> Any:
     """Return the actor class to call `.remote` on, placed in a bundle (None: anywhere in it)."""
     options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, **asked}
     if group is not None and bundle is not None:

@@ -76,8 +76,6 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a user's own choice stays
     os.environ.setdefault("RAY_worker_niceness", "0")  # training is the main job here
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    # Threads that wait leave their core at once: `--overlap` has more threads than cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Soft labels give their memory to the next cycle's: pages that are in use already are fast.
     os.environ.setdefault("RAY_free_objects_period_milliseconds", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}

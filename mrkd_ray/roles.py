@@ -27,6 +27,7 @@ class BranchActor:
     def __init__(self, spec: BranchSpec) -> None:
         self._spec = spec
         self._branch: Branch
+        self._teacher = np.empty((0, 0), np.float32)
 
     def __repr__(self) -> str:
         return f"Branch({self._spec.representation}, {self._spec.network})"
@@ -56,8 +57,15 @@ class BranchActor:
         return self._branch.held_out_accuracy()
 
     def distil(self, temperature: float, epochs: int, *teacher: Array) -> None:
-        """`teacher` comes in shards, as top-level arguments, which Ray reads without a copy."""
-        self._branch.distil(np.concatenate(teacher), temperature, epochs)
+        """`teacher` comes in shards, as top-level arguments, which Ray reads without a copy.
+
+        They are joined in an array that stays: memory that is in use already is fast to write to.
+        """
+        shape = (sum(map(len, teacher)), teacher[0].shape[1])
+        if self._teacher.shape != shape:
+            self._teacher = np.empty(shape, np.float32)
+        np.concatenate(teacher, out=self._teacher)
+        self._branch.distil(self._teacher, temperature, epochs)
 
     def end_cycle(self, folder: Path) -> Row:
         """Evaluate, write the branch's checkpoint into `folder`, return the cycle's figures."""

@@ -77,7 +77,13 @@ class Trial(tune.Trainable):
         if not self._actors:
             group = ray.util.get_current_placement_group()
             share = self._gpus[cell.key]
-            self._actors = Actors.start(cell.branches, group=group, cpus=cell.cpus, gpus=share)
+            self._actors = Actors.start(
+                cell.branches,
+                group=group,
+                cpus=cell.cpus,
+                gpus=share,
+                overlap=cell.threads > cell.cpus,
+            )
         folder = self._folder / "cells" / cell.key
         tasks = cells.branch_tasks(cell, self._prepared)
         cohort = RayCohort(self._actors, tasks, folder)
