@@ -82,7 +82,9 @@ def main(arguments: list[str] | None = None) -> None:
         "fp32": float(np.mean([row["fp32"] for row in rows])),
         "bf16": float(np.mean([row["bf16"] for row in rows])),
         "difference": float(differences.mean()),
-        "standard_error": float(differences.std() / max(len(rows) - 1, 1) ** 0.5),
+        "standard_error": float(differences.std(ddof=1) / len(rows) ** 0.5)
+        if len(rows) > 1
+        else None,
         # Root of the mean variance within a fold, of a difference between two seeds.
         "fp32_between_seeds": float(np.sqrt(2 * by_seed.var(axis=1, ddof=1).mean()))
         if len(config.seeds) > 1

@@ -25,7 +25,9 @@ def constant_step(
     module = build(network, classes)[0].to(device).to(memory_format=layout).train()
     inputs = torch.randn(shape, device=device).contiguous(memory_format=layout)
     targets = torch.softmax(torch.randn(shape[0], classes, device=device), dim=1)
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    optimiser = torch.optim.SGD(
+        module.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True
+    )
     forward = torch.compile(module) if compiled else module
 
     def step() -> None:

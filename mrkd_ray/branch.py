@@ -246,15 +246,9 @@ class Branch:
         rng = self._rng("order", self.task.name, epoch)
         order = rng.permutation(len(self._clips["train"]))
         parts = split(order, size)
-        mixing = [
-            (float(rng.beta(alpha, alpha)), rng.permutation(len(part)))
-            for part in (parts if alpha > 0 else ())
-        ]
+        shares = rng.beta(alpha, alpha, len(parts)).tolist() if alpha > 0 else []
         clips, starts = self._clips["train"][order], self._starts(window)[order]
         rows = torch.from_numpy(order).to(self.device).tensor_split(len(parts))
-        if mixing:
-            joined = np.concatenate([partners for _, partners in mixing])
-            partners = torch.from_numpy(joined).to(self.device).tensor_split(len(parts))
         if self._augmentation.on:
             own, shared = self._rng("augment", self.task.name, epoch), self._rng("shift", window)
             self._augmentation.draw(len(order), own, shared)
@@ -264,13 +258,12 @@ class Branch:
             soft = teacher[rows[i]] if teacher is not None else None
             if self._augmentation.on:
                 inputs = self._augmentation.apply(inputs, rows[i], inside[i])
-            if mixing:
-                share, _ = mixing[i]
+            if shares:
                 if i == 0:  # the largest batch
                     mixed = torch.empty_like(inputs)
-                inputs = losses.mix(inputs, partners[i], share, out=mixed[: len(inputs)])
-                targets = losses.mix(targets, partners[i], share)
-                soft = losses.mix(soft, partners[i], share) if soft is not None else None
+                inputs = losses.mix(inputs, shares[i], out=mixed[: len(inputs)])
+                targets = losses.mix(targets, shares[i])
+                soft = losses.mix(soft, shares[i]) if soft is not None else None
             yield inputs, targets, soft
 
     def _logits(self, windows: Tensor) -> Tensor:

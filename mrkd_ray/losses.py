@@ -75,12 +75,14 @@ def distillation_loss(
     return ce + factor * kl, ce, kl
 
 
-def mix(rows: Tensor, partners: Tensor, share: float, out: Tensor | None = None) -> Tensor:
-    """Mixup (Zhang et al. 2018): `share` of each row and the rest of its partner's row.
+def mix(rows: Tensor, share: float, out: Tensor | None = None) -> Tensor:
+    """Mixup (Zhang et al. 2018): `share` of each row and the rest of the next row, in a circle.
 
+    In a batch that was drawn at random the next row is a random partner, found without a copy.
     `out`, shaped and laid out as `rows`, takes the result where given: batch after batch in the
     same memory stays in the cache.
     """
     mixed = torch.empty_like(rows) if out is None else out
-    torch.index_select(rows, 0, partners, out=mixed)
-    return mixed.lerp_(rows, share)
+    torch.lerp(rows[1:], rows[:-1], share, out=mixed[:-1])
+    torch.lerp(rows[:1], rows[-1:], share, out=mixed[-1:])
+    return mixed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,26 @@ def test_masks_are_one_block_of_zeros_in_all_channels(option: str, most: int, di
             begins.add(where[0])
     assert min(widths) < most / 2 < max(widths) <= most
     assert len(begins) > 2
+
+
+@pytest.mark.parametrize(("drawn", "last"), [(0.0, False), (np.nextafter(1, 0), True)])
+def test_masks_reach_both_edges_and_are_whole_there(drawn: float, last: bool) -> None:
+    options = {"specaugment_time": 30, "specaugment_bins": 2}
+    augmentation = Augmentation(Training(**options), torch.ones(BINS))
+    rng: Any = SimpleNamespace(  # draws the widest mask at one edge
+        uniform=lambda low, high, n: np.zeros(n),
+        integers=lambda low, high, n, endpoint: np.full(n, high),
+        random=lambda n: np.full(n, drawn),
+    )
+    augmentation.draw(1, rng, rng)
+    windows = torch.ones(1, 3, BINS, WINDOW)
+    kept = augmentation.apply(windows, torch.arange(1), torch.ones(1, WINDOW, dtype=torch.bool))
+    frames, bins = kept[0, 0].amax(dim=0), kept[0, 0].amax(dim=1)
+    expected = [torch.tensor([0.0] * w + [1.0] * (n - w)) for w, n in ((30, WINDOW), (2, BINS))]
+    if last:
+        expected = [x.flip(0) for x in expected]
+    assert torch.equal(frames, expected[0])
+    assert torch.equal(bins, expected[1])
 
 
 def test_all_off_is_the_default() -> None:

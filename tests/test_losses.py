@@ -200,22 +200,25 @@ def test_zero_probabilities_and_large_logits_stay_finite(
 
 def test_mix_by_hand() -> None:
     batch = torch.tensor([[0.0, 8.0], [4.0, 0.0], [2.0, 2.0]])
-    partners = torch.tensor([1, 2, 0])
+    partners = batch[[1, 2, 0]]
     expected = torch.tensor([[3.0, 2.0], [2.5, 1.5], [0.5, 6.5]])
-    assert torch.equal(mix(batch, partners, 0.25), expected)
-    assert torch.equal(mix(batch, partners, 1.0), batch)
-    assert torch.equal(mix(batch, partners, 0.0), batch[partners])
+    assert torch.equal(mix(batch, 0.25), expected)
+    assert torch.equal(mix(batch, 1.0), batch)
+    assert torch.equal(mix(batch, 0.0), partners)
+    assert torch.equal(mix(batch[:1], 0.25), batch[:1])
+    memory = torch.empty_like(batch)
+    assert mix(batch, 0.25, out=memory) is memory
+    assert torch.equal(memory, expected)
 
 
 def test_mix_treats_inputs_labels_and_teacher_rows_alike() -> None:
     # Whatever is a function of the input that mixing commutes with stays that function.
     rng = np.random.default_rng(1)
-    partners = torch.from_numpy(rng.permutation(6))
     inputs = torch.from_numpy(rng.normal(size=(6, 3, 5, 7)))
     weights = torch.from_numpy(rng.normal(size=(3 * 5 * 7, 4)))
     labels = inputs.flatten(1) @ weights
-    mixed = mix(inputs, partners, 0.3)
+    mixed = mix(inputs, 0.3)
     assert mixed.shape == inputs.shape
-    assert torch.allclose(mixed.flatten(1) @ weights, mix(labels, partners, 0.3))
+    assert torch.allclose(mixed.flatten(1) @ weights, mix(labels, 0.3))
     teacher = torch.from_numpy(rng.dirichlet(np.ones(4), size=6))
-    assert torch.allclose(mix(teacher, partners, 0.3).sum(dim=1), torch.ones(6).double())
+    assert torch.allclose(mix(teacher, 0.3).sum(dim=1), torch.ones(6).double())
