@@ -18,7 +18,9 @@ from benchmarks.common import RESULTS, Skip
 
 NAMES = (
     "representations",
+    "frontend_error",
     "epoch",
+    "bf16_accuracy",
     "autrainer",
     "mutual",
     "cohort_overhead",

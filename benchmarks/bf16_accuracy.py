@@ -1,102 +1,65 @@
-"""Accuracy of a branch trained in bf16 against fp32, for each fold from the same seeds.
-
-python -m benchmarks.bf16_accuracy --data ../shared/data/esc10 [--epochs 30] [--seeds 0..2]
-
-The difference between precisions is shown beside what another seed alone does to fp32.
-"""
+"""Accuracy of a branch trained in bf16 beside fp32, from the same folds and seeds."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
+from benchmarks import data
+from benchmarks.common import Result, Row, one_thread
 from mrkd_ray import metrics
 from mrkd_ray.branch import Branch
-from mrkd_ray.cells import Cell, branch_names, branch_tasks
-from mrkd_ray.config import GridConfig, Training, parse
-from mrkd_ray.datasets import open_dataset
-from mrkd_ray.environment import describe, local_device
-from mrkd_ray.mapping import serial_map
-from mrkd_ray.preparation import prepare
-from mrkd_ray.progress import Display
+from mrkd_ray.cells import branch_tasks
+from mrkd_ray.task import BranchTask
 
-RESULT = Path(__file__).parent / "results" / "bf16_accuracy.json"
+NAME = "bf16_accuracy"
+BRANCH = "logmel64:resnet_small"
+EPOCHS, FOLDS, SEEDS = 25, (1, 2, 3, 4, 5), (0, 1, 2)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Train every fold in both precisions, print the accuracies and write `RESULT`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="../shared/data/esc10")
-    parser.add_argument("--cache", default="cache")
-    parser.add_argument("--branch", default="logmel64:resnet_small")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--folds", default="1,2,3,4,5")
-    parser.add_argument("--seeds", default="0..2")
-    options = parser.parse_args(arguments)
-    asked = {"data": options.data, "cache": options.cache, "pairings": [options.branch]}
-    config = parse(
-        GridConfig, {**asked, "folds": options.folds, "seeds": options.seeds}, "command line"
+def run(quick: bool = False) -> Result:
+    """Train every fold and seed in both precisions, on the CPU."""
+    one_thread()
+    epochs, folds, seeds = (1, (1,), (0, 1)) if quick else (EPOCHS, FOLDS, SEEDS)
+    pairs = list(itertools.product(folds, seeds))
+    prepared = data.prepared("esc10", [BRANCH.partition(":")[0]], quick)
+    options = {"cycles": epochs, "b": 0}
+    cells = [
+        data.cell(BRANCH, temperature=None, fold=fold, seed=seed, precision=precision, **options)
+        for (fold, seed), precision in itertools.product(pairs, ("fp32", "bf16"))
+    ]
+    jobs = [branch_tasks(cell, prepared)[0] for cell in cells]
+    accuracies = 100 * np.array(list(data.pool_map(_accuracy, jobs))).reshape(-1, 2)
+    fp32, bf16 = accuracies.T
+    difference = bf16 - fp32
+    error = difference.std(ddof=1) / len(pairs) ** 0.5
+    between = np.sqrt(fp32.reshape(len(folds), -1).var(axis=1, ddof=1).mean())
+    return Result(
+        name=NAME,
+        title="Accuracy in bf16",
+        how=f"{BRANCH} alone on ESC-10, {epochs} epochs on the CPU, {len(folds)} folds x "
+        f"{len(seeds)} seeds, each in fp32 and in bf16. A value is the accuracy of one fold and "
+        "seed; pairs of runs share both.",
+        rows=[
+            Row(what="accuracy", unit="%", ours=bf16.tolist(), peer=fp32.tolist(), peer_is="fp32")
+        ],
+        notes=[
+            f"Mean accuracy {bf16.mean():.2f} % in bf16 and {fp32.mean():.2f} % in fp32: a "
+            f"difference of {difference.mean():+.2f} points with a standard error of {error:.2f} "
+            f"over {len(pairs)} pairs of runs. Within a fold, the accuracy of fp32 has a standard "
+            f"deviation of {between:.2f} points between seeds."
+        ],
+        details={"runs (fold, seed)": pairs},
     )
-    (spec,) = config.pairings[0]
-    console = Console(quiet=True)
-    with Display(console) as display:
-        dataset = open_dataset(config.data, config.cache)
-        names = [spec.representation]
-        prepared = prepare(config, dataset, names, serial_map, display, console)[0]
-    rows = []
-    for split, seed in itertools.product(prepared.splits, config.seeds):
-        row: dict[str, float] = {"fold": split.fold, "seed": seed}
-        for precision in ("fp32", "bf16"):
-            values = {"cycles": options.epochs, "b": 0, "d": 1, "precision": precision}
-            training = parse(Training, values, "benchmark")
-            cell = Cell(
-                condition="independent",
-                branches=(spec,),
-                names=branch_names((spec,)),
-                temperature=None,
-                fold=split.fold,
-                seed=seed,
-                training=training,
-                device=local_device(),
-                threads=1,
-                content="",
-            )
-            (task,) = branch_tasks(cell, prepared)
-            branch = Branch(task)
-            with tempfile.TemporaryDirectory() as folder:
-                for _ in range(training.cycles):
-                    branch.train(1)
-                    branch.end_cycle(Path(folder))
-            row[precision] = metrics.accuracy(branch.probabilities("test"), task.test.labels)
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    differences = np.array([row["bf16"] - row["fp32"] for row in rows])
-    by_seed = np.array([row["fp32"] for row in rows]).reshape(-1, len(config.seeds))
-    figures = {
-        "fp32": float(np.mean([row["fp32"] for row in rows])),
-        "bf16": float(np.mean([row["bf16"] for row in rows])),
-        "difference": float(differences.mean()),
-        "standard_error": float(differences.std(ddof=1) / len(rows) ** 0.5)
-        if len(rows) > 1
-        else None,
-        # Root of the mean variance within a fold, of a difference between two seeds.
-        "fp32_between_seeds": float(np.sqrt(2 * by_seed.var(axis=1, ddof=1).mean()))
-        if len(config.seeds) > 1
-        else None,
-        "precisions_apart": float(np.sqrt((differences**2).mean())),
-    }
-    print(json.dumps(figures))
-    result = {**figures, "runs": rows, "epochs": options.epochs, "branch": str(spec)}
-    RESULT.parent.mkdir(exist_ok=True)
-    environment = {key: value for key, value in describe().items() if key != "command"}
-    RESULT.write_text(json.dumps({**result, "environment": environment}, indent=1) + "\n")
 
 
-if __name__ == "__main__":
-    main()
+def _accuracy(task: BranchTask) -> float:
+    branch = Branch(task)
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(task.training.cycles):
+            branch.train(task.training.b + task.training.d)
+            branch.end_cycle(Path(folder))
+    return metrics.accuracy(branch.probabilities("test"), task.test.labels)

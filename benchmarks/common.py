@@ -16,6 +16,12 @@ from mrkd_ray import environment
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+SHARED = next(
+    (path for path in (ROOT.parent / "shared" / "data", ROOT / "shared" / "data") if path.is_dir()),
+    ROOT,
+)
+DATA = Path(os.environ.get("MRKD_BENCH_DATA", SHARED))
+"""The folder that holds the data sets: given, or beside the project, or in it (carried)."""
 CACHE = Path(os.environ.get("MRKD_BENCH_CACHE", ROOT / "cache" / "benchmarks"))
 RUNS = 5  # alternating runs of each side, at least; odd, so that the median is one of them
 PEERS = ("grpcio", "onnxruntime", "safetensors", "psutil")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.common import CACHE, ROOT, Skip, cores
+from benchmarks.common import CACHE, DATA, Skip, cores
 from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
 from mrkd_ray.config import BranchSpec, GridConfig, Training, parse
 
 if TYPE_CHECKING:
     from mrkd_ray.task import BranchTask, Part
-
-SHARED = Path(os.environ.get("MRKD_BENCH_DATA", ROOT.parent / "shared" / "data"))
 
 
 def folder(name: str, quick: bool) -> Path:
@@ -29,7 +26,7 @@ def folder(name: str, quick: bool) -> Path:
     """
     if quick:
         return _made_clips(CACHE / "made")
-    path = SHARED / name
+    path = DATA / name
     if not path.is_dir():
         raise Skip(f"{name} is not there; MRKD_BENCH_DATA names the folder that holds it")
     return path
@@ -52,8 +49,15 @@ def prepared(name: str, representations: Sequence[str], quick: bool) -> Prepared
         return prepare(config, dataset, list(representations), pool_map, display, console)[0]
 
 
-def cell(*branches: str, temperature: float | None = 2.0, threads: int = 1, **options: Any) -> Cell:
-    """Return a cell of fold 1 on the CPU; `options` are those of `Training`."""
+def cell(
+    *branches: str,
+    temperature: float | None = 2.0,
+    threads: int = 1,
+    fold: int = 1,
+    seed: int = 0,
+    **options: Any,
+) -> Cell:
+    """Return a cell on the CPU; `options` are those of `Training`."""
     specs = tuple(
         BranchSpec(representation=r, network=n) for r, n in (b.split(":") for b in branches)
     )
@@ -62,8 +66,8 @@ def cell(*branches: str, temperature: float | None = 2.0, threads: int = 1, **op
         branches=specs,
         names=branch_names(specs),
         temperature=temperature,
-        fold=1,
-        seed=0,
+        fold=fold,
+        seed=seed,
         training=Training(**options),
         device="cpu",
         threads=threads,

@@ -12,34 +12,32 @@ ESC-50 under ../shared/data (or MRKD_BENCH_DATA). Every part stops measuring at 
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
 import os
+import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.common import RESULTS, ROOT, RUNS, Result, Row
+from benchmarks.common import RESULTS, RUNS, Result, Row
+from benchmarks.gpu_data import CLASSES, CLIP, esc50, part, random_task
 from benchmarks.steps import constant_step
 from mrkd_ray import algorithm
 from mrkd_ray.branch import Branch
 from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.config import BranchSpec, Training
-from mrkd_ray.features import Bank
-from mrkd_ray.task import BranchTask, Part
+from mrkd_ray.task import BranchTask
 
 NAME = "gpu"
-CLASSES = 50
-CLIP = 5 * 22050  # samples
 
 EXPECTED = {
     # Written on 2026-11-24, before any of it was measured, for one H100. A branch's batch is made
@@ -103,7 +101,9 @@ def epoch(setting: Setting, deadline: float) -> list[Row]:
                 return rows
             clips = batch * (2 if setting.quick else max(8, 2048 // batch))
             options = _options(setting)
-            branch = Branch(_task(network, clips, setting, batch_size=batch, **options))
+            branch = Branch(
+                random_task(network, clips, setting.device, batch_size=batch, **options)
+            )
             step = constant_step(
                 network,
                 CLASSES,
@@ -176,7 +176,7 @@ def precision(setting: Setting, deadline: float) -> list[Row]:
                     what=f"peak share, {network}, batch {batch}",
                     unit="TFLOP/s",
                     ours=[rate * flops / batch / 1e12 for rate in values[name]],
-                    peer=(peak * len(values[name]))[: len(values[name])],
+                    peer=[statistics.median(peak)] * len(values[name]),
                     peer_is="bf16 matrix product",
                 )
             )
@@ -213,7 +213,7 @@ def sharing(setting: Setting, deadline: float) -> list[Row]:
     batch = setting.batches[0]
     clips = batch * (2 if setting.quick else 16)
     tasks = [
-        _task(network, clips, setting, batch_size=batch, **_options(setting))
+        random_task(network, clips, setting.device, batch_size=batch, **_options(setting))
         for network in setting.networks
     ]
     branches = [Branch(task) for task in tasks]
@@ -244,6 +244,7 @@ def sharing(setting: Setting, deadline: float) -> list[Row]:
         mine, its = context.Pipe()
         process = context.Process(target=_train_when_told, args=(task, its), daemon=True)
         process.start()
+        its.close()  # a child that dies is then an error here, not silence
         pipes.append(mine)
         processes.append(process)
 
@@ -284,7 +285,7 @@ def cohort(setting: Setting, deadline: float) -> list[Row]:
         BranchSpec(representation=representation, network=network)
         for representation, network in zip(names, setting.networks, strict=True)
     ]
-    stores, labels, folds = _esc50(setting, names)
+    stores, labels, folds = esc50(setting.device, names, setting.quick)
     weights = os.environ.get("MRKD_BENCH_WEIGHTS", "none")
 
     def tasks(cycles: int) -> list[BranchTask]:
@@ -303,9 +304,9 @@ def cohort(setting: Setting, deadline: float) -> list[Row]:
                 training=training,
                 store=stores[spec.representation],  # type: ignore[arg-type]
                 classes=tuple(f"{i:02d}" for i in range(CLASSES)),
-                train=_part(np.flatnonzero(folds != 1), labels),
-                held_out=_part(np.zeros(0, np.int64), labels),
-                test=_part(np.flatnonzero(folds == 1), labels),
+                train=part(np.flatnonzero(folds != 1), labels),
+                held_out=part(np.zeros(0, np.int64), labels),
+                test=part(np.flatnonzero(folds == 1), labels),
                 fold=1,
                 seed=0,
                 device=setting.device,
@@ -419,7 +420,7 @@ def _rates(
 ) -> dict[str, list[float]]:
     """Run all sides in turn, until there are enough runs or the time is up; return items/s."""
     for call, _ in sides.values():  # kernels are chosen and code is compiled
-        for _ in range(1 if setting.quick else 3):
+        for _ in range(1 if setting.quick or time.monotonic() > deadline else 3):
             call()
     values: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(1 if setting.quick else RUNS):
@@ -471,98 +472,6 @@ def _free() -> None:
     torch.compiler.reset()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-@dataclass(frozen=True)
-class _Store:
-    """Frames in memory in place of a `FeatureStore`, clip i under the clip_id `str(i)`."""
-
-    representation: str
-    frames: Any  # float32 [clips, frames, bins]
-    digests: dict[str, str] = field(default_factory=dict)
-    version: str = "memory"
-
-    @property
-    def bins(self) -> int:
-        return int(self.frames.shape[2])
-
-    def bank(self, clip_ids: Sequence[str]) -> Bank:
-        length = self.frames.shape[1]
-        rows = np.array([int(clip) for clip in clip_ids], np.int64)
-        return Bank(
-            self.frames.reshape(-1, self.bins), rows * length, np.full(len(rows), length, np.int64)
-        )
-
-
-def _task(network: str, clips: int, setting: Setting, **options: Any) -> BranchTask:
-    """A branch on random frames of 64 bins."""
-    rng = np.random.default_rng(0)
-    frames = rng.normal(size=(clips, 300, 64)).astype(np.float32)
-    labels = rng.integers(0, CLASSES, clips)
-    return BranchTask(
-        name=network,
-        spec=BranchSpec(representation="logmel64", network=network),
-        training=Training(weights="none", **options),
-        store=_Store("logmel64", frames),  # type: ignore[arg-type]
-        classes=tuple(f"{i:02d}" for i in range(CLASSES)),
-        train=_part(np.arange(clips), labels),
-        held_out=_part(np.zeros(0, np.int64), labels),
-        test=_part(np.arange(min(clips, 4)), labels),
-        fold=1,
-        seed=0,
-        device=setting.device,
-    )
-
-
-def _part(rows: Any, labels: Any) -> Part:
-    return Part(clip_ids=tuple(str(row) for row in rows), labels=labels[rows].astype(np.int64))
-
-
-def _esc50(setting: Setting, names: Iterable[str]) -> tuple[dict[str, _Store], Any, Any]:
-    """ESC-50 through the front-end on the device: stores, labels, folds; random if quick."""
-    from mrkd_ray.frontend import Recordings
-    from mrkd_ray.representations import compute
-
-    if setting.quick:
-        rng = np.random.default_rng(0)
-        frames = rng.normal(size=(24, 200, 64)).astype(np.float32)
-        store = _Store("logmel64", frames)
-        return {"logmel64": store}, rng.integers(0, CLASSES, 24), 1 + np.arange(24) % 2
-    root = Path(os.environ.get("MRKD_BENCH_DATA", ROOT.parent / "shared" / "data")) / "esc50"
-    if not root.is_dir():
-        root = ROOT / "shared" / "data" / "esc50"
-    with (root / "meta.csv").open() as file:
-        clips = list(csv.DictReader(file))
-    classes = sorted({clip["label"] for clip in clips})
-    labels = np.array([classes.index(clip["label"]) for clip in clips])
-    folds = np.array([int(clip["fold"]) for clip in clips])
-    with multiprocessing.get_context("spawn").Pool() as pool:
-        files = [root / "audio" / clip["filename"] for clip in clips]
-        waveforms = torch.from_numpy(np.stack(pool.map(_decode, files, chunksize=16)))
-    found: dict[str, list[Any]] = {name: [] for name in names}
-    for part in torch.split(waveforms, 64):
-        with torch.inference_mode():
-            recordings = Recordings(part.to(setting.device))
-            for name, arrays in found.items():
-                arrays.append(compute(name, recordings).mT.cpu().numpy())
-    stores = {
-        name: _Store(name, np.ascontiguousarray(np.concatenate(arrays)))
-        for name, arrays in found.items()
-    }
-    return stores, labels, folds
-
-
-def _decode(file: Path) -> Any:
-    """5 s of mono at 22,050 Hz: ESC-50's 44,100 Hz through a windowed sinc, every other sample."""
-    import soundfile
-
-    samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    if rate != 44100:
-        raise ValueError(f"{file.name}: {rate} Hz; ESC-50 has 44,100")
-    place = np.arange(-64, 65)
-    taps = np.sinc(place / 2) * np.kaiser(129, 10.0) / 2
-    half = np.convolve(samples.mean(axis=1), taps.astype(np.float32), mode="same")[::2]
-    return np.pad(half[:CLIP], (0, max(0, CLIP - len(half)))).astype(np.float32)
 
 
 if __name__ == "__main__":

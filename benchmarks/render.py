@@ -7,12 +7,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from benchmarks.common import RESULTS, ROOT, Result, Row
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 ORDER = (
     "representations",
+    "frontend_error",
     "epoch",
+    "bf16_accuracy",
     "autrainer",
     "mutual",
     "cohort_overhead",
@@ -95,7 +99,7 @@ def _number(value: float) -> str:
     """Three digits that count, without an exponent."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
 def _where(found: dict[str, Any]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 
+from mrkd_ray.losses import cross_entropy
 from mrkd_ray.networks import build
 
 
@@ -33,7 +33,7 @@ def constant_step(
     def step() -> None:
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
             logits = forward(inputs)
-        loss = F.cross_entropy(logits.float(), targets)
+        loss = cross_entropy(logits.float(), targets)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
