@@ -24,7 +24,7 @@ MARGIN = 2048 + HOP  # zeros on both sides of a waveform: half of the longest fi
 RANGE = 80.0  # dB under a recording's maximum, librosa's floor
 PHASES = 16  # samples that one step of the halving filter yields, which makes it a fast product
 MANY_HOPS = 8  # from so many hops on, filters are put together from pieces
-PIECES_ERROR = 1e-6  # of the loudest hop of the filters: far less than is left of 80 dB
+PIECES_ERROR = 1e-6  # of the loudest hop of an octave's filters: a hundredth of the floor of 80 dB
 MEL_GROUP = 16  # neighbouring Mel bands that are summed together, over the frequencies they share
 
 Array = NDArray[np.float64]
