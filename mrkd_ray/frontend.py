@@ -13,16 +13,21 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mrkd_ray import constants
 from mrkd_ray.constants import FRAME, HALVINGS, HOP, OCTAVE, REACH
 
 AMIN = 1e-10  # librosa's smallest power
-MARGIN = 2048  # zeros on both sides of a waveform at each rate: half of the longest filter
+MARGIN = 2048 + HOP  # zeros on both sides of a waveform: half of the longest filter, and a hop
 RANGE = 80.0  # dB under a recording's maximum, librosa's floor
 PHASES = 16  # samples that one step of the halving filter yields, which makes it a fast product
+MANY_HOPS = 8  # from so many hops on, filters are put together from pieces
+PIECES_ERROR = 1e-6  # of the loudest hop of an octave's filters: a hundredth of the floor of 80 dB
 MEL_GROUP = 16  # neighbouring Mel bands that are summed together, over the frequencies they share
+
+Array = NDArray[np.float64]
 
 
 class Recordings:
@@ -82,14 +87,16 @@ class Recordings:
         octaves = []
         for octave in reversed(range(bins // OCTAVE)):
             step = min(octave, HALVINGS)
-            filters = _cqt_filters(f"cqt-{bins}-{octave}", self.waveforms.device)
-            start = MARGIN - filters.shape[-1] // 2  # of frame 0, whose middle is sample 0
-            end = start + (self.frames - 1) * (HOP >> step) + filters.shape[-1]
+            hop = HOP >> step
+            start, length, stages = _cqt_stages(f"cqt-{bins}-{octave}", hop, self.waveforms.device)
+            end = start + (self.frames - 1) * hop + length
             signal = self._halved[step][:, None, start:end]
-            octaves.append(F.conv1d(signal, filters, stride=HOP >> step))
+            for filters, stride in stages:
+                signal = F.conv1d(signal, filters, stride=stride)
+            octaves.append(signal)
         # Each octave: the real parts of its 12 bins and then the imaginary ones.
         parts = torch.cat(octaves, dim=1).view(-1, len(octaves), 2, OCTAVE, self.frames)
-        return parts.square().sum(dim=2).flatten(1, 2)
+        return (parts[:, :, 0].square() + parts[:, :, 1].square()).flatten(1, 2)
 
     @functools.cached_property
     def _halved(self) -> list[Tensor]:
@@ -184,9 +191,48 @@ def _halving_filters(device: torch.device) -> Tensor:
 
 
 @functools.cache
-def _cqt_filters(key: str, device: torch.device) -> Tensor:
-    """The samples of an octave's filters, real parts and then imaginary ones: [24, 1, n]."""
+def _cqt_stages(
+    key: str, hop: int, device: torch.device
+) -> tuple[int, int, list[tuple[Tensor, int]]]:
+    """An octave's filters as convolutions, one after the other.
+
+    Returns:
+        Where frame 0 begins in a signal with its margin (its middle is sample 0); the number of
+        samples of a frame; and of each convolution the filters [out, in, n] and the stride. The
+        last one yields the real parts of the octave's bins, and then the imaginary ones.
+    """
     spectra = constants.get(key)
     samples = np.fft.fft(spectra, 2 * (spectra.shape[1] - 1))
-    filters = np.concatenate([samples.real, samples.imag])[:, None].astype(np.float32)
-    return torch.from_numpy(filters).to(device)
+    filters = np.concatenate([samples.real, samples.imag])
+    start = MARGIN - filters.shape[1] // 2
+    stages = [(filters[:, None], hop)]
+    if filters.shape[1] >= MANY_HOPS * hop:
+        filters = np.pad(filters, ((0, 0), (0, -filters.shape[1] % hop)))
+        pieces, weights = _pieces(filters.reshape(len(filters), -1, hop))
+        stages = [(pieces[:, None], hop), (weights, 1)]
+    convolutions = [
+        (torch.from_numpy(array.astype(np.float32)).to(device), stride) for array, stride in stages
+    ]
+    return start, filters.shape[1], convolutions
+
+
+def _pieces(filters: Array) -> tuple[Array, Array]:
+    """Write filters, cut into hops [filters, hops, hop], as sums of few pieces of a hop.
+
+    They are smooth, so that all their hops are combinations of a dozen pieces, which each hop of a
+    signal is multiplied with once instead of with each hop of each filter. Pivoted Gram-Schmidt:
+    unlike a library's decomposition it yields the same bits on any number of threads.
+
+    Returns:
+        The pieces [pieces, hop], and their weights [filters, pieces, hops].
+    """
+    rest = filters
+    pieces, weights = [], []
+    enough = PIECES_ERROR * np.square(filters).sum(axis=-1).max() ** 0.5
+    while (size := np.square(rest).sum(axis=-1) ** 0.5).max() > enough:
+        piece = rest[np.unravel_index(size.argmax(), size.shape)] / size.max()
+        weight = (rest * piece).sum(axis=-1)
+        rest = rest - weight[..., None] * piece
+        pieces.append(piece)
+        weights.append(weight)
+    return np.stack(pieces), np.stack(weights, axis=1)

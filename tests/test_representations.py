@@ -252,7 +252,7 @@ def test_the_constants_used_are_the_ones_in_the_version(
 ) -> None:
     for function in (frontend._constant, frontend._mel_filters, frontend._halving_filters):
         function.cache_clear()
-    frontend._cqt_filters.cache_clear()
+    frontend._cqt_stages.cache_clear()
     used = set()
     get = constants.get
     monkeypatch.setattr(constants, "get", lambda key: [used.add(key), get(key)][1])
