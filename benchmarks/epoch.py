@@ -61,6 +61,6 @@ def _row(name: str, quick: bool) -> Row:
         peer=values["peer"],
         peer_is="one constant batch",
         target=TARGET,
-        limits="Gathering windows, deltas, normalisation and mixup take the rest; small networks "
-        "leave little time to hide them in.",
+        limits="Gathering the windows and mixup are two passes over a batch of "
+        f"{size * 3 * task.store.bins * 150 * 4 / 1e6:.1f} MB, and small networks have short steps.",
     )

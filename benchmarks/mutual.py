@@ -68,7 +68,12 @@ def run(quick: bool = False) -> Result:
                     "Soft labels of all windows of every training clip are made besides, which "
                     "the textbook loop has no counterpart of.",
                 ),
-                ("window", "Two threads serve the textbook loop well; what is left is ours."),
+                (
+                    "window",
+                    "Soft labels are a forward pass of their own, which the textbook loop has for "
+                    "nothing from its steps; and two busy cores slow each other: see the control "
+                    "of a cohort's cycle.",
+                ),
             )
         ],
     )
