@@ -138,7 +138,7 @@ def run(quick: bool = False) -> Result:
             Row(
                 what="one branch with two threads",
                 ours=values["one"],
-                limits="Two threads gain little on layers this small: two cores do more work as two "
+                limits="Two threads gain little on layers this small: two cores do more as two "
                 "branches, see the next row.",
                 **shared,
             ),

@@ -62,5 +62,5 @@ def _row(name: str, quick: bool) -> Row:
         peer_is="one constant batch",
         target=TARGET,
         limits="Gathering the windows and mixup are two passes over a batch of "
-        f"{size * 3 * task.store.bins * 150 * 4 / 1e6:.1f} MB, and small networks have short steps.",
+        f"{size * 3 * task.store.bins * 150 * 4 / 1e6:.1f} MB; small networks have short steps.",
     )
