@@ -26,22 +26,29 @@ class BranchActor:
 
     def __init__(self, spec: BranchSpec) -> None:
         self._spec = spec
-        self._branch: Branch
+        self._started: Branch | None = None
         self._teacher = np.empty((0, 0), np.float32)
 
     def __repr__(self) -> str:
         return f"Branch({self._spec.representation}, {self._spec.network})"
 
+    @property
+    def _branch(self) -> Branch:
+        assert self._started is not None, "start() comes first"
+        return self._started
+
     def start(self, task: BranchTask, found: Path | None) -> None:
         """Begin a new branch, from its checkpoint in `found` if any; the one before is freed."""
         from mrkd_ray.branch import Branch, free_memory  # PyTorch lives in branch actors only
 
-        if hasattr(self, "_branch"):
-            del self._branch
-        free_memory()
-        self._branch = Branch(task)
-        if found:
-            self._branch.resume(found)
+        recorder = Recorder()
+        with recorder.span("start"):
+            self._started = None
+            free_memory()
+            self._started = Branch(task)
+            if found:
+                self._started.resume(found)
+        self._started.recorder.spans += recorder.spans
 
     def train(self, epochs: int) -> None:
         """Eq. 1."""
@@ -54,7 +61,8 @@ class BranchActor:
 
     def held_out_accuracy(self) -> float:
         """Return the accuracy on the held-out clips."""
-        return self._branch.held_out_accuracy()
+        with self._branch.recorder.span("held_out_accuracy"):
+            return self._branch.held_out_accuracy()
 
     def distil(self, temperature: float, epochs: int, *teacher: Array) -> None:
         """`teacher` comes in shards, as top-level arguments, which Ray reads without a copy.
