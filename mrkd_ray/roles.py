@@ -24,18 +24,14 @@ Row = dict[str, Any]
 class BranchActor:
     """The branches of one kind, one after the other, on a GPU (or a share) of the actor's own."""
 
+    _branch: Branch  # from `start` on
+
     def __init__(self, spec: BranchSpec) -> None:
         self._spec = spec
-        self._started: Branch | None = None
         self._teacher = np.empty((0, 0), np.float32)
 
     def __repr__(self) -> str:
         return f"Branch({self._spec.representation}, {self._spec.network})"
-
-    @property
-    def _branch(self) -> Branch:
-        assert self._started is not None, "start() comes first"
-        return self._started
 
     def start(self, task: BranchTask, found: Path | None) -> None:
         """Begin a new branch, from its checkpoint in `found` if any; the one before is freed."""
@@ -43,12 +39,12 @@ class BranchActor:
 
         recorder = Recorder()
         with recorder.span("start"):
-            self._started = None
+            vars(self).pop("_branch", None)
             free_memory()
-            self._started = Branch(task)
+            self._branch = Branch(task)
             if found:
-                self._started.resume(found)
-        self._started.recorder.spans += recorder.spans
+                self._branch.resume(found)
+        self._branch.recorder.spans += recorder.spans
 
     def train(self, epochs: int) -> None:
         """Eq. 1."""

@@ -14,7 +14,7 @@ def test_every_cycle_has_its_own_teacher() -> None:
     """The shards are joined in memory that stays: nothing of an old teacher may stay with it."""
     taught: list[np.ndarray] = []
     actor = BranchActor(BranchSpec(representation="cqt", network="vgg_small"))
-    actor._started = SimpleNamespace(  # type: ignore[assignment]
+    actor._branch = SimpleNamespace(  # type: ignore[assignment]
         distil=lambda teacher, *_: taught.append(teacher.copy())
     )
     rng = np.random.default_rng(0)
