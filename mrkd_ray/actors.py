@@ -79,8 +79,7 @@ class Actors:
 class Submitted:
     """A cycle under way: refs to wait for, of which the last are the branches' figures."""
 
-    cycle: int  # the next one, which the checkpoint in `folder` precedes
-    folder: Path
+    folder: Path  # of its checkpoint, which is not committed yet
     refs: list[Any]
     teachers: list[list[Any]]  # refs of shards; of the last cycle only, where they are a result
 
@@ -154,7 +153,7 @@ class RayCohort:
         self.cycle += 1
         folder = checkpoint.begin(self._checkpoints, self.cycle)
         self.submitted += [branch.end_cycle.remote(folder) for branch in self._branches]
-        done = Submitted(self.cycle, folder, self.submitted, self._teachers)
+        done = Submitted(folder, self.submitted, self._teachers)
         self.submitted, self._teachers = [], []
         return done
 
@@ -177,7 +176,7 @@ class RayCohort:
                 shape = (len(cycle.teachers), self._rows, len(self._task.classes))
                 checkpoint.save_teacher(cycle.folder, self._task.train.clip_ids, shards, shape)
             rows: list[Row] = done[-len(self._branches) :]
-            checkpoint.commit(self._checkpoints, cycle.cycle, rows)
+            checkpoint.commit(cycle.folder, rows)
         return rows
 
     def spans(self) -> dict[str, list[Span]]:

@@ -6,9 +6,7 @@ finished cycle and `history.csv` the figures up to it.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import shutil
 import time
@@ -22,12 +20,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import algorithm, checkpoint, metrics
+from mrkd_ray import algorithm, cell_files, checkpoint, metrics
 from mrkd_ray.config import BranchSpec, Training
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features import FeatureStore
-from mrkd_ray.files import write_json, write_text
+from mrkd_ray.files import write_json
 from mrkd_ray.task import BranchTask, Part
 from mrkd_ray.timeline import Span, write_trace
 
@@ -194,7 +192,7 @@ def run(
     Yields:
         After every cycle, one row of figures a branch.
     """
-    history = _read_history(folder, cohort.cycle)
+    history = cell_files.read_history(folder, cohort.cycle)
     if cell.temperature is None:
         cycles = algorithm.independent(cohort, cell.training)
     else:
@@ -204,7 +202,7 @@ def run(
         now = time.perf_counter()
         history += [{**row, "seconds": now - began} for row in rows]
         began = now
-        _write_history(folder, history)
+        cell_files.write_history(folder, history)
         yield rows
     cohort.export(folder / "branches")
     labels, classes = tasks[0].test.labels, tasks[0].classes
@@ -212,7 +210,7 @@ def run(
     if len(scores) > 1:
         mean = np.mean([p.astype(np.float64) for p in scores.values()], axis=0)
         scores["ensemble"] = mean.astype(np.float32)
-    _write_predictions(folder / "predictions.csv", tasks[0].test, classes, scores)
+    cell_files.write_predictions(folder, tasks[0].test, classes, scores)
     found = checkpoint.latest(folder / "checkpoint")
     if found and (found / "soft_labels.npz").exists():
         (found / "soft_labels.npz").replace(folder / "soft_labels.npz")
@@ -250,61 +248,3 @@ def finished(folder: Path) -> Row | None:
         return None
     result: Row = json.loads(path.read_text())
     return result
-
-
-def read_predictions(folder: Path) -> tuple[list[str], NDArray[np.int64], dict[str, Any]]:
-    """Return clip_ids, label indices [n] and, for each model, probabilities [n, M] float32."""
-    import pandas as pd
-
-    table = pd.read_csv(
-        folder / "predictions.csv", dtype={"clip_id": str, "label": str}, keep_default_na=False
-    )
-    columns = [name for name in table.columns if name.startswith("p_")]
-    index = {name.removeprefix("p_"): i for i, name in enumerate(columns)}
-    models = dict(iter(table.groupby("model", sort=False)))
-    first = next(iter(models.values()))
-    labels = np.array([index[label] for label in first["label"]], dtype=np.int64)
-    scores = {str(name): rows[columns].to_numpy(dtype=np.float32) for name, rows in models.items()}
-    return list(first["clip_id"]), labels, scores
-
-
-def _write_predictions(
-    path: Path, part: Part, classes: Sequence[str], scores: Mapping[str, NDArray[np.float32]]
-) -> None:
-    rows: list[Row] = []
-    for model, probabilities in scores.items():
-        for clip_id, label, p in zip(part.clip_ids, part.labels, probabilities, strict=True):
-            row: Row = {"model": model, "clip_id": clip_id, "label": classes[label]}
-            row |= {f"p_{name}": str(x) for name, x in zip(classes, p, strict=True)}
-            rows.append(row)
-    _write_csv(path, rows)
-
-
-def _write_history(folder: Path, rows: list[Row]) -> None:
-    _write_csv(folder / "history.csv", rows)
-
-
-def _read_history(folder: Path, cycle: int) -> list[Row]:
-    """Return the rows of the cycles before `cycle`, at which the cohort stands.
-
-    The last of them may be in the checkpoint only, when the run died right after it.
-    """
-    rows: list[Row] = []
-    if (folder / "history.csv").exists():
-        with (folder / "history.csv").open(newline="") as file:
-            rows = [{**row, "cycle": int(row["cycle"])} for row in csv.DictReader(file)]
-    rows = [row for row in rows if row["cycle"] < cycle]
-    found = checkpoint.latest(folder / "checkpoint")
-    if found and not any(row["cycle"] == cycle - 1 for row in rows):
-        for row in checkpoint.read_rows(found):
-            phases = (value for key, value in row.items() if key.startswith("seconds_"))
-            rows.append({**row, "seconds": sum(phases)})
-    return rows
-
-
-def _write_csv(path: Path, rows: list[Row]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

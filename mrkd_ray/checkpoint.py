@@ -8,6 +8,7 @@ only when all of them are complete.
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -103,29 +104,35 @@ def export_model(
 
 
 def begin(root: Path, cycle: int) -> Path:
-    """Return a fresh folder under `root` for the checkpoint that precedes `cycle`."""
-    folder = root / f".cycle-{cycle:06d}"
-    shutil.rmtree(folder, ignore_errors=True)
+    """Return a fresh hidden folder under `root` for the checkpoint that precedes `cycle`.
+
+    No other attempt at this cycle has the same: branches of one that failed may still be writing.
+    """
+    folder = root / f".cycle-{cycle:06d}.{secrets.token_hex(4)}"
     folder.mkdir(parents=True)
     return folder
 
 
-def commit(root: Path, cycle: int, rows: list[dict[str, Any]]) -> None:
-    """Make the folder that `begin` returned the latest checkpoint and remove older ones.
+def commit(begun: Path, rows: list[dict[str, Any]]) -> None:
+    """Make a folder that `begin` returned the latest checkpoint; remove older ones and attempts.
 
     Args:
         rows: the figures of the cycle that ended, kept with it.
 
     What is begun for later cycles stays: branches may be ahead.
     """
-    write_json(root / f".cycle-{cycle:06d}" / "rows.json", rows)
-    final = root / f"cycle-{cycle:06d}"
+    write_json(begun / "rows.json", rows)
+    final = begun.with_name(_committed_name(begun))
     shutil.rmtree(final, ignore_errors=True)
-    (root / f".cycle-{cycle:06d}").replace(final)
-    sync(root)
-    for other in root.iterdir():
-        if other.name.removeprefix(".") < final.name:
+    begun.replace(final)
+    sync(final.parent)
+    for other in final.parent.iterdir():
+        if other != final and _committed_name(other) <= final.name:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _committed_name(folder: Path) -> str:
+    return folder.stem.removeprefix(".")  # .cycle-000012.1f2e3d4c -> cycle-000012
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:

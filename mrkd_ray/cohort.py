@@ -60,7 +60,7 @@ class LocalCohort:
         if self._teachers and self.cycle == self._task.training.cycles:  # the last is a result
             shape = (len(self._teachers), *self._teachers[0].shape)
             checkpoint.save_teacher(folder, self._task.train.clip_ids, self._teachers, shape)
-        checkpoint.commit(self._checkpoints, self.cycle, rows)
+        checkpoint.commit(folder, rows)
         return rows
 
     def figures(self, cycles: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:

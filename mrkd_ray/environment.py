@@ -14,6 +14,9 @@ from typing import Any
 
 PACKAGES = ("mrkd-ray", "ray", "torch", "torchvision", "librosa", "numpy", "soundfile")
 
+WRITTEN = ("benchmarks/results", "docs/performance.md", "docs/scaling.md")
+"""Where benchmarks write, in the repository: no changes of the code that ran."""
+
 
 def describe() -> dict[str, Any]:
     """Return what somebody needs to know to repeat the run; no names of users or hosts."""
@@ -54,7 +57,7 @@ def _version(package: str) -> str | None:
 def _run(*command: str) -> str | None:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent
+            command, capture_output=True, text=True, timeout=10, cwd=Path(__file__).parents[1]
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -63,7 +66,8 @@ def _run(*command: str) -> str | None:
 
 def _commit() -> str | None:
     commit = _run("git", "rev-parse", "HEAD")
-    return f"{commit} with changes" if commit and _run("git", "status", "--porcelain") else commit
+    changes = _run("git", "status", "--porcelain", "--", ".", *(f":!{path}" for path in WRITTEN))
+    return f"{commit} with changes" if commit and changes else commit
 
 
 def _processor() -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import cells, metrics
+from mrkd_ray import cell_files, cells, metrics
 from mrkd_ray.cells import Cell
 from mrkd_ray.files import write_text
 
@@ -125,7 +125,7 @@ def _table_rows(folder: Path, done: Sequence[Cell]) -> Iterable[dict[str, Any]]:
 
 
 def _load(folder: Path, cell: Cell) -> dict[str, Scored]:
-    clip_ids, labels, scores = cells.read_predictions(folder / "cells" / cell.key)
+    clip_ids, labels, scores = cell_files.read_predictions(folder / "cells" / cell.key)
     return {model: Scored(clip_ids, labels, p.astype(np.float64)) for model, p in scores.items()}
 
 

@@ -24,9 +24,10 @@ Row = dict[str, Any]
 class BranchActor:
     """The branches of one kind, one after the other, on a GPU (or a share) of the actor's own."""
 
+    _branch: Branch  # from `start` on
+
     def __init__(self, spec: BranchSpec) -> None:
         self._spec = spec
-        self._branch: Branch
         self._teacher = np.empty((0, 0), np.float32)
 
     def __repr__(self) -> str:
@@ -36,12 +37,14 @@ class BranchActor:
         """Begin a new branch, from its checkpoint in `found` if any; the one before is freed."""
         from mrkd_ray.branch import Branch, free_memory  # PyTorch lives in branch actors only
 
-        if hasattr(self, "_branch"):
-            del self._branch
-        free_memory()
-        self._branch = Branch(task)
-        if found:
-            self._branch.resume(found)
+        recorder = Recorder()
+        with recorder.span("start"):
+            vars(self).pop("_branch", None)
+            free_memory()
+            self._branch = Branch(task)
+            if found:
+                self._branch.resume(found)
+        self._branch.recorder.spans += recorder.spans
 
     def train(self, epochs: int) -> None:
         """Eq. 1."""
@@ -54,7 +57,8 @@ class BranchActor:
 
     def held_out_accuracy(self) -> float:
         """Return the accuracy on the held-out clips."""
-        return self._branch.held_out_accuracy()
+        with self._branch.recorder.span("held_out_accuracy"):
+            return self._branch.held_out_accuracy()
 
     def distil(self, temperature: float, epochs: int, *teacher: Array) -> None:
         """`teacher` comes in shards, as top-level arguments, which Ray reads without a copy.

@@ -12,13 +12,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from mrkd_ray.files import write_text
 
-COMPUTE = ("train", "soft_labels", "distil")
-SHARES = ("compute", "evaluate", "checkpoint", "barrier", "exchange", "other")
+SHARE_OF = {
+    **dict.fromkeys(("train", "soft_labels", "distil"), "compute"),
+    **dict.fromkeys(("held_out_accuracy", "evaluate"), "evaluate"),
+}
+SHARES = ("start", "compute", "evaluate", "checkpoint", "barrier", "exchange", "other")
 
 
 @dataclass(frozen=True)
@@ -95,23 +99,27 @@ def read_trace(path: Path) -> dict[str, list[Span]]:
 def summary(branches: Rows) -> dict[str, float]:
     """Return where the branches' time went, as shares that sum to 1 (0 each without spans).
 
-    compute is training, soft labels and distillation; barrier is a branch's wait for the last
-    one's soft labels, exchange what then passes until it has its teacher; other is between cycles.
+    compute is training, soft labels and distillation; evaluate includes the accuracy on held-out
+    clips, where the average is weighted. What a branch waits for its teacher is barrier until the
+    last branch is ready, exchange from then on; other is between cycles.
 
     Args:
         branches: the rows of one cell's branches, without the aggregator and the coordinator.
     """
     spent = dict.fromkeys(SHARES, 0.0)
-    ready = [[span.end for span in row if span.name == "soft_labels"] for row in branches.values()]
+    ready = [
+        [before.end for before, span in pairwise(row) if span.name == "distil"]
+        for row in branches.values()
+    ]
     last_ready = [max(ends) for ends in zip(*ready, strict=False)]
     for row in branches.values():
         waits = iter(last_ready)
         for before, span in zip((None, *row), row, strict=False):
-            spent["compute" if span.name in COMPUTE else span.name] += span.seconds
+            spent[SHARE_OF.get(span.name, span.name)] += span.seconds
             if before is None:
                 continue
             gap = max(0.0, span.begin - before.end)
-            if before.name == "soft_labels":
+            if span.name == "distil":
                 barrier = min(gap, max(0.0, next(waits) - before.end))
                 spent["barrier"] += barrier
                 spent["exchange"] += gap - barrier

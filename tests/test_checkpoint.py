@@ -16,7 +16,7 @@ import torch
 from conftest import TaskMaker, make_cell
 from test_cohort import same_files
 
-from mrkd_ray import algorithm, cells, checkpoint, files
+from mrkd_ray import algorithm, cell_files, cells, checkpoint, files
 from mrkd_ray.branch import Branch
 from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.cohort import LocalCohort
@@ -100,7 +100,7 @@ def test_only_a_committed_folder_is_the_latest(tmp_path: Path) -> None:
     begun = checkpoint.begin(tmp_path, 9)
     (begun / "one").write_text("9")
     assert checkpoint.latest(tmp_path) is None
-    checkpoint.commit(tmp_path, 9, [])
+    checkpoint.commit(begun, [])
     ninth = checkpoint.latest(tmp_path)
     assert ninth is not None
     assert (ninth / "one").read_text() == "9"
@@ -111,32 +111,36 @@ def test_only_a_committed_folder_is_the_latest(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path) == ninth  # the process ended here
     begun = checkpoint.begin(tmp_path, 10)
     assert os.listdir(begun) == []  # what the torn one left is not mistaken for new
+    (torn / "late").write_text("10")  # nor what its branches, which may still live, write now
+    assert os.listdir(begun) == []
     (begun / "one").write_text("10")
     rows = [{"cycle": 9, "branch": "a", "lr": 0.1}, {"cycle": 9, "branch": "b", "lr": 1e-17}]
-    checkpoint.commit(tmp_path, 10, rows)
+    checkpoint.commit(begun, rows)
     tenth = checkpoint.latest(tmp_path)
     assert tenth is not None
     assert checkpoint.read_rows(tenth) == rows
     assert (tenth / "one").read_text() == "10"
-    assert os.listdir(tmp_path) == [tenth.name]  # older ones are gone
+    assert sorted(os.listdir(tenth)) == ["one", "rows.json"]
+    assert os.listdir(tmp_path) == [tenth.name]  # older ones and other attempts are gone
 
 
 def test_the_latest_is_the_one_of_the_highest_cycle(tmp_path: Path) -> None:
     for cycle in (2, 10, 9, 1000):  # as after a crash between a rename and the removal of others
         (tmp_path / f"cycle-{cycle:06d}").mkdir()
-        (tmp_path / f".cycle-{cycle + 1:06d}").mkdir()
+        checkpoint.begin(tmp_path, cycle + 1)
     latest = checkpoint.latest(tmp_path)
     assert latest is not None
     assert latest.name == "cycle-001000"
 
 
 def test_a_commit_removes_what_crashes_left(tmp_path: Path) -> None:
-    for name in ("cycle-000001", ".cycle-000002", "cycle-000003"):
+    names = ("cycle-000001", ".cycle-000002.0a", ".cycle-000003.0b", "cycle-000003")
+    for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("left over")
-    checkpoint.begin(tmp_path, 3)
-    checkpoint.commit(tmp_path, 3, [])
-    assert os.listdir(tmp_path) == ["cycle-000003"]
+    begun, ahead = (checkpoint.begin(tmp_path, cycle) for cycle in (3, 4))
+    checkpoint.commit(begun, [])
+    assert sorted(os.listdir(tmp_path)) == [ahead.name, "cycle-000003"]
     assert not (tmp_path / "cycle-000003" / "file").exists()
 
 
@@ -276,7 +280,7 @@ CRASHES = {
     "between two branches' checkpoints": (checkpoint, "save_branch", 4, 1),
     "before the second commit": (checkpoint, "commit", 2, 1),
     "before the models are exported": (LocalCohort, "export", 1, 2),
-    "before the result is written": (cells, "_write_predictions", 1, 2),
+    "before the result is written": (cell_files, "write_predictions", 1, 2),
     "after the teacher was moved": (cells.metrics, "accuracy", 5, 2),
 }
 
@@ -310,7 +314,7 @@ def test_a_cell_killed_between_checkpoint_and_history_keeps_its_rows(
     tasks: list[BranchTask], undisturbed: Path, tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cells, "_write_history", call_number(1, cells._write_history))
+        patch.setattr(cell_files, "write_history", call_number(1, cell_files.write_history))
         with pytest.raises(Killed):
             start(tasks, tmp_path)
     start(tasks, tmp_path)

@@ -15,7 +15,7 @@ import soundfile
 import yaml
 from conftest import FAST, make_cell
 
-from mrkd_ray import cells
+from mrkd_ray import cell_files, cells
 from mrkd_ray.cells import Prepared
 from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.config import GridConfig, TrainConfig
@@ -181,7 +181,7 @@ def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_predict_gives_the_scores_of_training(trained: Path, clips: Path) -> None:
-    clip_ids, _, scores = cells.read_predictions(trained)
+    clip_ids, _, scores = cell_files.read_predictions(trained)
     files = [clips / clip_id for clip_id in clip_ids[:3]]
     for model, folder in (
         ("ensemble", trained),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +45,54 @@ def actors_of(*branches: str) -> Iterator[Actors]:
         yield processes
     finally:
         processes.close()
+
+
+def in_each(processes: Sequence[Any], function: Callable[[Any], Any]) -> list[Any]:
+    """Call a function of the actor in each of them."""
+    import ray
+
+    return ray.get([process.__ray_call__.remote(function) for process in processes])
+
+
+class Recorded:
+    """Stands in for an actor: writes down which of its methods are submitted, runs none."""
+
+    def __init__(self, log: list[str]) -> None:
+        self._log = log
+
+    def __getattr__(self, method: str) -> Any:
+        def remote(*_: object) -> Any:
+            self._log.append(method)
+            return {} if method == "end_cycle" else method
+
+        return SimpleNamespace(remote=remote, options=lambda **_: SimpleNamespace(remote=remote))
+
+
+def test_a_cycle_is_submitted_before_the_one_before_is_waited_for(
+    make_tasks: TaskMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+
+    def get(refs: object) -> object:
+        if isinstance(refs, list):
+            log.append("wait")
+            return refs
+        return np.zeros((12, 3), np.float32)  # a shard of the last teacher
+
+    monkeypatch.setattr(actors, "ray", SimpleNamespace(get=get))
+    tasks = make_tasks(*TWO, cycles=3)
+    stand_ins = Actors(make_cell(*TWO).branches, (Recorded(log), Recorded(log)), Recorded(log))
+    cohort = RayCohort(stand_ins, tasks, tmp_path)
+    figures = cohort.figures(algorithm.distilled(cohort, tasks[0].training, 2.0))
+    calls = ("train", "soft_labels", "average", "distil", "end_cycle")
+    cycle = [name for name in calls for _ in range(1 if name == "average" else 2)]
+    submitted = [["start"] * 2 + cycle * 2, cycle, []]
+    for number, expected in enumerate(submitted, 1):
+        next(figures)
+        assert log == [*expected, "wait"]
+        assert checkpoint.cycle_of(checkpoint.latest(tmp_path / "checkpoint")) == number
+        log.clear()
+    assert next(figures, None) is None
 
 
 @pytest.mark.cluster
@@ -132,14 +182,11 @@ def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(
 def test_a_cell_in_used_actors_gives_the_bits_of_fresh_ones(
     prepared: Prepared, ray_cluster: str, tmp_path: Path
 ) -> None:
-    import ray
-
     def run(processes: Actors, cell: cells.Cell, folder: Path) -> list[int]:
         """Run a cell; return the ids of the branches' processes."""
         tasks = cells.branch_tasks(cell, prepared)
         list(cells.run(cell, tasks, RayCohort(processes, tasks, folder), folder))
-        own_id = lambda actor: os.getpid()  # noqa: E731
-        return ray.get([branch.__ray_call__.remote(own_id) for branch in processes.branches])
+        return in_each(processes.branches, lambda _: os.getpid())
 
     cell = make_cell(*TWO, fold=2)
     with actors_of(*TWO) as used:
@@ -154,16 +201,26 @@ def test_a_cell_in_used_actors_gives_the_bits_of_fresh_ones(
 
 
 @pytest.mark.cluster
-def test_actors_have_readable_names(
-    make_tasks: TaskMaker, ray_cluster: str, tmp_path: Path
-) -> None:
-    from ray.util.state import list_actors
-
+def test_actors_have_readable_names(ray_cluster: str) -> None:
+    """The dashboard shows an actor's repr."""
     with actors_of(*TWO) as processes:
-        RayCohort(processes, make_tasks(*TWO), tmp_path).test_probabilities()
-        alive = list_actors(filters=[("state", "=", "ALIVE")], detail=True)
-        names = {actor.repr_name for actor in alive}
-        assert {"Branch(logmel64, resnet_small)", "Branch(cqt, vgg_small)", "Aggregator"} <= names
+        assert in_each((*processes.branches, processes.aggregator), repr) == [
+            *("Branch(logmel64, resnet_small)", "Branch(cqt, vgg_small)", "Aggregator")
+        ]
+
+
+@pytest.mark.cluster
+def test_only_branches_that_overlap_leave_their_core_when_they_wait(ray_cluster: str) -> None:
+    def policy(_: object) -> str | None:
+        return os.environ.get("OMP_WAIT_POLICY")
+
+    specs = make_cell(*TWO).branches
+    for overlap, expected in ((True, "passive"), (False, os.environ.get("OMP_WAIT_POLICY"))):
+        processes = Actors.start(specs, overlap=overlap)
+        try:
+            assert in_each(processes.branches, policy) == [expected] * 2
+        finally:
+            processes.close()
 
 
 @pytest.mark.cluster

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +22,25 @@ def test_versions_and_command_without_paths(monkeypatch: pytest.MonkeyPatch) -> 
     assert found["cpus"] >= 1
     text = json.dumps(found)
     assert "/somewhere" not in text
+
+
+def test_what_benchmarks_write_is_no_change_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*command: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, *command], cwd=tmp_path, check=True, capture_output=True)
+
+    def write(names: Iterable[str]) -> None:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("changed")
+
+    (tmp_path / "mrkd_ray").mkdir()
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "mrkd_ray" / "environment.py"))
+    git("init")
+    git("commit", "--allow-empty", "-m", "first")
+    write(("benchmarks/results/a.json", "docs/performance.md", "docs/scaling.md"))
+    assert len(environment.describe()["commit"]) == 40
+    write(("docs/method.md",))
+    assert environment.describe()["commit"].endswith(" with changes")

@@ -11,7 +11,7 @@ import pytest
 from conftest import make_cell
 from rich.console import Console
 
-from mrkd_ray import cells, results
+from mrkd_ray import cell_files, cells, results
 from mrkd_ray.cells import Cell
 from mrkd_ray.files import write_json
 from mrkd_ray.task import Part
@@ -34,7 +34,7 @@ def fake(folder: Path, cell: Cell, clips: list[str], right: dict[str, list[bool]
         scores[model] = p
     part = Part(clip_ids=tuple(clips), labels=labels)
     cell_folder = folder / "cells" / cell.key
-    cells._write_predictions(cell_folder / "predictions.csv", part, CLASSES, scores)
+    cell_files.write_predictions(cell_folder, part, CLASSES, scores)
     models = [
         {"model": m, "accuracy": float(np.mean(h)), "map3": float(np.mean(np.where(h, 1, 0.5)))}
         for m, h in right.items()

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import TaskMaker, make_cell
-from test_cohort import TWO, actors_of
+from conftest import make_cell
+from test_cohort import TWO, actors_of, with_held_out
 
 from mrkd_ray import cells
 from mrkd_ray.actors import RayCohort
@@ -75,6 +75,7 @@ def test_time_is_told_apart_by_hand() -> None:
     total = {name: share * (39 + 40) for name, share in shares.items()}  # the fast one ends at 39
     assert total == pytest.approx(
         {
+            "start": 0,
             "compute": 2 * (5 + 1 + 6) + 2 * (8 + 2 + 6),
             "evaluate": 4,
             "checkpoint": 4,
@@ -92,10 +93,24 @@ def test_without_spans_or_soft_labels_there_is_nothing_to_wait_for() -> None:
     assert alone["barrier"] == alone["exchange"] == 0
 
 
-def check(path: Path, names: tuple[str, ...], cycles: int) -> dict[str, list[Span]]:
+def test_the_held_out_clips_and_a_late_start_are_no_barrier() -> None:
+    one = [Span("start", 0, 2), Span("train", 2, 1), Span("soft_labels", 3, 1)]
+    other = [Span("start", 0, 4), Span("train", 4, 1), Span("soft_labels", 5, 1)]
+    ready = [Span("held_out_accuracy", 4, 1)], [Span("held_out_accuracy", 6, 1)]
+    distil = [Span("distil", 8, 2)]
+    shares = summary({"a": [*one, *ready[0], *distil], "b": [*other, *ready[1], *distil]})
+    seconds = {name: share * 20 for name, share in shares.items()}
+    assert seconds.pop("start") == pytest.approx(2 + 4)
+    assert seconds.pop("evaluate") == pytest.approx(2)
+    assert seconds.pop("barrier") == pytest.approx(2)  # one waits for the other from 5 until 7
+    assert seconds.pop("exchange") == pytest.approx(2)
+    assert seconds == pytest.approx({"compute": 2 * (1 + 1 + 2), "checkpoint": 0, "other": 0})
+
+
+def check(path: Path, names: tuple[str, ...], expected: list[str]) -> dict[str, list[Span]]:
     rows = read_trace(path)
     for name in names:
-        assert [span.name for span in rows[name]] == list(PHASES) * cycles
+        assert [span.name for span in rows[name]] == expected
         ends = [span.end for span in rows[name]]
         begins = [span.begin for span in rows[name]]
         assert all(a <= b + 1e-3 for a, b in zip(ends, begins[1:], strict=False))
@@ -110,22 +125,24 @@ def test_a_local_cell_writes_its_timeline_only_when_asked(
     for folder, asked in ((tmp_path / "plain", False), (tmp_path / "profiled", True)):
         list(cells.run(cell, tasks, LocalCohort(tasks, folder), folder, profile=asked))
     assert not (tmp_path / "plain" / cells.PROFILE).exists()
-    rows = check(tmp_path / "profiled" / cells.PROFILE, cell.names, cycles=2)
+    rows = check(tmp_path / "profiled" / cells.PROFILE, cell.names, [*PHASES] * 2)
     assert set(rows) == set(cell.names)
 
 
 @pytest.mark.cluster
 def test_a_cell_on_ray_shows_the_aggregator_and_the_coordinator_on_one_clock(
-    make_tasks: TaskMaker, ray_cluster: str, tmp_path: Path
+    prepared: Prepared, ray_cluster: str, tmp_path: Path
 ) -> None:
-    cell, tasks = make_cell(*TWO), make_tasks(*TWO)
+    cell = make_cell(*TWO, average="weighted", held_out=0.3)
+    tasks = cells.branch_tasks(cell, with_held_out(prepared))
     with actors_of(*TWO) as processes:
         cohort = RayCohort(processes, tasks, tmp_path)
         list(cells.run(cell, tasks, cohort, tmp_path, profile=True))
-    rows = check(tmp_path / cells.PROFILE, cell.names, cycles=2)
+    cycle = ["train", "soft_labels", "held_out_accuracy", "distil", "evaluate", "checkpoint"]
+    rows = check(tmp_path / cells.PROFILE, cell.names, ["start", *cycle, *cycle])
     assert [span.name for span in rows["aggregator"]] == ["average"] * 2
     assert [span.name for span in rows["coordinator"]] == ["wait", "commit"] * 2
     for i, average in enumerate(rows["aggregator"]):
-        for name in cell.names:  # after every soft label, before every distillation
-            assert rows[name][5 * i + 1].end <= average.begin + 1e-3
-            assert average.end <= rows[name][5 * i + 2].begin + 1e-3
+        for name in cell.names:  # after every soft label and weight, before every distillation
+            assert rows[name][6 * i + 3].end <= average.begin + 1e-3
+            assert average.end <= rows[name][6 * i + 4].begin + 1e-3

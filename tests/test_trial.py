@@ -11,14 +11,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import FAST
+from conftest import FAST, make_cell
 from test_cohort import same_files
 
-from mrkd_ray import grid
+from mrkd_ray import algorithm, cells, checkpoint, grid
+from mrkd_ray.cells import Prepared
+from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.config import GridConfig, parse
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -229,6 +232,82 @@ def test_cells_of_the_same_branches_share_processes(
     assert running.returncode == 0, err
     assert len(list(output.glob("small/cells/*/result.json"))) == 3
     assert len(ever_started() - before) == 4  # two cells at once on the cluster's 4 CPUs
+
+
+def test_actors_are_replaced_where_the_next_cell_has_other_branches(
+    prepared: Prepared, ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray import tune
+
+    from mrkd_ray.trial import Trial
+
+    # All CPUs of the cluster, so that the second cell's actors wait until the first's are gone.
+    group = ray.util.placement_group([{"CPU": 2}] * 2)
+    ray.get(group.ready())
+    monkeypatch.setattr(ray.util, "get_current_placement_group", lambda: group)
+    todo = [
+        replace(make_cell(*branches), cpus=2)
+        for branches in (PAIRING.split("+"), ("cqt:vgg_small", "logmel64:vgg_small"))
+    ]
+    trial = tune.with_parameters(
+        Trial,
+        cells_by_key={cell.key: cell for cell in todo},
+        prepared=prepared,
+        folder=tmp_path,
+        gpus={cell.key: 0.0 for cell in todo},
+        profile=False,
+    )({"cell": todo[0].key})
+    used = []
+    try:
+        for cell in todo:
+            trial.reset_config({"cell": cell.key})
+            while not trial.step().get("done"):
+                pass
+            used.append(trial._actors)
+            fresh = tmp_path / "fresh" / cell.key
+            tasks = cells.branch_tasks(cell, prepared)
+            list(cells.run(cell, tasks, LocalCohort(tasks, fresh), fresh))
+            same_files(fresh, tmp_path / "cells" / cell.key, cell.names)
+    finally:
+        trial.cleanup()
+        ray.util.remove_placement_group(group)
+    assert [actors.specs for actors in used] == [cell.branches for cell in todo]
+    for actor in (*used[0].branches, used[0].aggregator):
+        with pytest.raises(ray.exceptions.RayActorError):
+            ray.get(actor.spans.remote())
+
+
+def test_a_branch_that_diverges_with_a_cycle_ahead_leaves_the_last_checkpoint(
+    prepared: Prepared, ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mrkd_ray import trial
+
+    for name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"):
+        monkeypatch.setenv(name, "1")  # what `run_cells` sets ends with the test
+    monkeypatch.setattr(trial, "MAX_FAILURES", 1)
+    cell = make_cell(*PAIRING.split("+"), cycles=3, lr=1e30)
+    folder = tmp_path / "cells" / cell.key
+    mild = make_cell(*PAIRING.split("+"), cycles=3).training
+    tasks = [replace(task, training=mild) for task in cells.branch_tasks(cell, prepared)]
+    next(algorithm.distilled(LocalCohort(tasks, folder), mild, 2.0))
+    kept = checkpoint.latest(folder / "checkpoint")
+    assert kept is not None
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    failed = trial.run_cells(
+        [cell],
+        prepared,
+        tmp_path,
+        gpus={cell.key: 0.0},
+        profile=False,
+        on_cycle=lambda key, rows: None,
+        on_end=lambda key: None,
+    )
+    assert "diverged in cycle 1" in failed[cell.key].strip().splitlines()[-1]
+    assert checkpoint.latest(folder / "checkpoint") == kept
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    ahead = {path.name.split(".")[1] for path in kept.parent.glob(".cycle-*")}
+    assert ahead == {"cycle-000002", "cycle-000003"}
 
 
 def test_a_cell_that_can_never_fit_says_what_is_missing(
