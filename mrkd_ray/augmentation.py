@@ -24,6 +24,7 @@ class Augmentation:
     def __init__(self, training: Training, level: Tensor) -> None:
         self._gain = training.augment_gain
         self._shift = round(training.augment_shift * SAMPLE_RATE / HOP)
+        self._sizes = (WINDOW_FRAMES, len(level))
         self._masks = (training.specaugment_time, min(training.specaugment_bins, len(level)))
         self._level = level
         self.on = bool(self._gain or self._shift or any(self._masks))
@@ -41,7 +42,7 @@ class Augmentation:
         shifts = shared.integers(-self._shift, self._shift, n, endpoint=True)
         self._shifts = torch.from_numpy(shifts).to(device)
         self._blocks = []  # begin and width of each mask [n, 2]; it is spread out batch by batch
-        for size, most in zip((WINDOW_FRAMES, len(self._level)), self._masks, strict=True):
+        for size, most in zip(self._sizes, self._masks, strict=True):
             widths = own.integers(0, most, n, endpoint=True)
             begins = np.floor(own.random(n) * (size - widths + 1)).astype(np.int64)
             self._blocks.append(torch.from_numpy(np.stack([begins, widths], axis=1)).to(device))
@@ -65,9 +66,7 @@ class Augmentation:
         if any(self._masks):
             time, bins = (
                 _within(blocks[rows], size)
-                for blocks, size in zip(
-                    self._blocks, (WINDOW_FRAMES, len(self._level)), strict=True
-                )
+                for blocks, size in zip(self._blocks, self._sizes, strict=True)
             )
             # 0 is the training clips' mean.
             windows.masked_fill_(time[:, None, None, :] | bins[:, None, :, None], 0.0)

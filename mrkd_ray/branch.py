@@ -76,7 +76,7 @@ class Branch:
         needed = Resident.bytes(bank.lengths, task.store.bins)
         resident = memory.resident(task, needed)
         self.windows = Windows(bank, self.statistics, self.device, resident=resident)
-        self._kept = {"kept": "resident" if resident else "streamed", "bytes": needed}
+        self._kept, self._bytes = "resident" if resident else "streamed", needed
         levels = REPRESENTATIONS[task.spec.representation].levels
         level = torch.from_numpy(levels / self.statistics.std[0]).to(self.device)
         self._augmentation = Augmentation(task.training, level)
@@ -149,7 +149,7 @@ class Branch:
         figures = {
             "cycle": self.cycle,
             "branch": self.task.name,
-            "windows": f"{self._kept['kept']}, {self._kept['bytes'] / 2**20:.1f} MiB",
+            "windows": f"{self._kept}, {self._bytes / 2**20:.1f} MiB",
             "lr": self._lr(),
             **self._figures,
         }
@@ -213,7 +213,7 @@ class Branch:
                 "seed": task.seed,
                 "training": task.training.model_dump(mode="json"),
                 "precision": self.compute.precision,
-                "windows": self._kept,
+                "windows": {"kept": self._kept, "bytes": self._bytes},
                 **task.provenance,
             },
         )
