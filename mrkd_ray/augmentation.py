@@ -24,6 +24,7 @@ class Augmentation:
     def __init__(self, training: Training, level: Tensor) -> None:
         self._gain = training.augment_gain
         self._shift = round(training.augment_shift * SAMPLE_RATE / HOP)
+        self._sizes = (WINDOW_FRAMES, len(level))
         self._masks = (training.specaugment_time, min(training.specaugment_bins, len(level)))
         self._level = level
         self.on = bool(self._gain or self._shift or any(self._masks))
@@ -39,16 +40,12 @@ class Augmentation:
         gains = own.uniform(-self._gain, self._gain, n).astype(np.float32)
         self._gains = torch.from_numpy(gains).to(device)
         shifts = shared.integers(-self._shift, self._shift, n, endpoint=True)
-        frames = (np.arange(WINDOW_FRAMES) - shifts[:, None]) % WINDOW_FRAMES
-        self._frames = torch.from_numpy(frames).to(device)
-        sizes = (WINDOW_FRAMES, len(self._level))
-        self._hidden = []
-        for size, most in zip(sizes, self._masks, strict=True):
+        self._shifts = torch.from_numpy(shifts).to(device)
+        self._blocks = []  # begin and width of each mask [n, 2]; it is spread out batch by batch
+        for size, most in zip(self._sizes, self._masks, strict=True):
             widths = own.integers(0, most, n, endpoint=True)
             begins = np.floor(own.random(n) * (size - widths + 1)).astype(np.int64)
-            after = np.arange(size) - begins[:, None]
-            hidden = (after >= 0) & (after < widths[:, None])
-            self._hidden.append(torch.from_numpy(hidden).to(device))
+            self._blocks.append(torch.from_numpy(np.stack([begins, widths], axis=1)).to(device))
 
     def apply(self, windows: Tensor, rows: Tensor, inside: Tensor) -> Tensor:
         """Return the windows [B, 3, bins, 150], changed, and in the same memory format.
@@ -62,10 +59,22 @@ class Augmentation:
             louder = self._gains[rows][:, None, None] * self._level[:, None]
             windows[:, 0] += louder * inside[:, None, :]
         if self._shift:
-            frames = self._frames[rows][:, None, None, :].expand(windows.shape)
+            places = torch.arange(WINDOW_FRAMES, device=windows.device)
+            frames = (places - self._shifts[rows][:, None]) % WINDOW_FRAMES
+            frames = frames[:, None, None, :].expand(windows.shape)
             windows = torch.gather(windows, 3, frames, out=torch.empty_like(windows))
         if any(self._masks):
-            time, bins = (hidden[rows] for hidden in self._hidden)
+            time, bins = (
+                _within(blocks[rows], size)
+                for blocks, size in zip(self._blocks, self._sizes, strict=True)
+            )
             # 0 is the training clips' mean.
             windows.masked_fill_(time[:, None, None, :] | bins[:, None, :, None], 0.0)
         return windows
+
+
+def _within(blocks: Tensor, size: int) -> Tensor:
+    """Return which of `size` places lie in each block [B, 2] of (begin, width): bool [B, size]."""
+    begins, widths = blocks[:, :1], blocks[:, 1:]
+    after = torch.arange(size, device=blocks.device) - begins
+    return (after >= 0) & (after < widths)

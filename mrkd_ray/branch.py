@@ -73,11 +73,10 @@ class Branch:
         self.statistics = statistics(task.store.bank(task.train.clip_ids))
         parts = {"train": task.train, "held_out": task.held_out, "test": task.test}
         bank = task.store.bank([clip for part in parts.values() for clip in part.clip_ids])
-        self._window_bytes = Resident.bytes(bank.lengths, task.store.bins)
-        self._resident = memory.resident(
-            task.windows, self._window_bytes, self.device, task.threads
-        )
-        self.windows = Windows(bank, self.statistics, self.device, resident=self._resident)
+        needed = Resident.bytes(bank.lengths, task.store.bins)
+        resident = memory.resident(task, needed)
+        self.windows = Windows(bank, self.statistics, self.device, resident=resident)
+        self._kept, self._bytes = "resident" if resident else "streamed", needed
         levels = REPRESENTATIONS[task.spec.representation].levels
         level = torch.from_numpy(levels / self.statistics.std[0]).to(self.device)
         self._augmentation = Augmentation(task.training, level)
@@ -135,7 +134,8 @@ class Branch:
         """Evaluate, write this branch's checkpoint into `folder` and go on to the next cycle.
 
         Returns:
-            Figures of the cycle: losses, accuracy and map3 in [0, 1], seconds of each phase.
+            Figures of the cycle: losses, accuracy and map3 in [0, 1], seconds of each phase; and
+            the learning rate and where windows are kept.
         """
         with self._phase("evaluate"):
             probabilities = self.probabilities("test")
@@ -146,11 +146,24 @@ class Branch:
                 )
             self._figures["accuracy"] = metrics.accuracy(probabilities, self.task.test.labels)
             self._figures["map3"] = metrics.map_at_3(probabilities, self.task.test.labels)
-        figures = {"cycle": self.cycle, "branch": self.task.name, "lr": self._lr(), **self._figures}
+        figures = {
+            "cycle": self.cycle,
+            "branch": self.task.name,
+            "windows": f"{self._kept}, {self._bytes / 2**20:.1f} MiB",
+            "lr": self._lr(),
+            **self._figures,
+        }
         self._figures = {}
         self.cycle += 1
         with self._phase("checkpoint"):
-            checkpoint.save_branch(folder, self.task.name, self.network, self.optimiser, self.cycle)
+            checkpoint.save_branch(
+                folder,
+                self.task.name,
+                self.network,
+                self.optimiser,
+                self.cycle,
+                self.compute.precision,
+            )
         return figures | self._figures
 
     # Around it -------------------------------------------------------------------------------
@@ -167,9 +180,18 @@ class Branch:
         return metrics.accuracy(self.probabilities("held_out"), self.task.held_out.labels)
 
     def resume(self, folder: Path) -> int:
-        """Load this branch's checkpoint from `folder`; return the next cycle."""
+        """Load this branch's checkpoint from `folder`; return the next cycle.
+
+        Raises:
+            UserError: see `checkpoint.load_branch`.
+        """
         self.cycle = checkpoint.load_branch(
-            folder, self.task.name, self.network, self.optimiser, self.device
+            folder,
+            self.task.name,
+            self.network,
+            self.optimiser,
+            self.compute.precision,
+            self.device,
         )
         return self.cycle
 
@@ -191,10 +213,7 @@ class Branch:
                 "seed": task.seed,
                 "training": task.training.model_dump(mode="json"),
                 "precision": self.compute.precision,
-                "windows": {
-                    "kept": "resident" if self._resident else "streamed",
-                    "bytes": self._window_bytes,
-                },
+                "windows": {"kept": self._kept, "bytes": self._bytes},
                 **task.provenance,
             },
         )
@@ -252,12 +271,13 @@ class Branch:
         if self._augmentation.on:
             own, shared = self._rng("augment", self.task.name, epoch), self._rng("shift", window)
             self._augmentation.draw(len(order), own, shared)
-            inside = self.windows.inside(clips, starts).tensor_split(len(parts))
+        own_clips, own_starts = split(clips, size), split(starts, size)
         for i, inputs in enumerate(self.windows.batches(clips, starts, size)):
             targets = self._targets[rows[i]]
             soft = teacher[rows[i]] if teacher is not None else None
             if self._augmentation.on:
-                inputs = self._augmentation.apply(inputs, rows[i], inside[i])
+                inside = self.windows.inside(own_clips[i], own_starts[i])
+                inputs = self._augmentation.apply(inputs, rows[i], inside)
             if shares:
                 if i == 0:  # the largest batch
                     mixed = torch.empty_like(inputs)

@@ -139,8 +139,12 @@ def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cel
     )
 
 
-def branch_tasks(cell: Cell, prepared: Prepared) -> list[BranchTask]:
-    """Return what each branch of the cell is started with."""
+def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> list[BranchTask]:
+    """Return what each branch of the cell is started with.
+
+    Args:
+        gpus: of one branch's actor; by default all branches share one card.
+    """
     dataset = prepared.dataset
     (split,) = (split for split in prepared.splits if split.fold == cell.fold)
     labels = dict(zip((clip.clip_id for clip in dataset.clips), dataset.labels, strict=True))
@@ -163,6 +167,9 @@ def branch_tasks(cell: Cell, prepared: Prepared) -> list[BranchTask]:
             seed=cell.seed,
             device=cell.device,
             threads=cell.threads,
+            cpus=cell.cpus,
+            cohort_cpus=cell.cpus * len(cell.branches),
+            gpus=1 / len(cell.branches) if gpus is None else gpus,
             windows=cell.windows,
             provenance={
                 "cell": cell.key,

@@ -18,6 +18,7 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from mrkd_ray.errors import UserError
 from mrkd_ray.files import replacing, sync, write_json
 
 if TYPE_CHECKING:
@@ -47,8 +48,12 @@ def save_branch(
     network: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
     cycle: int,
+    precision: str,
 ) -> None:
-    """Write weights, momentum and the next cycle. The learning rate follows from the cycle."""
+    """Write weights, momentum, the next cycle, and "fp32" or "bf16", in which they were computed.
+
+    The learning rate follows from the cycle.
+    """
     import torch
 
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
@@ -57,6 +62,7 @@ def save_branch(
         if momentum is not None:
             tensors[f"momentum.{key}"] = momentum
     tensors["cycle"] = torch.tensor(cycle)
+    tensors["bf16"] = torch.tensor(precision == "bf16")
     _save_tensors(folder / f"{name}.safetensors", tensors)
 
 
@@ -65,13 +71,31 @@ def load_branch(
     name: str,
     network: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
+    precision: str,
     device: torch.device,
 ) -> int:
-    """Restore what `save_branch` wrote; return the next cycle."""
+    """Restore what `save_branch` wrote; return the next cycle.
+
+    Raises:
+        UserError: it was computed in another precision (`auto` on other hardware), or before
+            another cycle than the folder's name says.
+    """
     import torch
     from safetensors.torch import load_file
 
-    tensors = load_file(folder / f"{name}.safetensors", device=str(device))
+    path = folder / f"{name}.safetensors"
+    tensors = load_file(path, device=str(device))
+    before = "bf16" if tensors["bf16"] else "fp32"
+    if before != precision:
+        raise UserError(
+            f"{path}: was computed in {before}, and this machine computes in {precision}. Go on "
+            f"where it was begun, or remove {folder} to begin the cell anew."
+        )
+    cycle = int(tensors["cycle"])
+    if cycle != cycle_of(folder):
+        raise UserError(
+            f"{path}: precedes cycle {cycle} and not the folder's; remove {folder} to begin anew"
+        )
     network.load_state_dict(
         {
             key.removeprefix("network."): value
@@ -84,7 +108,7 @@ def load_branch(
         if momentum is not None:
             buffer = torch.empty_like(parameter)  # keeps the parameter's memory format
             optimiser.state[parameter] = {"momentum_buffer": buffer.copy_(momentum).detach()}
-    return int(tensors["cycle"])
+    return cycle
 
 
 def export_model(

@@ -74,9 +74,9 @@ def _keep_freed_memory() -> None:
     """Let this process keep the memory of one step's activations for the next step's.
 
     By default glibc gives it back to the kernel, which clears every page of it again at each step:
-    a fifth of the time of `vgg_small`. Does nothing where the C library is another one.
+    page faults instead of arithmetic. Does nothing where the C library is another one.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch: huge pages for large tensors
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages, if torch has not asked yet
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):

@@ -73,9 +73,9 @@ def _mel(bands: int) -> Array:
 
 def _dct(coefficients: int, bands: int) -> Array:
     """The orthonormal cosine transform of `librosa.feature.mfcc`, float32 [coefficients, bands]."""
-    from scipy.fft import dct
-
-    matrix: Array = dct(np.eye(bands), axis=0, type=2, norm="ortho")[:coefficients]
+    angles = np.pi / bands * np.outer(np.arange(coefficients), np.arange(bands) + 0.5)
+    matrix: Array = np.sqrt(2 / bands) * np.cos(angles)
+    matrix[0] /= np.sqrt(2)
     return matrix.astype(np.float32)
 
 

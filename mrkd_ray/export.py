@@ -2,13 +2,15 @@
 
 The program holds the front-end, deltas, normalisation, evenly spaced windows and the networks. It
 takes float32 waveforms [B, samples], mono at 22,050 Hz, all of one length, and returns float32
-probabilities [B, M]; B is free.
+probabilities [B, M]; B is free. It is meant for CPUs: on a GPU, switch off TF32 in cuDNN
+(`torch.backends.cudnn.allow_tf32 = False`), in whose rounding quiet bins of the CQT would drown.
 """
 
 from __future__ import annotations
 
 import copy
 import importlib.util
+import math
 from pathlib import Path
 
 import numpy as np
@@ -82,14 +84,15 @@ def export(classifier: Classifier, file: Path, seconds: float) -> None:
         seconds: length of the recordings that the program takes.
 
     Raises:
-        UserError: another suffix, less than one sample, or `.onnx` without the `onnx` extra.
+        UserError: another suffix, a length that is not finite or less than one sample, or `.onnx`
+            without the `onnx` extra.
     """
-    samples = round(seconds * SAMPLE_RATE)
-    if samples < 1:
-        raise UserError(f"--seconds {seconds}: a recording has at least one sample")
+    if not math.isfinite(seconds) or (samples := round(seconds * SAMPLE_RATE)) < 1:
+        raise UserError(f"--seconds {seconds}: a recording has at least one sample and an end")
     if file.suffix not in (".pt2", ".onnx"):
         raise UserError(f"{file}: a program's file ends in .pt2 (torch.export) or .onnx")
-    if file.suffix == ".onnx" and importlib.util.find_spec("onnxscript") is None:
+    needed = ("onnx", "onnxscript") if file.suffix == ".onnx" else ()
+    if None in map(importlib.util.find_spec, needed):
         raise UserError(f"{file}: ONNX needs more packages: pip install 'mrkd-ray[onnx]'")
     program = Program(classifier, samples).eval()
     example = torch.zeros(2, samples)

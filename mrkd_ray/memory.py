@@ -2,55 +2,46 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
 import torch
 
-from mrkd_ray.environment import cpus
-
-logger = logging.getLogger(__name__)
+from mrkd_ray import environment
+from mrkd_ray.task import BranchTask
 
 CPU_SHARE = 1 / 2  # of the memory that is available, for all branches of a machine together
-GPU_SHARE = 1 / 8  # of what is free on the card, for one branch: the networks need the most
+GPU_SHARE = 1 / 4  # of a card, for all branches on it together: the networks need the most
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def resident(asked: str, needed: int, device: torch.device, threads: int) -> bool:
-    """Return whether windows are kept on the device, and log why.
+def resident(task: BranchTask, needed: int) -> bool:
+    """Return whether a branch keeps its windows on the device.
 
     Args:
-        asked: "resident", "streamed", or "auto": resident where `needed` is within the budget.
+        task: its `windows` is "resident", "streamed", or "auto": resident within the budget.
         needed: bytes that they would take.
-        device: of the branch.
-        threads: CPU threads of the branch.
     """
-    allowed = budget(device, threads)
-    chosen = needed <= allowed if asked == "auto" else asked == "resident"
-    logger.info(
-        "windows %s (asked: %s): %.1f MiB on %s, of which a branch may take %.1f MiB",
-        "resident" if chosen else "streamed",
-        asked,
-        needed / 2**20,
-        device,
-        allowed / 2**20,
-    )
-    return chosen
+    if task.windows == "auto":
+        return needed <= budget(task)
+    return task.windows == "resident"
 
 
-def budget(device: torch.device, threads: int) -> int:
+def budget(task: BranchTask) -> int:
     """Return the bytes that the windows of one branch may take on its device.
 
-    On a GPU an eighth of what is free. On a CPU half of what is available to this process, times
-    the branch's part of the CPUs: however many branches run at once, they stay below the half.
+    A part of the memory by what the branch's actor has of the machine's CPUs, or of a card, so that
+    actors that fill the machine stay below the share together. A cohort that has more CPUs than the
+    machine, its branches taking turns, counts as all of it.
     """
+    device = torch.device(task.device)
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free * GPU_SHARE)
-    return int(available() * CPU_SHARE * min(1.0, threads / cpus()))
+        free, total = torch.cuda.mem_get_info(device)
+        return int(min(free, total * min(1.0, task.gpus)) * GPU_SHARE)
+    part = task.cpus / max(environment.cpus(), task.cohort_cpus)
+    return int(available() * CPU_SHARE * part)
 
 
 def available() -> int:

@@ -71,12 +71,12 @@ class Trial(tune.Trainable):
             self._actors.close()
 
     def _run(self, cell: Cell) -> Iterator[list[Row]]:
+        share = self._gpus[cell.key]
         if self._actors and self._actors.specs != cell.branches:
             self._actors.close()
             self._actors = None
         if not self._actors:
             group = ray.util.get_current_placement_group()
-            share = self._gpus[cell.key]
             self._actors = Actors.start(
                 cell.branches,
                 group=group,
@@ -85,7 +85,7 @@ class Trial(tune.Trainable):
                 overlap=cell.threads > cell.cpus,
             )
         folder = self._folder / "cells" / cell.key
-        tasks = cells.branch_tasks(cell, self._prepared)
+        tasks = cells.branch_tasks(cell, self._prepared, share)
         cohort = RayCohort(self._actors, tasks, folder)
         gauges = Gauges(cell.key)
         for rows in cells.run(cell, tasks, cohort, folder, profile=self._profile):

@@ -21,6 +21,9 @@ from mrkd_ray.representations import WINDOW_FRAMES
 
 Index = NDArray[np.int64]
 
+Loaded = tuple[Tensor, Tensor, torch.cuda.Event | None]
+"""Static frames [B, 150 + 2 * MARGIN, bins], padding [B, 150], and on a GPU their arrival."""
+
 CHANNELS = 3
 AHEAD = 2  # batches that the background thread may be ahead of the network
 
@@ -54,7 +57,7 @@ class Streamed:
     def batches(self, clips: Index, starts: Index, size: int) -> Iterator[Tensor]:
         """Yield as `Windows.batches`."""
         with ThreadPoolExecutor(1) as pool:
-            coming: deque[Future[tuple[Tensor, Tensor]]] = deque()
+            coming: deque[Future[Loaded]] = deque()
             for own, start in zip(split(clips, size), split(starts, size), strict=True):
                 coming.append(pool.submit(self._load, own, start))
                 if len(coming) > AHEAD:
@@ -62,8 +65,8 @@ class Streamed:
             while coming:
                 yield self._make(*coming.popleft().result())
 
-    def _load(self, clips: Index, starts: Index) -> tuple[Tensor, Tensor]:
-        """Return static frames [B, 150 + 2 * MARGIN, bins] and padding [B, 150], sent off."""
+    def _load(self, clips: Index, starts: Index) -> Loaded:
+        """Send a batch off; the event tells when it has arrived."""
         frame = starts[:, None] + np.arange(-MARGIN, WINDOW_FRAMES + MARGIN)
         last = self.lengths[clips][:, None] - 1
         rows = np.clip(frame, 0, last) + self._offsets[clips][:, None]
@@ -74,15 +77,16 @@ class Streamed:
         frame = frame[:, MARGIN:-MARGIN]
         padding = torch.from_numpy((frame < 0) | (frame > last))
         if self._stream is None:
-            return static, padding
+            return static, padding, None
         with torch.cuda.stream(self._stream):
             padding = padding.pin_memory().to(self.device, non_blocking=True)
-            return static.to(self.device, non_blocking=True), padding
+            static = static.to(self.device, non_blocking=True)
+            return static, padding, self._stream.record_event()
 
-    def _make(self, static: Tensor, padding: Tensor) -> Tensor:
-        if self._stream is not None:
+    def _make(self, static: Tensor, padding: Tensor, sent: torch.cuda.Event | None) -> Tensor:
+        if sent is not None:
             current = torch.cuda.current_stream(self.device)
-            current.wait_stream(self._stream)
+            current.wait_event(sent)  # for this batch only, not for those sent off since
             for x in (static, padding):  # their memory is not reused before `current` is done
                 x.record_stream(current)
         windows = (with_deltas(static.transpose(1, 2)) - self._mean) / self._std

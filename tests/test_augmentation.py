@@ -112,6 +112,14 @@ def test_masks_reach_both_edges_and_are_whole_there(drawn: float, last: bool) ->
     assert torch.equal(bins, expected[1])
 
 
+def test_what_an_epoch_draws_grows_by_numbers_a_clip_and_not_by_frames() -> None:
+    changes = {name: value for options in EACH for name, value in options.items()}
+    augmentation = Augmentation(Training(**changes), torch.ones(BINS))
+    augmentation.draw(N, np.random.default_rng(0), np.random.default_rng(1))
+    kept = [augmentation._gains, augmentation._shifts, *augmentation._blocks]
+    assert sum(tensor.nbytes for tensor in kept) == N * (4 + 8 + 2 * 2 * 8)
+
+
 def test_all_off_is_the_default() -> None:
     before, after, _ = augmented()
     assert torch.equal(before, after)
@@ -142,7 +150,7 @@ def test_a_shift_is_the_same_in_every_branch_and_gains_are_not(make_tasks: TaskM
     for task in make_tasks(LOGMEL, CQT, **options):
         branch = Branch(task)
         inputs(branch)
-        drawn.append((branch._augmentation._frames, branch._augmentation._gains))
-    (frames, gains), (other_frames, other_gains) = drawn
-    assert torch.equal(frames, other_frames)
+        drawn.append((branch._augmentation._shifts, branch._augmentation._gains))
+    (shifts, gains), (other_shifts, other_gains) = drawn
+    assert torch.equal(shifts, other_shifts)
     assert not torch.equal(gains, other_gains)

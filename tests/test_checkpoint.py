@@ -20,6 +20,7 @@ from mrkd_ray import algorithm, cell_files, cells, checkpoint, files
 from mrkd_ray.branch import Branch
 from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.cohort import LocalCohort
+from mrkd_ray.errors import UserError
 from mrkd_ray.task import BranchTask
 
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")
@@ -171,20 +172,20 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_a_branch_goes_on_bit_for_bit(make_tasks: TaskMaker, tmp_path: Path, spec: str) -> None:
     (task,) = make_tasks(spec)
     undisturbed = Branch(task)
-    cycle_of(undisturbed, tmp_path / "first")
+    cycle_of(undisturbed, tmp_path / "cycle-000001")
     after_one = state(undisturbed)
     cycle_of(undisturbed, tmp_path / "second")
 
     resumed = Branch(task)
     resumed.train(1)  # whatever it was before
-    assert resumed.resume(tmp_path / "first") == 1
+    assert resumed.resume(tmp_path / "cycle-000001") == 1
     assert resumed.cycle == 1
     assert same(state(resumed), after_one)
     cycle_of(resumed, tmp_path / "again")
     assert same(state(resumed), state(undisturbed))
 
     without_momentum = Branch(task)
-    without_momentum.resume(tmp_path / "first")
+    without_momentum.resume(tmp_path / "cycle-000001")
     without_momentum.optimiser.state.clear()
     cycle_of(without_momentum, tmp_path / "other")
     assert not same(state(without_momentum), state(undisturbed))
@@ -195,9 +196,10 @@ def test_a_checkpoint_before_the_first_step_has_no_momentum(
 ) -> None:
     (task,) = make_tasks("cqt:vgg_small")
     fresh = Branch(task)
-    checkpoint.save_branch(tmp_path, task.name, fresh.network, fresh.optimiser, 0)
+    start = tmp_path / "cycle-000000"
+    checkpoint.save_branch(start, task.name, fresh.network, fresh.optimiser, 0, "fp32")
     resumed = Branch(task)
-    assert resumed.resume(tmp_path) == 0
+    assert resumed.resume(start) == 0
     for branch in (fresh, resumed):
         cycle_of(branch, tmp_path / "next")
     assert same(state(resumed), state(fresh))
@@ -206,9 +208,30 @@ def test_a_checkpoint_before_the_first_step_has_no_momentum(
 def test_a_checkpoint_of_another_network_is_refused(make_tasks: TaskMaker, tmp_path: Path) -> None:
     one, other = make_tasks("cqt:vgg_small", "cqt:resnet_small")
     branch = Branch(one)
-    checkpoint.save_branch(tmp_path, other.name, branch.network, branch.optimiser, 1)
+    folder = tmp_path / "cycle-000001"
+    checkpoint.save_branch(folder, other.name, branch.network, branch.optimiser, 1, "fp32")
     with pytest.raises(RuntimeError, match="Missing key"):
-        Branch(other).resume(tmp_path)
+        Branch(other).resume(folder)
+
+
+def test_a_checkpoint_of_another_precision_or_cycle_is_refused_before_it_changes_the_branch(
+    make_tasks: TaskMaker, tmp_path: Path
+) -> None:
+    (task,) = make_tasks("cqt:vgg_small")
+    branch = Branch(task)
+    cycle_of(branch, tmp_path / "cycle-000001")
+    before = state(branch)
+    branch.train(1)
+    after = state(branch)
+    branch.compute.precision = "bf16"  # as `auto` decides on another machine
+    with pytest.raises(UserError, match="was computed in fp32, and this machine computes in bf16"):
+        branch.resume(tmp_path / "cycle-000001")
+    branch.compute.precision = "fp32"
+    (tmp_path / "cycle-000001").rename(tmp_path / "cycle-000002")
+    with pytest.raises(UserError, match="precedes cycle 1 and not the folder's"):
+        branch.resume(tmp_path / "cycle-000002")
+    assert same(state(branch), after)
+    assert not same(before, after)
 
 
 # A cell ----------------------------------------------------------------------------------------

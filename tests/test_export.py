@@ -99,7 +99,12 @@ def test_a_program_alone_gives_the_classifiers_probabilities(
 
 @pytest.mark.parametrize(
     ("name", "seconds", "message"),
-    [("model.pt", 1.0, r"ends in \.pt2"), ("model.pt2", 0.0, "at least one sample")],
+    [
+        ("model.pt", 1.0, r"ends in \.pt2"),
+        ("model.pt2", 0.0, "at least one sample"),
+        ("model.pt2", float("nan"), "at least one sample"),
+        ("model.pt2", float("inf"), "and an end"),
+    ],
 )
 def test_what_cannot_be_written_is_refused(
     cell: Path, tmp_path: Path, name: str, seconds: float, message: str
@@ -109,9 +114,10 @@ def test_what_cannot_be_written_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
 def test_onnx_without_its_packages_says_what_to_install(
-    cell: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cell: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=r"pip install 'mrkd-ray\[onnx\]'"):
         export(load(cell), tmp_path / "model.onnx", 1.0)

@@ -1,20 +1,19 @@
-"""Where windows are kept: the budget from made-up machines, and what is told about it."""
+"""Where windows are kept: the budget from made-up machines, and what is told of it."""
 
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TaskMaker
+from conftest import TaskMaker, make_cell
 
-from mrkd_ray import memory
+from mrkd_ray import cells, environment, memory
 from mrkd_ray.branch import Branch
+from mrkd_ray.cells import Prepared
 
-CPU = torch.device("cpu")
 GIB = 2**30
 
 
@@ -26,13 +25,44 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    monkeypatch.setattr(memory, "cpus", lambda: 4)
+    monkeypatch.setattr(environment, "cpus", lambda: 4)
     return tmp_path
 
 
-def test_branches_on_all_cpus_take_half_of_the_memory_together(machine: Path) -> None:
-    assert memory.budget(CPU, threads=1) == GIB
-    assert memory.budget(CPU, threads=4) == memory.budget(CPU, threads=9) == 4 * GIB
+@pytest.mark.parametrize(
+    ("branches", "cpus", "threads", "each"),
+    [(1, 1, 1, 1), (4, 1, 4, 1), (2, 2, 4, 2), (1, 4, 4, 4), (8, 1, 8, 0.5), (1, 9, 9, 4)],
+)
+def test_the_branches_that_fill_a_machine_take_half_of_its_memory_together(
+    machine: Path, prepared: Prepared, branches: int, cpus: int, threads: int, each: float
+) -> None:
+    cell = replace(make_cell(*["cqt:vgg_small"] * branches), cpus=cpus, threads=threads)
+    budgets = [memory.budget(task) for task in cells.branch_tasks(cell, prepared)]
+    assert budgets == [each * GIB] * branches
+
+
+@pytest.mark.parametrize(
+    ("branches", "gpus", "free", "each"),
+    [
+        (1, 1.0, 80, 20),  # a card each
+        (1, 2.0, 80, 20),
+        (4, 0.25, 80, 5),
+        (4, None, 80, 5),  # in one process, on one card
+        (1, 1.0, 8, 2),  # others hold the card
+    ],
+)
+def test_the_branches_that_fill_a_card_take_a_quarter_of_it_together(
+    prepared: Prepared,
+    monkeypatch: pytest.MonkeyPatch,
+    branches: int,
+    gpus: float | None,
+    free: int,
+    each: int,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * GIB, 80 * GIB))
+    cell = make_cell(*["cqt:vgg_small"] * branches, device="cuda")
+    budgets = [memory.budget(task) for task in cells.branch_tasks(cell, prepared, gpus)]
+    assert budgets == [each * GIB] * branches
 
 
 @pytest.mark.parametrize(("limit", "left"), [("max", 8), (str(5 * GIB), 3), (str(GIB), 0)])
@@ -44,19 +74,23 @@ def test_a_containers_limit_counts_and_cached_files_do_not(
     assert memory.available() == left * GIB
 
 
+@pytest.mark.parametrize(
+    ("asked", "needed", "kept"),
+    [
+        ("auto", GIB, True),
+        ("auto", GIB + 1, False),
+        ("resident", 9 * GIB, True),
+        ("streamed", 1, False),
+    ],
+)
 def test_auto_keeps_what_fits_and_a_wish_is_followed(
-    machine: Path, caplog: pytest.LogCaptureFixture
+    machine: Path, make_tasks: TaskMaker, asked: str, needed: int, kept: bool
 ) -> None:
-    caplog.set_level(logging.INFO)
-    assert memory.resident("auto", GIB, CPU, 1)
-    assert not memory.resident("auto", GIB + 1, CPU, 1)
-    assert memory.resident("resident", 2 * GIB, CPU, 1)
-    assert not memory.resident("streamed", 1, CPU, 1)
-    assert "windows resident (asked: auto): 1024.0 MiB on cpu" in caplog.messages[0]
-    assert "windows streamed (asked: auto)" in caplog.messages[1]
+    (task,) = make_tasks("cqt:vgg_small")
+    assert memory.resident(replace(task, windows=asked), needed) == kept
 
 
-def test_resident_and_streamed_branches_are_the_same_and_their_export_says_which(
+def test_resident_and_streamed_branches_are_the_same_and_say_which(
     make_tasks: TaskMaker, tmp_path: Path
 ) -> None:
     (task,) = make_tasks("logmel64:vgg_small", soft_labels="window")
@@ -65,10 +99,11 @@ def test_resident_and_streamed_branches_are_the_same_and_their_export_says_which
         branch = Branch(replace(task, windows=kept))
         branch.train(1)
         branch.distil(branch.soft_labels(2.0), 2.0, 1)
-        branch.end_cycle(tmp_path)
+        row = branch.end_cycle(tmp_path)
         branch.export(tmp_path)
         said = json.loads((tmp_path / "config.json").read_text())["windows"]
         assert said["kept"] == kept
         assert said["bytes"] > 3 * 4 * 64 * branch.windows.lengths.sum()
+        assert row["windows"] == f"{kept}, {said['bytes'] / 2**20:.1f} MiB"
         states.append(branch.network.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])

@@ -297,3 +297,19 @@ def test_neither_threads_nor_neighbours_change_a_bit(name: str) -> None:
                 torch.set_num_threads(before)
         for other in found[1:]:
             np.testing.assert_array_equal(found[0], other)
+
+
+def test_constants_made_in_inference_mode_serve_gradients_too() -> None:
+    """Where evaluation comes first: in a process of its own, since constants are kept."""
+    code = (
+        "import torch; from mrkd_ray.representations import REPRESENTATIONS, compute\n"
+        "from mrkd_ray.frontend import Recordings\n"
+        "waveforms = torch.randn(1, 4000)\n"
+        "for name in REPRESENTATIONS:\n"
+        "    with torch.inference_mode():\n"
+        "        compute(name, Recordings(waveforms))\n"
+        "    learnt = waveforms.clone().requires_grad_()\n"
+        "    compute(name, Recordings(learnt)).sum().backward()\n"
+        "    assert learnt.grad.isfinite().all()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,6 +14,7 @@ ROWS = [
     {
         "cycle": 4,
         "branch": name,
+        "windows": "resident, 1.5 MiB",
         "loss_ce": 1.25,
         "loss_distil_ce": 1.5,
         "loss_distil_kl": 0.125,
