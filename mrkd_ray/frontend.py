@@ -187,8 +187,8 @@ def _halving_filters(device: torch.device) -> Tensor:
     return torch.from_numpy(filters).to(device)
 
 
-@torch.inference_mode(False)  # for both modes, whichever asks first
 @functools.cache
+@torch.inference_mode(False)  # for both modes, whichever asks first
 def _cqt_filters(key: str, device: torch.device) -> Tensor:
     """The samples of an octave's filters, real parts and then imaginary ones: [24, 1, n]."""
     spectra = constants.get(key)
