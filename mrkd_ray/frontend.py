@@ -194,8 +194,8 @@ def _halving_filters(device: torch.device) -> Tensor:
     return torch.from_numpy(filters).to(device)
 
 
-@torch.inference_mode(False)  # for both modes, whichever asks first
 @functools.cache
+@torch.inference_mode(False)  # for both modes, whichever asks first
 def _cqt_stages(
     key: str, hop: int, device: torch.device
 ) -> tuple[int, int, list[tuple[Tensor, int]]]:
