@@ -28,6 +28,7 @@ class BranchActor:
 
     def __init__(self, spec: BranchSpec) -> None:
         self._spec = spec
+        self._recorder = Recorder()
         self._teacher = np.empty((0, 0), np.float32)
 
     def __repr__(self) -> str:
@@ -37,14 +38,12 @@ class BranchActor:
         """Begin a new branch, from its checkpoint in `found` if any; the one before is freed."""
         from mrkd_ray.branch import Branch, free_memory  # PyTorch lives in branch actors only
 
-        recorder = Recorder()
-        with recorder.span("start"):
+        with self._recorder.span("start"):
             vars(self).pop("_branch", None)
             free_memory()
             self._branch = Branch(task)
             if found:
                 self._branch.resume(found)
-        self._branch.recorder.spans += recorder.spans
 
     def train(self, epochs: int) -> None:
         """Eq. 1."""
@@ -57,7 +56,7 @@ class BranchActor:
 
     def held_out_accuracy(self) -> float:
         """Return the accuracy on the held-out clips."""
-        with self._branch.recorder.span("held_out_accuracy"):
+        with self._recorder.span("held_out_accuracy"):
             return self._branch.held_out_accuracy()
 
     def distil(self, temperature: float, epochs: int, *teacher: Array) -> None:
@@ -85,7 +84,8 @@ class BranchActor:
 
     def spans(self) -> list[Span]:
         """Return what the branch did since it was asked last."""
-        return self._branch.recorder.take()
+        spans = self._recorder.take() + self._branch.recorder.take()
+        return sorted(spans, key=lambda span: span.begin)
 
 
 class AggregatorActor:
