@@ -16,21 +16,7 @@ import sys
 from benchmarks import render
 from benchmarks.common import RESULTS, Skip
 
-NAMES = (
-    "representations",
-    "frontend_error",
-    "epoch",
-    "bf16_accuracy",
-    "autrainer",
-    "mutual",
-    "cohort_overhead",
-    "exchange",
-    "overlap",
-    "grid",
-    "startup",
-    "inference",
-    "scaling",
-)
+NAMES = (*(name for name in render.ORDER if name != "gpu"), "scaling")
 """In the document's order. `gpu` is a command of its own: see its module."""
 
 
