@@ -19,7 +19,7 @@ TEMPERATURES = (1, 2, 4, 8)
 FOLDS = (1, 2, 3)
 CYCLES = 4
 SAMPLE = 2  # of the 12 runs that share nothing, those measured a round
-ROUNDS = 3
+ROUNDS = 2
 
 
 def run(quick: bool = False) -> Result:
