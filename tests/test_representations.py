@@ -63,7 +63,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry[Representation]:
 
 
 # The largest and the 99.9th percentile difference from librosa, in dB (mfcc: in its own unit, dB
-# times the cosine transform), as `python -m benchmarks.frontend_error` measures them on ESC-10.
+# times the cosine transform), as `python -m benchmarks frontend_error` measures them on ESC-10.
 TOLERANCES = {
     "logmel64": (0.003, 0.0005),
     "logmel128": (0.003, 0.0005),
