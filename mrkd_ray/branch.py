@@ -86,7 +86,11 @@ class Branch:
             for (name, part), end in zip(parts.items(), ends, strict=True)
         }
         targets = F.one_hot(torch.from_numpy(task.train.labels), len(task.classes))
-        self._targets = targets.float().to(self.device)
+        trust = torch.ones(2, len(targets))  # of each clip in L_ce and in L_kl
+        trust[0, list(task.train.unverified)] = task.training.unverified_ce
+        trust[1, list(task.train.unverified)] = task.training.unverified_kl
+        self._targets = (targets * trust[0, :, None]).to(self.device)
+        self._kl_weights = trust[1].to(self.device) if task.training.unverified_kl != 1 else None
         self._figures: dict[str, Any] = {}
         self.recorder = Recorder()
 
@@ -134,8 +138,9 @@ class Branch:
         """Evaluate, write this branch's checkpoint into `folder` and go on to the next cycle.
 
         Returns:
-            Figures of the cycle: losses, accuracy and map3 in [0, 1], seconds of each phase; and
-            the learning rate and where windows are kept.
+            Figures of the cycle: losses, accuracy and map3 in [0, 1], the class index predicted
+            for each test clip, seconds of each phase; and the learning rate, where windows are
+            kept, and the most memory that was in use.
         """
         with self._phase("evaluate"):
             probabilities = self.probabilities("test")
@@ -146,10 +151,12 @@ class Branch:
                 )
             self._figures["accuracy"] = metrics.accuracy(probabilities, self.task.test.labels)
             self._figures["map3"] = metrics.map_at_3(probabilities, self.task.test.labels)
+            self._figures["predicted"] = probabilities.argmax(axis=1).tolist()
         figures = {
             "cycle": self.cycle,
             "branch": self.task.name,
             "windows": f"{self._kept}, {self._bytes / 2**20:.1f} MiB",
+            "peak_bytes": memory.peak(self.device),
             "lr": self._lr(),
             **self._figures,
         }
@@ -231,7 +238,7 @@ class Branch:
         steps = 0
         self.network.train()
         with self._deterministic("dropout", epoch):
-            for inputs, targets, soft in self._batches(epoch, window, teacher):
+            for inputs, targets, soft, weights in self._batches(epoch, window, teacher):
                 logits = self._logits(inputs)
                 if soft is None:
                     loss = losses.cross_entropy(logits, targets)
@@ -245,6 +252,7 @@ class Branch:
                         direction=training.direction,
                         t_squared=training.t_squared,
                         kl_weight=training.kl_weight,
+                        weights=weights,
                     )
                     sums += torch.stack((ce.detach(), kl.detach()))
                 self.optimiser.zero_grad(set_to_none=True)
@@ -256,8 +264,10 @@ class Branch:
 
     def _batches(
         self, epoch: int, window: int, teacher: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Yield an epoch's inputs, hard labels and rows of the teacher, augmented and mixed.
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor | None]]:
+        """Yield an epoch's inputs, hard labels, rows of the teacher and their weights, if any.
+
+        Augmented and mixed.
 
         All that is random is drawn, and copied to the device, before the first batch.
         """
@@ -275,6 +285,7 @@ class Branch:
         for i, inputs in enumerate(self.windows.batches(clips, starts, size)):
             targets = self._targets[rows[i]]
             soft = teacher[rows[i]] if teacher is not None else None
+            weights = self._kl_weights[rows[i]] if self._kl_weights is not None else None
             if self._augmentation.on:
                 inside = self.windows.inside(own_clips[i], own_starts[i])
                 inputs = self._augmentation.apply(inputs, rows[i], inside)
@@ -284,7 +295,8 @@ class Branch:
                 inputs = losses.mix(inputs, shares[i], out=mixed[: len(inputs)])
                 targets = losses.mix(targets, shares[i])
                 soft = losses.mix(soft, shares[i]) if soft is not None else None
-            yield inputs, targets, soft
+                weights = losses.mix(weights, shares[i]) if weights is not None else None
+            yield inputs, targets, soft, weights
 
     def _logits(self, windows: Tensor) -> Tensor:
         return self.compute.logits(self.network, windows)

@@ -1,4 +1,4 @@
-"""The tables in a cell's folder: `predictions.csv` and `history.csv`."""
+"""The tables in a cell's folder: `predictions.csv`, `history.csv` and `predicted.npy`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray import checkpoint
-from mrkd_ray.files import write_text
+from mrkd_ray.files import replacing, write_text
 from mrkd_ray.task import Part
 
 Row = dict[str, Any]
+Predicted = list[list[list[int]]]  # [cycles][branches][clips]
 
 
 def read_predictions(folder: Path) -> tuple[list[str], NDArray[np.int64], dict[str, Any]]:
@@ -47,27 +48,39 @@ def write_predictions(
     _write_csv(folder / "predictions.csv", rows)
 
 
-def write_history(folder: Path, rows: list[Row]) -> None:
-    """Write the figures of every cycle so far, a row a branch."""
+def write_history(folder: Path, rows: list[Row], predicted: Predicted) -> None:
+    """Write what is known of every cycle so far: figures, and classes predicted for test clips.
+
+    Args:
+        rows: one for each cycle and branch.
+        predicted: class indices [cycles, branches, n]; `predicted.npy` is int16.
+    """
+    with replacing(folder / "predicted.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, np.array(predicted, np.int16), allow_pickle=False)
     _write_csv(folder / "history.csv", rows)
 
 
-def read_history(folder: Path, cycle: int) -> list[Row]:
-    """Return the rows of the cycles before `cycle`, at which the cohort stands.
+def read_history(folder: Path, cycle: int) -> tuple[list[Row], Predicted]:
+    """Return what `write_history` wrote of the cycles before `cycle`, at which the cohort stands.
 
     The last of them may be in the checkpoint only, when the run died right after it.
     """
     rows: list[Row] = []
+    predicted: Predicted = []
     if (folder / "history.csv").exists():
         with (folder / "history.csv").open(newline="") as file:
             rows = [{**row, "cycle": int(row["cycle"])} for row in csv.DictReader(file)]
-    rows = [row for row in rows if row["cycle"] < cycle]
+        rows = [row for row in rows if row["cycle"] < cycle]
+        known = len({row["cycle"] for row in rows})  # of a cycle, this file is written last
+        predicted = np.load(folder / "predicted.npy", allow_pickle=False)[:known].tolist()
     found = checkpoint.latest(folder / "checkpoint")
     if found and not any(row["cycle"] == cycle - 1 for row in rows):
-        for row in checkpoint.read_rows(found):
+        last = checkpoint.read_rows(found)
+        predicted.append([row.pop("predicted") for row in last])
+        for row in last:
             phases = (value for key, value in row.items() if key.startswith("seconds_"))
             rows.append({**row, "seconds": sum(phases)})
-    return rows
+    return rows, predicted
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -125,7 +126,7 @@ def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cel
     Options of distillation do not tell baselines apart, so that cohorts share them.
     """
     defaults = {name: field.default for name, field in Training.model_fields.items()}
-    neutral = ("soft_labels", "direction", "t_squared", "kl_weight", "average")
+    neutral = ("soft_labels", "direction", "t_squared", "kl_weight", "unverified_kl", "average")
     return replace(
         like,
         condition="independent",
@@ -147,11 +148,21 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
     """
     dataset = prepared.dataset
     (split,) = (split for split in prepared.splits if split.fold == cell.fold)
-    labels = dict(zip((clip.clip_id for clip in dataset.clips), dataset.labels, strict=True))
+    true = dict(zip((clip.clip_id for clip in dataset.clips), dataset.labels, strict=True))
+    noisy = true | with_noise(
+        {clip_id: true[clip_id] for clip_id in (*split.train, *split.held_out)},
+        len(dataset.classes),
+        cell.training.label_noise,
+        seed=[cell.seed, cell.fold],
+    )
 
-    def part(clip_ids: Sequence[str]) -> Part:
-        rows = np.array([labels[clip_id] for clip_id in clip_ids], dtype=np.int64)
-        return Part(clip_ids=tuple(clip_ids), labels=rows)
+    def part(clip_ids: Sequence[str], labels: Mapping[str, int] = noisy) -> Part:
+        unverified = [i for i in range(len(clip_ids)) if not dataset.by_id[clip_ids[i]].verified]
+        return Part(
+            clip_ids=tuple(clip_ids),
+            labels=np.array([labels[clip_id] for clip_id in clip_ids], dtype=np.int64),
+            unverified=tuple(unverified),
+        )
 
     return [
         BranchTask(
@@ -162,7 +173,7 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
             classes=dataset.classes,
             train=part(split.train),
             held_out=part(split.held_out),
-            test=part(split.test),
+            test=part(split.test, true),
             fold=cell.fold,
             seed=cell.seed,
             device=cell.device,
@@ -183,6 +194,24 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
     ]
 
 
+def with_noise(
+    labels: Mapping[str, int], classes: int, noise: float, seed: Sequence[int]
+) -> dict[str, int]:
+    """Return the labels by clip_id with a part of them replaced by another class each.
+
+    Symmetric: every other class is as likely. The same clips for the same seed, in any order.
+    """
+    rng = np.random.default_rng([*seed, zlib.crc32(b"label noise")])
+    clip_ids = sorted(labels)
+    chosen = rng.permutation(len(clip_ids))[: round(noise * len(clip_ids))]
+    shifts = rng.integers(1, classes, len(chosen))
+    changed = {
+        clip_ids[i]: (labels[clip_ids[i]] + int(shift)) % classes
+        for i, shift in zip(chosen, shifts, strict=True)
+    }
+    return {**labels, **changed}
+
+
 def run(
     cell: Cell,
     tasks: Sequence[BranchTask],
@@ -199,7 +228,7 @@ def run(
     Yields:
         After every cycle, one row of figures a branch.
     """
-    history = cell_files.read_history(folder, cohort.cycle)
+    history, predicted = cell_files.read_history(folder, cohort.cycle)
     if cell.temperature is None:
         cycles = algorithm.independent(cohort, cell.training)
     else:
@@ -207,9 +236,10 @@ def run(
     began = time.perf_counter()
     for rows in cohort.figures(cycles):
         now = time.perf_counter()
+        predicted.append([row.pop("predicted") for row in rows])
         history += [{**row, "seconds": now - began} for row in rows]
         began = now
-        cell_files.write_history(folder, history)
+        cell_files.write_history(folder, history, predicted)
         yield rows
     cohort.export(folder / "branches")
     labels, classes = tasks[0].test.labels, tasks[0].classes
@@ -227,9 +257,11 @@ def run(
         "cell": cell.key,
         "condition": cell.condition,
         "cohort": cell.cohort,
+        "branches": dict(zip(cell.names, map(str, cell.branches), strict=True)),
         "temperature": cell.temperature,
         "fold": cell.fold,
         "seed": cell.seed,
+        "label_noise": cell.training.label_noise,
         "dataset": tasks[0].provenance["dataset"],
         "epochs": cell.training.cycles * (cell.training.b + cell.training.d),
         "train_clips": len(tasks[0].train.clip_ids),

@@ -24,6 +24,7 @@ from mrkd_ray.errors import UserError
 from mrkd_ray.registry import unknown
 
 Folds = Literal["all"] | tuple[int, ...]
+Paper = Literal["table1", "table2", "table3", "table4", "table5", "table6", "table7", "figure3"]
 C = TypeVar("C", bound=BaseModel)
 
 PRETRAINED_LR = 0.001  # the paper's
@@ -168,6 +169,27 @@ class Training(_Model):
         lt=0.5,
         description="Part of the training clips kept out of training; needed by average=weighted.",
     )
+    verified_only: bool = Field(
+        False, description="Train on clips with a verified label only; all test clips stay."
+    )
+    unverified_ce: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Weight of L_ce of training clips whose label is not verified.",
+    )
+    unverified_kl: float = Field(
+        1.0,
+        ge=0,
+        description="Weight of L_kl of training clips whose label is not verified.",
+    )
+    label_noise: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Part of the training clips that get another label, drawn at random: an "
+        "experiment. Test labels stay.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
         description="What the network computes in; weights, softmax and loss stay fp32. "
@@ -271,6 +293,10 @@ class GridConfig(Training, Run):
     )
     independent: bool = Field(
         True, description="Also train each branch alone, with the same epochs: the baseline."
+    )
+    paper: Paper | None = Field(
+        None,
+        description="What the report shows the paper's figures of: table1 to table7, figure3.",
     )
 
 

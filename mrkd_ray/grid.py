@@ -92,7 +92,14 @@ def run(
             console.print(initial.line, markup=False, soft_wrap=True)
         names = sorted({spec.representation for spec in specs})
         prepared, skipped = prepare(
-            config, dataset, names, workers.map, display, console, config.held_out
+            config,
+            dataset,
+            names,
+            workers.map,
+            display,
+            console,
+            config.held_out,
+            config.verified_only,
         )
         shares = _shares(config, workers)
         grid = expand(config, prepared, networks, shares)

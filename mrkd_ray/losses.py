@@ -31,7 +31,13 @@ def soften(logits: Tensor, temperature: float) -> Tensor:
     return F.softmax(logits / temperature, dim=1)
 
 
-def kl_divergence(logits: Tensor, teacher: Tensor, temperature: float, direction: str) -> Tensor:
+def kl_divergence(
+    logits: Tensor,
+    teacher: Tensor,
+    temperature: float,
+    direction: str,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Eq. 4: divergence between a branch's soft labels P and the teacher's.
 
     Args:
@@ -40,6 +46,7 @@ def kl_divergence(logits: Tensor, teacher: Tensor, temperature: float, direction
         temperature: T of Eq. 2.
         direction: "reverse" is KL(P || teacher), as Eq. 4 is printed; "forward" is
             KL(teacher || P), the usual one (Hinton et al.).
+        weights: [N], of each clip in the mean; 1 where None.
 
     Returns:
         Scalar, the mean over N, in nats.
@@ -51,7 +58,8 @@ def kl_divergence(logits: Tensor, teacher: Tensor, temperature: float, direction
         terms = log_student.exp() * (log_student - log_teacher)
     else:
         terms = teacher * (log_teacher - log_student)
-    return terms.sum(dim=1).mean()
+    divergences = terms.sum(dim=1)
+    return (divergences if weights is None else divergences * weights).mean()
 
 
 def distillation_loss(
@@ -63,14 +71,18 @@ def distillation_loss(
     direction: str = "reverse",
     t_squared: bool = False,
     kl_weight: float = 1.0,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Eq. 5: L_d = L_ce + L_kl, where the options weigh the second term.
+
+    `weights` [N] are of each clip in L_kl; those of L_ce are in `targets`, whose rows then do not
+    sum to 1.
 
     Returns:
         The loss, and its two parts L_ce and L_kl unweighted.
     """
     ce = cross_entropy(logits, targets)
-    kl = kl_divergence(logits, teacher, temperature, direction)
+    kl = kl_divergence(logits, teacher, temperature, direction, weights)
     factor = kl_weight * (temperature**2 if t_squared else 1.0)
     return ce + factor * kl, ce, kl
 

@@ -14,6 +14,7 @@ CPU_SHARE = 1 / 2  # of the memory that is available, for all branches of a mach
 GPU_SHARE = 1 / 4  # of a card, for all branches on it together: the networks need the most
 
 MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -63,3 +64,17 @@ def available() -> int:
         return max(0, min(free, limit - int(stat["anon"])))  # cached files give way
     except (OSError, KeyError, ValueError):
         return free
+
+
+def peak(device: torch.device) -> int:
+    """Return the most bytes that PyTorch had on the card, or this process in main memory.
+
+    0 where the system does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    try:
+        fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 0

@@ -121,6 +121,7 @@ def prepare(
     display: Display,
     console: Console,
     held_out: float = 0.0,
+    verified_only: bool = False,
 ) -> tuple[Prepared, list[Skipped]]:
     """Check a data set and compute its features; return both with the clips left out.
 
@@ -131,7 +132,7 @@ def prepare(
 
     def splits_of(candidate: Dataset) -> list[Split]:
         """All folds, also where few are run: which clips are good does not hang on that."""
-        return make_splits(candidate, "all", config.split_seed, held_out)
+        return make_splits(candidate, "all", config.split_seed, held_out, verified_only)
 
     dataset, problems, skipped = check(dataset, scans, splits_of, config.skip_bad)
     for problem in problems:
@@ -144,7 +145,7 @@ def prepare(
     stores = extract(dataset, representations, config.cache.absolute(), digests, map_, show)
     content = hash_of(dataset.fingerprint, digests, config.split_seed)
     folds = config.folds if config.folds == "all" else list(config.folds)
-    splits = tuple(make_splits(dataset, folds, config.split_seed, held_out))
+    splits = tuple(make_splits(dataset, folds, config.split_seed, held_out, verified_only))
     prepared = Prepared(
         dataset=dataset,
         splits=splits,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,9 @@ class Results:
 
     Attributes:
         folder: where everything lies.
-        tidy: a row per model, fold and seed (`results.csv`); accuracy and map3 in [0, 1].
+        tidy: a row per model, fold and seed (`results.csv`); accuracy and map3 in [0, 1]. `cell`
+            is the folder with its predictions; an independent ensemble has none: it is the mean
+            of the probabilities of its cohort's branches that were trained alone.
         table: a row per cohort, temperature and model (`table.csv`), in percent: means over folds
             and seeds, standard deviations, and the paired difference distilled minus independent
             with its 95% interval.
@@ -52,11 +54,9 @@ class Results:
     def show(self, console: Console) -> None:
         """Print the table, how long the run took, and where the results are."""
         _render(self.table, console)
-        cells_done = self.tidy.drop_duplicates(
-            ["cohort", "condition", "temperature", "fold", "seed"]
-        )
+        cells_done = self.tidy["cell"].replace("", None).nunique() if len(self.tidy) else 0
         minutes, seconds = divmod(round(self.seconds), 60)
-        console.print(f"{len(cells_done)} cells; this run took {minutes} min {seconds} s.")
+        console.print(f"{cells_done} cells; this run took {minutes} min {seconds} s.")
         console.print(f"Results: {self.folder}", markup=False, soft_wrap=True)
 
 
@@ -65,54 +65,91 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
     import pandas as pd
 
     done = [cell for cell in wanted if cells.finished(folder / "cells" / cell.key) is not None]
-    tidy = pd.DataFrame([row for cell in done for row in _tidy_rows(folder, grid, cell)])
-    table = pd.DataFrame(_table_rows(folder, done))
+    scores = {cell.key: _load(folder, cell) for cell in done}
+    baselines: Scores = {}
+    for cell in done:
+        if cell.temperature is None:
+            runs = baselines.setdefault(cell.names[0], {})
+            runs[cell.fold, cell.seed] = scores[cell.key][cell.names[0]]
+    rows = list(_tidy_rows(folder, grid, done))
+    rows += list(_ensemble_rows(done, rows, baselines))
+    tidy = pd.DataFrame(rows)
+    table = pd.DataFrame(_table_rows(done, scores, baselines))
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "results.csv", tidy.to_csv(index=False))
     write_text(folder / "table.csv", table.to_csv(index=False))
     return Results(folder, tidy, table, seconds)
 
 
-def _tidy_rows(folder: Path, grid: str, cell: Cell) -> Iterable[dict[str, Any]]:
-    result = cells.finished(folder / "cells" / cell.key)
-    assert result is not None
-    specs = dict(zip(cell.names, cell.branches, strict=True))
-    for model in result["models"]:
-        spec = specs.get(model["model"])
-        yield {
-            "grid": grid,
-            "dataset": result["dataset"],
-            "fold": cell.fold,
-            "seed": cell.seed,
-            "cohort": cell.cohort,
-            "model": "branch" if spec else "ensemble",
-            "branch": model["model"] if spec else "",
-            "representation": spec.representation if spec else "",
-            "network": spec.network if spec else "",
-            "condition": cell.condition,
-            "temperature": cell.temperature,
-            "epochs": result["epochs"],
-            "clips": result["clips"],
-            "accuracy": model["accuracy"],
-            "map3": model["map3"],
-            "seconds": result["seconds"],
-        }
+def _tidy_rows(folder: Path, grid: str, done: Sequence[Cell]) -> Iterable[dict[str, Any]]:
+    for cell in done:
+        result = cells.finished(folder / "cells" / cell.key)
+        assert result is not None
+        specs = dict(zip(cell.names, cell.branches, strict=True))
+        for model in result["models"]:
+            spec = specs.get(model["model"])
+            yield {
+                "grid": grid,
+                "dataset": result["dataset"],
+                "fold": cell.fold,
+                "seed": cell.seed,
+                "cohort": cell.cohort,
+                "model": "branch" if spec else "ensemble",
+                "branch": model["model"] if spec else "",
+                "representation": spec.representation if spec else "",
+                "network": spec.network if spec else "",
+                "condition": cell.condition,
+                "temperature": cell.temperature,
+                "label_noise": cell.training.label_noise,
+                "epochs": result["epochs"],
+                "clips": result["clips"],
+                "accuracy": model["accuracy"],
+                "map3": model["map3"],
+                "seconds": result["seconds"],
+                "cell": cell.key,
+            }
 
 
-def _table_rows(folder: Path, done: Sequence[Cell]) -> Iterable[dict[str, Any]]:
+def _ensemble_rows(
+    done: Sequence[Cell], tidy: Sequence[dict[str, Any]], baselines: Scores
+) -> Iterable[dict[str, Any]]:
+    """The independent ensemble of each cohort, where all of its branches were trained alone."""
+    for cohort in {cell.cohort: cell for cell in done if len(cell.names) > 1}.values():
+        ensemble = _ensemble([baselines.get(name, {}) for name in cohort.names])
+        for (fold, seed), scored in ensemble.items():
+            members = [
+                row
+                for row in tidy
+                if row["condition"] == "independent"
+                and row["branch"] in cohort.names
+                and (row["fold"], row["seed"]) == (fold, seed)
+            ]
+            yield {
+                **members[0],
+                "cohort": cohort.cohort,
+                "model": "ensemble",
+                "branch": "",
+                "representation": "",
+                "network": "",
+                "accuracy": metrics.accuracy(scored.probabilities, scored.labels),
+                "map3": metrics.map_at_3(scored.probabilities, scored.labels),
+                "seconds": sum(row["seconds"] for row in members),
+                "cell": "",
+            }
+
+
+def _table_rows(
+    done: Sequence[Cell], scores: Mapping[str, dict[str, Scored]], baselines: Scores
+) -> Iterable[dict[str, Any]]:
     """One row for each branch and the ensemble of each cohort and temperature."""
-    baselines: Scores = {}
     groups: dict[tuple[str, float], list[Cell]] = {}
     for cell in done:
-        if cell.temperature is None:
-            runs = baselines.setdefault(cell.names[0], {})
-            runs[cell.fold, cell.seed] = _load(folder, cell)[cell.names[0]]
-        else:
+        if cell.temperature is not None:
             groups.setdefault((cell.cohort, cell.temperature), []).append(cell)
     for (cohort, temperature), members in groups.items():
         distilled: Scores = {}
         for cell in members:
-            for model, scored in _load(folder, cell).items():
+            for model, scored in scores[cell.key].items():
                 distilled.setdefault(model, {})[cell.fold, cell.seed] = scored
         names = members[0].names
         for model, runs in distilled.items():

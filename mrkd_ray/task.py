@@ -18,6 +18,7 @@ class Part:
 
     clip_ids: tuple[str, ...]
     labels: NDArray[np.int64]
+    unverified: tuple[int, ...] = ()  # places of the clips whose label nobody verified
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -325,7 +325,37 @@ def test_options_of_the_loss_reach_it(
     lost = recorded(monkeypatch, losses, "distillation_loss")
     Branch(task).distil(teacher_for(task), 3.0, 1)
     expected = {"direction": "reverse", "t_squared": False} | options
-    assert lost[0][1] == {**expected, "temperature": 3.0, "kl_weight": 0.25}
+    assert lost[0][1] == {**expected, "temperature": 3.0, "kl_weight": 0.25, "weights": None}
+
+
+def test_clips_without_a_verified_label_weigh_less_in_ce_and_more_in_kl(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks(LOGMEL, mixup=0.0, unverified_ce=0.25, unverified_kl=3.0)
+    task = replace(task, train=replace(task.train, unverified=(1, 4)))
+    branch = Branch(task)
+    seen = Seen(branch)
+    lost = recorded(monkeypatch, losses, "distillation_loss")
+    branch.distil(one_hot(task), HEAT, 1)
+    for ((_, targets, soft), options), (clips, _) in zip(lost, seen.gathered, strict=True):
+        doubtful = np.isin(clips, (1, 4))
+        assert targets.sum(dim=1).tolist() == np.where(doubtful, 0.25, 1.0).tolist()
+        assert soft.sum(dim=1).tolist() == [1.0] * len(clips)
+        assert options["weights"].tolist() == np.where(doubtful, 3.0, 1.0).tolist()
+
+
+def test_weights_of_the_teacher_are_mixed_as_its_rows_are(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks(LOGMEL, mixup=0.4, unverified_kl=3.0)
+    task = replace(task, train=replace(task.train, unverified=(0, 1, 2, 3, 4)))
+    lost = recorded(monkeypatch, losses, "distillation_loss")
+    trusted = np.zeros((len(task.train.clip_ids), 3), np.float32)
+    trusted[:5, 0] = 1  # a teacher whose first class says which clips are not verified
+    trusted[5:, 1] = 1
+    Branch(task).distil(trusted, HEAT, 1)
+    for (_, _, soft), options in lost:
+        assert torch.allclose(options["weights"], 1 + 2 * soft[:, 0])
 
 
 # Randomness ------------------------------------------------------------------------------------

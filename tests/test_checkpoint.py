@@ -242,6 +242,8 @@ def timeless(folder: Path) -> list[dict[str, str]]:
     with (folder / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert all(float(row["seconds"]) > 0 for row in rows)
+    for row in rows:
+        assert int(row.pop("peak_bytes")) > 0
     return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
 
 
@@ -348,7 +350,8 @@ def test_rows_of_a_cycle_that_is_run_again_are_replaced(
     tasks: list[BranchTask], undisturbed: Path, tmp_path: Path
 ) -> None:
     # A history that is ahead of its checkpoint, as where the folder was copied while it ran.
-    (tmp_path / "history.csv").write_bytes((undisturbed / "history.csv").read_bytes())
+    for name in ("history.csv", "predicted.npy"):
+        (tmp_path / name).write_bytes((undisturbed / name).read_bytes())
     start(tasks, tmp_path)
     assert_same_files(tmp_path, undisturbed, CELL.names)
 
@@ -360,6 +363,7 @@ def test_nothing_is_left_over_and_nothing_is_unpickled(
     assert names == {
         "branches",
         "history.csv",
+        "predicted.npy",
         "predictions.csv",
         "result.json",
         "soft_labels.npz",

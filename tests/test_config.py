@@ -188,6 +188,10 @@ CHANGED: dict[str, Any] = {
     "t_squared": True,
     "kl_weight": 0.1,
     "average": "logits",
+    "verified_only": True,
+    "unverified_ce": 0.5,
+    "unverified_kl": 2.0,
+    "label_noise": 0.3,
     "held_out": 0.2,
     "augment_gain": 3.0,
     "augment_shift": 0.5,
@@ -222,6 +226,7 @@ CONFIGS = {
         temperatures=(0.3, 4),
         seeds=(5, 1),
         independent=False,
+        paper="table6",
         **CHANGED,
     ),
 }

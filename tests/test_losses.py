@@ -222,3 +222,14 @@ def test_mix_treats_inputs_labels_and_teacher_rows_alike() -> None:
     assert torch.allclose(mixed.flatten(1) @ weights, mix(labels, 0.3))
     teacher = torch.from_numpy(rng.dirichlet(np.ones(4), size=6))
     assert torch.allclose(mix(teacher, 0.3).sum(dim=1), torch.ones(6).double())
+
+
+def test_weights_are_of_each_clip_in_the_divergence_alone() -> None:
+    label = torch.tensor([[1.0, 0.0]]).repeat(2, 1).to(HAND_LOGITS.dtype)
+    logits, teacher = HAND_LOGITS[:1].repeat(2, 1), HAND_TEACHER[:1].repeat(2, 1)
+    plain = distillation_loss(logits, label, teacher, temperature=2.0)
+    weights = torch.tensor([0.5, 3.5]).to(logits.dtype)
+    loss, ce, kl = distillation_loss(logits, label, teacher, temperature=2.0, weights=weights)
+    assert torch.allclose(ce, plain[1])
+    assert torch.allclose(kl, 2 * plain[2])
+    assert torch.allclose(loss, ce + kl)

@@ -12,12 +12,13 @@ from conftest import make_cell
 from rich.console import Console
 
 from mrkd_ray import cell_files, cells, results
-from mrkd_ray.cells import Cell
+from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.files import write_json
 from mrkd_ray.task import Part
 
 CLASSES = ("a", "b", "c", "1")
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")
+COLUMNS = [f"p_{name}" for name in CLASSES]
 NAMES = ("logmel64-resnet_small", "cqt-vgg_small")
 
 
@@ -89,19 +90,28 @@ def test_anyone_can_recompute_the_figures_from_the_files(grid: tuple[Path, list[
     tidy = results.gather(folder, "g", made).tidy
     written = pd.read_csv(folder / "results.csv")
     assert list(written.columns) == list(tidy.columns)
-    assert len(written) == 2 * (1 + 1 + 3)
+    assert len(written) == 2 * (1 + 1 + 3 + 1)  # and the ensemble of those trained alone
     for row in written.to_dict("records"):
-        keys = [
-            c.key
-            for c in made
-            if (c.fold, c.condition, c.cohort) == (row["fold"], row["condition"], row["cohort"])
-        ]
-        table = pd.read_csv(folder / "cells" / keys[0] / "predictions.csv", dtype={"label": str})
-        name = row["branch"] if isinstance(row["branch"], str) else "ensemble"
-        mine = table[table["model"] == name]
-        scores = mine[[f"p_{c}" for c in CLASSES]].to_numpy()
-        guessed = np.array(CLASSES)[scores.argmax(axis=1)]
+        if isinstance(row["cell"], str):
+            table = predictions(folder, row["cell"])
+            name = row["branch"] if isinstance(row["branch"], str) else "ensemble"
+            mine = table[table["model"] == name]
+        else:  # the independent ensemble: the mean of its members
+            members = written[
+                (written["condition"] == "independent")
+                & (written["model"] == "branch")
+                & (written["fold"] == row["fold"])
+            ]
+            assert set(members["cohort"]) == set(row["cohort"].split("+"))
+            tables = [predictions(folder, key) for key in members["cell"]]
+            mine = tables[0].copy()
+            mine[COLUMNS] = sum(table[COLUMNS] for table in tables) / len(tables)
+        guessed = np.array(CLASSES)[mine[COLUMNS].to_numpy().argmax(axis=1)]
         assert (guessed == mine["label"]).mean() == pytest.approx(row["accuracy"])
+
+
+def predictions(folder: Path, key: str) -> pd.DataFrame:
+    return pd.read_csv(folder / "cells" / key / "predictions.csv", dtype={"label": str})
 
 
 def test_a_cell_that_is_not_finished_is_left_out(grid: tuple[Path, list[Cell]]) -> None:
@@ -164,3 +174,39 @@ def test_equal_branches_have_baselines_of_their_own() -> None:
     alone = [cells.independent_cell(n, cell, device="cpu", content="x") for n in cell.names]
     assert [a.names for a in alone] == [("cqt-vgg_small",), ("cqt-vgg_small-2",)]
     assert alone[0].key != alone[1].key
+
+
+def test_noise_changes_a_part_of_the_labels_each_to_another_class() -> None:
+    labels = {f"clip{i}": i % 5 for i in range(400)}
+    noisy = cells.with_noise(labels, 5, 0.3, seed=[0, 1])
+    changed = [clip for clip in labels if noisy[clip] != labels[clip]]
+    assert len(changed) == 120
+    shifts = np.bincount([(noisy[clip] - labels[clip]) % 5 for clip in changed], minlength=5)
+    assert (shifts[1:] > 15).all()  # every other class
+    backwards = dict(reversed(labels.items()))
+    assert cells.with_noise(backwards, 5, 0.3, seed=[0, 1]) == noisy
+    assert cells.with_noise(labels, 5, 0.3, seed=[1, 1]) != noisy
+    assert cells.with_noise(labels, 5, 0.0, seed=[0, 1]) == labels
+
+
+def test_noise_is_in_all_training_labels_and_in_no_test_label(prepared: Prepared) -> None:
+    split = prepared.splits[0]
+    held = replace(split, train=split.train[2:], held_out=split.train[:2])
+    prepared = replace(prepared, splits=(held,))
+    clean = cells.branch_tasks(make_cell(*TWO), prepared)
+    noisy = cells.branch_tasks(make_cell(*TWO, label_noise=0.9), prepared)
+    alone = cells.branch_tasks(baseline(make_cell(*TWO, label_noise=0.9)), prepared)
+    assert (clean[0].train.labels != noisy[0].train.labels).sum() >= 8
+    assert (clean[0].held_out.labels != noisy[0].held_out.labels).any()
+    for task in (*noisy, *alone):  # one wrong label for all
+        assert task.train.labels.tolist() == noisy[0].train.labels.tolist()
+        assert task.test.labels.tolist() == clean[0].test.labels.tolist()
+
+
+def test_tasks_say_which_labels_nobody_verified(prepared: Prepared) -> None:
+    split = prepared.splits[0]
+    doubtful = {split.train[1], split.train[4], split.test[0]}
+    clips = tuple(replace(c, verified=c.clip_id not in doubtful) for c in prepared.dataset.clips)
+    prepared = replace(prepared, dataset=replace(prepared.dataset, clips=clips))
+    (task,) = cells.branch_tasks(make_cell(TWO[0]), prepared)
+    assert task.train.unverified == (1, 4)

@@ -92,8 +92,8 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over clip_ids, labels, folds, splits and groups in order; no audio."""
-        rows = [(c.clip_id, c.label, c.fold, c.split, c.group) for c in self.clips]
+        """16 hex digits over all of the clips in order but paths and audio."""
+        rows = [(c.clip_id, c.label, c.fold, c.split, c.group, c.verified) for c in self.clips]
         return hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest()
 
     def without(self, clip_ids: Collection[str]) -> Dataset:

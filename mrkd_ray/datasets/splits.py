@@ -38,6 +38,7 @@ def make_splits(
     folds: Literal["all"] | list[int] | None,
     seed: int,
     held_out: float = 0.0,
+    verified_only: bool = False,
 ) -> list[Split]:
     """Divide a data set, once for each fold asked for.
 
@@ -51,6 +52,7 @@ def make_splits(
         seed: at least 0.
         held_out: fraction of the training clips of each class to hold out, 0 <= held_out < 0.5;
             every class keeps a training clip.
+        verified_only: leave clips whose label is not verified out of training and holding out.
 
     Raises:
         UserError: an unknown fold, a group on both sides, a side without clips, or a held-out
@@ -68,7 +70,8 @@ def make_splits(
         if not wanted or (unknown := [fold for fold in wanted if fold not in sides]):
             asked = few(map(str, unknown)) if wanted else "none"
             raise UserError(f"folds: {asked} asked for, but {dataset.name} has {_numbers(sides)}.")
-    return [_split(dataset, fold, sides[fold], seed, held_out) for fold in wanted]
+    kept = {clip.clip_id for clip in dataset.clips if clip.verified or not verified_only}
+    return [_split(dataset, fold, sides[fold], kept, seed, held_out) for fold in wanted]
 
 
 def _numbers(sides: Sides) -> str:
@@ -172,8 +175,11 @@ def _k_fold(clips: Sequence[Clip], n_folds: int, seed: int) -> Sides:
         }
 
 
-def _split(dataset: Dataset, fold: int, test: frozenset[str], seed: int, held_out: float) -> Split:
-    training = [clip for clip in dataset.clips if clip.clip_id not in test]
+def _split(
+    dataset: Dataset, fold: int, test: frozenset[str], kept: set[str], seed: int, held_out: float
+) -> Split:
+    trainable = kept - test
+    training = [clip for clip in dataset.clips if clip.clip_id in trainable]
     held = _hold_out(training, held_out, np.random.default_rng([seed, fold]))
     if held_out and not held:
         raise UserError(

@@ -207,3 +207,17 @@ def test_held_out_leaves_each_class_a_clip_to_train_on() -> None:
 def test_a_held_out_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(UserError, match="held_out"):
         make_splits(plain(), "all", seed=0, held_out=fraction)
+
+
+def test_clips_without_a_verified_label_can_be_kept_out_of_training_but_not_of_the_test() -> None:
+    whole = plain()
+    doubtful = {c.clip_id for c in whole.clips[::4]}
+    dataset = data([replace(c, verified=c.clip_id not in doubtful) for c in whole.clips])
+    for split, all_of_it in zip(
+        make_splits(dataset, "all", 0, held_out=0.2, verified_only=True),
+        make_splits(dataset, "all", 0),
+        strict=True,
+    ):
+        assert split.test == all_of_it.test
+        assert doubtful & set(split.test)
+        assert set(split.train) | set(split.held_out) == set(all_of_it.train) - doubtful
