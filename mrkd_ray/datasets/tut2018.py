@@ -78,7 +78,9 @@ def _sides(release: Release, labels: dict[str, str]) -> dict[str, Side]:
     note("files of meta.csv that evaluation_setup does not list", labels.keys() - listed.keys())
     note("files of evaluation_setup that meta.csv does not list", listed.keys() - labels.keys())
     note("files to train on and to evaluate", train.keys() & evaluate.keys())
-    note("files in only one of fold1_evaluate.txt and fold1_test.txt", evaluate.keys() ^ test.keys())
+    note(
+        "files in only one of fold1_evaluate.txt and fold1_test.txt", evaluate.keys() ^ test.keys()
+    )
     both = labels.keys() & listed.keys()
     note(
         "labels that differ between meta.csv and evaluation_setup",
