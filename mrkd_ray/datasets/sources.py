@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePath
+from urllib.parse import quote
 
 import requests
 
@@ -34,7 +35,7 @@ class Source:
     citation: str
     licence: str
     page: str
-    """What people look at."""
+    """What people look at; the files of a record lie below it."""
     unpacked: int
     """Bytes that it takes unpacked, at most; no archive of it may unpack to more."""
     record: str | None = None
@@ -106,7 +107,8 @@ def archives(source: Source, session: requests.Session) -> tuple[Archive, ...]:
             found = tuple(
                 Archive(
                     name=file["key"],
-                    url=file["links"]["self"],
+                    # Not the record's own links: they answer no Range (zenodo/zenodo#2593).
+                    url=f"{source.page}/files/{quote(file['key'])}",
                     size=int(file["size"]),
                     checksum=file["checksum"],
                 )

@@ -60,8 +60,9 @@ def get(session: requests.Session, url: str, begin: int = 0) -> requests.Respons
     try:
         response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
     except requests.exceptions.RequestException as error:
+        cause = getattr(error.args[0], "reason", error) if error.args else error
         raise UserError(
-            f"{url}: no answer ({error}). Check the connection and call again: what is here is "
+            f"{url}: no answer ({cause}). Check the connection and call again: what is here is "
             "kept."
         ) from error
     if response.status_code in (200, 206) or (begin and response.status_code == 416):

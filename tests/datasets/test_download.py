@@ -32,6 +32,7 @@ from mrkd_ray.errors import UserError
 
 NOISE = np.random.default_rng(0).bytes(300_000)  # does not shrink when packed
 LABELS = ("dog", "rain")
+AUDIO, META, MORE = (f"/page/files/{name}.zip" for name in ("audio", "meta", "more"))
 
 
 @dataclass
@@ -139,17 +140,16 @@ def offer(
     unpacked: int = 10_000_000,
 ) -> None:
     """Publish archives in a record like Zenodo's, as the data set `toy`."""
-    server.files.update({f"/{name}": content for name, content in archives.items()})
+    server.files.update({f"/page/files/{name}": content for name, content in archives.items()})
     listed = [
         {
             "key": name,
             "size": len(content),
             "checksum": f"md5:{hashlib.md5(content).hexdigest()}",
-            "links": {"self": f"{server.address}/{name}"},
         }
         for name, content in archives.items()
     ]
-    readme = {"key": "README.md", "size": 1, "checksum": "md5:0", "links": {"self": "nowhere"}}
+    readme = {"key": "README.md", "size": 1, "checksum": "md5:0"}
     server.files["/record"] = json.dumps({"id": 1, "files": [*listed, readme]}).encode()
     source = Source(
         citation="A. Author: A toy.",
@@ -210,42 +210,42 @@ def test_what_was_deleted_comes_back_and_nothing_else_is_fetched(
     (tmp_path / "meta/esc50.csv").unlink()
     fetch(tmp_path)
     assert visible(tmp_path) == ALL
-    assert (len(server.of("/meta.zip")), len(server.of("/audio.zip"))) == (2, 1)
+    assert (len(server.of(META)), len(server.of(AUDIO))) == (2, 1)
 
 
 def test_a_broken_transfer_goes_on_where_it_stopped(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     offer(server, monkeypatch, esc50())
-    server.plans["/audio.zip"] = ["cut 200000", "cut 150000"]
+    server.plans[AUDIO] = ["cut 200000", "cut 150000"]
     fetch(tmp_path)
     assert visible(tmp_path) == ALL
-    size = len(server.files["/audio.zip"])
-    spans = [span for span, _ in server.of("/audio.zip")]
+    size = len(server.files[AUDIO])
+    spans = [span for span, _ in server.of(AUDIO)]
     begins = [int(re.fullmatch(r"bytes=(\d+)-", span or "bytes=0-")[1]) for span in spans]
     assert len(begins) == 3
     assert spans[0] is None
     assert 200_000 - transfer.CHUNK <= begins[1] <= 200_000
     assert begins[1] + 150_000 - transfer.CHUNK <= begins[2] <= begins[1] + 150_000
-    assert server.of("/audio.zip")[2][1] == size - begins[2]
+    assert server.of(AUDIO)[2][1] == size - begins[2]
 
 
 def test_the_next_call_goes_on_too(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     offer(server, monkeypatch, esc50())
-    server.plans["/audio.zip"] = ["cut 100000"] + ["cut 0"] * transfer.RETRIES
+    server.plans[AUDIO] = ["cut 100000"] + ["cut 0"] * transfer.RETRIES
     message = refused(tmp_path)
     assert f"/audio.zip broke off {transfer.RETRIES + 1} times" in message
     assert "Call again to go on from there" in message
-    asked, (_, sent) = len(server.of("/audio.zip")), server.of("/audio.zip")[0]
+    asked, (_, sent) = len(server.of(AUDIO)), server.of(AUDIO)[0]
     assert asked == transfer.RETRIES + 1
     fetch(tmp_path)
-    (span, rest) = server.of("/audio.zip")[-1]
+    (span, rest) = server.of(AUDIO)[-1]
     begin = int(span.removeprefix("bytes=").removesuffix("-"))
     assert sent - transfer.CHUNK <= begin <= sent
-    assert begin + rest == len(server.files["/audio.zip"])
-    assert len(server.of("/meta.zip")) == 1
+    assert begin + rest == len(server.files[AUDIO])
+    assert len(server.of(META)) == 1
     assert visible(tmp_path) == ALL
 
 
@@ -253,9 +253,9 @@ def test_a_server_that_sends_no_parts_is_asked_for_all(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     offer(server, monkeypatch, esc50())
-    server.plans["/audio.zip"] = ["cut 200000", "whole"]
+    server.plans[AUDIO] = ["cut 200000", "whole"]
     fetch(tmp_path)
-    assert server.of("/audio.zip")[1][1] == len(server.files["/audio.zip"])
+    assert server.of(AUDIO)[1][1] == len(server.files[AUDIO])
     assert visible(tmp_path) == ALL
 
 
@@ -265,9 +265,9 @@ def test_a_part_that_the_server_does_not_know_is_dropped(
     offer(server, monkeypatch, esc50())
     (tmp_path / ".mrkd-download").mkdir()
     (tmp_path / ".mrkd-download" / "audio.zip.part").write_bytes(b"x" * 100)
-    server.plans["/audio.zip"] = [416]
+    server.plans[AUDIO] = [416]
     fetch(tmp_path)
-    assert [span for span, _ in server.of("/audio.zip")] == ["bytes=100-", None]
+    assert [span for span, _ in server.of(AUDIO)] == ["bytes=100-", None]
     assert visible(tmp_path) == ALL
 
 
@@ -275,16 +275,16 @@ def test_wrong_bytes_are_refused_and_not_kept(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     offer(server, monkeypatch, esc50())
-    right = server.files["/audio.zip"]
-    server.files["/audio.zip"] = right[:-1] + bytes([right[-1] ^ 1])
+    right = server.files[AUDIO]
+    server.files[AUDIO] = right[:-1] + bytes([right[-1] ^ 1])
     message = refused(tmp_path)
     assert message.startswith("audio.zip: ")
     assert "/audio.zip sent other bytes than published" in message
     assert hashlib.md5(right).hexdigest() in message
     assert visible(tmp_path) == ["meta/esc50.csv"]
-    server.files["/audio.zip"] = right
+    server.files[AUDIO] = right
     fetch(tmp_path)
-    assert server.of("/audio.zip")[-1] == (None, len(right))  # not from the wrong bytes on
+    assert server.of(AUDIO)[-1] == (None, len(right))  # not from the wrong bytes on
     assert visible(tmp_path) == ALL
 
 
@@ -292,7 +292,7 @@ def test_more_bytes_than_published_end_the_transfer(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     offer(server, monkeypatch, esc50())
-    server.files["/audio.zip"] += b"more"
+    server.files[AUDIO] += b"more"
     assert "sends more than the" in refused(tmp_path)
     assert visible(tmp_path) == ["meta/esc50.csv"]
 
@@ -302,11 +302,11 @@ def test_404_is_final_and_named_and_the_rest_is_fetched(
 ) -> None:
     archives = esc50()
     offer(server, monkeypatch, {**archives, "more.zip": packed({"x": b""})})
-    server.plans = {"/audio.zip": [404] * 9, "/more.zip": [404] * 9}
+    server.plans = {AUDIO: [404] * 9, MORE: [404] * 9}
     message = refused(tmp_path)
-    for name in ("audio.zip", "more.zip"):
-        assert f"{server.address}/{name}: answered 404" in message
-        assert len(server.of(f"/{name}")) == 1
+    for path in (AUDIO, MORE):
+        assert f"{server.address}{path}: answered 404" in message
+        assert len(server.of(path)) == 1
     assert visible(tmp_path) == ["meta/esc50.csv"]
 
 
@@ -314,15 +314,15 @@ def test_503_is_asked_again_a_bounded_number_of_times(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     offer(server, monkeypatch, esc50())
-    server.plans = {"/audio.zip": [503, 503], "/record": [502, 429]}
+    server.plans = {AUDIO: [503, 503], "/record": [502, 429]}
     fetch(tmp_path / "a")
     assert visible(tmp_path / "a") == ALL
-    server.plans = {"/audio.zip": [503] * 99}
-    asked = len(server.of("/audio.zip"))
+    server.plans = {AUDIO: [503] * 99}
+    asked = len(server.of(AUDIO))
     message = refused(tmp_path / "b")
-    assert f"{server.address}/audio.zip: answered 503 Service Unavailable" in message
+    assert f"{server.address}{AUDIO}: answered 503 Service Unavailable" in message
     assert "call again later" in message
-    assert len(server.of("/audio.zip")) - asked == transfer.RETRIES + 1
+    assert len(server.of(AUDIO)) - asked == transfer.RETRIES + 1
 
 
 def test_no_server_at_all(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -342,13 +342,11 @@ def test_no_server_at_all(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_p
         (b"{}", "KeyError: 'files'"),
         (b'{"files": []}', "it lists no .zip file"),
         (
-            b'{"files": [{"key": "../a.zip", "size": 1, "checksum": "md5:0",'
-            b' "links": {"self": "x"}}]}',
+            b'{"files": [{"key": "../a.zip", "size": 1, "checksum": "md5:0"}]}',
             "the file name '../a.zip'",
         ),
         (
-            b'{"files": [{"key": "a.zip", "size": 1, "checksum": "crc:0",'
-            b' "links": {"self": "x"}}]}',
+            b'{"files": [{"key": "a.zip", "size": 1, "checksum": "crc:0"}]}',
             "the checksum 'crc:0' of a.zip",
         ),
     ],
@@ -457,7 +455,7 @@ def test_an_interrupted_call_is_gone_on_with_after_unpacking_too(
     assert "audio.zip: No space left on device" in refused(tmp_path)
     monkeypatch.setattr(module, "unpack", unpack)
     fetch(tmp_path)
-    assert len(server.of("/audio.zip")) == 1  # it was there, complete
+    assert len(server.of(AUDIO)) == 1  # it was there, complete
     assert visible(tmp_path) == ["a", *ALL]
 
 
@@ -465,7 +463,7 @@ def test_ctrl_c_ends_it_and_the_next_call_goes_on(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     offer(server, monkeypatch, esc50(audio=NOISE * 10))
-    server.plans["/audio.zip"] = ["drip"]
+    server.plans[AUDIO] = ["drip"]
     code = (
         "import sys\n"
         "from mrkd_ray.cli import main\n"
@@ -484,9 +482,9 @@ def test_ctrl_c_ends_it_and_the_next_call_goes_on(
     assert process.returncode == 130, errors
     assert errors == "interrupted: call again to go on from here\n"
     fetch(tmp_path)
-    span, sent = server.of("/audio.zip")[-1]
+    span, sent = server.of(AUDIO)[-1]
     assert span is not None
-    assert sent < len(server.files["/audio.zip"])
+    assert sent < len(server.files[AUDIO])
     assert visible(tmp_path) == ALL
 
 
