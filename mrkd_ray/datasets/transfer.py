@@ -137,10 +137,10 @@ class Transfer:
         if there > size:
             there = 0
         with get(self._session, url, there) as response:
-            if there and not _goes_on(response, there):
-                there = 0  # the server sends all, or no such part: begin anew
-            if response.status_code == 416:
-                self._part.unlink()
+            if response.status_code == 200:
+                there = 0  # the server sends all of it
+            elif not _goes_on(response, there):
+                self._part.unlink(missing_ok=True)
                 raise requests.exceptions.ConnectionError("the server has no such part")
             with self._part.open("ab" if there else "wb") as file:
                 for chunk in response.iter_content(CHUNK):

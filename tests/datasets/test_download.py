@@ -42,8 +42,8 @@ class Server:
     address: str
     files: dict[str, bytes] = field(default_factory=dict)
     plans: dict[str, list[int | str]] = field(default_factory=dict)
-    """A status to answer; or "cut N": break off after N bytes; "whole": ignore the range; "drip":
-    send 1,000 bytes again and again until the client goes."""
+    """A status to answer; or "cut N": break off after N bytes; "whole": ignore the range; "shift":
+    send another part; "drip": send half of it, slowly, until the client goes."""
     seen: list[tuple[str, str | None, int]] = field(default_factory=list)
     """Path, Range header and bytes of the body sent."""
     dripping: threading.Event = field(default_factory=threading.Event)
@@ -78,6 +78,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 begin = 0
             self.send_response(206 if begin else 200)
             if begin:
+                begin += step == "shift"
                 self.send_header("Content-Range", f"bytes {begin}-{len(body) - 1}/{len(body)}")
             rest = body[begin:]
             self.send_header("Content-Length", str(len(rest)))
@@ -259,13 +260,14 @@ def test_a_server_that_sends_no_parts_is_asked_for_all(
     assert visible(tmp_path) == ALL
 
 
+@pytest.mark.parametrize("answer", [416, "shift"])
 def test_a_part_that_the_server_does_not_know_is_dropped(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: int | str
 ) -> None:
     offer(server, monkeypatch, esc50())
     (tmp_path / ".mrkd-download").mkdir()
     (tmp_path / ".mrkd-download" / "audio.zip.part").write_bytes(b"x" * 100)
-    server.plans[AUDIO] = [416]
+    server.plans[AUDIO] = [answer]
     fetch(tmp_path)
     assert [span for span, _ in server.of(AUDIO)] == ["bytes=100-", None]
     assert visible(tmp_path) == ALL
@@ -281,6 +283,8 @@ def test_wrong_bytes_are_refused_and_not_kept(
     assert message.startswith("audio.zip: ")
     assert "/audio.zip sent other bytes than published" in message
     assert hashlib.md5(right).hexdigest() in message
+    kept = {path.name for path in (tmp_path / ".mrkd-download").iterdir()}
+    assert kept <= {"toy.json", "lock"}  # neither the bad archive nor the good one
     assert visible(tmp_path) == ["meta/esc50.csv"]
     server.files[AUDIO] = right
     fetch(tmp_path)
@@ -435,6 +439,7 @@ def test_several_archives_are_fetched_at_once(
 ) -> None:
     extra = {f"extra{i}.zip": packed({f"extra{i}": b"x"}) for i in range(PARALLEL - 2)}
     offer(server, monkeypatch, {**esc50(), **extra})
+    assert PARALLEL > 1
     server.barrier = threading.Barrier(PARALLEL)  # broken where they come one after another
     fetch(tmp_path)
     assert [name for name in visible(tmp_path) if not name.startswith("extra")] == ALL
@@ -481,6 +486,8 @@ def test_ctrl_c_ends_it_and_the_next_call_goes_on(
     server.gone.set()
     assert process.returncode == 130, errors
     assert errors == "interrupted: call again to go on from here\n"
+    part = tmp_path / ".mrkd-download" / "audio.zip.part"
+    assert 0 < part.stat().st_size < 1_000_000  # it did not wait for the half
     fetch(tmp_path)
     span, sent = server.of(AUDIO)[-1]
     assert span is not None
