@@ -183,6 +183,29 @@ def export(
     write(load(model), file, seconds)
 
 
+@app.command()
+def download(
+    name: Annotated[
+        str, typer.Argument(metavar="fsdkaggle2018|tut2018|esc50", help="The data set.")
+    ],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder for it; `--data` takes it then.")],
+) -> None:
+    """Download a data set from its official record.
+
+    Archives are verified, unpacked and removed. A call that was interrupted goes on in the next
+    one; where all is there, nothing is done.
+    """
+    from rich.console import Console
+
+    from mrkd_ray.datasets.download import download as fetch
+
+    try:
+        fetch(name, to, Console())
+    except KeyboardInterrupt:
+        print("interrupted: call again to go on from here", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
 @app.command(name="list")
 def list_() -> None:
     """List data set layouts, representations, networks and averages."""

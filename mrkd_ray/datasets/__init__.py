@@ -19,10 +19,15 @@ SYNTHETIC = "synthetic"
 """The name that stands for the embedded data set; `./synthetic` is a folder of that name."""
 
 _OTHER_MODULES = {
+    "archives",
     "base",
     "check",
+    "download",
     "scan",
+    "sources",
     "splits",
+    "tables",
+    "transfer",
     SYNTHETIC,
 }  # no layouts; not imported at start-up
 for _module in pkgutil.iter_modules(__path__):
@@ -34,21 +39,30 @@ def open_dataset(data: str | Path, cache: Path) -> Dataset:
     """Open the data set at a path, or the embedded one.
 
     Args:
-        data: a path, or the word `synthetic`, whose clips are made on first use.
+        data: a path, a path with `#` and the name of a subset that its layout knows
+            (`ESC-50-master#esc10`), or the word `synthetic`, whose clips are made on first use.
         cache: folder for what is made from data sets.
 
     Raises:
-        UserError: nothing there, an unknown layout, or a file of the layout is wrong.
+        UserError: nothing there, an unknown layout or subset, or a file of the layout is wrong.
     """
     if data == SYNTHETIC:
         return _open_synthetic(cache)
-    path = Path(data).expanduser()
+    path, subset = Path(data).expanduser(), ""
+    if not path.exists() and "#" in path.name:
+        parent, _, subset = str(path).rpartition("#")
+        path = Path(parent)
     if not path.exists():
         raise UserError(f"data {str(data)!r}: no such file or folder.{_layouts()}")
     path = path.resolve()
-    for known in sorted(LAYOUTS.items(), key=lambda item: -item[1].specificity):
-        if known[1].matches(path):
-            return known[1].read(path)
+    for name, known in sorted(LAYOUTS.items(), key=lambda item: -item[1].specificity):
+        if known.matches(path):
+            if subset and subset not in known.subsets:
+                raise UserError(
+                    f"data {str(data)!r}: the layout {name} has no subset {subset!r}, it has: "
+                    f"{', '.join(known.subsets) or 'none'}."
+                )
+            return known.subsets[subset](path) if subset else known.read(path)
     raise UserError(f"data {str(data)!r}: {_why_not(path)}{_layouts()}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -114,20 +114,33 @@ class Layout:
     """Whether what lies at this absolute path has the layout; cheap, raises nothing."""
     read: Callable[[Path], Dataset]
     """Reads it; raises one UserError that lists all that is wrong."""
+    subsets: Mapping[str, Callable[[Path], Dataset]]
+    """Reads a named part of it, which `PATH#NAME` asks for."""
 
 
 LAYOUTS: Registry[Layout] = Registry("data set layout")
 
 
 def layout(
-    name: str, *, description: str, specificity: int, matches: Callable[[Path], bool]
+    name: str,
+    *,
+    description: str,
+    specificity: int,
+    matches: Callable[[Path], bool],
+    subsets: Mapping[str, Callable[[Path], Dataset]] | None = None,
 ) -> Callable[[Callable[[Path], Dataset]], Callable[[Path], Dataset]]:
     """Return the decorator that files a reader function as the layout `name`."""
 
     def decorate(read: Callable[[Path], Dataset]) -> Callable[[Path], Dataset]:
         LAYOUTS.add(
             name,
-            Layout(description=description, specificity=specificity, matches=matches, read=read),
+            Layout(
+                description=description,
+                specificity=specificity,
+                matches=matches,
+                read=read,
+                subsets=subsets or {},
+            ),
         )
         return read
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, few, layout, sides
+from mrkd_ray.datasets.tables import Faults
 from mrkd_ray.errors import UserError
 
 COLUMNS = {
@@ -26,23 +26,8 @@ _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 Row = dict[str, str]  # meaning of a column -> value without blanks around it; and "line"
 
 
-class _Faults:
-    """Collects what is wrong in a file, to raise all of it at once."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self._found: dict[tuple[str, str], list[str]] = defaultdict(list)
-
-    def add(self, what: str, mend: str, where: str) -> None:
-        self._found[what, mend].append(where)
-
-    def raise_any(self) -> None:
-        if self._found:
-            lines = [
-                f"\n  {what} ({len(where)}): {few(where)}. {mend}"
-                for (what, mend), where in self._found.items()
-            ]
-            raise UserError(f"{self.file}: not usable as a list of clips." + "".join(lines))
+def _faults(file: Path) -> Faults:
+    return Faults(f"{file}: not usable as a list of clips.")
 
 
 def _matches(path: Path) -> bool:
@@ -69,7 +54,7 @@ def read_csv(path: Path) -> Dataset:
     file = path / "meta.csv" if path.is_dir() else path
     root = file.parent
     rows = _rows(file)
-    faults = _Faults(file)
+    faults = _faults(file)
     clips = [_clip(row, root, faults) for row in rows]
     _check_columns(rows, faults)
     if not any(clip.path.is_file() for clip in clips):  # a few are found by `check`, skippable
@@ -97,7 +82,7 @@ def _rows(file: Path) -> list[Row]:
     Raises:
         UserError: not UTF-8, no rows, a needed column is absent, or a row has too many values.
     """
-    faults = _Faults(file)
+    faults = _faults(file)
     rows: list[Row] = []
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -145,7 +130,7 @@ def _columns(file: Path, names: list[str]) -> dict[str, int]:
     return columns
 
 
-def _clip(row: Row, root: Path, faults: _Faults) -> Clip:
+def _clip(row: Row, root: Path, faults: Faults) -> Clip:
     """Turn a row into a clip without its split; what is wrong goes to `faults`."""
     filename = row["filename"]
     where = filename or f"line {row['line']}"
@@ -180,7 +165,7 @@ def _clip(row: Row, root: Path, faults: _Faults) -> Clip:
     )
 
 
-def _check_columns(rows: list[Row], faults: _Faults) -> None:
+def _check_columns(rows: list[Row], faults: Faults) -> None:
     """Report what only shows when all rows are seen together."""
     seen: set[str] = set()
     for row in rows:
