@@ -32,7 +32,7 @@ class Faults:
         """Raise a UserError with all that was added, if anything was."""
         if self:
             lines = [
-                f"\n  {what} ({len(where)}): {few(where)}. {mend}"
+                f"\n  {what} ({len(where)}): {few(where, limit=100)}. {mend}"
                 for (what, mend), where in self._found.items()
             ]
             raise UserError(self._heading + "".join(lines))
