@@ -6,9 +6,18 @@ A figure is a function that draws panels from `Measured` in a module here, and i
 
 from __future__ import annotations
 
-from mrkd_ray.report.figures import learning
+from collections.abc import Callable
+
+from mrkd_ray.report.figures import (
+    agreement,
+    calibration,
+    confusion,
+    embedding,
+    learning,
+    phases,
+)
 from mrkd_ray.report.figures.style import Figure, Section, look
-from mrkd_ray.report.measured import Measured
+from mrkd_ray.report.measured import Cohort, Measured
 
 __all__ = ["Figure", "Section", "figures"]
 
@@ -18,11 +27,21 @@ def figures(measured: Measured) -> list[Section]:
 
     Only Figure 2 needs the data set; where it is not there, the section's note says so.
     """
+
+    def each(draw: Callable[[Measured, Cohort, str], Figure | None], id: str) -> tuple[Figure, ...]:
+        drawn = (draw(measured, c, f"{id}-{i}") for i, c in enumerate(measured.cohorts, 1))
+        return tuple(figure for figure in drawn if figure)
+
+    def one(draw: Callable[[Measured, str], Figure | None], id: str) -> tuple[Figure, ...]:
+        drawn = draw(measured, id)
+        return (drawn,) if drawn else ()
+
     with look():
-        cohorts = list(enumerate(measured.cohorts, 1))
         return [
-            Section(
-                "Learning curves",
-                tuple(learning.figure(measured, c, f"learning-{i}") for i, c in cohorts),
-            )
+            Section("Logits of the test clips", each(embedding.figure, "tsne")),
+            Section("Learning curves", each(learning.figure, "learning")),
+            Section("Agreement between branches", one(agreement.figure, "agreement")),
+            Section("Classes", each(confusion.matrices, "confusion") + each(confusion.changes, "classes")),
+            Section("Calibration", each(calibration.figure, "calibration")),
+            Section("Time", one(phases.figure, "time")),
         ]

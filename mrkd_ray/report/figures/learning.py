@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 
 from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import Curves, Floats
@@ -50,15 +51,15 @@ def losses(name: str, both: dict[str, Curves], first: float) -> Drawing:
     lines = []
     if "independent" in both:
         loss = both["independent"].loss
-        _line(axes, ends, loss, INDEPENDENT)
+        style.line(axes, ends, loss, INDEPENDENT)
         lines.append((ends, loss, "independent L_ce", INDEPENDENT))
     curves = both["distilled"]
     assert curves.distil_ce is not None and curves.distil_kl is not None
     halves = np.stack([ends - 1 + first, ends], axis=1).ravel()
     shape = (len(curves.loss), -1)
     zigzag = np.stack([curves.loss, curves.distil_ce], axis=2).reshape(shape)
-    _line(axes, halves, zigzag, DISTILLED)
-    _line(axes, ends, curves.distil_kl, DISTILLED, "--")
+    style.line(axes, halves, zigzag, DISTILLED)
+    style.line(axes, ends, curves.distil_kl, DISTILLED, "--")
     lines.append((halves, zigzag, "distilled L_ce", DISTILLED))
     lines.append((ends, curves.distil_kl, "distilled L_kl", DISTILLED))
     axes.set_ylim(bottom=0)
@@ -75,7 +76,7 @@ def accuracy(name: str, both: dict[str, Curves], first: float) -> Drawing:
     lines = []
     for condition, curves in both.items():
         colour = style.COLOURS[condition]
-        _line(axes, ends, 100 * curves.accuracy, colour)
+        style.line(axes, ends, 100 * curves.accuracy, colour)
         lines.append((ends, 100 * curves.accuracy, condition, colour))
     _labels(axes, lines)
     return drawing
@@ -84,18 +85,10 @@ def accuracy(name: str, both: dict[str, Curves], first: float) -> Drawing:
 def _phases(axes: Axes, cycles: int, first: float) -> None:
     """Shade the distillation phase of every cycle."""
     axes.set_xlim(0, cycles)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if cycles <= MARKED:
         for cycle in range(cycles):
             axes.axvspan(cycle + first, cycle + 1, color=style.GREY, alpha=0.13, lw=0)
-
-
-def _line(axes: Axes, x: Floats, runs: Floats, colour: str, dashes: str = "-") -> None:
-    """Draw the mean of the runs, and their standard deviation where there are several."""
-    mean = runs.mean(axis=0)
-    axes.plot(x, mean, dashes, color=colour, lw=1.3, marker="." if len(x) < 30 else "", ms=3.5)
-    if len(runs) > 1:
-        spread = runs.std(axis=0, ddof=1)
-        axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.18, lw=0)
 
 
 def _labels(axes: Axes, lines: list[tuple[Floats, Floats, str, str]]) -> None:

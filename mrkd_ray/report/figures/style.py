@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Drawing
 
+from mrkd_ray.report.measured import Floats
+
 INK = "#010203"
 """Stands for the page's text colour; nothing else is drawn in it."""
 INDEPENDENT, DISTILLED = "#D55E00", "#0072B2"  # Okabe and Ito: 3:1 on white and on black
@@ -124,18 +126,20 @@ def _svg(panel: Panel, prefix: str) -> str:
     )
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    # What the drawing says twice; its <style> would apply to the whole page.
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # nothing refers to groups
     svg = re.sub(r'(\sid=")', rf"\1{prefix}", svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\1{prefix}", svg)
     svg = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
+    svg = re.sub(r"\s*\n\s*", " ", svg)
     svg = re.sub(INK, "currentColor", svg, flags=re.IGNORECASE)
     width, height = (round(inches * 96) for inches in panel.drawing.get_size_inches())
     label = html.escape(panel.label, quote=True)
     opening = (
         f'<svg role="img" aria-label="{label}" viewBox="\\1" xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'style="flex:1 1 {round(0.8 * width)}px;max-width:{round(1.25 * width)}px;'
+        f'style="stroke-linejoin:round;flex:1 1 {round(0.8 * width)}px;max-width:{round(1.25 * width)}px;'
         f'min-width:0;height:auto;aspect-ratio:{width}/{height}">'
     )
     return re.sub(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', opening, svg, count=1).strip()
@@ -144,6 +148,15 @@ def _svg(panel: Panel, prefix: str) -> str:
 def look() -> Any:
     """The context in which everything is drawn."""
     return matplotlib.rc_context(RC)
+
+
+def line(axes: Axes, x: Floats, runs: Floats, colour: str, dashes: str = "-") -> None:
+    """Draw the mean of runs [runs, n], and their standard deviation where there are several."""
+    mean = runs.mean(axis=0)
+    axes.plot(x, mean, dashes, color=colour, lw=1.3, marker="." if len(x) < 30 else "", ms=3.5)
+    if len(runs) > 1:
+        spread = runs.std(axis=0, ddof=1)
+        axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.18, lw=0)
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
