@@ -13,7 +13,7 @@ from mrkd_ray.files import write_text
 from mrkd_ray.report import paper
 from mrkd_ray.report.figures import Section, figures
 from mrkd_ray.report.measured import Measured, read
-from mrkd_ray.report.tables import ENSEMBLE, NAMES, SCORES, runs, significance, tables
+from mrkd_ray.report.tables import ENSEMBLE, Score, runs, signed, significance, tables
 
 NAME = "report.html"
 
@@ -79,40 +79,37 @@ def summary(measured: Measured) -> str:
 
 
 def findings(table: pd.DataFrame) -> list[str]:
-    """Return what the comparisons say, counted: branches first, then ensembles."""
-    ensemble = table["model"] == ENSEMBLE
+    """Return what the comparisons say, counted; the first sentence is the main one."""
+    compared = table[table["paired_runs"] > 0]
+    branches = compared[compared["model"] != ENSEMBLE]
+    ensembles = compared[compared["model"] == ENSEMBLE]
+    if branches.empty:
+        return ["No branch was also trained alone: the gain of distillation cannot be told."]
     found = [
-        _finding(table[~ensemble], "a distilled branch with the same branch trained alone"),
-        _finding(
-            table[ensemble],
-            "a distilled ensemble with the ensemble of the same branches trained alone",
-        ),
+        "The accuracy of a distilled branch, beside the same branch trained alone, is "
+        f"{_counted(branches, 'accuracy')}.",
+        f"Its mAP@3 is {_counted(branches, 'map3')}.",
     ]
-    found = [text for text in found if text]
-    if not found:
-        return ["No branch was trained alone: nothing can be said about the gain of distillation."]
+    if not ensembles.empty:
+        found[1] += (
+            " An ensemble of distilled branches, beside that of the same branches trained alone: "
+            f"its accuracy is {_counted(ensembles, 'accuracy')}; its mAP@3 is "
+            f"{_counted(ensembles, 'map3')}."
+        )
     return [
         *found,
-        "Each is one comparison at one temperature, none chosen by its score; of twenty such "
-        "intervals about one misses the true difference by chance.",
+        "Every swept temperature is counted, none chosen by its score. Of twenty 95% intervals "
+        "about one misses the true difference by chance.",
     ]
 
 
-def _finding(rows: pd.DataFrame, what: str) -> str:
-    records = rows[rows["paired_runs"] > 0].to_dict("records")
-    if not records:
-        return ""
-    parts = []
-    for score in SCORES:
-        kinds = Counter(significance(row, score) for row in records)
-        mean = sum(row[f"{score}_difference"] for row in records) / len(records)
-        parts.append(
-            f"{NAMES[score]} is significantly higher in {kinds['higher']}, lower in "
-            f"{kinds['lower']} and not significantly different in {kinds['ns']} "
-            f"(mean difference {mean:+.1f} points)".replace("-", "−")
-        )
-    many = f"Of {len(records)} comparisons" if len(records) > 1 else "In one comparison"
-    return f"{many} of {what}: {'; '.join(parts)}."
+def _counted(rows: pd.DataFrame, score: Score) -> str:
+    kinds = Counter(significance(row, score) for row in rows.to_dict("records"))
+    mean = signed(rows[f"{score}_difference"].mean(), 1)
+    return (
+        f"significantly higher in {kinds['higher']} of {len(rows)} comparisons, lower in "
+        f"{kinds['lower']}, not significantly different in {kinds['ns']} ({mean} points on average)"
+    )
 
 
 def facts(measured: Measured) -> list[Fact]:

@@ -219,7 +219,7 @@ def _rows_head(first: str, second: str) -> list[list[Box]]:
             Box(second, rows=2, kind="stub"),
             Box("T", rows=2),
             *(Box(NAMES[score], columns=2) for score in SCORES),
-            *(Box(f"Distilled − independent, {NAMES[score]}", columns=2) for score in SCORES),
+            *(Box(f"{NAMES[score]}: difference", columns=2) for score in SCORES),
         ],
         both * 4,
     ]
@@ -284,7 +284,7 @@ def _distilled(
         for score in SCORES:
             if not lines:
                 gain = None if baseline is None else reported[score] - baseline[score]
-                line.append(Box(NONE if gain is None else _signed(gain, 2), rows=tall, kind="reported"))
+                line.append(Box(NONE if gain is None else signed(gain, 2), rows=tall, kind="reported"))
             line.append(_difference(row, score))
         lines.append(line)
     return _first(replace(stub, rows=tall), lines)
@@ -365,8 +365,8 @@ def _difference(row: Row | None, score: Score) -> Box:
     if row is None or not (kind := significance(row, score)):
         return Box(NONE)
     mean, low, high = (row[f"{score}_difference{part}"] for part in ("", "_low", "_high"))
-    small = f"[{_number(low, 1)}, {_number(high, 1)}]" + (" ns" if kind == "ns" else "")
-    return Box(_signed(mean, 1), small, kind=kind)
+    mark = " ns" if kind == "ns" else ""
+    return Box(signed(mean, 1) + mark, f"[{_number(low, 1)}, {_number(high, 1)}]", kind=kind)
 
 
 def _effect(row: Row, score: Score) -> tuple[Box, Box]:
@@ -378,7 +378,7 @@ def _with_difference(row: Row | None, score: Score) -> Box:
     value, difference = _mean(row, f"{score}_distilled"), _difference(row, score)
     if difference.text == NONE:
         return value
-    return replace(value, small=f"{difference.text} {difference.small}", kind=difference.kind)
+    return replace(value, small=f"{difference.text}\n{difference.small}", kind=difference.kind)
 
 
 def _number(value: float, digits: int) -> str:
@@ -386,7 +386,8 @@ def _number(value: float, digits: int) -> str:
     return f"{rounded:.{digits}f}".replace("-", "−")
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int) -> str:
+    """Return a difference with its sign, such as `+1.2` and `−0.4`."""
     text = _number(value, digits)
     return text if text.startswith("−") else f"+{text}"
 
@@ -400,9 +401,9 @@ def _measured_caption(measured: Measured) -> str:
         text += (
             ". Equal budgets: independent and distilled had the same epochs and schedule. "
             "Difference: distilled minus independent in points, paired over folds, seeds and "
-            "clips, with the 95% interval of a bootstrap over clips; ns, not significant: the "
-            "interval holds 0. The ensemble is compared with that of the same branches trained "
-            "alone"
+            "clips, with the 95% interval of a bootstrap over clips, which does not hold the "
+            "variation between seeds; ns, not significant: the interval holds 0. The ensemble is "
+            "compared with that of the same branches trained alone"
         )
     return text + "."
 
