@@ -129,9 +129,7 @@ class Measured:
         """Its twin that was trained alone, by (fold, seed); of the ensemble, the mean of them."""
         if name == ENSEMBLE:
             return _ensembles(cohort, [self.independent(cohort, b) for b in cohort.branches])
-        rows = self.tidy[
-            (self.tidy["condition"] == "independent") & (self.tidy["branch"] == name)
-        ]
+        rows = self.tidy[(self.tidy["condition"] == "independent") & (self.tidy["branch"] == name)]
         return {(row["fold"], row["seed"]): self._model(row) for row in rows.to_dict("records")}
 
     def pairs(self, cohort: Cohort, name: str) -> list[Pair]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,10 +139,15 @@ def _svg(panel: Panel, prefix: str) -> str:
     opening = (
         f'<svg role="img" aria-label="{label}" viewBox="\\1" xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'style="stroke-linejoin:round;flex:1 1 {round(0.8 * width)}px;max-width:{round(1.25 * width)}px;'
-        f'min-width:0;height:auto;aspect-ratio:{width}/{height}">'
+        f'style="stroke-linejoin:round;flex:0 1 {width}px;min-width:0;max-width:100%;'
+        f'height:auto;aspect-ratio:{width}/{height}">'
     )
     return re.sub(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', opening, svg, count=1).strip()
+
+
+def runs_in_words(runs: int) -> str:
+    """Return `one run` or `5 runs`."""
+    return "one run" if runs == 1 else f"{runs} runs"
 
 
 def look() -> Any:
@@ -179,3 +184,17 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
             fontsize=8,
             color=colour,
         )
+
+
+def label_points(axes: Axes, places: Mapping[str, Floats]) -> None:
+    """Write names at places in the axes, moved up or down where they would lie on each other."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    wide, high = 0.021 * (right - left), 0.05 * (top - bottom)  # a letter's width, a line's height
+    done: list[tuple[float, float, float]] = []  # centre and half width of those that are written
+    for name, (x, y) in sorted(places.items(), key=lambda item: float(item[1][1])):
+        half = wide * len(name) / 2
+        x = min(max(x, left + half), right - half)
+        while clash := [b for a, b, w in done if abs(x - a) < half + w and abs(y - b) < high]:
+            y = max(clash) + 1.01 * high
+        done.append((x, y, half))
+        axes.text(x, y, name, ha="center", va="center", fontsize=8)
