@@ -73,6 +73,12 @@ class Cohort:
         return f"{self.name.replace('+', ' + ')}, T = {self.temperature:g}"
 
     @property
+    def specs(self) -> list[tuple[str, str]]:
+        """Representation and network of each branch."""
+        parts = [spec.partition(":") for spec in self.name.split("+")]
+        return [(representation, network) for representation, _, network in parts]
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Its branches and, where it has several, their ensemble."""
         return (*self.branches, ENSEMBLE) if len(self.branches) > 1 else self.branches

@@ -32,8 +32,8 @@ def figure(measured: Measured, id: str) -> Figure | None:
         "Part of the test clips for which the branches of a cohort predict the same class (of more "
         "than two, the mean over pairs of them), after every cycle: distilled together, and the "
         f"same branches trained alone, put together by fold and seed. Means over "
-        f"{runs_in_words(runs)}; bands are one standard deviation. Branches that agree more leave an ensemble less "
-        "to gain."
+        f"{runs_in_words(runs)}; bands are one standard deviation. Branches that agree "
+        "more leave an ensemble less to gain."
     )
     return style.figure(id, "Agreement between branches", caption, panels)
 

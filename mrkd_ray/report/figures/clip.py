@@ -33,7 +33,7 @@ def figure(measured: Measured, id: str) -> Figure:
     from mrkd_ray.representations import REPRESENTATIONS, compute_clip
 
     data, cache = measured.config["data"], Path(measured.config["cache"])
-    names = list(dict.fromkeys(measured.tidy["representation"][lambda column: column != ""]))
+    names = dict.fromkeys(name for cohort in measured.cohorts for name, _ in cohort.specs)
     try:
         if data == datasets.SYNTHETIC and not cache.is_dir():
             raise NoClip(f"its cache {cache} is not here")  # a report makes no data

@@ -90,7 +90,8 @@ def changes(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     caption = (
         f"{cohort.title}. Accuracy on each class's clips, distilled minus independent, in points, "
         f"over {runs_in_words(len(pairs))}, with 95 % intervals over clips. {part}Hollow: the "
-        "interval holds 0. Of 20 classes without any change about one would still be filled, by chance."
+        "interval holds 0. Of 20 classes without any change about one would still be "
+        "filled, by chance."
     )
     return style.figure(id, f"Change of each class: {cohort.title}", caption, panels)
 

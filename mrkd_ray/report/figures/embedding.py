@@ -81,7 +81,8 @@ def draw(pair: Pair, classes: tuple[str, ...]) -> list[Panel]:
         axes.spines[:].set_visible(True)
         axes.spines[:].set_alpha(0.4)
         axes.scatter(
-            *xy[order].T,
+            xy[order, 0],
+            xy[order, 1],
             s=11,
             c=colours[labels[order]],
             alpha=0.8,

@@ -29,7 +29,7 @@ def find(measured: Measured) -> tuple[Branch, dict[str, tuple[Cohort, str]]]:
     """
     found: dict[Branch, dict[str, tuple[Cohort, str]]] = {}
     for cohort in measured.cohorts:
-        specs = specs_of(cohort)
+        specs = cohort.specs
         if len(specs) != 2:
             continue
         for own, partner, name in zip(specs, specs[::-1], cohort.branches, strict=True):
@@ -40,12 +40,6 @@ def find(measured: Measured) -> tuple[Branch, dict[str, tuple[Cohort, str]]]:
         return ("", ""), {}
     branch = max(found, key=lambda branch: len(found[branch]))  # the first of the largest
     return branch, {which: found[branch][which] for which in KINDS if which in found[branch]}
-
-
-def specs_of(cohort: Cohort) -> list[Branch]:
-    """Return (representation, network) of each branch."""
-    parts = [spec.partition(":") for spec in cohort.name.split("+")]
-    return [(representation, network) for representation, _, network in parts]
 
 
 def figure(measured: Measured, id: str) -> Figure | None:
@@ -96,7 +90,7 @@ def reported(branch: Branch, cohorts: dict[str, tuple[Cohort, str]]) -> dict[str
     alone = table[(table["table"] == "II") & ~table["distilled"]].iloc[0]
     found = {"baseline": {score: float(alone[column]) for score, column in COLUMNS.items()}}
     for which, (cohort, _) in cohorts.items():
-        ours = sorted(representation for representation, _ in specs_of(cohort))
+        ours = sorted(representation for representation, _ in cohort.specs)
         for mode, number, pairing in paper.FIGURE3_MODES:
             theirs = sorted(spec.partition(":")[0] for spec in pairing.split("+"))
             if (mode, theirs) == (which, ours):

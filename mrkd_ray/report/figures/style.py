@@ -16,7 +16,6 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Drawing
 
 from mrkd_ray.report.measured import Floats
@@ -24,14 +23,15 @@ from mrkd_ray.report.measured import Floats
 INK = "#010203"
 """Stands for the page's text colour; nothing else is drawn in it."""
 INDEPENDENT, DISTILLED = "#D55E00", "#0072B2"  # Okabe and Ito: 3:1 on white and on black
+"""A page may set `--independent` and `--distilled`, for example lighter ones where it is dark."""
 COLOURS = {"independent": INDEPENDENT, "distilled": DISTILLED}
 PALETTE = (  # Okabe and Ito without black, then three of Tol's "bright" scheme
-    "#0072B2",
+    "#0073B3",
     "#E69F00",
     "#009E73",
     "#CC79A7",
     "#56B4E9",
-    "#D55E00",
+    "#D55F00",
     "#B8A800",
     "#AA3377",
     "#4477AA",
@@ -39,7 +39,7 @@ PALETTE = (  # Okabe and Ito without black, then three of Tol's "bright" scheme
 )
 GREY = "#888888"
 WIDTH = 3.5  # inches: a panel's, 252 units in its SVG; fits a phone at its natural size
-RC: dict[str, Any] = {
+RC: Any = {  # keys are literals in matplotlib's types
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.labelsize": 8.5,
@@ -121,8 +121,8 @@ def figure(id: str, title: str, caption: str, panels: Sequence[Panel], alt: str 
 def _svg(panel: Panel, prefix: str) -> str:
     """Return an SVG element that scales to its place, without ids that another one has."""
     text = io.StringIO()
-    FigureCanvasSVG(panel.drawing).print_svg(
-        text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    panel.drawing.savefig(
+        text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
     )
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -134,6 +134,8 @@ def _svg(panel: Panel, prefix: str) -> str:
     svg = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
     svg = re.sub(r"\s*\n\s*", " ", svg)
     svg = re.sub(INK, "currentColor", svg, flags=re.IGNORECASE)
+    for name, colour in COLOURS.items():
+        svg = re.sub(colour, f"var(--{name}, {colour})", svg, flags=re.IGNORECASE)
     width, height = (round(inches * 96) for inches in panel.drawing.get_size_inches())
     label = html.escape(panel.label, quote=True)
     opening = (
