@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -109,7 +110,10 @@ def _run(config: GridConfig, resume: bool) -> None:
     except KeyboardInterrupt:
         print("interrupted: finished cells are kept; go on with --resume", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    results.show(Console())
+    console = Console()
+    results.show(console)
+    report = shlex.join(["mrkd", "report", str(results.folder)])
+    console.print(f"Report: {report}", markup=False, soft_wrap=True)
 
 
 Model = Annotated[
@@ -181,6 +185,20 @@ def export(
     from mrkd_ray.export import export as write
 
     write(load(model), file, seconds)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A grid's results folder.")],
+) -> None:
+    """Write a grid's report.html: tables beside the paper's, figures, what was run."""
+    from rich.console import Console
+
+    from mrkd_ray.report.page import write
+
+    with Console(stderr=True).status("Drawing figures"):
+        path = write(folder)
+    print(path)
 
 
 @app.command(name="list")
