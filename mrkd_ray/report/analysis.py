@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -91,8 +91,6 @@ def per_class(pairs: Sequence[Pair], classes: Sequence[str]) -> list[ClassChange
 
 def _only(model: Model, label: int) -> Model:
     """Return the model's predictions for the clips of one class."""
-    from dataclasses import replace
-
     chosen = np.flatnonzero(model.labels == label)
     return replace(
         model,
@@ -110,7 +108,8 @@ def confusion(models: Sequence[Model], classes: int) -> Floats:
     counts = np.zeros((classes, classes))
     for model in models:
         np.add.at(counts, (model.labels, model.probabilities.argmax(axis=1)), 1)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    parts: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return parts
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,8 @@ def pooled(models: Sequence[Model]) -> Calibration:
 def logits(probabilities: ArrayLike) -> Floats:
     """Return logits [n, M] with mean 0 in each row.
 
-    A softmax keeps logits up to a constant per clip; that constant is set by the mean. Probabilities
-    under float32's smallest normal number count as that.
+    A softmax keeps logits up to a constant per clip; that constant is set by the mean.
+    Probabilities under float32's smallest normal number count as that.
     """
     logs = np.log(np.maximum(np.asarray(probabilities, np.float64), np.finfo(np.float32).tiny))
     centred: Floats = logs - logs.mean(axis=1, keepdims=True)

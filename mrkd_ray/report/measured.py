@@ -73,6 +73,12 @@ class Cohort:
         return f"{self.name.replace('+', ' + ')}, T = {self.temperature:g}"
 
     @property
+    def specs(self) -> list[tuple[str, str]]:
+        """Representation and network of each branch."""
+        parts = [spec.partition(":") for spec in self.name.split("+")]
+        return [(representation, network) for representation, _, network in parts]
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Its branches and, where it has several, their ensemble."""
         return (*self.branches, ENSEMBLE) if len(self.branches) > 1 else self.branches
@@ -129,9 +135,7 @@ class Measured:
         """Its twin that was trained alone, by (fold, seed); of the ensemble, the mean of them."""
         if name == ENSEMBLE:
             return _ensembles(cohort, [self.independent(cohort, b) for b in cohort.branches])
-        rows = self.tidy[
-            (self.tidy["condition"] == "independent") & (self.tidy["branch"] == name)
-        ]
+        rows = self.tidy[(self.tidy["condition"] == "independent") & (self.tidy["branch"] == name)]
         return {(row["fold"], row["seed"]): self._model(row) for row in rows.to_dict("records")}
 
     def pairs(self, cohort: Cohort, name: str) -> list[Pair]:

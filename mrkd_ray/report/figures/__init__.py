@@ -11,9 +11,11 @@ from collections.abc import Callable
 from mrkd_ray.report.figures import (
     agreement,
     calibration,
+    clip,
     confusion,
     embedding,
     learning,
+    modes,
     phases,
 )
 from mrkd_ray.report.figures.style import Figure, Section, look
@@ -38,10 +40,34 @@ def figures(measured: Measured) -> list[Section]:
 
     with look():
         return [
+            _clip(measured),
+            Section("Modes of distillation", one(modes.figure, "modes"), _modes_note(measured)),
             Section("Logits of the test clips", each(embedding.figure, "tsne")),
             Section("Learning curves", each(learning.figure, "learning")),
             Section("Agreement between branches", one(agreement.figure, "agreement")),
-            Section("Classes", each(confusion.matrices, "confusion") + each(confusion.changes, "classes")),
+            Section(
+                "Classes",
+                each(confusion.matrices, "confusion") + each(confusion.changes, "classes"),
+            ),
             Section("Calibration", each(calibration.figure, "calibration")),
             Section("Time", one(phases.figure, "time")),
         ]
+
+
+def _clip(measured: Measured) -> Section:
+    title = "What the networks see"
+    try:
+        return Section(title, (clip.figure(measured, "clip"),))
+    except clip.NoClip as missing:
+        data = measured.config["data"]
+        return Section(title, (), f"No figure: the data set {data!r} cannot be read: {missing}")
+
+
+def _modes_note(measured: Measured) -> str:
+    _, cohorts = modes.find(measured)
+    if len(cohorts) > 1:
+        return ""
+    return (
+        "No figure: it takes one branch with two kinds of partners at least, of another network, "
+        "another representation, or both."
+    )

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import Floats
 from mrkd_ray.report.figures import style
-from mrkd_ray.report.figures.style import Figure, Panel
+from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured
 
 
@@ -31,9 +31,9 @@ def figure(measured: Measured, id: str) -> Figure | None:
     caption = (
         "Part of the test clips for which the branches of a cohort predict the same class (of more "
         "than two, the mean over pairs of them), after every cycle: distilled together, and the "
-        f"same branches trained alone, put together by fold and seed. Means over up to {runs} "
-        "run(s); bands are one standard deviation. Branches that agree more leave an ensemble less "
-        "to gain."
+        f"same branches trained alone, put together by fold and seed. Means over "
+        f"{runs_in_words(runs)}; bands are one standard deviation. Branches that agree "
+        "more leave an ensemble less to gain."
     )
     return style.figure(id, "Agreement between branches", caption, panels)
 

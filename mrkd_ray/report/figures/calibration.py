@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Drawing
 from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import BINS, Calibration
 from mrkd_ray.report.figures import style
-from mrkd_ray.report.figures.style import Figure, Panel
+from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured
 
 
@@ -26,10 +26,10 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
         panels.append(Panel(draw(name, both), f"reliability of {name}: {_words(both)}"))
     clips = sum(both["distilled"].clips)
     caption = (
-        f"{cohort.title}. The {clips} predictions of {len(pairs)} run(s), in {BINS} bins of equal "
-        "width by confidence, the highest probability: how often they are right (points; larger "
-        "ones stand for more predictions). On the diagonal, confidence is what it says; below it, "
-        "too high. ECE is the mean distance from the diagonal, weighted by predictions, in points "
+        f"{cohort.title}. The {clips} predictions of {runs_in_words(len(pairs))}, in {BINS} bins "
+        "of equal width by confidence, the highest probability: how often they are right "
+        "(points; larger ones stand for more predictions). On the diagonal, confidence is what it "
+        "says; below it, too high. ECE is the mean distance from the diagonal, weighted by predictions, in points "
         "(Guo et al. 2017); few predictions make it larger, under both conditions alike."
     )
     return style.figure(id, f"Reliability: {cohort.title}", caption, panels)
@@ -47,11 +47,11 @@ def draw(name: str, both: dict[str, Calibration]) -> Drawing:
         colour = style.COLOURS[condition]
         some = found.clips > 0
         x, y = 100 * found.confidence[some], 100 * found.accuracy[some]
-        axes.plot(x, y, color=colour, lw=1)
-        sizes = 4 + 90 * found.clips[some] / found.clips.sum()
+        axes.plot(x, y, color=colour, lw=1, alpha=0.4)
+        sizes = 5 + 250 * found.clips[some] / found.clips.sum()
         axes.scatter(x, y, s=np.asarray(sizes), color=colour, alpha=0.85, lw=0)
         axes.text(
-            3, 97 - 9 * i, f"{condition}: ECE {100 * found.ece:.1f}", color=colour, va="top"
+            99, 12 - 9 * i, f"{condition}: ECE {100 * found.ece:.1f}", color=colour, ha="right"
         )
     axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="confidence, %", ylabel="accuracy, %")
     return drawing

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure as Drawing
 from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import ClassChange, Floats
 from mrkd_ray.report.figures import style
-from mrkd_ray.report.figures.style import Figure, Panel
+from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured
 
-MOST = 12  # classes in a readable matrix
+MOST = 10  # classes in a readable matrix
 CHANGES = 20  # bars in a readable list
 
 
@@ -24,7 +24,9 @@ def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
         if not pairs:
             return None
         both = {
-            "independent": analysis.confusion([p.independent for p in pairs], len(measured.classes)),
+            "independent": analysis.confusion(
+                [p.independent for p in pairs], len(measured.classes)
+            ),
             "distilled": analysis.confusion([p.distilled for p in pairs], len(measured.classes)),
         }
         shown = most_confused(sum(both.values(), np.zeros(())))
@@ -40,7 +42,7 @@ def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     )
     caption = (
         f"{cohort.title}. Rows are true classes, columns what was predicted, in percent of the "
-        f"row's clips, over {len(pairs)} run(s). {part}"
+        f"row's clips, over {runs_in_words(len(pairs))}. {part}"
     )
     return style.figure(id, f"Confusion matrices: {cohort.title}", caption.strip(), panels)
 
@@ -66,7 +68,7 @@ def draw(title: str, matrix: Floats, classes: list[str], condition: str) -> Draw
     axes.spines[:].set_alpha(0.4)
     for row, column in zip(*np.nonzero(matrix >= 0.005), strict=True):
         axes.text(
-            column, row, f"{100 * matrix[row, column]:.0f}", ha="center", va="center", fontsize=7.5
+            column, row, f"{100 * matrix[row, column]:.0f}", ha="center", va="center", fontsize=8
         )
     return drawing
 
@@ -87,8 +89,9 @@ def changes(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     part = f"The {CHANGES // 2} largest gains and losses. " if many else ""
     caption = (
         f"{cohort.title}. Accuracy on each class's clips, distilled minus independent, in points, "
-        f"over {len(pairs)} run(s), with 95 % intervals over clips. {part}Hollow: the interval "
-        "holds 0. Of 20 classes without any change about one would still be filled, by chance."
+        f"over {runs_in_words(len(pairs))}, with 95 % intervals over clips. {part}Hollow: the "
+        "interval holds 0. Of 20 classes without any change about one would still be "
+        "filled, by chance."
     )
     return style.figure(id, f"Change of each class: {cohort.title}", caption, panels)
 

@@ -7,7 +7,7 @@ import numpy as np
 from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import Floats
 from mrkd_ray.report.figures import style
-from mrkd_ray.report.figures.style import Figure, Panel
+from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured, Pair
 
 SEED = 0
@@ -36,10 +36,10 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     caption = (
         f"{cohort.title}. A point is a test clip of fold {run.fold}, seed {run.seed}, its colour "
         f"the true class. {colours}Both panels of a branch have the same seed, the same start and "
-        "the same axes. Distances in t-SNE are not to be compared; the silhouette score is: of the "
-        "true classes in logit space, 1 is compact and apart, 0 overlapping, and it does not change "
-        f"when all logits are scaled alike. Over {len(pairs)} run(s), with a 95 % interval over "
-        f"clips: {' '.join(found)}"
+        "the same axes. Distances in t-SNE are not to be compared; the silhouette score is: of "
+        "the true classes in logit space, 1 is compact and apart, 0 overlapping, and it does not "
+        f"change when all logits are scaled alike. Over {runs_in_words(len(pairs))}, with a 95 % "
+        f"interval over clips: {' '.join(found)}"
     )
     return style.figure(id, f"t-SNE of logits: {cohort.title}", caption, panels)
 
@@ -55,8 +55,8 @@ def _score(pairs: list[Pair]) -> str:
     elif change.high < 0:
         verdict = "less compact"
     return (
-        f"{alone.mean:.2f} alone, {together.mean:.2f} distilled, difference {change.mean:+.2f} "
-        f"[{change.low:+.2f}, {change.high:+.2f}], {verdict}"
+        f"{alone.mean:.3f} alone, {together.mean:.3f} distilled, difference {change.mean:+.3f} "
+        f"[{change.low:+.3f}, {change.high:+.3f}], {verdict}"
     )
 
 
@@ -64,39 +64,41 @@ def draw(pair: Pair, classes: tuple[str, ...]) -> list[Panel]:
     """Draw the same clips under both conditions."""
     models = {"independent": pair.independent, "distilled": pair.distilled}
     points = dict(zip(models, embed(*(m.probabilities for m in models.values())), strict=True))
-    limit = 1.08 * max(float(np.abs(xy).max()) for xy in points.values())
+    everything = np.concatenate(list(points.values()))
     labels = pair.independent.labels
     common = np.argsort(-np.bincount(labels, minlength=len(classes)), kind="stable")[:SHOWN]
-    colours = [style.GREY] * len(classes)
-    for colour, index in zip(style.PALETTE, sorted(common), strict=False):
-        colours[index] = colour
+    colours = np.full(len(classes), style.GREY)
+    colours[np.sort(common)] = style.PALETTE[: len(common)]
+    order = np.argsort(colours[labels] != style.GREY, kind="stable")  # colours over grey
     panels = []
     for condition, xy in points.items():
         name = models[condition].name
-        drawing, axes = style.new(3.3)
-        axes.set_title(f"{name}\n{condition}")
-        axes.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
+        drawing, axes = style.new(3.0)
+        axes.set_title(f"{name}, {condition}")
+        margin = 0.08 * np.ptp(everything, axis=0)
+        low, high = everything.min(axis=0) - margin, everything.max(axis=0) + margin
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
         axes.spines[:].set_visible(True)
         axes.spines[:].set_alpha(0.4)
-        grey = [colours[label] == style.GREY for label in labels]
-        order = np.argsort(np.logical_not(grey), kind="stable")  # colours over grey
         axes.scatter(
-            *xy[order].T,
-            s=9,
-            c=[colours[label] for label in labels[order]],
+            xy[order, 0],
+            xy[order, 1],
+            s=11,
+            c=colours[labels[order]],
             alpha=0.8,
             lw=0,
             rasterized=len(xy) > AS_PIXELS,
         )
-        for index in common:
-            own = xy[labels == index]
-            if len(own):
-                medoid = own[((own[:, None] - own) ** 2).sum(-1).sum(1).argmin()]
-                axes.annotate(
-                    classes[index], medoid, ha="center", va="center", fontsize=8, clip_on=True
-                )
+        places = {classes[i]: _medoid(xy[labels == i]) for i in common if (labels == i).any()}
+        style.label_points(axes, places)
         panels.append(Panel(drawing, f"t-SNE of the logits of {name}, {condition}"))
     return panels
+
+
+def _medoid(xy: Floats) -> Floats:
+    """Return the point that is nearest to all others."""
+    found: Floats = xy[((xy[:, None] - xy) ** 2).sum(-1).sum(1).argmin()]
+    return found
 
 
 def embed(*probabilities: Floats) -> list[Floats]:

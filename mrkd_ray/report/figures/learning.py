@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import Curves, Floats
 from mrkd_ray.report.figures import style
-from mrkd_ray.report.figures.style import DISTILLED, INDEPENDENT, Figure, Panel
+from mrkd_ray.report.figures.style import DISTILLED, INDEPENDENT, Figure, Panel, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured
 
 MARKED = 40  # cycles: of more, the phases would be narrower than a line
@@ -32,12 +32,13 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
         panels.append(Panel(losses(name, both, b / (b + d)), f"{name}: losses by cycle"))
         panels.append(Panel(accuracy(name, both, b / (b + d)), f"{name}: accuracy by cycle"))
         runs = len(together)
-    band = f"Means over {runs} runs; the bands are one standard deviation." if runs > 1 else ""
+    band = "; the bands are one standard deviation" if runs > 1 else ""
     caption = (
         f"{cohort.title}. Test accuracy after every cycle, and training losses at the ends of its "
         f"two phases: single branch training, and distillation (shaded where there are at most "
         f"{MARKED} cycles). L_ce and L_kl are the terms of Eq. 5; losses are those on mixed-up "
-        f"windows. A branch trained alone has L_ce only, from the cycle's last epoch. {band}"
+        f"windows. A branch trained alone has L_ce only, from the cycle's last epoch. Over "
+        f"{runs_in_words(runs)}{band}."
     )
     return style.figure(id, f"Learning curves: {cohort.title}", caption.strip(), panels)
 
@@ -54,7 +55,8 @@ def losses(name: str, both: dict[str, Curves], first: float) -> Drawing:
         style.line(axes, ends, loss, INDEPENDENT)
         lines.append((ends, loss, "independent L_ce", INDEPENDENT))
     curves = both["distilled"]
-    assert curves.distil_ce is not None and curves.distil_kl is not None
+    assert curves.distil_ce is not None
+    assert curves.distil_kl is not None
     halves = np.stack([ends - 1 + first, ends], axis=1).ravel()
     shape = (len(curves.loss), -1)
     zigzag = np.stack([curves.loss, curves.distil_ce], axis=2).reshape(shape)

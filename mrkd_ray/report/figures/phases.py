@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.figure import Figure as Drawing
+from matplotlib.patches import Patch
 
 from mrkd_ray.report import analysis
 from mrkd_ray.report.figures import style
@@ -61,7 +62,7 @@ def draw(cohort: Cohort, found: list[Bar]) -> Drawing:
     axes.set_xlabel("seconds")
     axes.set_xlim(left=0)
     shown = [phase for phase in analysis.PHASES if phase in names]
-    patches = [axes.barh(0, 0, color=COLOURS[phase]) for phase in shown]
+    patches = [Patch(color=COLOURS[phase]) for phase in shown]
     drawing.legend(
         patches,
         [phase.replace("_", " ") for phase in shown],

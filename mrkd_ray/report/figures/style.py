@@ -10,13 +10,12 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Drawing
 
 from mrkd_ray.report.measured import Floats
@@ -24,14 +23,15 @@ from mrkd_ray.report.measured import Floats
 INK = "#010203"
 """Stands for the page's text colour; nothing else is drawn in it."""
 INDEPENDENT, DISTILLED = "#D55E00", "#0072B2"  # Okabe and Ito: 3:1 on white and on black
+"""A page may set `--independent` and `--distilled`, for example lighter ones where it is dark."""
 COLOURS = {"independent": INDEPENDENT, "distilled": DISTILLED}
 PALETTE = (  # Okabe and Ito without black, then three of Tol's "bright" scheme
-    "#0072B2",
+    "#0073B3",
     "#E69F00",
     "#009E73",
     "#CC79A7",
     "#56B4E9",
-    "#D55E00",
+    "#D55F00",
     "#B8A800",
     "#AA3377",
     "#4477AA",
@@ -39,7 +39,7 @@ PALETTE = (  # Okabe and Ito without black, then three of Tol's "bright" scheme
 )
 GREY = "#888888"
 WIDTH = 3.5  # inches: a panel's, 252 units in its SVG; fits a phone at its natural size
-RC: dict[str, Any] = {
+RC: Any = {  # keys are literals in matplotlib's types
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.labelsize": 8.5,
@@ -121,8 +121,8 @@ def figure(id: str, title: str, caption: str, panels: Sequence[Panel], alt: str 
 def _svg(panel: Panel, prefix: str) -> str:
     """Return an SVG element that scales to its place, without ids that another one has."""
     text = io.StringIO()
-    FigureCanvasSVG(panel.drawing).print_svg(
-        text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    panel.drawing.savefig(
+        text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
     )
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -134,15 +134,22 @@ def _svg(panel: Panel, prefix: str) -> str:
     svg = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
     svg = re.sub(r"\s*\n\s*", " ", svg)
     svg = re.sub(INK, "currentColor", svg, flags=re.IGNORECASE)
+    for name, colour in COLOURS.items():
+        svg = re.sub(colour, f"var(--{name}, {colour})", svg, flags=re.IGNORECASE)
     width, height = (round(inches * 96) for inches in panel.drawing.get_size_inches())
     label = html.escape(panel.label, quote=True)
     opening = (
         f'<svg role="img" aria-label="{label}" viewBox="\\1" xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'style="stroke-linejoin:round;flex:1 1 {round(0.8 * width)}px;max-width:{round(1.25 * width)}px;'
-        f'min-width:0;height:auto;aspect-ratio:{width}/{height}">'
+        f'style="stroke-linejoin:round;flex:0 1 {width}px;min-width:0;max-width:100%;'
+        f'height:auto;aspect-ratio:{width}/{height}">'
     )
     return re.sub(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', opening, svg, count=1).strip()
+
+
+def runs_in_words(runs: int) -> str:
+    """Return `one run` or `5 runs`."""
+    return "one run" if runs == 1 else f"{runs} runs"
 
 
 def look() -> Any:
@@ -179,3 +186,17 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
             fontsize=8,
             color=colour,
         )
+
+
+def label_points(axes: Axes, places: Mapping[str, Floats]) -> None:
+    """Write names at places in the axes, moved up or down where they would lie on each other."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    wide, high = 0.021 * (right - left), 0.05 * (top - bottom)  # a letter's width, a line's height
+    done: list[tuple[float, float, float]] = []  # centre and half width of those that are written
+    for name, (x, y) in sorted(places.items(), key=lambda item: float(item[1][1])):
+        half = wide * len(name) / 2
+        x = min(max(x, left + half), right - half)
+        while clash := [b for a, b, w in done if abs(x - a) < half + w and abs(y - b) < high]:
+            y = max(clash) + 1.01 * high
+        done.append((x, y, half))
+        axes.text(x, y, name, ha="center", va="center", fontsize=8)
