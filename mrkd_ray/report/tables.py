@@ -12,16 +12,17 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from mrkd_ray import table as printed
 from mrkd_ray.report import paper
 from mrkd_ray.report.measured import Measured
 from mrkd_ray.report.paper import ENSEMBLE, PaperTable
+from mrkd_ray.scale import STANDS_FOR
 
 Kind = Literal["", "stub", "reported", "higher", "lower", "ns"]
 Score = Literal["accuracy", "map3"]
 Row = Mapping[str, Any]  # of table.csv
 Sweep = dict[float, dict[str, Row]]  # temperature -> the paper's branch, or ensemble -> its row
 
-STANDS_FOR = {"resnet_small": "resnet101", "vgg_small": "vgg19"}  # TODO(merge): scale.STANDS_FOR
 SCORES: tuple[Score, Score] = ("accuracy", "map3")
 NAMES = {"accuracy": "Accuracy", "map3": "mAP@3"}
 NONE = "–"
@@ -64,7 +65,10 @@ def tables(measured: Measured) -> list[Table]:
     asked = measured.config.get("paper")
     if asked is None:
         return [own(measured)]
-    return [figure3(measured) if asked == "figure3" else paper_table(measured, asked), own(measured)]
+    return [
+        figure3(measured) if asked == "figure3" else paper_table(measured, asked),
+        own(measured),
+    ]
 
 
 def paper_table(measured: Measured, key: str) -> Table:
@@ -172,16 +176,6 @@ def significance(row: Row, score: Score) -> Kind:
     return "lower" if row[f"{score}_difference_high"] < 0 else "ns"
 
 
-def runs(measured: Measured) -> str:
-    """Return `15 runs (5 folds × 3 seeds)`, and how many of them where not all are finished."""
-    tidy = measured.tidy[measured.tidy["condition"] == "distilled"]
-    folds, seeds = tidy["fold"].nunique(), tidy["seed"].nunique()
-    fewest, most = int(measured.table["runs"].min()), int(measured.table["runs"].max())
-    counted = f"{most} run{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} runs"
-    folds_seeds = f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
-    return f"{counted} ({folds_seeds})"
-
-
 def _sweeps(table: pd.DataFrame) -> dict[frozenset[str], Sweep]:
     """Sort the measured rows by the paper's pairing, small networks standing for big ones."""
     found: dict[frozenset[str], Sweep] = {}
@@ -284,7 +278,9 @@ def _distilled(
         for score in SCORES:
             if not lines:
                 gain = None if baseline is None else reported[score] - baseline[score]
-                line.append(Box(NONE if gain is None else signed(gain, 2), rows=tall, kind="reported"))
+                line.append(
+                    Box(NONE if gain is None else signed(gain, 2), rows=tall, kind="reported")
+                )
             line.append(_difference(row, score))
         lines.append(line)
     return _first(replace(stub, rows=tall), lines)
@@ -393,19 +389,10 @@ def signed(value: float, digits: int) -> str:
 
 
 def _measured_caption(measured: Measured) -> str:
-    epochs = int(measured.tidy["epochs"].max())
-    dataset = measured.tidy["dataset"].iloc[0]
-    text = f"Measured on {dataset}, {epochs} epochs, {runs(measured)}: mean"
-    text += " ± standard deviation over runs" if measured.table["runs"].max() > 1 else " of one run"
-    if measured.table["paired_runs"].any():
-        text += (
-            ". Equal budgets: independent and distilled had the same epochs and schedule. "
-            "Difference: distilled minus independent in points, paired over folds, seeds and "
-            "clips, with the 95% interval of a bootstrap over clips, which does not hold the "
-            "variation between seeds; ns, not significant: the interval holds 0. The ensemble is "
-            "compared with that of the same branches trained alone"
-        )
-    return text + "."
+    text = f"Measured on {measured.tidy['dataset'].iloc[0]}. {printed.caption(measured.table)}"
+    if not measured.table["paired_runs"].any():
+        return text
+    return f"{text} The ensemble is compared with that of the same branches trained alone."
 
 
 def _warnings(measured: Measured, dataset: str) -> list[str]:
@@ -413,7 +400,9 @@ def _warnings(measured: Measured, dataset: str) -> list[str]:
     found = []
     measured_on = set(measured.tidy["dataset"])
     if measured_on != {dataset}:
-        found.append(f"the data set is {', '.join(sorted(measured_on))}, not {paper.DATASETS[dataset]}")
+        found.append(
+            f"the data set is {', '.join(sorted(measured_on))}, not {paper.DATASETS[dataset]}"
+        )
     networks = {n for n in measured.tidy["network"] if n}
     if small := sorted(n for n in networks if n in STANDS_FOR):
         listed = ", ".join(f"{n} for {paper.NETWORKS[STANDS_FOR[n]]}" for n in small)

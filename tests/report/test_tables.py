@@ -113,7 +113,7 @@ def test_what_is_not_the_papers_is_said(table6: Measured) -> None:
         assert word in warning
     caption = tables.tables(table6)[0].caption
     assert "Equal budgets" in caption
-    assert "2 runs (2 folds × 1 seed)" in caption
+    assert "2 runs: 2 folds x 1 seed" in caption
 
 
 def test_a_pairing_in_another_order_and_one_of_no_table(tmp_path: Path) -> None:
