@@ -32,6 +32,13 @@ PrintConfig = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on in the newest results folder of this name.")
 ]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="cpu",
+        help="cpu: the file's rows with the small networks and 30 epochs; options override it.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -83,14 +90,15 @@ def train(
 def grid(
     values: dict[str, Any],
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")],
+    scale: Scale = None,
     print_config: PrintConfig = False,
     resume: Resume = False,
 ) -> None:
     """Train a grid: pairings x temperatures x folds x seeds, with independent baselines."""
-    from mrkd_ray.config import GridConfig, parse, read_yaml, to_yaml
+    from mrkd_ray.config import to_yaml
+    from mrkd_ray.scale import read_grid
 
-    asked = {"name": grid.stem, **read_yaml(grid), **values}
-    parsed = parse(GridConfig, asked, f"{grid} and command line" if values else str(grid))
+    parsed = read_grid(grid, values, scale)
     if print_config:
         print(to_yaml(parsed), end="")
         return
