@@ -195,7 +195,10 @@ def read(folder: Path) -> Measured:
     missing = [str(path) for path in wanted if not path.is_file()]
     if missing:
         listed = "\n  ".join(missing)
-        raise UserError(f"{folder}: {len(missing)} file(s) missing; {resume}\n  {listed}")
+        raise UserError(
+            f"{folder}: {len(missing)} file(s) missing. Delete the folders of these cells, then "
+            f"{resume}\n  {listed}"
+        )
     with (folder / "cells" / used[0] / "predictions.csv").open(encoding="utf-8") as file:
         columns = pd.read_csv(file, nrows=0).columns
     return Measured(

@@ -18,8 +18,8 @@ from mrkd_ray.report.figures import (
     modes,
     phases,
 )
-from mrkd_ray.report.figures.style import Figure, Section, look
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.figures.style import MOST, Figure, Section, look
+from mrkd_ray.report.measured import DEFAULT_TEMPERATURE, Cohort, Measured
 
 __all__ = ["Figure", "Section", "figures"]
 
@@ -29,10 +29,16 @@ def figures(measured: Measured) -> list[Section]:
 
     Only Figure 2 needs the data set; where it is not there, the section's note says so.
     """
+    cohorts = measured.cohorts[:MOST]
+    note = _which(measured)
 
     def each(draw: Callable[[Measured, Cohort, str], Figure | None], id: str) -> tuple[Figure, ...]:
-        drawn = (draw(measured, c, f"{id}-{i}") for i, c in enumerate(measured.cohorts, 1))
+        drawn = (draw(measured, cohort, f"{id}-{i}") for i, cohort in enumerate(cohorts, 1))
         return tuple(figure for figure in drawn if figure)
+
+    def compared(title: str, *figures: Figure) -> Section:
+        missing = "No figure: no branch was trained alone, to compare with."
+        return Section(title, figures, note if figures else missing)
 
     def one(draw: Callable[[Measured, str], Figure | None], id: str) -> tuple[Figure, ...]:
         drawn = draw(measured, id)
@@ -42,16 +48,30 @@ def figures(measured: Measured) -> list[Section]:
         return [
             _clip(measured),
             Section("Modes of distillation", one(modes.figure, "modes"), _modes_note(measured)),
-            Section("Logits of the test clips", each(embedding.figure, "tsne")),
-            Section("Learning curves", each(learning.figure, "learning")),
-            Section("Agreement between branches", one(agreement.figure, "agreement")),
-            Section(
+            compared("Logits of the test clips", *each(embedding.figure, "tsne")),
+            Section("Learning curves", each(learning.figure, "learning"), note),
+            compared("Agreement between branches", *one(agreement.figure, "agreement")),
+            compared(
                 "Classes",
-                each(confusion.matrices, "confusion") + each(confusion.changes, "classes"),
+                *each(confusion.matrices, "confusion"),
+                *each(confusion.changes, "classes"),
             ),
-            Section("Calibration", each(calibration.figure, "calibration")),
-            Section("Time", one(phases.figure, "time")),
+            compared("Calibration", *each(calibration.figure, "calibration")),
+            Section("Time", one(phases.figure, "time"), note),
         ]
+
+
+def _which(measured: Measured) -> str:
+    """Say which of the cohorts and temperatures are drawn."""
+    said = []
+    if len(measured.config["temperatures"]) > 1:
+        said.append(
+            f"Of each cohort the temperature nearest to {DEFAULT_TEMPERATURE:g}, the default: "
+            "not chosen by any score."
+        )
+    if len(measured.cohorts) > MOST:
+        said.append(f"The first {MOST} of {len(measured.cohorts)} cohorts; table.csv has all.")
+    return " ".join(said)
 
 
 def _clip(measured: Measured) -> Section:
@@ -68,6 +88,6 @@ def _modes_note(measured: Measured) -> str:
     if len(cohorts) > 1:
         return ""
     return (
-        "No figure: it takes one branch with two kinds of partners at least, of another network, "
-        "another representation, or both."
+        "No figure: it takes one branch, trained alone too, with at least two kinds of partners: "
+        "of another network, another representation, or both."
     )

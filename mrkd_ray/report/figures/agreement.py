@@ -17,7 +17,7 @@ def figure(measured: Measured, id: str) -> Figure | None:
     """A panel for each cohort of several branches that has its baselines."""
     panels = []
     runs = 0
-    for cohort in measured.cohorts:
+    for cohort in measured.cohorts[: style.MOST]:
         if len(cohort.branches) < 2 or not measured.pairs(cohort, cohort.branches[0]):
             continue
         independent, distilled = analysis.agreements(measured, cohort)

@@ -29,7 +29,8 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
         f"{cohort.title}. The {clips} predictions of {runs_in_words(len(pairs))}, in {BINS} bins "
         "of equal width by confidence, the highest probability: how often they are right "
         "(points; larger ones stand for more predictions). On the diagonal, confidence is what it "
-        "says; below it, too high. ECE is the mean distance from the diagonal, weighted by predictions, in points "
+        "says; below it, too high. ECE is the mean distance from the diagonal, weighted by "
+        "predictions, in points "
         "(Guo et al. 2017); few predictions make it larger, under both conditions alike."
     )
     return style.figure(id, f"Reliability: {cohort.title}", caption, panels)

@@ -18,7 +18,7 @@ COLOURS = dict(zip(analysis.PHASES, style.PALETTE, strict=False))
 def figure(measured: Measured, id: str) -> Figure | None:
     """A panel for each cohort, a bar for each of its branches under each condition."""
     panels = []
-    for cohort in measured.cohorts:
+    for cohort in measured.cohorts[: style.MOST]:
         found = bars(measured, cohort)
         panels.append(Panel(draw(cohort, found), f"time per phase: {cohort.title}"))
     if not panels:
