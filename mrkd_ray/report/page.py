@@ -13,7 +13,8 @@ from mrkd_ray.files import write_text
 from mrkd_ray.report import paper
 from mrkd_ray.report.figures import Section, figures
 from mrkd_ray.report.measured import Measured, read
-from mrkd_ray.report.tables import ENSEMBLE, Score, signed, significance, tables
+from mrkd_ray.report.paper import ENSEMBLE
+from mrkd_ray.report.tables import Score, signed, significance, tables
 
 NAME = "report.html"
 

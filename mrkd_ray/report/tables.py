@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import isnan
 from typing import Any, Literal
 
 import pandas as pd
@@ -20,7 +21,7 @@ from mrkd_ray.scale import STANDS_FOR
 
 Kind = Literal["", "stub", "reported", "higher", "lower", "ns"]
 Score = Literal["accuracy", "map3"]
-Row = Mapping[str, Any]  # of table.csv
+Row = Mapping[Any, Any]  # of table.csv
 Sweep = dict[float, dict[str, Row]]  # temperature -> the paper's branch, or ensemble -> its row
 
 SCORES: tuple[Score, Score] = ("accuracy", "map3")
@@ -102,13 +103,15 @@ def figure3(measured: Measured) -> Table:
         (reported["representation"] + ":" + reported["network"]) == paper.FIGURE3_BRANCH
     ]
     sweeps = _sweeps(measured.table)
-    groups = []
-    for mode, number, pairing in paper.FIGURE3_MODES:
+    swept = [sweeps.get(_key(pairing), {}) for _, _, pairing in paper.FIGURE3_MODES]
+    groups: list[Sequence[Sequence[Box]]] = []
+    for (mode, number, pairing), sweep in zip(paper.FIGURE3_MODES, swept, strict=True):
         rows = reported[(reported["table"] == number) & (reported["branches"] == pairing)]
-        alone, distilled = (rows[rows["distilled"] == d].iloc[0] for d in (False, True))
-        sweep = sweeps.get(_key(pairing), {})
+        found = {bool(row["distilled"]): row for row in rows.to_dict("records")}
+        alone, distilled = found[False], found[True]
         if not groups:
-            groups.append([[Box("baseline", columns=2, kind="stub"), *_alone(alone, sweep)]])
+            first = next(filter(None, swept), {})  # whichever was measured: alone is alone
+            groups.append([[Box("baseline", columns=2, kind="stub"), *_alone(alone, first)]])
         partner = next(b for b in pairing.split("+") if b != paper.FIGURE3_BRANCH)
         stub = Box(f"{paper.branch_title(partner)}*", f"Table {number}", kind="stub")
         lines = _distilled(stub, distilled, alone, _of(sweep, paper.FIGURE3_BRANCH))
@@ -169,7 +172,7 @@ def significance(row: Row, score: Score) -> Kind:
 
     `ns`, not significant, where the 95% interval holds 0; "" where there is no comparison.
     """
-    if pd.isna(row[f"{score}_difference"]):
+    if isnan(row[f"{score}_difference"]):
         return ""
     if row[f"{score}_difference_low"] > 0:
         return "higher"
@@ -351,10 +354,10 @@ def _reported(value: float, rows: int = 1) -> Box:
 
 
 def _mean(row: Row | None, name: str) -> Box:
-    if row is None or pd.isna(row[name]):
+    if row is None or isnan(row[name]):
         return Box(NONE)
     deviation = row[f"{name}_sd"]
-    return Box(f"{row[name]:.1f}" + ("" if pd.isna(deviation) else f" ± {deviation:.1f}"))
+    return Box(f"{row[name]:.1f}" + ("" if isnan(deviation) else f" ± {deviation:.1f}"))
 
 
 def _difference(row: Row | None, score: Score) -> Box:

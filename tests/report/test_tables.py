@@ -132,6 +132,8 @@ def test_figure_3_has_each_partner_of_the_papers_tables(tmp_path: Path) -> None:
     shown = tables.tables(measured)[0]
     whole(shown)
     rows = measured.table.set_index(["cohort", "temperature", "model"])
+    row = measured.table.set_index("model").loc["logmel64-resnet_small"].iloc[0]
+    assert texts(shown.groups[0])[0][4].startswith(f"{row['accuracy_independent']:.1f} ")
     dn, drn = texts(shown.groups[1]), texts(shown.groups[5])
     assert [group[0][0].text for group in shown.groups[1:]] == ["DN", "DR", "DR", "D-RN", "D-RN"]
     for lines, pairing in ((dn, pairings[0]), (drn, pairings[1])):
