@@ -31,34 +31,32 @@ def reciprocal_rank_at_3(model: Model) -> Floats:
     return metrics.reciprocal_rank_at_3(model.probabilities, model.labels)
 
 
-def by_clip(models: Sequence[Model], score: Score) -> tuple[Floats, NDArray[np.int64]]:
-    """Return each clip's score, its mean over seeds, and its fold: [N] and [N], sorted by both.
+def by_fold(models: Sequence[Model], score: Score) -> list[Floats]:
+    """Return the scores of each fold's clips: S seeds, N clips in the order of their ids, [S, N].
 
-    A clip that several folds test (no cross-validation) counts once in each.
+    Folds, and seeds within them, are in the order of the models.
     """
-    scores: dict[tuple[int, str], list[float]] = {}
+    folds: dict[int, list[Floats]] = {}
     for model in models:
-        for clip_id, value in zip(model.clip_ids, score(model), strict=True):
-            scores.setdefault((model.fold, clip_id), []).append(value)
-    order = sorted(scores)
-    means = np.array([np.mean(scores[key]) for key in order])
-    return means, np.array([fold for fold, _ in order], dtype=np.int64)
+        order = np.argsort(np.array(model.clip_ids, dtype=str))
+        folds.setdefault(model.fold, []).append(score(model)[order])
+    return [np.stack(seeds) for seeds in folds.values()]
 
 
 def difference(pairs: Sequence[Pair], score: Score) -> Difference:
-    """Return the mean of distilled minus independent, with a 95 % interval over clips.
+    """Return the mean of distilled minus independent, with its 95 % interval.
 
-    See `metrics.paired_bootstrap`: clips are drawn again within folds, after the mean over seeds.
+    A paired bootstrap over seeds and clips within folds: `metrics.paired_bootstrap`.
     """
-    independent, folds = by_clip([pair.independent for pair in pairs], score)
-    distilled, _ = by_clip([pair.distilled for pair in pairs], score)
-    return metrics.paired_bootstrap(independent, distilled, folds)
+    independent = by_fold([pair.independent for pair in pairs], score)
+    distilled = by_fold([pair.distilled for pair in pairs], score)
+    gains = [b - a for a, b in zip(independent, distilled, strict=True)]
+    return metrics.paired_bootstrap([fold for fold in gains if fold.size])
 
 
 def mean(models: Sequence[Model], score: Score) -> Difference:
-    """Return the mean score over clips, with its 95 % interval: the difference from 0."""
-    scores, folds = by_clip(models, score)
-    return metrics.paired_bootstrap(np.zeros_like(scores), scores, folds)
+    """Return the mean score over clips with its 95 % interval, by the same bootstrap."""
+    return metrics.paired_bootstrap(by_fold(models, score))
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class ClassChange:
     """What distillation did to the accuracy on one class, over all its test clips.
 
     Attributes:
-        clips: number of clips, each counted once per fold that tests it.
+        clips: number of its test clips in all folds.
         independent: accuracy (recall), in [0, 1].
         difference: distilled minus independent.
     """
@@ -82,7 +80,9 @@ def per_class(pairs: Sequence[Pair], classes: Sequence[str]) -> list[ClassChange
     found = []
     for index, name in enumerate(classes):
         parts = [Pair(*(_only(m, index) for m in (p.independent, p.distilled))) for p in pairs]
-        scores, _ = by_clip([pair.independent for pair in parts], hits)
+        scores = np.concatenate(
+            [fold.mean(axis=0) for fold in by_fold([part.independent for part in parts], hits)]
+        )
         if len(scores):
             change = difference(parts, hits)
             found.append(ClassChange(name, len(scores), float(scores.mean()), change))

@@ -91,11 +91,13 @@ def test_a_silhouette_of_one_class_is_0() -> None:
     assert analysis.silhouette(model(sure([0, 1]), [1, 1])).tolist() == [0, 0]
 
 
-def test_a_clip_counts_once_however_many_seeds_there_are() -> None:
-    models = [model(sure(p), [0, 1], seed=s) for s, p in enumerate(([0, 1], [0, 0]))]
-    scores, folds = analysis.by_clip(models, analysis.hits)
-    assert scores.tolist() == [1, 0.5]
-    assert folds.tolist() == [1, 1]
+def test_seeds_of_a_fold_lie_together() -> None:
+    runs = [(1, 0, [0, 1]), (1, 1, [0, 0]), (2, 0, [1, 1])]
+    models = [model(sure(p), [0, 1], fold=fold, seed=seed) for fold, seed, p in runs]
+    first, second = analysis.by_fold(models, analysis.hits)
+    assert first.tolist() == [[1, 1], [1, 0]]
+    assert second.tolist() == [[0, 1]]
+    assert analysis.mean(models, analysis.hits).mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
 
 
 def test_differences_pair_clips_whatever_their_order() -> None:
@@ -111,7 +113,7 @@ def test_differences_pair_clips_whatever_their_order() -> None:
     )
     found = analysis.difference([Pair(before, turned)], analysis.hits)
     assert found.mean == 0.25
-    expected = metrics.paired_bootstrap([1, 0, 0, 0], [1, 1, 0, 0], [1] * 4)
+    expected = metrics.paired_bootstrap([[[0, 1, 0, 0]]])
     assert (found.low, found.high) == (expected.low, expected.high)
 
 

@@ -89,8 +89,8 @@ def changes(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     part = f"The {CHANGES // 2} largest gains and losses. " if many else ""
     caption = (
         f"{cohort.title}. Accuracy on each class's clips, distilled minus independent, in points, "
-        f"over {runs_in_words(len(pairs))}, with 95 % intervals over clips. {part}Hollow: the "
-        "interval holds 0. Of 20 classes without any change about one would still be "
+        f"over {runs_in_words(len(pairs))}, with 95 % intervals over clips and seeds. {part}"
+        "Hollow: the interval holds 0. Of 20 classes without any change about one would still be "
         "filled, by chance."
     )
     return style.figure(id, f"Change of each class: {cohort.title}", caption, panels)

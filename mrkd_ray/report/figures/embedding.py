@@ -39,7 +39,7 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
         "the same axes. Distances in t-SNE are not to be compared; the silhouette score is: of "
         "the true classes in logit space, 1 is compact and apart, 0 overlapping, and it does not "
         f"change when all logits are scaled alike. Over {runs_in_words(len(pairs))}, with a 95 % "
-        f"interval over clips: {' '.join(found)}"
+        f"interval over clips and seeds: {' '.join(found)}"
     )
     return style.figure(id, f"t-SNE of logits: {cohort.title}", caption, panels)
 
@@ -49,7 +49,7 @@ def _score(pairs: list[Pair]) -> str:
     alone = analysis.mean([pair.independent for pair in pairs], analysis.silhouette)
     together = analysis.mean([pair.distilled for pair in pairs], analysis.silhouette)
     change = analysis.difference(pairs, analysis.silhouette)
-    verdict = "no difference beyond what other clips could give"
+    verdict = "no difference beyond chance"
     if change.low > 0:
         verdict = "more compact"
     elif change.high < 0:

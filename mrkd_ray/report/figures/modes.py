@@ -68,9 +68,9 @@ def figure(measured: Measured, id: str) -> Figure | None:
     caption = (
         f"The branch {':'.join(branch)} alone and distilled with a partner of another network "
         f"(DN), another representation (DR) or both (D-RN): {partners}. Over "
-        f"{runs_in_words(len(alone))}, with 95 % intervals over clips. {marked}Below: each "
-        "mode less the baseline on the same clips; an interval that holds 0 shows no difference. "
-        "All have the same number of epochs."
+        f"{runs_in_words(len(alone))}, with 95 % intervals over clips and seeds. {marked}Below: "
+        "each mode less the baseline on the same clips; an interval that holds 0 shows no "
+        "difference. All have the same number of epochs."
     )
     return style.figure(id, "Baseline, DN, DR and D-RN", caption, panels)
 

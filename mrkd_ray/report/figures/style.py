@@ -23,7 +23,7 @@ from mrkd_ray.report.measured import Floats
 INK = "#010203"
 """Stands for the page's text colour; nothing else is drawn in it."""
 INDEPENDENT, DISTILLED = "#D55E00", "#0072B2"  # Okabe and Ito: 3:1 on white and on black
-"""A page may set `--independent` and `--distilled`, for example lighter ones where it is dark."""
+"""A page may set `--alone` and `--distilled`, for example to lighter ones where it is dark."""
 COLOURS = {"independent": INDEPENDENT, "distilled": DISTILLED}
 PALETTE = (  # Okabe and Ito without black, then three of Tol's "bright" scheme
     "#0073B3",
@@ -58,6 +58,7 @@ RC: Any = {  # keys are literals in matplotlib's types
     "axes.spines.right": False,
     "axes.titlelocation": "left",
     "legend.frameon": False,
+    "text.parse_math": False,  # a class may have a dollar in its name
     "figure.constrained_layout.use": True,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -135,7 +136,7 @@ def _svg(panel: Panel, prefix: str) -> str:
     svg = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
     svg = re.sub(r"\s*\n\s*", " ", svg)
     svg = re.sub(INK, "currentColor", svg, flags=re.IGNORECASE)
-    for name, colour in COLOURS.items():
+    for name, colour in (("alone", INDEPENDENT), ("distilled", DISTILLED)):
         svg = re.sub(colour, f"var(--{name}, {colour})", svg, flags=re.IGNORECASE)
     width, height = (round(inches * 96) for inches in panel.drawing.get_size_inches())
     label = html.escape(panel.label, quote=True)
