@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -30,6 +31,13 @@ PrintConfig = Annotated[
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on in the newest results folder of this name.")
+]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="cpu",
+        help="cpu: the file's rows with the small networks and 30 epochs; options override it.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -82,14 +90,15 @@ def train(
 def grid(
     values: dict[str, Any],
     grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")],
+    scale: Scale = None,
     print_config: PrintConfig = False,
     resume: Resume = False,
 ) -> None:
     """Train a grid: pairings x temperatures x folds x seeds, with independent baselines."""
-    from mrkd_ray.config import GridConfig, parse, read_yaml, to_yaml
+    from mrkd_ray.config import to_yaml
+    from mrkd_ray.scale import read_grid
 
-    asked = {"name": grid.stem, **read_yaml(grid), **values}
-    parsed = parse(GridConfig, asked, f"{grid} and command line" if values else str(grid))
+    parsed = read_grid(grid, values, scale)
     if print_config:
         print(to_yaml(parsed), end="")
         return
@@ -109,7 +118,10 @@ def _run(config: GridConfig, resume: bool) -> None:
     except KeyboardInterrupt:
         print("interrupted: finished cells are kept; go on with --resume", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    results.show(Console())
+    console = Console()
+    results.show(console)
+    report = shlex.join(["mrkd", "report", str(results.folder)])
+    console.print(f"Report: {report}", markup=False, soft_wrap=True)
 
 
 Model = Annotated[
@@ -204,6 +216,20 @@ def download(
     except KeyboardInterrupt:
         print("interrupted: call again to go on from here", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A grid's results folder.")],
+) -> None:
+    """Write a grid's report.html: tables beside the paper's, figures, what was run."""
+    from rich.console import Console
+
+    from mrkd_ray.report.page import write
+
+    with Console(stderr=True).status("Drawing figures"):
+        path = write(folder)
+    print(path)
 
 
 @app.command(name="list")

@@ -53,7 +53,10 @@ def open_dataset(data: str | Path, cache: Path) -> Dataset:
         parent, _, subset = str(path).rpartition("#")
         path = Path(parent)
     if not path.exists():
-        raise UserError(f"data {str(data)!r}: no such file or folder.{_layouts()}")
+        raise UserError(
+            f"data {str(data)!r}: no such file or folder; `mrkd download` fetches the paper's "
+            f"data sets.{_layouts()}"
+        )
     path = path.resolve()
     for name, known in sorted(LAYOUTS.items(), key=lambda item: -item[1].specificity):
         if known.matches(path):

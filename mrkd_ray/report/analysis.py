@@ -1,0 +1,269 @@
+"""The numbers behind the figures. numpy and scikit-learn only; what is drawn lies in `figures`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mrkd_ray import metrics
+from mrkd_ray.metrics import Difference
+from mrkd_ray.report.measured import Cohort, Measured, Model, Pair
+
+Floats = NDArray[np.float64]
+Score = Callable[[Model], Floats]
+
+BINS = 15  # of a reliability diagram: Guo et al.'s
+PHASES = ("train", "soft_labels", "held_out_accuracy", "distil", "evaluate", "checkpoint")
+"""In the order in which a cycle goes through them."""
+
+
+def hits(model: Model) -> Floats:
+    """Return [n]: 1 where the label has the highest probability."""
+    return metrics.hits(model.probabilities, model.labels)
+
+
+def reciprocal_rank_at_3(model: Model) -> Floats:
+    """Return [n]: the terms of mAP@3."""
+    return metrics.reciprocal_rank_at_3(model.probabilities, model.labels)
+
+
+def by_fold(models: Sequence[Model], score: Score) -> list[Floats]:
+    """Return the scores of each fold's clips: S seeds, N clips in the order of their ids, [S, N].
+
+    Folds, and seeds within them, are in the order of the models.
+    """
+    folds: dict[int, list[Floats]] = {}
+    for model in models:
+        order = np.argsort(np.array(model.clip_ids, dtype=str))
+        folds.setdefault(model.fold, []).append(score(model)[order])
+    return [np.stack(seeds) for seeds in folds.values()]
+
+
+def difference(pairs: Sequence[Pair], score: Score) -> Difference:
+    """Return the mean of distilled minus independent, with its 95 % interval.
+
+    A paired bootstrap over seeds and clips within folds: `metrics.paired_bootstrap`.
+    """
+    independent = by_fold([pair.independent for pair in pairs], score)
+    distilled = by_fold([pair.distilled for pair in pairs], score)
+    gains = [b - a for a, b in zip(independent, distilled, strict=True)]
+    return metrics.paired_bootstrap([fold for fold in gains if fold.size])
+
+
+def mean(models: Sequence[Model], score: Score) -> Difference:
+    """Return the mean score over clips with its 95 % interval, by the same bootstrap."""
+    return metrics.paired_bootstrap(by_fold(models, score))
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """What distillation did to the accuracy on one class, over all its test clips.
+
+    Attributes:
+        clips: number of its test clips in all folds.
+        independent: accuracy (recall), in [0, 1].
+        difference: distilled minus independent.
+    """
+
+    name: str
+    clips: int
+    independent: float
+    difference: Difference
+
+
+def per_class(pairs: Sequence[Pair], classes: Sequence[str]) -> list[ClassChange]:
+    """Return the change of every class that has test clips, largest gain first."""
+    found = []
+    for index, name in enumerate(classes):
+        parts = [Pair(*(_only(m, index) for m in (p.independent, p.distilled))) for p in pairs]
+        scores = np.concatenate(
+            [fold.mean(axis=0) for fold in by_fold([part.independent for part in parts], hits)]
+        )
+        if len(scores):
+            change = difference(parts, hits)
+            found.append(ClassChange(name, len(scores), float(scores.mean()), change))
+    return sorted(found, key=lambda change: -change.difference.mean)
+
+
+def _only(model: Model, label: int) -> Model:
+    """Return the model's predictions for the clips of one class."""
+    chosen = np.flatnonzero(model.labels == label)
+    return replace(
+        model,
+        clip_ids=tuple(model.clip_ids[i] for i in chosen),
+        labels=model.labels[chosen],
+        probabilities=model.probabilities[chosen],
+    )
+
+
+def confusion(models: Sequence[Model], classes: int) -> Floats:
+    """Return [M, M]: the part of each true class's (row's) clips that went to each class.
+
+    Over the clips of all runs; rows of classes without clips are 0.
+    """
+    counts = np.zeros((classes, classes))
+    for model in models:
+        np.add.at(counts, (model.labels, model.probabilities.argmax(axis=1)), 1)
+    parts: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return parts
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A reliability diagram: for each of the bins, [bins]; NaN where a bin has no clips.
+
+    Attributes:
+        clips: number of predictions.
+        confidence: mean of the highest probability.
+        accuracy: part of the predictions that are right.
+        ece: expected calibration error, in [0, 1].
+    """
+
+    clips: NDArray[np.int64]
+    confidence: Floats
+    accuracy: Floats
+    ece: float
+
+
+def calibration(probabilities: ArrayLike, labels: ArrayLike, bins: int = BINS) -> Calibration:
+    """Return how far confidence is from accuracy.
+
+    The confidence of a prediction is its highest probability; bin m of B holds those in
+    ((m - 1) / B, m / B]; ECE is the sum over bins of n_m / n * |accuracy_m - confidence_m|.
+    Source: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017,
+    equations 2 and 3, with their B = 15.
+
+    Args:
+        probabilities: [n, M].
+        labels: class indices [n].
+    """
+    probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
+    confidence = probabilities.max(axis=1)
+    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    place = np.digitize(confidence, np.arange(1, bins) / bins, right=True)
+    clips = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean_confidence = np.bincount(place, confidence, bins) / clips
+        accuracy = np.bincount(place, right, bins) / clips
+    gaps = np.nan_to_num(np.abs(accuracy - mean_confidence))
+    ece = float((clips * gaps).sum() / clips.sum())
+    return Calibration(clips, mean_confidence, accuracy, ece)
+
+
+def pooled(models: Sequence[Model]) -> Calibration:
+    """Return the calibration over the predictions of all runs together."""
+    return calibration(
+        np.concatenate([model.probabilities for model in models]),
+        np.concatenate([model.labels for model in models]),
+    )
+
+
+def logits(probabilities: ArrayLike) -> Floats:
+    """Return logits [n, M] with mean 0 in each row.
+
+    A softmax keeps logits up to a constant per clip; that constant is set by the mean.
+    Probabilities under float32's smallest normal number count as that.
+    """
+    logs = np.log(np.maximum(np.asarray(probabilities, np.float64), np.finfo(np.float32).tiny))
+    centred: Floats = logs - logs.mean(axis=1, keepdims=True)
+    return centred
+
+
+def silhouette(model: Model) -> Floats:
+    """Return [n]: how compact the true classes are around each clip in logit space, in [-1, 1].
+
+    (b - a) / max(a, b): a is the mean Euclidean distance to the other clips of its class, b that
+    to the nearest other class. It does not change when all logits are scaled alike, so a network
+    with softer outputs is not worse for it. Source: Rousseeuw, "Silhouettes", 1987; scikit-learn's
+    `silhouette_samples`. 0 everywhere where there is just one class, or one clip for each.
+    """
+    from sklearn.metrics import silhouette_samples
+
+    if not 2 <= len(np.unique(model.labels)) < len(model.labels):
+        return np.zeros(len(model.labels))
+    scores: Floats = silhouette_samples(logits(model.probabilities), model.labels)
+    return scores
+
+
+def agreement(predicted: Sequence[NDArray[np.int16]]) -> Floats:
+    """Return [cycles]: the part of the clips on which two branches predict the same class.
+
+    Args:
+        predicted: of each branch, [cycles, n]; of more than two, the mean over all pairs of them.
+    """
+    same = [(a == b).mean(axis=1) for a, b in combinations(predicted, 2)]
+    found: Floats = np.mean(same, axis=0)
+    return found
+
+
+def agreements(measured: Measured, cohort: Cohort) -> tuple[Floats, Floats]:
+    """Return the agreement within the cohort's runs: independent, distilled, each [runs, cycles].
+
+    Branches that were trained alone are put together by fold and seed.
+    """
+    pairs = [measured.pairs(cohort, name) for name in cohort.branches]
+    independent, distilled = [], []
+    for runs in zip(*pairs, strict=True):  # the branches of one fold and seed
+        alone = [measured.predicted(pair.independent.cell)[:, 0] for pair in runs]
+        together = measured.predicted(runs[0].distilled.cell)
+        independent.append(agreement(alone))
+        distilled.append(agreement([together[:, i] for i in range(len(runs))]))
+    return np.array(independent), np.array(distilled)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One branch's figures after every cycle, in all runs: [runs, cycles] each.
+
+    Attributes:
+        loss: L_ce of the last epoch of single branch training; trained alone, of the cycle.
+        distil_ce, distil_kl: the terms of Eq. 5 of the last epoch of distillation; None alone.
+        accuracy: on the test clips, in [0, 1].
+    """
+
+    loss: Floats
+    distil_ce: Floats | None
+    distil_kl: Floats | None
+    accuracy: Floats
+
+
+def curves(measured: Measured, models: Sequence[Model]) -> Curves:
+    """Return the learning curves of a branch's runs."""
+
+    def column(name: str) -> Floats:
+        found = []
+        for model in models:
+            history = measured.history(model.cell)
+            found.append(history.loc[history["branch"] == model.name, name].to_numpy(np.float64))
+        return np.array(found)
+
+    history = measured.history(models[0].cell)
+    distilled = models[0].condition == "distilled"
+    # b = 0: no single branch training, so no loss of it
+    loss = column("loss_ce") if "loss_ce" in history else np.full_like(column("accuracy"), np.nan)
+    return Curves(
+        loss=loss,
+        distil_ce=column("loss_distil_ce") if distilled else None,
+        distil_kl=column("loss_distil_kl") if distilled else None,
+        accuracy=column("accuracy"),
+    )
+
+
+def phase_seconds(measured: Measured, models: Sequence[Model]) -> tuple[dict[str, float], float]:
+    """Return a branch's seconds in each of `PHASES` and of the whole cell: means over runs."""
+    phases: dict[str, list[float]] = {}
+    walls = []
+    for model in models:
+        rows = measured.history(model.cell)
+        rows = rows[rows["branch"] == model.name]
+        for phase in PHASES:
+            if f"seconds_{phase}" in rows:
+                phases.setdefault(phase, []).append(float(rows[f"seconds_{phase}"].sum()))
+        walls.append(float(rows["seconds"].sum()))
+    return {phase: float(np.mean(values)) for phase, values in phases.items()}, float(
+        np.mean(walls)
+    )

@@ -1,0 +1,93 @@
+"""All figures of a report, section by section.
+
+A figure is a function that draws panels from `Measured` in a module here, and its place in
+`figures`. What it computes lies in `mrkd_ray.report.analysis`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mrkd_ray.report.figures import (
+    agreement,
+    calibration,
+    clip,
+    confusion,
+    embedding,
+    learning,
+    modes,
+    phases,
+)
+from mrkd_ray.report.figures.style import MOST, Figure, Section, look
+from mrkd_ray.report.measured import DEFAULT_TEMPERATURE, Cohort, Measured
+
+__all__ = ["Figure", "Section", "figures"]
+
+
+def figures(measured: Measured) -> list[Section]:
+    """Return the report's figures.
+
+    Only Figure 2 needs the data set; where it is not there, the section's note says so.
+    """
+    cohorts = measured.cohorts[:MOST]
+    note = _which(measured)
+
+    def each(draw: Callable[[Measured, Cohort, str], Figure | None], id: str) -> tuple[Figure, ...]:
+        drawn = (draw(measured, cohort, f"{id}-{i}") for i, cohort in enumerate(cohorts, 1))
+        return tuple(figure for figure in drawn if figure)
+
+    def compared(title: str, *figures: Figure) -> Section:
+        missing = "No figure: no branch was trained alone, to compare with."
+        return Section(title, figures, note if figures else missing)
+
+    def one(draw: Callable[[Measured, str], Figure | None], id: str) -> tuple[Figure, ...]:
+        drawn = draw(measured, id)
+        return (drawn,) if drawn else ()
+
+    with look():
+        return [
+            _clip(measured),
+            Section("Modes of distillation", one(modes.figure, "modes"), _modes_note(measured)),
+            compared("Logits of the test clips", *each(embedding.figure, "tsne")),
+            Section("Learning curves", each(learning.figure, "learning"), note),
+            compared("Agreement between branches", *one(agreement.figure, "agreement")),
+            compared(
+                "Classes",
+                *each(confusion.matrices, "confusion"),
+                *each(confusion.changes, "classes"),
+            ),
+            compared("Calibration", *each(calibration.figure, "calibration")),
+            Section("Time", one(phases.figure, "time"), note),
+        ]
+
+
+def _which(measured: Measured) -> str:
+    """Say which of the cohorts and temperatures are drawn."""
+    said = []
+    if len(measured.config["temperatures"]) > 1:
+        said.append(
+            f"Of each cohort the temperature nearest to {DEFAULT_TEMPERATURE:g}, the default: "
+            "not chosen by any score."
+        )
+    if len(measured.cohorts) > MOST:
+        said.append(f"The first {MOST} of {len(measured.cohorts)} cohorts; table.csv has all.")
+    return " ".join(said)
+
+
+def _clip(measured: Measured) -> Section:
+    title = "What the networks see"
+    try:
+        return Section(title, (clip.figure(measured, "clip"),))
+    except clip.NoClip as missing:
+        data = measured.config["data"]
+        return Section(title, (), f"No figure: the data set {data!r} cannot be read: {missing}")
+
+
+def _modes_note(measured: Measured) -> str:
+    _, cohorts = modes.find(measured)
+    if len(cohorts) > 1:
+        return ""
+    return (
+        "No figure: it takes one branch, trained alone too, with at least two kinds of partners: "
+        "of another network, another representation, or both."
+    )

@@ -1,0 +1,58 @@
+"""Reliability diagrams with the expected calibration error."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure as Drawing
+
+from mrkd_ray.report import analysis
+from mrkd_ray.report.analysis import BINS, Calibration
+from mrkd_ray.report.figures import style
+from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
+from mrkd_ray.report.measured import Cohort, Measured
+
+
+def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
+    """Accuracy by confidence of each of the cohort's models."""
+    panels = []
+    for name in cohort.models:
+        pairs = measured.pairs(cohort, name)
+        if not pairs:
+            return None
+        both = {
+            "independent": analysis.pooled([pair.independent for pair in pairs]),
+            "distilled": analysis.pooled([pair.distilled for pair in pairs]),
+        }
+        panels.append(Panel(draw(name, both), f"reliability of {name}: {_words(both)}"))
+    clips = sum(both["distilled"].clips)
+    caption = (
+        f"{cohort.title}. The {clips} predictions of {runs_in_words(len(pairs))}, in {BINS} bins "
+        "of equal width by confidence, the highest probability: how often they are right "
+        "(points; larger ones stand for more predictions). On the diagonal, confidence is what it "
+        "says; below it, too high. ECE is the mean distance from the diagonal, weighted by "
+        "predictions, in points "
+        "(Guo et al. 2017); few predictions make it larger, under both conditions alike."
+    )
+    return style.figure(id, f"Reliability: {cohort.title}", caption, panels)
+
+
+def _words(both: dict[str, Calibration]) -> str:
+    return ", ".join(f"ECE {condition} {100 * c.ece:.1f}" for condition, c in both.items())
+
+
+def draw(name: str, both: dict[str, Calibration]) -> Drawing:
+    """Draw accuracy over mean confidence, a line and a size of point for each condition."""
+    drawing, axes = style.new(3.1, title=name)
+    axes.plot([0, 100], [0, 100], color=style.INK, lw=0.6, alpha=0.5)
+    for i, (condition, found) in enumerate(both.items()):
+        colour = style.COLOURS[condition]
+        some = found.clips > 0
+        x, y = 100 * found.confidence[some], 100 * found.accuracy[some]
+        axes.plot(x, y, color=colour, lw=1, alpha=0.4)
+        sizes = 5 + 250 * found.clips[some] / found.clips.sum()
+        axes.scatter(x, y, s=np.asarray(sizes), color=colour, alpha=0.85, lw=0)
+        axes.text(
+            99, 12 - 9 * i, f"{condition}: ECE {100 * found.ece:.1f}", color=colour, ha="right"
+        )
+    axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="confidence, %", ylabel="accuracy, %")
+    return drawing

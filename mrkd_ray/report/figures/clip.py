@@ -1,0 +1,87 @@
+"""Figure 2 of the paper: a clip's waveform and its representations. The one that needs the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure as Drawing
+from numpy.typing import NDArray
+
+from mrkd_ray.errors import UserError
+from mrkd_ray.report.figures import style
+from mrkd_ray.report.figures.style import Figure, Panel
+from mrkd_ray.report.measured import Measured
+
+SHADES = 32  # of a colour map: fewer make smaller images, more could not be told apart
+COLUMNS = 600  # of a drawn waveform: each is its least and its greatest sample
+
+
+class NoClip(Exception):
+    """The data set is not where it was; the message says what was looked for."""
+
+
+def figure(measured: Measured, id: str) -> Figure:
+    """Waveform and representations of the data set's first clip.
+
+    Raises:
+        NoClip: it cannot be read.
+    """
+    from mrkd_ray import audio, datasets
+    from mrkd_ray.constants import HOP
+    from mrkd_ray.representations import REPRESENTATIONS, compute_clip
+
+    data, cache = measured.config["data"], Path(measured.config["cache"])
+    names = dict.fromkeys(name for cohort in measured.cohorts for name, _ in cohort.specs)
+    try:
+        if data == datasets.SYNTHETIC and not cache.is_dir():
+            raise NoClip(f"its cache {cache} is not here")  # a report makes no data
+        clip = datasets.open_dataset(data, cache).clips[0]
+        waveform = audio.load(clip.path)
+        arrays = compute_clip(names, waveform)
+    except (UserError, audio.AudioError, OSError) as error:
+        raise NoClip(str(error).splitlines()[0]) from None
+    seconds = len(waveform) / audio.SAMPLE_RATE
+    panels = [Panel(draw_waveform(waveform, seconds), f"waveform of {clip.clip_id}")]
+    for name, array in arrays.items():
+        about = REPRESENTATIONS[name].description
+        # every frame stands for a hop
+        drawing = draw(name, array, len(array) * HOP / audio.SAMPLE_RATE)
+        panels.append(Panel(drawing, f"{name} of {clip.clip_id}: {about}"))
+    about = "; ".join(f"{name}: {REPRESENTATIONS[name].description}" for name in arrays)
+    caption = (
+        f"The first clip of the data set, {clip.clip_id} ({clip.label}, {seconds:.1f} s), as the "
+        f"networks of this grid see it, before normalisation and deltas. {about}. Bright is high; "
+        "the colours span each picture's own 1st to 99th percentile. All share one hop: frame t "
+        "is the same moment in each."
+    )
+    return style.figure(id, "A clip and its representations", caption, panels)
+
+
+def draw_waveform(waveform: NDArray[np.float32], seconds: float) -> Drawing:
+    """Draw samples as the band between the least and the greatest of each column."""
+    drawing, axes = style.new(1.7, title="waveform", xlabel="seconds", ylabel="amplitude")
+    parts = np.array_split(waveform, min(COLUMNS, len(waveform)))
+    low, high = [part.min() for part in parts], [part.max() for part in parts]
+    time = np.linspace(0, seconds, len(parts))
+    axes.fill_between(time, low, high, color=style.DISTILLED, lw=0.4)
+    axes.set_xlim(0, seconds)
+    return drawing
+
+
+def draw(name: str, array: NDArray[np.float32], seconds: float) -> Drawing:
+    """Draw a representation [frames, bins], low bins below."""
+    drawing, axes = style.new(2.0, title=name, xlabel="seconds", ylabel="bin")
+    low, high = np.percentile(array, (1, 99))
+    axes.imshow(
+        array.T,
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, array.shape[1]),
+        cmap=matplotlib.colormaps["viridis"].resampled(SHADES),
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+    )
+    return drawing

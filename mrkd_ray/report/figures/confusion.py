@@ -1,0 +1,120 @@
+"""Which classes are taken for which, and what distillation does to each."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure as Drawing
+
+from mrkd_ray.report import analysis
+from mrkd_ray.report.analysis import ClassChange, Floats
+from mrkd_ray.report.figures import style
+from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
+from mrkd_ray.report.measured import Cohort, Measured
+
+MOST = 10  # classes in a readable matrix
+CHANGES = 20  # bars in a readable list
+
+
+def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
+    """Confusion matrices of each of the cohort's models, independent beside distilled."""
+    panels = []
+    for name in cohort.models:
+        pairs = measured.pairs(cohort, name)
+        if not pairs:
+            return None
+        both = {
+            "independent": analysis.confusion(
+                [p.independent for p in pairs], len(measured.classes)
+            ),
+            "distilled": analysis.confusion([p.distilled for p in pairs], len(measured.classes)),
+        }
+        shown = most_confused(sum(both.values(), np.zeros(())))
+        for condition, matrix in both.items():
+            chosen = [measured.classes[i] for i in shown]
+            drawing = draw(f"{name}, {condition}", matrix[np.ix_(shown, shown)], chosen, condition)
+            panels.append(Panel(drawing, f"confusion matrix of {name}, {condition}"))
+    part = (
+        f"The {MOST} of {len(measured.classes)} classes that are confused most under both "
+        "conditions together; the rest of a row went to classes that are not shown. "
+        if len(measured.classes) > MOST
+        else ""
+    )
+    caption = (
+        f"{cohort.title}. Rows are true classes, columns what was predicted, in percent of the "
+        f"row's clips, over {runs_in_words(len(pairs))}. {part}"
+    )
+    return style.figure(id, f"Confusion matrices: {cohort.title}", caption.strip(), panels)
+
+
+def most_confused(matrix: Floats) -> list[int]:
+    """Return the indices of at most `MOST` classes that are mistaken most, in their order."""
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")
+    return sorted(order[:MOST].tolist())
+
+
+def draw(title: str, matrix: Floats, classes: list[str], condition: str) -> Drawing:
+    """Draw a matrix of parts in [0, 1]: transparent is 0, the condition's colour is 1."""
+    drawing, axes = style.new(3.3, title=title)
+    colour = style.COLOURS[condition]
+    shades = LinearSegmentedColormap.from_list("", [f"{colour}00", f"{colour}d0"])
+    axes.imshow(matrix, cmap=shades, vmin=0, vmax=1, interpolation="nearest")
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, [_short(name) for name in classes], rotation=90)
+    axes.set_yticks(ticks, [_short(name) for name in classes])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set_alpha(0.4)
+    for row, column in zip(*np.nonzero(matrix >= 0.005), strict=True):
+        axes.text(
+            column, row, f"{100 * matrix[row, column]:.0f}", ha="center", va="center", fontsize=8
+        )
+    return drawing
+
+
+def changes(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
+    """Each class's accuracy, distilled minus independent, with intervals."""
+    panels = []
+    many = False
+    for name in cohort.models:
+        pairs = measured.pairs(cohort, name)
+        if not pairs:
+            return None
+        found = analysis.per_class(pairs, measured.classes)
+        many = many or len(found) > CHANGES
+        if len(found) > CHANGES:
+            found = found[: CHANGES // 2] + found[-CHANGES // 2 :]
+        panels.append(Panel(draw_changes(name, found), f"change of each class's accuracy, {name}"))
+    part = f"The {CHANGES // 2} largest gains and losses. " if many else ""
+    caption = (
+        f"{cohort.title}. Accuracy on each class's clips, distilled minus independent, in points, "
+        f"over {runs_in_words(len(pairs))}, with 95 % intervals over clips and seeds. {part}"
+        "Hollow: the interval holds 0. Of 20 classes without any change about one would still be "
+        "filled, by chance."
+    )
+    return style.figure(id, f"Change of each class: {cohort.title}", caption, panels)
+
+
+def draw_changes(name: str, found: list[ClassChange]) -> Drawing:
+    """Draw one point and interval a class."""
+    drawing, axes = style.new(0.8 + 0.17 * len(found), title=name)
+    axes.axvline(0, color=style.INK, lw=0.6, alpha=0.6)
+    for y, change in enumerate(reversed(found)):
+        mean, low, high = (
+            100 * value
+            for value in (change.difference.mean, change.difference.low, change.difference.high)
+        )
+        clear = low > 0 or high < 0
+        colour = style.DISTILLED if mean >= 0 else style.INDEPENDENT
+        axes.plot([low, high], [y, y], color=colour, lw=1.2)
+        axes.plot(mean, y, "o", ms=4.5, mec=colour, mew=1.1, mfc=colour if clear else "none")
+    axes.set_yticks(range(len(found)), [_short(change.name) for change in reversed(found)])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("worse  ←  points  →  better")
+    return drawing
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 18 else f"{name[:17]}…"

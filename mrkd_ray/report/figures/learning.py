@@ -1,0 +1,100 @@
+"""Learning curves: losses at the ends of the phases, accuracy after every cycle."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
+
+from mrkd_ray.report import analysis
+from mrkd_ray.report.analysis import Curves, Floats
+from mrkd_ray.report.figures import style
+from mrkd_ray.report.figures.style import DISTILLED, INDEPENDENT, Figure, Panel, runs_in_words
+from mrkd_ray.report.measured import Cohort, Measured
+
+MARKED = 40  # cycles: of more, the phases would be narrower than a line
+
+
+def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
+    """Losses and accuracy of each branch of a cohort, distilled over independent."""
+    panels = []
+    runs = 0
+    for name in cohort.branches:
+        pairs = measured.pairs(cohort, name)
+        distilled = [pair.distilled for pair in pairs]
+        together = distilled or list(measured.distilled(cohort, name).values())
+        alone = [pair.independent for pair in pairs]
+        both = {"distilled": analysis.curves(measured, together)}
+        if alone:
+            both["independent"] = analysis.curves(measured, alone)
+        b, d = measured.config["b"], measured.config["d"]
+        panels.append(Panel(losses(name, both, b / (b + d)), f"{name}: losses by cycle"))
+        panels.append(Panel(accuracy(name, both, b / (b + d)), f"{name}: accuracy by cycle"))
+        runs = len(together)
+    band = "; the bands are one standard deviation" if runs > 1 else ""
+    caption = (
+        f"{cohort.title}. Test accuracy after every cycle, and training losses at the ends of its "
+        f"two phases: single branch training, and distillation (shaded where there are at most "
+        f"{MARKED} cycles). L_ce and L_kl are the terms of Eq. 5; losses are those on mixed-up "
+        f"windows. A branch trained alone has L_ce only, from the cycle's last epoch. Over "
+        f"{runs_in_words(runs)}{band}."
+    )
+    return style.figure(id, f"Learning curves: {cohort.title}", caption.strip(), panels)
+
+
+def losses(name: str, both: dict[str, Curves], first: float) -> Drawing:
+    """Draw the losses; `first` is the part of a cycle that single branch training takes."""
+    drawing, axes = style.new(2.3, title=name, xlabel="cycle", ylabel="training loss")
+    cycles = both["distilled"].accuracy.shape[1]
+    _phases(axes, cycles, first)
+    ends = np.arange(1, cycles + 1, dtype=np.float64)
+    lines = []
+    if "independent" in both:
+        loss = both["independent"].loss
+        style.line(axes, ends, loss, INDEPENDENT)
+        lines.append((ends, loss, "independent L_ce", INDEPENDENT))
+    curves = both["distilled"]
+    assert curves.distil_ce is not None
+    assert curves.distil_kl is not None
+    halves = np.stack([ends - 1 + first, ends], axis=1).ravel()
+    shape = (len(curves.loss), -1)
+    zigzag = np.stack([curves.loss, curves.distil_ce], axis=2).reshape(shape)
+    style.line(axes, halves, zigzag, DISTILLED)
+    style.line(axes, ends, curves.distil_kl, DISTILLED, "--")
+    lines.append((halves, zigzag, "distilled L_ce", DISTILLED))
+    lines.append((ends, curves.distil_kl, "distilled L_kl", DISTILLED))
+    axes.set_ylim(bottom=0)
+    _labels(axes, lines)
+    return drawing
+
+
+def accuracy(name: str, both: dict[str, Curves], first: float) -> Drawing:
+    """Draw the test accuracy after every cycle, in percent."""
+    drawing, axes = style.new(2.3, title=name, xlabel="cycle", ylabel="test accuracy, %")
+    cycles = both["distilled"].accuracy.shape[1]
+    _phases(axes, cycles, first)
+    ends = np.arange(1, cycles + 1, dtype=np.float64)
+    lines = []
+    for condition, curves in both.items():
+        colour = style.COLOURS[condition]
+        style.line(axes, ends, 100 * curves.accuracy, colour)
+        lines.append((ends, 100 * curves.accuracy, condition, colour))
+    _labels(axes, lines)
+    return drawing
+
+
+def _phases(axes: Axes, cycles: int, first: float) -> None:
+    """Shade the distillation phase of every cycle."""
+    axes.set_xlim(0, cycles)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if cycles <= MARKED:
+        for cycle in range(cycles):
+            axes.axvspan(cycle + first, cycle + 1, color=style.GREY, alpha=0.13, lw=0)
+
+
+def _labels(axes: Axes, lines: list[tuple[Floats, Floats, str, str]]) -> None:
+    """Write the lines' names behind their ends, apart from each other."""
+    style.label_ends(
+        axes, [(float(runs.mean(axis=0)[-1]), name, colour) for _, runs, name, colour in lines]
+    )

@@ -1,0 +1,242 @@
+"""What a grid measured, read from its folder alone: without its data set, PyTorch or Ray."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mrkd_ray import cell_files
+from mrkd_ray.config import TrainConfig, read_yaml
+from mrkd_ray.errors import UserError
+
+ENSEMBLE = "ensemble"
+CELL_FILES = ("result.json", "history.csv", "predictions.csv", "predicted.npy")
+DEFAULT_TEMPERATURE = float(TrainConfig.model_fields["temperature"].default)
+
+Floats = NDArray[np.float64]
+Condition = Literal["independent", "distilled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One trained model, or an ensemble, on the test clips of one run.
+
+    Attributes:
+        name: of the branch, or `ensemble`.
+        cohort: `a:b+c:d`; of an independent branch, the branch itself.
+        temperature: of the soft labels; None where nothing was distilled.
+        cell: its folder under `cells/`; "" for the ensemble of branches that were trained alone.
+        labels: class indices [n].
+        probabilities: [n, M], float64.
+    """
+
+    name: str
+    condition: Condition
+    cohort: str
+    temperature: float | None
+    fold: int
+    seed: int
+    cell: str
+    clip_ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: Floats
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A branch or an ensemble, trained alone and distilled, on the same fold and seed."""
+
+    independent: Model
+    distilled: Model
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A pairing at one temperature, with the names of its branches."""
+
+    name: str
+    temperature: float
+    branches: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """For people: `a:b + c:d, T = 2`."""
+        return f"{self.name.replace('+', ' + ')}, T = {self.temperature:g}"
+
+    @property
+    def specs(self) -> list[tuple[str, str]]:
+        """Representation and network of each branch."""
+        parts = [spec.partition(":") for spec in self.name.split("+")]
+        return [(representation, network) for representation, _, network in parts]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Its branches and, where it has several, their ensemble."""
+        return (*self.branches, ENSEMBLE) if len(self.branches) > 1 else self.branches
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One grid's folder.
+
+    Attributes:
+        folder: as given.
+        config: grid.yaml.
+        environment: environment.json.
+        tidy: results.csv, a row per model, fold and seed; accuracy and map3 in [0, 1].
+        table: table.csv, a row per cohort, temperature and model, in percent.
+        classes: names, in the order of the class indices.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    tidy: pd.DataFrame
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+
+    @cached_property
+    def cohorts(self) -> tuple[Cohort, ...]:
+        """The finished cohorts, in the grid's order, each at one temperature.
+
+        Of several it is the one nearest to the default (2), the lower of two equally near: a rule
+        that looks at no score.
+        """
+        found = {}
+        distilled = self.tidy[self.tidy["condition"] == "distilled"]
+        for name, rows in distilled.groupby("cohort", sort=False):
+            temperature = min(
+                sorted(rows["temperature"].unique()), key=lambda t: abs(t - DEFAULT_TEMPERATURE)
+            )
+            branches = rows.loc[rows["model"] == "branch", "branch"].unique()
+            found[str(name)] = Cohort(str(name), float(temperature), tuple(branches))
+        return tuple(found.values())
+
+    def distilled(self, cohort: Cohort, name: str) -> dict[tuple[int, int], Model]:
+        """One model of a cohort in every run, by (fold, seed)."""
+        rows = self.tidy[
+            (self.tidy["condition"] == "distilled")
+            & (self.tidy["cohort"] == cohort.name)
+            & (self.tidy["temperature"] == cohort.temperature)
+            & (self.tidy["branch"] == ("" if name == ENSEMBLE else name))
+        ]
+        return {(row["fold"], row["seed"]): self._model(row) for row in rows.to_dict("records")}
+
+    def independent(self, cohort: Cohort, name: str) -> dict[tuple[int, int], Model]:
+        """Its twin that was trained alone, by (fold, seed); of the ensemble, the mean of them."""
+        if name == ENSEMBLE:
+            return _ensembles(cohort, [self.independent(cohort, b) for b in cohort.branches])
+        rows = self.tidy[(self.tidy["condition"] == "independent") & (self.tidy["branch"] == name)]
+        return {(row["fold"], row["seed"]): self._model(row) for row in rows.to_dict("records")}
+
+    def pairs(self, cohort: Cohort, name: str) -> list[Pair]:
+        """Both of them, of the runs that have both, by fold and seed."""
+        alone, together = self.independent(cohort, name), self.distilled(cohort, name)
+        return [Pair(alone[run], together[run]) for run in sorted(set(alone) & set(together))]
+
+    def history(self, cell: str) -> pd.DataFrame:
+        """A row per cycle and branch: losses, accuracy and map3 in [0, 1], `seconds_<phase>`."""
+        return pd.read_csv(self.folder / "cells" / cell / "history.csv")
+
+    def predicted(self, cell: str) -> NDArray[np.int16]:
+        """Classes predicted after every cycle, [cycles, branches, n]; clips as in a `Model`."""
+        path = self.folder / "cells" / cell / "predicted.npy"
+        array: NDArray[np.int16] = np.load(path, allow_pickle=False)
+        return array
+
+    def _model(self, row: dict[Any, Any]) -> Model:
+        clip_ids, labels, scores = self._predictions(row["cell"])
+        name = row["branch"] or ENSEMBLE
+        return Model(
+            name=name,
+            condition=row["condition"],
+            cohort=row["cohort"],
+            temperature=None if np.isnan(row["temperature"]) else row["temperature"],
+            fold=row["fold"],
+            seed=row["seed"],
+            cell=row["cell"],
+            clip_ids=tuple(clip_ids),
+            labels=labels,
+            probabilities=scores[name].astype(np.float64),
+        )
+
+    @cached_property
+    def _predictions(self) -> Any:
+        """The function of a cell that reads its predictions, once."""
+        return functools.cache(
+            lambda cell: cell_files.read_predictions(self.folder / "cells" / cell)
+        )
+
+
+def read(folder: Path) -> Measured:
+    """Read a grid's folder.
+
+    Raises:
+        UserError: no such folder; the grid has not finished a cohort; a file is missing.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a grid's, for example results/demo")
+    resume = f"go on with: mrkd grid {folder / 'grid.yaml'} --resume"
+    tidy, table = _table(folder / "results.csv"), _table(folder / "table.csv")
+    if tidy is None or table is None:
+        raise UserError(f"{folder}: the grid has not finished a cohort yet; {resume}")
+    used = [cell for cell in tidy["cell"].unique() if cell]
+    wanted = [folder / "cells" / cell / name for cell in used for name in CELL_FILES]
+    wanted += [folder / "grid.yaml", folder / "environment.json"]
+    missing = [str(path) for path in wanted if not path.is_file()]
+    if missing:
+        listed = "\n  ".join(missing)
+        raise UserError(
+            f"{folder}: {len(missing)} file(s) missing. Delete the folders of these cells, then "
+            f"{resume}\n  {listed}"
+        )
+    with (folder / "cells" / used[0] / "predictions.csv").open(encoding="utf-8") as file:
+        columns = pd.read_csv(file, nrows=0).columns
+    return Measured(
+        folder=folder,
+        config=read_yaml(folder / "grid.yaml"),
+        environment=json.loads((folder / "environment.json").read_text(encoding="utf-8")),
+        tidy=tidy,
+        table=table,
+        classes=tuple(name.removeprefix("p_") for name in columns if name.startswith("p_")),
+    )
+
+
+def _table(path: Path) -> pd.DataFrame | None:
+    """A CSV; None where it is not there or has no rows. A class may be called `nan`."""
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        return None
+    words = frame.select_dtypes(exclude="number").columns
+    return frame.fillna(dict.fromkeys(words, "")) if len(frame) else None
+
+
+def _ensembles(
+    cohort: Cohort, members: Sequence[dict[tuple[int, int], Model]]
+) -> dict[tuple[int, int], Model]:
+    runs = set.intersection(*(set(member) for member in members))
+    return {
+        (fold, seed): Model(
+            name=ENSEMBLE,
+            condition="independent",
+            cohort=cohort.name,
+            temperature=None,
+            fold=fold,
+            seed=seed,
+            cell="",
+            clip_ids=members[0][fold, seed].clip_ids,
+            labels=members[0][fold, seed].labels,
+            probabilities=np.mean([m[fold, seed].probabilities for m in members], axis=0),
+        )
+        for fold, seed in sorted(runs)
+    }

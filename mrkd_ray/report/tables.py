@@ -1,0 +1,422 @@
+"""The report's tables: the paper's in its layout, beside what was measured, and the grid's own.
+
+`table.csv` holds every measured figure (see `mrkd_ray.results`); here they find their places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from math import isnan
+from typing import Any, Literal
+
+import pandas as pd
+
+from mrkd_ray import table as printed
+from mrkd_ray.report import paper
+from mrkd_ray.report.measured import Measured
+from mrkd_ray.report.paper import ENSEMBLE, PaperTable
+from mrkd_ray.scale import STANDS_FOR
+
+Kind = Literal["", "stub", "reported", "higher", "lower", "ns"]
+Score = Literal["accuracy", "map3"]
+Row = Mapping[Any, Any]  # of table.csv
+Sweep = dict[float, dict[str, Row]]  # temperature -> the paper's branch, or ensemble -> its row
+
+SCORES: tuple[Score, Score] = ("accuracy", "map3")
+NAMES = {"accuracy": "Accuracy", "map3": "mAP@3"}
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Box:
+    """One cell of a table: a text, a smaller one below it, and how far it reaches."""
+
+    text: str
+    small: str = ""
+    rows: int = 1
+    columns: int = 1
+    kind: Kind = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the page shows it.
+
+    Attributes:
+        id: for HTML, unique in the report.
+        head: rows of headings.
+        groups: of each, the rows; `stub` boxes head a row.
+        notes: what must be known to read it.
+        warnings: why measured figures cannot stand for the paper's.
+    """
+
+    id: str
+    title: str
+    caption: str
+    head: Sequence[Sequence[Box]]
+    groups: Sequence[Sequence[Sequence[Box]]]
+    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+def tables(measured: Measured) -> list[Table]:
+    """Return the paper's table that the grid is meant for, if any, and the grid's own."""
+    asked = measured.config.get("paper")
+    if asked is None:
+        return [own(measured)]
+    return [
+        figure3(measured) if asked == "figure3" else paper_table(measured, asked),
+        own(measured),
+    ]
+
+
+def paper_table(measured: Measured, key: str) -> Table:
+    """Return `table1` to `table7` in the paper's layout, reported and measured side by side."""
+    table = paper.TABLES[key]
+    reported = paper.reported()
+    reported = reported[reported["table"] == table.number]
+    sweeps = _sweeps(measured.table)
+    pairings = [(str(name), rows) for name, rows in reported.groupby("branches", sort=False)]
+    if table.shared is None:
+        head = _branches_head()
+        groups = [_pairing_rows(name, rows, sweeps.get(_key(name), {})) for name, rows in pairings]
+    else:
+        head = _rows_head(*_stubs(table))
+        groups = [_model_rows(table, name, rows, sweeps) for name, rows in pairings]
+    return Table(
+        id=key,
+        title=f"Table {table.number}",
+        caption=f"{table.caption} * marks distilled branches. {_measured_caption(measured)}",
+        head=head,
+        groups=groups,
+        notes=[note for note in (table.note, _elsewhere(sweeps, [n for n, _ in pairings])) if note],
+        warnings=_warnings(measured, paper.dataset_of(table.number)),
+    )
+
+
+def figure3(measured: Measured) -> Table:
+    """Return Figure 3's bars as a table, with each partner that the paper's tables have."""
+    reported = paper.reported()
+    reported = reported[
+        (reported["representation"] + ":" + reported["network"]) == paper.FIGURE3_BRANCH
+    ]
+    sweeps = _sweeps(measured.table)
+    swept = [sweeps.get(_key(pairing), {}) for _, _, pairing in paper.FIGURE3_MODES]
+    groups: list[Sequence[Sequence[Box]]] = []
+    for (mode, number, pairing), sweep in zip(paper.FIGURE3_MODES, swept, strict=True):
+        rows = reported[(reported["table"] == number) & (reported["branches"] == pairing)]
+        found = {bool(row["distilled"]): row for row in rows.to_dict("records")}
+        alone, distilled = found[False], found[True]
+        if not groups:
+            first = next(filter(None, swept), {})  # whichever was measured: alone is alone
+            groups.append([[Box("baseline", columns=2, kind="stub"), *_alone(alone, first)]])
+        partner = next(b for b in pairing.split("+") if b != paper.FIGURE3_BRANCH)
+        stub = Box(f"{paper.branch_title(partner)}*", f"Table {number}", kind="stub")
+        lines = _distilled(stub, distilled, alone, _of(sweep, paper.FIGURE3_BRANCH))
+        groups.append(_first(Box(mode, rows=len(lines), kind="stub"), lines))
+    return Table(
+        id="figure3",
+        title="Figure 3 as a table",
+        caption=f"{paper.FIGURE3_CAPTION} {_measured_caption(measured)}",
+        head=_rows_head("Mode", "Partner"),
+        groups=groups,
+        notes=[paper.FIGURE3_NOTE],
+        warnings=_warnings(measured, "fsdkaggle2018"),
+    )
+
+
+def own(measured: Measured) -> Table:
+    """Return every cohort, model and temperature: independent, distilled and the difference."""
+    groups = []
+    for cohort, rows in measured.table.groupby("cohort", sort=False):
+        title = Box(str(cohort).replace("+", " + "), columns=8, kind="stub")
+        lines: list[Sequence[Box]] = [[title]]
+        for model, swept in rows.groupby("model", sort=False):
+            found = [(float(row["temperature"]), row) for row in swept.to_dict("records")]
+            lines += _first(
+                Box(str(model), rows=len(found), kind="stub"),
+                [
+                    [
+                        Box(f"{temperature:g}"),
+                        *chain.from_iterable(
+                            (_mean(row, f"{score}_independent"), *_effect(row, score))
+                            for score in SCORES
+                        ),
+                    ]
+                    for temperature, row in found
+                ],
+            )
+        groups.append(lines)
+    pair = [Box("independent"), Box("distilled"), Box("difference [95%]")]
+    return Table(
+        id="all",
+        title="All that was measured",
+        caption=f"Every cohort, model and temperature of {measured.config['name']}, in percent. "
+        + _measured_caption(measured),
+        head=[
+            [
+                Box("Model", rows=2, kind="stub"),
+                Box("T", rows=2),
+                *(Box(NAMES[score], columns=3) for score in SCORES),
+            ],
+            [*pair, *pair],
+        ],
+        groups=groups,
+    )
+
+
+def significance(row: Row, score: Score) -> Kind:
+    """Return whether the distilled model is `higher` or `lower` than the independent one.
+
+    `ns`, not significant, where the 95% interval holds 0; "" where there is no comparison.
+    """
+    if isnan(row[f"{score}_difference"]):
+        return ""
+    if row[f"{score}_difference_low"] > 0:
+        return "higher"
+    return "lower" if row[f"{score}_difference_high"] < 0 else "ns"
+
+
+def _sweeps(table: pd.DataFrame) -> dict[frozenset[str], Sweep]:
+    """Sort the measured rows by the paper's pairing, small networks standing for big ones."""
+    found: dict[frozenset[str], Sweep] = {}
+    for row in table.to_dict("records"):
+        branches = {b.replace(":", "-"): _paper_branch(b) for b in row["cohort"].split("+")}
+        sweep = found.setdefault(frozenset(branches.values()), {})
+        model = branches.get(row["model"], ENSEMBLE)
+        sweep.setdefault(float(row["temperature"]), {})[model] = row
+    return found
+
+
+def _paper_branch(branch: str) -> str:
+    representation, _, network = branch.partition(":")
+    return f"{representation}:{STANDS_FOR.get(network, network)}"
+
+
+def _key(pairing: str) -> frozenset[str]:
+    return frozenset(pairing.split("+"))
+
+
+def _of(sweep: Sweep, model: str) -> dict[float, Row]:
+    return {t: models[model] for t, models in sweep.items() if model in models}
+
+
+def _stubs(table: PaperTable) -> tuple[str, str]:
+    """Headings of the first two columns: what the branches share, and what they do not."""
+    return ("Network", "Input") if table.shared == "network" else ("Input", "Network")
+
+
+def _rows_head(first: str, second: str) -> list[list[Box]]:
+    both = [Box("reported", kind="reported"), Box("measured")]
+    return [
+        [
+            Box(first, rows=2, kind="stub"),
+            Box(second, rows=2, kind="stub"),
+            Box("T", rows=2),
+            *(Box(NAMES[score], columns=2) for score in SCORES),
+            *(Box(f"{NAMES[score]}: difference", columns=2) for score in SCORES),
+        ],
+        both * 4,
+    ]
+
+
+def _model_rows(
+    table: PaperTable, pairing: str, rows: pd.DataFrame, sweeps: Mapping[frozenset[str], Sweep]
+) -> list[Sequence[Box]]:
+    """Tables I to V: a row for each branch alone, each distilled, and their ensemble."""
+    sweep = sweeps.get(_key(pairing), {})
+    names = paper.REPRESENTATIONS, paper.NETWORKS
+    shared, other = names[::-1] if table.shared == "network" else names
+    varies = "representation" if table.shared == "network" else "network"
+    records = rows.to_dict("records")
+    lines: list[Sequence[Box]] = []
+    baselines: dict[str, Any] = {}
+    for row in records:
+        branch = f"{row['representation']}:{row['network']}"
+        if row["model"] == ENSEMBLE:
+            stub = Box("Ensemble*", kind="stub")
+            lines += _distilled(stub, row, None, _of(sweep, ENSEMBLE))
+        elif not row["distilled"]:
+            baselines[branch] = row
+            stub = Box(_title(other, row[varies], table), kind="stub")
+            lines.append([stub, *_alone(row, sweep)])
+        else:
+            stub = Box(f"{_title(other, row[varies], table)}*", kind="stub")
+            lines += _distilled(stub, row, baselines[branch], _of(sweep, branch))
+    title = shared[records[0][table.shared]]
+    return _first(Box(title, rows=len(lines), kind="stub"), lines)
+
+
+def _title(names: Mapping[str, str], name: str, table: PaperTable) -> str:
+    """Table I tells the logMels apart by their resolution, the others write logMel for 64."""
+    return "logMel64" if table.number == "I" and name == "logmel64" else names[name]
+
+
+def _alone(reported: Row, sweep: Sweep) -> list[Box]:
+    """An independent branch: its figures do not depend on the temperature."""
+    branch = f"{reported['representation']}:{reported['network']}"
+    row = next(iter(_of(sweep, branch).values()), None)
+    boxes = [Box(NONE)]
+    for score in SCORES:
+        boxes += [_reported(reported[score]), _mean(row, f"{score}_independent")]
+    return [*boxes, Box("", columns=4)]
+
+
+def _distilled(
+    stub: Box, reported: Row, baseline: Row | None, swept: Mapping[float, Row]
+) -> list[Sequence[Box]]:
+    """A distilled model: the paper's figures once, the measured ones at each temperature."""
+    temperatures: list[float | None] = [*swept] or [None]
+    tall = len(temperatures)
+    lines: list[Sequence[Box]] = []
+    for temperature in temperatures:
+        row = None if temperature is None else swept[temperature]
+        line = [Box(NONE if temperature is None else f"{temperature:g}")]
+        for score in SCORES:
+            if not lines:
+                line.append(_reported(reported[score], tall))
+            line.append(_mean(row, f"{score}_distilled"))
+        for score in SCORES:
+            if not lines:
+                gain = None if baseline is None else reported[score] - baseline[score]
+                line.append(
+                    Box(NONE if gain is None else signed(gain, 2), rows=tall, kind="reported")
+                )
+            line.append(_difference(row, score))
+        lines.append(line)
+    return _first(replace(stub, rows=tall), lines)
+
+
+def _branches_head() -> list[list[Box]]:
+    first = [Box("ACC"), Box("mAP@3"), Box("ACC*"), Box("mAP@3*")]
+    return [
+        [
+            Box("I₁,N₁", rows=2, kind="stub"),
+            Box("", rows=2),
+            Box("Branch 1", columns=4),
+            Box("I₂,N₂", rows=2, kind="stub"),
+            Box("Branch 2", columns=4),
+            Box("Ensemble", columns=2),
+        ],
+        [*first, *first, *first[2:]],
+    ]
+
+
+def _pairing_rows(pairing: str, rows: pd.DataFrame, sweep: Sweep) -> list[Sequence[Box]]:
+    """Tables VI and VII: the pairing's figures as reported, then as measured at each T."""
+    by_model = {
+        (f"{r['representation']}:{r['network']}" if r["network"] else ENSEMBLE, r["distilled"]): r
+        for r in rows.to_dict("records")
+    }
+    branches = pairing.split("+")
+    temperatures: list[float | None] = [*sweep] or [None]
+    tall = 1 + len(temperatures)
+    stubs = [Box(paper.branch_title(b), rows=tall, kind="stub") for b in branches]
+    line = [stubs[0], Box("reported", kind="reported")]
+    for i, branch in enumerate(branches):
+        line += [stubs[1]] * (i == 1)
+        line += [_reported(by_model[branch, d][s]) for d in (False, True) for s in SCORES]
+    lines: list[Sequence[Box]] = [
+        [*line, *(_reported(by_model[ENSEMBLE, True][score]) for score in SCORES)]
+    ]
+    for temperature in temperatures:
+        models = {} if temperature is None else sweep[temperature]
+        label = NONE if temperature is None else f"T = {temperature:g}"
+        line = [Box(label)]
+        for branch in branches:
+            row = models.get(branch)
+            if len(lines) == 1:  # once: alone, a branch has no temperature
+                line += [
+                    replace(_mean(row, f"{score}_independent"), rows=tall - 1) for score in SCORES
+                ]
+            line += [_with_difference(row, score) for score in SCORES]
+        line += [_with_difference(models.get(ENSEMBLE), score) for score in SCORES]
+        lines.append(line)
+    return lines
+
+
+def _elsewhere(sweeps: Iterable[frozenset[str]], pairings: Sequence[str]) -> str:
+    """Name the measured pairings for which the paper's table has no row."""
+    extra = set(sweeps) - {_key(pairing) for pairing in pairings}
+    listed = "; ".join(sorted(" + ".join(sorted(key)) for key in extra))
+    return f"Not in the paper's table, but below: {listed}." if extra else ""
+
+
+def _first(box: Box, lines: Sequence[Sequence[Box]]) -> list[Sequence[Box]]:
+    """Put a box that reaches over all lines before the first."""
+    return [[box, *lines[0]], *lines[1:]]
+
+
+def _reported(value: float, rows: int = 1) -> Box:
+    return Box(f"{value:.2f}", rows=rows, kind="reported")
+
+
+def _mean(row: Row | None, name: str) -> Box:
+    if row is None or isnan(row[name]):
+        return Box(NONE)
+    deviation = row[f"{name}_sd"]
+    return Box(f"{row[name]:.1f}" + ("" if isnan(deviation) else f" ± {deviation:.1f}"))
+
+
+def _difference(row: Row | None, score: Score) -> Box:
+    if row is None or not (kind := significance(row, score)):
+        return Box(NONE)
+    mean, low, high = (row[f"{score}_difference{part}"] for part in ("", "_low", "_high"))
+    mark = " ns" if kind == "ns" else ""
+    return Box(signed(mean, 1) + mark, f"[{_number(low, 1)}, {_number(high, 1)}]", kind=kind)
+
+
+def _effect(row: Row, score: Score) -> tuple[Box, Box]:
+    return _mean(row, f"{score}_distilled"), _difference(row, score)
+
+
+def _with_difference(row: Row | None, score: Score) -> Box:
+    """A distilled figure with the difference below it."""
+    value, difference = _mean(row, f"{score}_distilled"), _difference(row, score)
+    if difference.text == NONE:
+        return value
+    return replace(value, small=f"{difference.text}\n{difference.small}", kind=difference.kind)
+
+
+def _number(value: float, digits: int) -> str:
+    rounded = round(value, digits) + 0.0  # no "-0.0"
+    return f"{rounded:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a difference with its sign, such as `+1.2` and `−0.4`."""
+    text = _number(value, digits)
+    return text if text.startswith("−") else f"+{text}"
+
+
+def _measured_caption(measured: Measured) -> str:
+    text = f"Measured on {measured.tidy['dataset'].iloc[0]}. {printed.caption(measured.table)}"
+    if not measured.table["paired_runs"].any():
+        return text
+    return f"{text} The ensemble is compared with that of the same branches trained alone."
+
+
+def _warnings(measured: Measured, dataset: str) -> list[str]:
+    """Say in which respects the run is not the paper's."""
+    found = []
+    measured_on = set(measured.tidy["dataset"])
+    if measured_on != {dataset}:
+        found.append(
+            f"the data set is {', '.join(sorted(measured_on))}, not {paper.DATASETS[dataset]}"
+        )
+    networks = {n for n in measured.tidy["network"] if n}
+    if small := sorted(n for n in networks if n in STANDS_FOR):
+        listed = ", ".join(f"{n} for {paper.NETWORKS[STANDS_FOR[n]]}" for n in small)
+        found.append(f"small networks from random weights stand for the paper's: {listed}")
+    epochs = set(measured.tidy["epochs"])
+    if epochs != {paper.EPOCHS}:
+        found.append(f"{', '.join(map(str, sorted(epochs)))} epochs, not {paper.EPOCHS}")
+    if not found:
+        return []
+    return [
+        "Not the paper's experiment: " + "; ".join(found) + ". The measured figures cannot be "
+        "compared with the reported ones in absolute terms; what can be compared is which way a "
+        "difference goes, and how sure it is."
+    ]

@@ -1,0 +1,164 @@
+"""The numbers behind the figures, against hand-made values and scikit-learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import fake_grid
+from numpy.typing import NDArray
+from sklearn.metrics import silhouette_score
+
+from mrkd_ray import metrics
+from mrkd_ray.report import analysis
+from mrkd_ray.report.measured import Model, Pair, read
+
+PAIRING = "logmel64:resnet_small+cqt:vgg_small"
+
+
+def model(
+    probabilities: NDArray[np.float64], labels: list[int], *, fold: int = 1, seed: int = 0
+) -> Model:
+    return Model(
+        name="a",
+        condition="independent",
+        cohort="a",
+        temperature=None,
+        fold=fold,
+        seed=seed,
+        cell="",
+        clip_ids=tuple(f"clip {i}" for i in range(len(labels))),
+        labels=np.array(labels),
+        probabilities=np.asarray(probabilities, np.float64),
+    )
+
+
+def sure(predicted: list[int], classes: int = 3, p: float = 0.8) -> NDArray[np.float64]:
+    """Probabilities of models that give `p` to one class."""
+    rows = np.full((len(predicted), classes), (1 - p) / (classes - 1))
+    rows[np.arange(len(predicted)), predicted] = p
+    return rows
+
+
+def test_ece_of_hand_made_predictions() -> None:
+    # 0.8 four times, right in three; 0.5 twice, right in none: 4/6 * 0.05 + 2/6 * 0.5
+    probabilities = np.concatenate([sure([0, 0, 0, 1]), sure([2, 2], p=0.5)])
+    found = analysis.calibration(probabilities, np.array([0, 0, 0, 2, 1, 1]))
+    assert found.ece == pytest.approx(4 / 6 * 0.05 + 2 / 6 * 0.5)
+    assert found.clips.sum() == 6
+    full = np.flatnonzero(found.clips)
+    assert found.clips[full].tolist() == [2, 4]
+    assert found.accuracy[full].tolist() == [0, 0.75]
+    assert found.confidence[full] == pytest.approx([0.5, 0.8])
+
+
+def test_bins_are_open_below_and_closed_above() -> None:
+    found = analysis.calibration([[0.5, 0.5], [0.51, 0.49], [1.0, 0.0]], [0, 0, 0], bins=2)
+    assert found.clips.tolist() == [1, 2]
+
+
+def test_predictions_as_good_as_their_confidence_have_no_error() -> None:
+    found = analysis.calibration(sure([0] * 10), [0] * 8 + [1, 2])
+    assert found.ece == pytest.approx(0)
+
+
+def test_logits_give_the_softmax_back_and_survive_a_zero() -> None:
+    p = np.array([[0.7, 0.2, 0.1], [1.0, 0.0, 0.0]])
+    logits = analysis.logits(p)
+    assert np.allclose(logits.sum(axis=1), 0)
+    exp = np.exp(logits)
+    assert np.allclose(exp / exp.sum(axis=1, keepdims=True), p)
+
+
+def test_the_silhouette_is_scikit_learns_and_does_not_see_the_temperature() -> None:
+    rng = np.random.default_rng(0)
+    labels = [0, 0, 1, 1, 2, 2]
+    logits = rng.normal(size=(6, 3)) + 3 * np.eye(3)[labels]
+
+    def softmax(z: NDArray[np.float64]) -> NDArray[np.float64]:
+        e = np.exp(z)
+        return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+    sharp = analysis.silhouette(model(softmax(logits), labels))
+    soft = analysis.silhouette(model(softmax(logits / 4), labels))
+    centred = logits - logits.mean(axis=1, keepdims=True)
+    assert sharp.mean() == pytest.approx(silhouette_score(centred, labels))
+    assert np.allclose(sharp, soft)
+
+
+def test_a_silhouette_of_one_class_is_0() -> None:
+    assert analysis.silhouette(model(sure([0, 1]), [1, 1])).tolist() == [0, 0]
+
+
+def test_seeds_of_a_fold_lie_together() -> None:
+    runs = [(1, 0, [0, 1]), (1, 1, [0, 0]), (2, 0, [1, 1])]
+    models = [model(sure(p), [0, 1], fold=fold, seed=seed) for fold, seed, p in runs]
+    first, second = analysis.by_fold(models, analysis.hits)
+    assert first.tolist() == [[1, 1], [1, 0]]
+    assert second.tolist() == [[0, 1]]
+    assert analysis.mean(models, analysis.hits).mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+
+
+def test_differences_pair_clips_whatever_their_order() -> None:
+    labels = [0, 1, 2, 0]
+    before, after = model(sure([0, 0, 0, 1]), labels), model(sure([0, 1, 0, 1]), labels)
+    turned = Model(
+        **{
+            **vars(after),
+            "clip_ids": after.clip_ids[::-1],
+            "labels": after.labels[::-1],
+            "probabilities": after.probabilities[::-1],
+        }
+    )
+    found = analysis.difference([Pair(before, turned)], analysis.hits)
+    assert found.mean == 0.25
+    expected = metrics.paired_bootstrap([[[0, 1, 0, 0]]])
+    assert (found.low, found.high) == (expected.low, expected.high)
+
+
+def test_the_change_of_each_class() -> None:
+    labels = [0, 0, 1, 1]
+    pair = Pair(model(sure([0, 1, 1, 1]), labels), model(sure([0, 0, 0, 0]), labels))
+    gain, loss = analysis.per_class([pair], ["a", "b", "without clips"])
+    assert (gain.name, gain.clips, gain.independent, gain.difference.mean) == ("a", 2, 0.5, 0.5)
+    assert (loss.name, loss.independent, loss.difference.mean) == ("b", 1, -1)
+    assert (loss.difference.low, loss.difference.high) == (-1, -1)
+
+
+def test_the_confusion_matrix_has_parts_of_rows() -> None:
+    matrix = analysis.confusion([model(sure([0, 1]), [0, 0]), model(sure([1, 1]), [1, 0])], 3)
+    assert matrix == pytest.approx(np.array([[1 / 3, 2 / 3, 0], [0, 1, 0], [0, 0, 0]]))
+
+
+def test_agreement_of_three_branches_is_the_mean_over_pairs() -> None:
+    a, b, c = (
+        np.array(rows, np.int16) for rows in ([[0, 0], [0, 1]], [[0, 1], [0, 1]], [[1, 1]] * 2)
+    )
+    # cycle 0: ab 1/2, ac 0, bc 1/2; cycle 1: ab 1, ac 1/2, bc 1/2
+    assert analysis.agreement([a, b, c]) == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_agreement_curves_and_times_of_a_grid(tmp_path: Path) -> None:
+    folder = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), seeds=(0, 1))
+    measured = read(folder)
+    (cohort,) = measured.cohorts
+    independent, distilled = analysis.agreements(measured, cohort)
+    assert independent.shape == distilled.shape == (4, 3)
+    pairs = [measured.pairs(cohort, name) for name in cohort.branches]
+    for found, condition in ((independent, "independent"), (distilled, "distilled")):
+        top = [[getattr(p, condition).probabilities.argmax(axis=1) for p in ps] for ps in pairs]
+        expected = [(a == b).mean() for a, b in zip(*top, strict=True)]
+        assert found[:, -1] == pytest.approx(expected)
+
+    curves = analysis.curves(measured, [pair.distilled for pair in pairs[1]])
+    assert curves.loss.tolist() == [[2.0, 1.0, 2 / 3]] * 4
+    assert curves.distil_kl is not None
+    assert curves.distil_kl.shape == curves.accuracy.shape == (4, 3)
+    assert analysis.curves(measured, [pair.independent for pair in pairs[1]]).distil_ce is None
+
+    phases, wall = analysis.phase_seconds(measured, [pair.distilled for pair in pairs[0]])
+    assert wall == 9.0
+    assert phases == pytest.approx(
+        {"train": 3, "soft_labels": 1.5, "distil": 3, "evaluate": 0.3, "checkpoint": 0.3}
+    )

@@ -1,0 +1,160 @@
+"""A report in Chromium, at a desk and on a phone, in the light and in the dark, and on paper."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import fake_grid
+
+from mrkd_ray.report import page
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="no Chromium: apt-get install chromium chromium-driver"
+    ),
+]
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+SIZES = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+
+# The contrast of every text with the page behind it, by WCAG 2's formula; the lowest first.
+CONTRAST = """
+const rgb = text => text.match(/[\\d.]+/g).map(Number);
+const light = colour => rgb(colour).slice(0, 3).map(v => v / 255)
+  .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+const behind = element => {
+  for (let e = element; e; e = e.parentElement) {
+    const colour = getComputedStyle(e).backgroundColor;
+    if (rgb(colour)[3] !== 0) return colour;
+  }
+  return "rgb(255, 255, 255)";
+};
+return [...document.querySelectorAll("body *")]
+  .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
+  .map(e => {
+    const style = getComputedStyle(e);
+    const colours = [e.closest("svg") ? style.fill : style.color, behind(e)].map(light);
+    const [low, high] = colours.sort((a, b) => a - b);
+    return [(high + .05) / (low + .05), e.textContent.trim().slice(0, 40)];
+  })
+  .sort((a, b) => a[0] - b[0]).slice(0, 5);
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grids") / "table6"
+    pairing = ("logmel64:resnet_small+mfcc:vgg_small",)
+    return page.write(fake_grid(folder, pairings=pairing, paper="table6"))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(browser: Any, report: Path) -> Callable[..., Any]:
+    """A function that opens the report at a width, in a colour scheme."""
+
+    def open_(width: int, scheme: str, media: str = "screen", scripts: bool = True) -> Any:
+        command = browser.execute_cdp_cmd
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        command("Emulation.setDeviceMetricsOverride", metrics)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        command("Emulation.setEmulatedMedia", {"media": media, "features": features})
+        command("Emulation.setScriptExecutionDisabled", {"value": not scripts})
+        browser.get_log("performance"), browser.get_log("browser")  # forget what was before
+        browser.get(report.as_uri())
+        return browser
+
+    return open_
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_figures_show_and_nothing_overflows(
+    opened: Callable[..., Any], width: int, scheme: str
+) -> None:
+    driver = opened(width, scheme)
+    root = "document.documentElement"
+    wide, visible = driver.execute_script(f"return [{root}.scrollWidth, {root}.clientWidth]")
+    assert wide <= visible <= width
+    figures = driver.execute_script(
+        "return [...document.querySelectorAll('figure svg')].map(e => {"
+        "const box = e.getBoundingClientRect();"
+        "return [e.getAttribute('aria-label'), box.left, box.right, box.height]; })"
+    )
+    assert len(figures) > 10
+    for label, left, right, height in figures:
+        assert label
+        assert height > 50
+        assert 0 <= left < right <= visible, label
+        assert right - left > 200, label
+    sizes = driver.execute_script(
+        "return [...document.querySelectorAll('img, svg image')].map(e => "
+        "e.naturalWidth ?? e.getBBox().width)"
+    )
+    assert all(size > 0 for size in sizes)
+    rights = driver.execute_script(
+        "return [...document.querySelectorAll('section > :not(.scroll), p, dd, nav')]"
+        ".map(e => e.getBoundingClientRect().right)"
+    )
+    assert max(rights) <= visible
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_nothing_leaves_the_machine_and_nothing_is_wrong(
+    opened: Callable[..., Any], report: Path, width: int, scheme: str
+) -> None:
+    driver = opened(width, scheme)
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert report.as_uri() in asked
+    assert [url for url in asked if url != report.as_uri() and not url.startswith("data:")] == []
+    assert driver.get_log("browser") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(opened: Callable[..., Any], scheme: str) -> None:
+    lowest = opened(1280, scheme).execute_script(CONTRAST)
+    assert lowest[0][0] >= 4.5, lowest
+
+
+def test_it_needs_no_scripts(opened: Callable[..., Any]) -> None:
+    """Without scripts, the page has the text and the shape that it has with them."""
+    with_scripts = opened(1280, "light").execute_cdp_cmd("Page.getLayoutMetrics", {})
+    without = opened(1280, "light", scripts=False).execute_cdp_cmd("Page.getLayoutMetrics", {})
+    assert without["cssContentSize"] == with_scripts["cssContentSize"]
+
+
+def test_it_prints_dark_on_white(opened: Callable[..., Any]) -> None:
+    driver = opened(700, "dark", media="print")
+    style = "const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]"
+    assert driver.execute_script(style) == ["rgb(255, 255, 255)", "rgb(27, 31, 36)"]
+    wide = driver.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= 700  # A4 less its margins is 703: nothing is cut

@@ -1,0 +1,306 @@
+"""Figures show what was measured, in any grid, and their markup stands alone on any background."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from fakes import fake_grid
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure as Drawing
+
+from mrkd_ray.report import analysis
+from mrkd_ray.report.figures import (
+    agreement,
+    calibration,
+    clip,
+    confusion,
+    embedding,
+    figures,
+    learning,
+    modes,
+    phases,
+    style,
+)
+from mrkd_ray.report.measured import Measured, read
+
+PAIRING = "logmel64:resnet_small+cqt:vgg_small"
+FIGURE3 = (
+    "logmel64:vgg_small+logmel64:resnet_small",
+    "logmel64:resnet_small+cqt:resnet_small",
+    "logmel64:resnet_small+cqt:vgg_small",
+)
+
+
+@pytest.fixture(autouse=True)
+def _look() -> Iterator[None]:
+    with style.look():
+        yield
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    folder = tmp_path_factory.mktemp("grids") / "small"
+    return read(fake_grid(folder, pairings=(PAIRING,), temperatures=(1, 2), folds=(1, 2)))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """50 classes, three branches, the partners of Figure 3, one run."""
+    folder = tmp_path_factory.mktemp("grids") / "many"
+    return read(
+        fake_grid(
+            folder,
+            pairings=(*FIGURE3, "logmel64:resnet_small+cqt:vgg_small+mfcc:vgg_small"),
+            temperatures=(2,),
+            folds=(1,),
+            classes=50,
+            clips=100,
+            paper="figure3",
+        )
+    )
+
+
+def svgs(markup: str) -> list[ElementTree.Element]:
+    return [e for e in ElementTree.fromstring(markup).iter() if e.tag.endswith("}svg")]
+
+
+def words(drawing: Drawing) -> list[str]:
+    (axes,) = drawing.axes
+    return [text.get_text() for text in axes.texts]
+
+
+def test_every_figure_is_small_stands_alone_and_is_the_same_each_time(small: Measured) -> None:
+    sections, again = figures(small), figures(small)
+    assert sections == again
+    drawn = [figure for section in sections for figure in section.figures]
+    ids = [figure.id for figure in drawn]
+    assert ids == [
+        *("tsne-1", "learning-1", "agreement", "confusion-1", "classes-1", "calibration-1", "time")
+    ]
+    used: list[str] = []
+    for figure in drawn:
+        assert len(figure.svg) < 200_000, figure.id
+        assert not re.search(style.INK, figure.svg, re.IGNORECASE), figure.id
+        assert "currentColor" in figure.svg
+        assert not re.search(r"#000000|black|<style|<script|http(?!://www\.w3\.org)", figure.svg)
+        for svg in svgs(figure.svg):
+            assert svg.get("role") == "img"
+            assert svg.get("aria-label")
+            used += [e.attrib["id"] for e in svg.iter() if "id" in e.attrib]
+        targets = re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", figure.svg)
+        assert set(targets) <= set(used)
+        sizes = [float(size) for size in re.findall(r"font: ([\d.]+)px", figure.svg)]
+        assert min(sizes) >= 8, figure.id  # units of 4/3 px at a panel's natural size
+    assert len(used) == len(set(used))
+
+
+def test_a_note_says_what_was_chosen_and_what_is_missing(small: Measured, tmp_path: Path) -> None:
+    notes = {section.title: section.note for section in figures(small)}
+    assert "'nowhere'" in notes["What the networks see"]
+    assert "two kinds of partners" in notes["Modes of distillation"]
+    assert "nearest to 2" in notes["Learning curves"]
+    alone = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), independent=False)
+    for section in figures(read(alone)):
+        if section.title in ("Learning curves", "Time"):
+            assert section.figures
+        else:
+            assert section.figures == ()
+            assert section.note.startswith("No figure")
+
+
+def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
+    branch, cohorts = modes.find(many)
+    assert branch == ("logmel64", "resnet_small")
+    assert {which: cohort.name for which, (cohort, _) in cohorts.items()} == dict(
+        zip(("DN", "DR", "D-RN"), FIGURE3, strict=True)
+    )
+    reported = modes.reported(branch, cohorts)
+    assert [reported[k]["accuracy"] for k in ("baseline", *modes.KINDS)] == [
+        *(88.01, 89.18, 89.63, 90.6)
+    ]
+    assert [reported[k]["mAP@3"] for k in ("baseline", *modes.KINDS)] == [
+        *(91.06, 92.61, 92.72, 93.16)
+    ]
+    pairs = {which: many.pairs(cohort, name) for which, (cohort, name) in cohorts.items()}
+    bars = {
+        which: analysis.mean([p.distilled for p in ps], analysis.hits)
+        for which, ps in pairs.items()
+    }
+    drawing = modes.draw("accuracy", bars, {"DN": 89.18})
+    (axes,) = drawing.axes
+    rows = many.tidy[(many.tidy["branch"] == "logmel64-resnet_small")]
+    expected = [
+        100 * rows.loc[rows["cohort"] == cohort.name, "accuracy"].item()
+        for cohort, _ in cohorts.values()
+    ]
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx(expected)
+    marks = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "D"]
+    assert marks == [89.18]
+    assert modes.figure(many, "modes") is not None
+
+
+@pytest.mark.parametrize(
+    ("partner", "expected"),
+    [
+        (("cqt", "r"), "DR"),
+        (("logmel64", "v"), "DN"),
+        (("cqt", "v"), "D-RN"),
+        (("logmel64", "r"), None),
+    ],
+)
+def test_the_mode_is_what_the_partner_differs_in(
+    partner: modes.Branch, expected: str | None
+) -> None:
+    assert modes.kind(("logmel64", "r"), partner) == expected
+
+
+def test_tsne_has_one_start_one_seed_and_one_frame(small: Measured) -> None:
+    (cohort,) = small.cohorts
+    pair = small.pairs(cohort, cohort.branches[0])[0]
+    same, twin = embedding.embed(pair.independent.probabilities, pair.independent.probabilities)
+    assert np.array_equal(same, twin)
+    independent, distilled = embedding.draw(pair, small.classes)
+    (a,), (b,) = independent.drawing.axes, distilled.drawing.axes
+    assert a.get_xlim() == b.get_xlim()
+    assert a.get_ylim() == b.get_ylim()
+    for axes in (a, b):
+        (points,) = (c for c in axes.collections if isinstance(c, PathCollection))
+        assert len(points.get_offsets()) == 30
+        left, right = axes.get_xlim()
+        assert all(left < x < right for x, _ in np.asarray(points.get_offsets()))
+        assert sorted(text.get_text() for text in axes.texts) == list(small.classes)
+
+
+def test_of_many_classes_the_most_frequent_have_colours_and_names(many: Measured) -> None:
+    cohort = many.cohorts[0]
+    panel = embedding.draw(many.pairs(cohort, cohort.branches[0])[0], many.classes)[0]
+    (axes,) = panel.drawing.axes
+    (points,) = (c for c in axes.collections if isinstance(c, PathCollection))
+    colours = [to_hex(colour) for colour in np.asarray(points.get_facecolors())]
+    assert len(set(colours)) == 1 + embedding.SHOWN
+    assert colours.count(style.GREY) == 2 * (50 - embedding.SHOWN)
+    assert len(axes.texts) == embedding.SHOWN
+
+
+def test_names_do_not_lie_on_each_other() -> None:
+    drawing, axes = style.new(3.0)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    style.label_points(axes, {f"class {i}": np.array([0.5, 0.5]) for i in range(6)})
+    heights = sorted(text.get_position()[1] for text in axes.texts)
+    assert min(np.diff(heights)) >= 0.05
+    assert drawing.axes == [axes]
+
+
+def test_learning_curves_have_the_phases_of_each_cycle(small: Measured) -> None:
+    (cohort,) = small.cohorts
+    pairs = small.pairs(cohort, cohort.branches[0])
+    both = {
+        "distilled": analysis.curves(small, [p.distilled for p in pairs]),
+        "independent": analysis.curves(small, [p.independent for p in pairs]),
+    }
+    (axes,) = learning.losses("a", both, first=0.5).axes
+    assert [(p.get_x(), p.get_width()) for p in axes.patches] == [
+        (0.5, 0.5),
+        (1.5, 0.5),
+        (2.5, 0.5),
+    ]
+    independent, zigzag, kl = axes.lines
+    assert independent.get_ydata().tolist() == [2.0, 1.0, 2 / 3]
+    assert zigzag.get_xdata().tolist() == [0.5, 1, 1.5, 2, 2.5, 3]
+    assert zigzag.get_ydata().tolist() == [2.0, 0.8, 1.0, 0.8, 2 / 3, 0.8]
+    assert kl.get_ydata().tolist() == [0.2] * 3
+    assert len(axes.collections) == 3  # a band each: two runs
+    (axes,) = learning.accuracy("a", both, first=0.5).axes
+    assert sorted(words(axes.figure)) == ["distilled", "independent"]
+
+
+def test_a_matrix_of_many_classes_has_those_that_are_confused(many: Measured) -> None:
+    matrix = np.eye(50)
+    matrix[7, 7], matrix[7, 31] = 0.4, 0.6
+    assert {7, 31} <= set(confusion.most_confused(matrix))
+    assert len(confusion.most_confused(matrix)) == confusion.MOST
+    drawing = confusion.draw("a", np.array([[0.25, 0.75], [0.0, 1.0]]), ["a", "b"], "distilled")
+    assert words(drawing) == ["25", "75", "100"]
+    cohort = many.cohorts[0]
+    figure = confusion.matrices(many, cohort, "confusion")
+    assert figure is not None
+    assert len(svgs(figure.svg)) == 2 * len(cohort.models)
+    assert "10 of 50 classes" in figure.caption
+
+
+def test_changes_within_noise_are_hollow(many: Measured) -> None:
+    change = analysis.ClassChange
+    found = [
+        change("better", 10, 0.5, analysis.Difference(0.2, 0.1, 0.3)),
+        change("noise", 10, 0.5, analysis.Difference(-0.1, -0.3, 0.1)),
+    ]
+    (axes,) = confusion.draw_changes("a", found).axes
+    fills = {line.get_ydata()[0]: line.get_mfc() for line in axes.lines if line.get_marker() == "o"}
+    assert fills == {1: style.DISTILLED, 0: "none"}
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["noise", "better"]
+    figure = confusion.changes(many, many.cohorts[0], "classes")
+    assert figure is not None
+    assert "10 largest gains and losses" in figure.caption
+
+
+def test_reliability_shows_each_bin_that_has_clips(small: Measured) -> None:
+    (cohort,) = small.cohorts
+    pairs = small.pairs(cohort, "ensemble")
+    found = analysis.pooled([pair.distilled for pair in pairs])
+    drawing = calibration.draw("a", {"distilled": found})
+    (axes,) = drawing.axes
+    (points,) = (c for c in axes.collections if isinstance(c, PathCollection))
+    assert len(points.get_offsets()) == (found.clips > 0).sum()
+    assert words(drawing) == [f"distilled: ECE {100 * found.ece:.1f}"]
+
+
+def test_agreement_and_time_have_a_panel_for_each_cohort(many: Measured) -> None:
+    for figure in (agreement.figure(many, "a"), phases.figure(many, "t")):
+        assert figure is not None
+        assert len(svgs(figure.svg)) == 4
+
+
+def test_bars_of_time_add_up_to_the_phases(small: Measured) -> None:
+    (cohort,) = small.cohorts
+    bars = phases.bars(small, cohort)
+    assert [name.split("\n")[1] for name, _, _ in bars] == ["independent", "distilled"] * 2
+    (axes,) = phases.draw(cohort, bars).axes
+    ends = {}
+    for patch in axes.patches:
+        y = round(patch.get_y() + patch.get_height() / 2)
+        ends[y] = max(ends.get(y, 0.0), patch.get_x() + patch.get_width())
+    assert ends == pytest.approx({3: 3.6, 2: 8.1, 1: 3.6, 0: 8.1})
+    assert [line.get_xdata()[0] for line in axes.lines] == [9.0] * 4
+
+
+def test_a_clip_is_drawn_with_its_representations_where_the_data_is(
+    clips: Path, cache: Path, tmp_path: Path
+) -> None:
+    folder = fake_grid(
+        tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), data=str(clips), cache=str(cache)
+    )
+    figure = clip.figure(read(folder), "clip")
+    labels = [svg.get("aria-label") or "" for svg in svgs(figure.svg)]
+    assert [label.split(" of ")[0] for label in labels] == ["waveform", "logmel64", "cqt"]
+    assert "00.wav" in figure.caption
+    (axes,) = clip.draw("a", np.zeros((100, 64), np.float32), 2.0).axes
+    assert axes.images[0].get_extent() == [0, 2.0, 0, 64]
+
+
+def test_a_report_makes_no_data(tmp_path: Path) -> None:
+    folder = fake_grid(
+        tmp_path / "g",
+        pairings=(PAIRING,),
+        temperatures=(2,),
+        data="synthetic",
+        cache=str(tmp_path / "cache"),
+    )
+    with pytest.raises(clip.NoClip, match="cache"):
+        clip.figure(read(folder), "clip")
+    assert not (tmp_path / "cache").exists()

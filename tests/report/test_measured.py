@@ -1,0 +1,86 @@
+"""A grid's folder is read back as it was written, and what is missing is named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import fake_grid
+
+from mrkd_ray import metrics
+from mrkd_ray.errors import UserError
+from mrkd_ray.report.measured import read
+
+BRANCHES = ("logmel64-resnet_small", "cqt-vgg_small")
+PAIRING = "logmel64:resnet_small+cqt:vgg_small"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(1, 3, 8), folds=(1, 2))
+
+
+def test_a_cohort_is_shown_at_the_temperature_nearest_to_2_whatever_it_scored(folder: Path) -> None:
+    (cohort,) = read(folder).cohorts
+    assert (cohort.name, cohort.temperature, cohort.branches) == (PAIRING, 1, BRANCHES)
+    assert cohort.models == (*BRANCHES, "ensemble")
+    assert cohort.specs == [("logmel64", "resnet_small"), ("cqt", "vgg_small")]
+
+
+def test_models_are_paired_by_run_and_have_the_scores_of_results_csv(folder: Path) -> None:
+    measured = read(folder)
+    (cohort,) = measured.cohorts
+    for name in cohort.models:
+        pairs = measured.pairs(cohort, name)
+        assert [(p.distilled.fold, p.distilled.seed) for p in pairs] == [(1, 0), (2, 0)]
+        for pair in pairs:
+            assert pair.independent.clip_ids == pair.distilled.clip_ids
+            for model in (pair.independent, pair.distilled):
+                rows = measured.tidy[
+                    (measured.tidy["cell"] == model.cell)
+                    & (measured.tidy["branch"] == ("" if name == "ensemble" else name))
+                    & (measured.tidy["fold"] == model.fold)
+                ]
+                expected = metrics.accuracy(model.probabilities, model.labels)
+                if name == "ensemble" or model.condition == "distilled":
+                    assert rows["accuracy"].tolist() == pytest.approx([expected])
+                assert model.probabilities.shape == (30, 5)
+    assert measured.classes == tuple(f"class {i}" for i in range(5))
+
+
+def test_the_independent_ensemble_is_the_mean_of_its_branches(folder: Path) -> None:
+    measured = read(folder)
+    (cohort,) = measured.cohorts
+    members = [measured.independent(cohort, name)[1, 0].probabilities for name in BRANCHES]
+    ensemble = measured.independent(cohort, "ensemble")[1, 0]
+    assert np.allclose(ensemble.probabilities, (members[0] + members[1]) / 2)
+
+
+def test_what_is_missing_is_named_with_the_way_to_mend_it(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        read(tmp_path / "nowhere")
+    cell = next((folder / "cells").glob("distilled*_T3_*"))
+    (cell / "predicted.npy").unlink()
+    with pytest.raises(UserError, match=rf"(?s)1 file.*--resume.*{re.escape(cell.name)}/pred"):
+        read(folder)
+    (folder / "results.csv").unlink()
+    with pytest.raises(UserError, match=r"not finished a cohort yet.*--resume"):
+        read(folder)
+
+
+def test_a_grid_without_a_finished_cohort_is_refused(folder: Path) -> None:
+    (folder / "table.csv").write_text("\n")
+    with pytest.raises(UserError, match="not finished a cohort"):
+        read(folder)
+
+
+def test_classes_and_clips_may_have_names_that_look_like_no_value(tmp_path: Path) -> None:
+    folder = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), folds=(1,))
+    for path in (folder / "cells").glob("*/predictions.csv"):
+        path.write_text(path.read_text().replace("class 0", "nan").replace("1-0,", "NA,"))
+    measured = read(folder)
+    (pair,) = measured.pairs(measured.cohorts[0], BRANCHES[0])
+    assert measured.classes[0] == "nan"
+    assert pair.distilled.clip_ids[0] == "NA"

@@ -1,0 +1,98 @@
+"""The page says what the numbers say, holds all it needs, and is small."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import fake_grid
+
+from mrkd_ray.report import page
+from mrkd_ray.report.figures import Figure, Section
+from mrkd_ray.report.measured import Measured, read
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    folder = tmp_path_factory.mktemp("grids") / "t6"
+    return read(fake_grid(folder, paper="table6", dataset="<i>fake</i>"))
+
+
+def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(measured: Measured) -> None:
+    figure = Figure("one", "A <b> & c", "Caption", "<svg></svg>", "alt")
+    sections = [Section("Some", (figure,)), Section("Missing", (), "There is no data set.")]
+    text = page.render(measured, sections)
+    assert text == page.render(measured, sections)
+    assert "A &lt;b&gt; &amp; c" in text
+    assert "<svg></svg>" in text
+    assert "&lt;i&gt;fake&lt;/i&gt;" in text
+    assert "<i>" not in text
+    assert "There is no data set." in text
+
+
+def test_nothing_is_loaded_and_nothing_runs(measured: Measured) -> None:
+    text = page.render(measured, [])
+    assert not re.search(
+        r"<script|\son\w+=|@import|url\(|<link(?! rel=\"icon\" href=\"data:,\")", text
+    )
+    assert "default-src 'none'" in text
+
+
+def test_every_anchor_has_its_place_and_no_id_is_used_twice(measured: Measured) -> None:
+    text = page.render(measured, [Section("Some", (), "note")])
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
+
+
+def test_findings_count_the_comparisons(measured: Measured) -> None:
+    table = measured.table.copy()
+    table[["accuracy_difference_low", "accuracy_difference_high"]] = (-1.0, 1.0)
+    table["accuracy_difference"] = 0.5
+    branches = table.index[table["model"] != "ensemble"]
+    table.loc[branches[:3], "accuracy_difference_low"] = 0.1
+    table.loc[branches[3:4], "accuracy_difference_high"] = -0.1
+    assert page.findings(table)[0] == (
+        "The accuracy of a distilled branch, beside the same branch trained alone, is "
+        "significantly higher in 3 of 18 comparisons, lower in 1, not significantly different in "
+        "14 (+0.5 points on average)."
+    )
+    table["paired_runs"] = 0
+    assert "cannot be told" in page.findings(table)[0]
+
+
+def test_summary_and_facts(measured: Measured) -> None:
+    summary = page.summary(measured)
+    assert summary.startswith("3 cohorts of classifiers that teach each other, at temperatures 1, ")
+    assert "(5 classes), 6 epochs, 2 folds × 1 seed; each" in summary
+    facts = {fact.name: fact.value for fact in page.facts(measured)}
+    assert facts["Cells"] == "28 trained"  # 2 folds of 5 branches alone, and 3 cohorts x 3
+    assert facts["Wall time"] == "28 min 0 s, the sum over cells"
+    assert measured.environment["commit"] in facts["Commit"]
+
+
+def test_the_command_writes_the_page_and_prints_its_path(tmp_path: Path) -> None:
+    folder = fake_grid(tmp_path / "g", pairings=("cqt:vgg_small",), temperatures=(2,), folds=(1,))
+    command = [str(Path(sys.executable).with_name("mrkd")), "report"]
+    env = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run([*command, folder], capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stdout.strip()) == (0, str(folder / "report.html")), done.stderr
+    assert (folder / "report.html").read_text().startswith("<!doctype html>")
+    (folder / "results.csv").unlink()
+    for wrong in (folder, tmp_path / "nowhere"):
+        done = subprocess.run([*command, wrong], capture_output=True, text=True, env=env)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: {wrong}")
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_large_grid_stays_below_5_mb(tmp_path: Path) -> None:
+    folder = fake_grid(
+        tmp_path, paper="table6", folds=(1, 2, 3, 4, 5), seeds=(0, 1, 2), classes=50, clips=100
+    )
+    assert page.write(folder).stat().st_size < 5e6

@@ -1,0 +1,154 @@
+"""Measured figures stand where the paper's are, every temperature, with what is uncertain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from fakes import fake_grid
+
+from mrkd_ray.report import paper, tables
+from mrkd_ray.report.measured import Measured, read
+from mrkd_ray.report.tables import Box, Table
+
+PAIRINGS = {key: [] for key in paper.TABLES}  # of every table, with the paper's networks
+for _, row in paper.reported().drop_duplicates(["table", "branches"]).iterrows():
+    key = next(k for k, table in paper.TABLES.items() if table.number == row["table"])
+    PAIRINGS[key].append(row["branches"])
+
+
+@pytest.fixture(scope="module")
+def table6(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    return read(fake_grid(tmp_path_factory.mktemp("grids") / "t6", paper="table6"))
+
+
+def laid_out(rows: Sequence[Sequence[Box]]) -> list[list[Box]]:
+    """Return the box at every place, as a browser lays them out; fail where one is empty."""
+    grid: list[dict[int, Box]] = [{} for _ in rows]
+    for y, row in enumerate(rows):
+        x = 0
+        for box in row:
+            while x in grid[y]:
+                x += 1
+            for down in range(box.rows):
+                for right in range(box.columns):
+                    assert x + right not in grid[y + down]
+                    grid[y + down][x + right] = box
+    width = max(grid[0]) + 1
+    assert all(sorted(line) == list(range(width)) for line in grid)
+    return [[line[x] for x in range(width)] for line in grid]
+
+
+def texts(rows: Sequence[Sequence[Box]]) -> list[list[str]]:
+    return [[box.text for box in line] for line in laid_out(rows)]
+
+
+def whole(table: Table) -> None:
+    """Head and groups are rectangles of one width."""
+    assert len({len(laid_out(rows)[0]) for rows in (table.head, *table.groups)}) == 1
+
+
+@pytest.mark.parametrize("key", paper.TABLES)
+def test_every_table_of_the_paper_is_whole_and_shows_its_figures(key: str, tmp_path: Path) -> None:
+    table = paper.TABLES[key]
+    measured = read(
+        fake_grid(
+            tmp_path,
+            pairings=tuple(PAIRINGS[key]),
+            dataset=paper.dataset_of(table.number),
+            paper=key,
+            cycles=75,
+        )
+    )
+    shown = tables.tables(measured)[0]
+    whole(shown)
+    reported = paper.reported()
+    reported = reported[reported["table"] == table.number]
+    boxes = [box for group in shown.groups for row in group for box in row]
+    found = sorted(box.text for box in boxes if box.kind == "reported" and box.text[0].isdigit())
+    assert found == sorted(f"{x:.2f}" for x in (*reported["accuracy"], *reported["map3"]))
+    assert not shown.warnings  # data set, networks and epochs are the paper's
+    assert not any(box.text == tables.NONE and box.kind == "higher" for box in boxes)
+
+
+def test_measured_figures_stand_at_their_pairing_and_temperature(table6: Measured) -> None:
+    shown = tables.tables(table6)[0]
+    rows = table6.table.set_index(["cohort", "temperature", "model"])
+    for pairing, group in zip(
+        table6.table["cohort"].unique(), shown.groups, strict=True
+    ):  # the grid has them in the paper's order
+        lines = texts(group)
+        first, second = (branch.replace(":", "-") for branch in pairing.split("+"))
+        assert [line[1] for line in lines] == ["reported", "T = 1", "T = 2", "T = 4"]
+        for temperature, line in zip((1, 2, 4), lines[1:], strict=True):
+            for model, columns in ((first, (4, 5)), (second, (9, 10)), ("ensemble", (11, 12))):
+                row = rows.loc[pairing, temperature, model]
+                for column, score in zip(columns, ("accuracy", "map3"), strict=True):
+                    mean, sd = row[f"{score}_distilled"], row[f"{score}_distilled_sd"]
+                    assert line[column] == f"{mean:.1f} ± {sd:.1f}"
+            row = rows.loc[pairing, temperature, second]
+            assert line[7].startswith(f"{row['accuracy_independent']:.1f} ")
+
+
+def test_a_difference_is_marked_by_its_interval(table6: Measured) -> None:
+    row = dict(table6.table.iloc[0])
+    for low, high, kind, text in (
+        (0.1, 2.0, "higher", "+1.0"),
+        (-0.5, 2.0, "ns", "+1.0 ns"),
+        (0.0, 2.0, "ns", "+1.0 ns"),
+        (-3.0, -0.2, "lower", "+1.0"),
+    ):
+        row |= {"accuracy_difference": 1.0}
+        row |= {"accuracy_difference_low": low, "accuracy_difference_high": high}
+        box = tables._difference(row, "accuracy")
+        assert (box.kind, box.text) == (kind, text)
+    assert box.small == "[−3.0, −0.2]"
+    assert tables.signed(-0.04, 1) == "+0.0"
+
+
+def test_what_is_not_the_papers_is_said(table6: Measured) -> None:
+    (warning,) = tables.tables(table6)[0].warnings
+    for word in ("fake, not FSDKaggle2018", "resnet_small for ResNet", "6 epochs, not 150"):
+        assert word in warning
+    caption = tables.tables(table6)[0].caption
+    assert "Equal budgets" in caption
+    assert "2 runs: 2 folds x 1 seed" in caption
+
+
+def test_a_pairing_in_another_order_and_one_of_no_table(tmp_path: Path) -> None:
+    pairings = ("mfcc:vgg_small+logmel64:resnet_small", "mfcc:vgg_small+cqt:vgg_small")
+    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), paper="table6"))
+    shown = tables.tables(measured)[0]
+    row = measured.table.set_index(["cohort", "model"]).loc[pairings[0], "logmel64-resnet_small"]
+    assert texts(shown.groups[0])[1][4].startswith(f"{row['accuracy_distilled']:.1f} ")
+    assert texts(shown.groups[1])[1][1:5] == [tables.NONE] * 4  # not in the grid
+    assert any("cqt:vgg19 + mfcc:vgg19" in note for note in shown.notes)
+
+
+def test_figure_3_has_each_partner_of_the_papers_tables(tmp_path: Path) -> None:
+    pairings = ("logmel64:vgg_small+logmel64:resnet_small", "logmel64:resnet_small+cqt:vgg_small")
+    measured = read(fake_grid(tmp_path, pairings=pairings, paper="figure3"))
+    shown = tables.tables(measured)[0]
+    whole(shown)
+    rows = measured.table.set_index(["cohort", "temperature", "model"])
+    row = measured.table.set_index("model").loc["logmel64-resnet_small"].iloc[0]
+    assert texts(shown.groups[0])[0][4].startswith(f"{row['accuracy_independent']:.1f} ")
+    dn, drn = texts(shown.groups[1]), texts(shown.groups[5])
+    assert [group[0][0].text for group in shown.groups[1:]] == ["DN", "DR", "DR", "D-RN", "D-RN"]
+    for lines, pairing in ((dn, pairings[0]), (drn, pairings[1])):
+        for temperature, line in zip((1, 2, 4), lines, strict=True):
+            row = rows.loc[pairing, temperature, "logmel64-resnet_small"]
+            assert line[4].startswith(f"{row['accuracy_distilled']:.1f} ")
+    assert drn[0][7] == "+2.59"  # 90.60 less 88.01
+    assert texts(shown.groups[2])[0][4] == tables.NONE
+
+
+def test_a_grid_of_no_table_gets_its_own_without_baselines(tmp_path: Path) -> None:
+    measured = read(fake_grid(tmp_path, independent=False))
+    (shown,) = tables.tables(measured)
+    whole(shown)
+    lines = texts(shown.groups[0])
+    assert [line[1] for line in lines[1:4]] == ["1", "2", "4"]
+    assert lines[1][2] == lines[1][4] == tables.NONE
+    assert "Equal budgets" not in shown.caption
