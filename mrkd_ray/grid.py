@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from mrkd_ray.datasets.check import Skipped
 from mrkd_ray.errors import UserError
 from mrkd_ray.files import write_json, write_text
 from mrkd_ray.preparation import (
+    Checked,
     Initial,
     Workers,
+    check_data,
     check_folders,
     check_networks,
+    compute,
     hash_of,
-    prepare,
     workers_of,
 )
 from mrkd_ray.progress import Display
@@ -75,6 +78,44 @@ def run(
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
+    with opened(config, console) as ready:
+        grid, prepared = ready.cells, ready.checked.prepared
+        workers, display = ready.workers, ready.display
+        compute(config, prepared, workers.map, display)
+        folder = results_folder(config, grid, resume, console)
+        with _locked(folder):
+            _write_request(folder, config, ready.checked.skipped)
+            failed = run_cells(config, grid, prepared, folder, ready.shares, workers, display)
+            elapsed = time.perf_counter() - began
+            gathered = results.gather(folder, config.name, grid, elapsed)
+            if config.profile:
+                _show_profiles(folder, grid, console)
+    if failed:
+        raise CellsFailed(
+            f"{len(failed)} of {len(grid)} cells did not finish; --resume takes them up again.\n"
+            f"{listed(failed)}\nWhat is finished is in {folder}."
+        )
+    return gathered
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A grid that is ready to run, but for features that are not computed yet."""
+
+    cells: list[Cell]
+    checked: Checked
+    shares: Shares
+    workers: Workers
+    display: Display
+
+
+@contextmanager
+def opened(config: GridConfig, console: Console) -> Iterator[Opened]:
+    """Check all that a grid needs, on the workers that it will run on.
+
+    Raises:
+        UserError: bad input, before any long work.
+    """
     check_names(config)
     check_folders(config.cache, config.output)
     dataset = open_dataset(config.data, config.cache)
@@ -91,7 +132,7 @@ def run(
         for initial in networks.values() if config.weights else ():
             console.print(initial.line, markup=False, soft_wrap=True)
         names = sorted({spec.representation for spec in specs})
-        prepared, skipped = prepare(
+        checked = check_data(
             config,
             dataset,
             names,
@@ -102,26 +143,17 @@ def run(
             config.verified_only,
         )
         shares = _shares(config, workers)
-        grid = expand(config, prepared, networks, shares)
+        grid = expand(config, checked.prepared, networks, shares)
         if workers.cluster is not None:
             for cell in grid:
                 share = shares(len(cell.branches))
                 workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
-        folder = _folder(config, grid, resume, console)
-        with _locked(folder):
-            _write_request(folder, config, skipped)
-            failed = _run_cells(config, grid, prepared, folder, shares, workers, display)
-            elapsed = time.perf_counter() - began
-            gathered = results.gather(folder, config.name, grid, elapsed)
-            if config.profile:
-                _show_profiles(folder, grid, console)
-    if failed:
-        listed = "\n".join(f"  {key}: {error.strip().splitlines()[-1]}" for key, error in failed)
-        raise CellsFailed(
-            f"{len(failed)} of {len(grid)} cells did not finish; --resume takes them up again.\n"
-            f"{listed}\nWhat is finished is in {folder}."
-        )
-    return gathered
+        yield Opened(grid, checked, shares, workers, display)
+
+
+def listed(failed: Sequence[tuple[str, str]]) -> str:
+    """Return a line for each cell that failed, with the last line of its error."""
+    return "\n".join(f"  {key}: {error.strip().splitlines()[-1]}" for key, error in failed)
 
 
 def _show_profiles(folder: Path, grid: Sequence[Cell], console: Console) -> None:
@@ -215,7 +247,7 @@ def _shares(config: GridConfig, workers: Workers) -> Shares:
     return share
 
 
-def _folder(config: GridConfig, grid: Sequence[Cell], resume: bool, console: Console) -> Path:
+def results_folder(config: GridConfig, grid: Sequence[Cell], resume: bool, console: Console) -> Path:
     """Return the folder to write to: a new one, or the newest that holds a cell of this grid."""
     root = config.output.absolute()
     pattern = re.compile(re.escape(config.name) + r"(?:-(\d{1,3}))?")
@@ -251,7 +283,7 @@ def _write_request(folder: Path, config: GridConfig, skipped: Sequence[Skipped])
     write_json(folder / "skipped.json", [clip._asdict() for clip in skipped])
 
 
-def _run_cells(
+def run_cells(
     config: GridConfig,
     grid: Sequence[Cell],
     prepared: Prepared,
@@ -272,11 +304,11 @@ def _run_cells(
     if not by_key:
         return []
     if workers.cluster is not None:
-        from mrkd_ray.trial import run_cells
+        from mrkd_ray import trial
 
         gpus = {key: shares(len(cell.branches)) for key, cell in by_key.items()}
         todo = list(by_key.values())
-        failed = run_cells(
+        failed = trial.run_cells(
             todo,
             prepared,
             folder,

@@ -93,7 +93,7 @@ def test_a_taken_name_gets_a_number_and_resume_finds_the_cells(
     made = expand(asked, prepared)
 
     def folder(resume: bool) -> str:
-        return grid._folder(asked, made, resume, Console(quiet=True)).name
+        return grid.results_folder(asked, made, resume, Console(quiet=True)).name
 
     assert folder(resume=False) == folder(resume=True) == "g"
     for name in ("g", "g-2", "g-10", "g-other", "gg-99", "g-2024"):
