@@ -31,6 +31,7 @@ PrintConfig = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on in the newest results folder of this name.")
 ]
+GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -81,19 +82,43 @@ def train(
 @config_command(app, "GridConfig")
 def grid(
     values: dict[str, Any],
-    grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")],
+    grid: GridFile,
     print_config: PrintConfig = False,
     resume: Resume = False,
 ) -> None:
     """Train a grid: pairings x temperatures x folds x seeds, with independent baselines."""
-    from mrkd_ray.config import GridConfig, parse, read_yaml, to_yaml
+    from mrkd_ray.config import to_yaml
 
-    asked = {"name": grid.stem, **read_yaml(grid), **values}
-    parsed = parse(GridConfig, asked, f"{grid} and command line" if values else str(grid))
+    parsed = _read_grid(grid, values)
     if print_config:
         print(to_yaml(parsed), end="")
         return
     _run(parsed, resume)
+
+
+@config_command(app, "GridConfig")
+def plan(
+    values: dict[str, Any], grid: GridFile, resume: Resume = False, as_json: Json = False
+) -> None:
+    """Say what a grid will take: cells, GPUs, memory, disk and time, from a short trial."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from mrkd_ray.plan import make, show
+
+    made = make(_read_grid(grid, values), resume=resume)
+    if as_json:
+        print(json.dumps(asdict(made), indent=2))
+    else:
+        show(made, Console())
+
+
+def _read_grid(grid: Path, values: dict[str, Any]) -> GridConfig:
+    from mrkd_ray.config import GridConfig, parse, read_yaml
+
+    asked = {"name": grid.stem, **read_yaml(grid), **values}
+    return parse(GridConfig, asked, f"{grid} and command line" if values else str(grid))
 
 
 def _run(config: GridConfig, resume: bool) -> None:

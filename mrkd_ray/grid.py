@@ -247,7 +247,9 @@ def _shares(config: GridConfig, workers: Workers) -> Shares:
     return share
 
 
-def results_folder(config: GridConfig, grid: Sequence[Cell], resume: bool, console: Console) -> Path:
+def results_folder(
+    config: GridConfig, grid: Sequence[Cell], resume: bool, console: Console
+) -> Path:
     """Return the folder to write to: a new one, or the newest that holds a cell of this grid."""
     root = config.output.absolute()
     pattern = re.compile(re.escape(config.name) + r"(?:-(\d{1,3}))?")
