@@ -5,7 +5,7 @@ Arithmetic only; `probe` measured, `plan` asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
@@ -79,7 +79,7 @@ class Cost:
 
 
 def cost(
-    cell: Cell, cycles: int, sizes: Sizes, probe: Probe, *, one_by_one: bool, profile: bool
+    cell: Cell, cycles: int, sizes: Sizes, probe: Probe, one_by_one: bool, profile: bool
 ) -> Cost:
     """Scale what was measured of a cell's kind to its own sizes and cycles.
 
@@ -160,8 +160,3 @@ def extrapolate(seen: Sequence[tuple[float, int]], clips: int) -> float:
     if done == some:
         return (end - begin) * clips / done
     return (first - begin) + (end - first) / (done - some) * max(0, clips - some)
-
-
-def feature_bytes(frames: Iterable[int], bins: int) -> int:
-    """Return the bytes of one representation of clips, float32."""
-    return sum(frames) * bins * 4

@@ -76,6 +76,7 @@ def extract(
 def missing(
     dataset: Dataset, stores: Mapping[str, FeatureStore], digests: Mapping[str, str]
 ) -> list[Job]:
+    """Return what is not stored yet: a job for each distinct file, with what it lacks."""
     stored = {name: store.index().entries for name, store in stores.items()}
     jobs: dict[str, Job] = {}
     for clip in dataset.clips:

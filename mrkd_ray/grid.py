@@ -107,6 +107,7 @@ class Opened:
     shares: Shares
     workers: Workers
     display: Display
+    startup: float  # seconds until the workers were there and the networks checked
 
 
 @contextmanager
@@ -125,12 +126,14 @@ def opened(config: GridConfig, console: Console) -> Iterator[Opened]:
         console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
     specs = _specs(config)
     largest = max(len(pairing) for pairing in config.pairings)
+    began = time.perf_counter()
     with workers_of(config, largest) as workers, Display(console) as display:
         if workers.cluster is not None and workers.cluster.dashboard:
             console.print(f"Ray dashboard: {workers.cluster.dashboard}", markup=False)
         networks = check_networks(specs, config.weights, workers.map)
         for initial in networks.values() if config.weights else ():
             console.print(initial.line, markup=False, soft_wrap=True)
+        startup = time.perf_counter() - began
         names = sorted({spec.representation for spec in specs})
         checked = check_data(
             config,
@@ -148,7 +151,7 @@ def opened(config: GridConfig, console: Console) -> Iterator[Opened]:
             for cell in grid:
                 share = shares(len(cell.branches))
                 workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
-        yield Opened(grid, checked, shares, workers, display)
+        yield Opened(grid, checked, shares, workers, display, startup)
 
 
 def listed(failed: Sequence[tuple[str, str]]) -> str:

@@ -13,19 +13,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
+from rich.filesize import decimal
 
 from mrkd_ray import cells, checkpoint, costs, grid, probe
 from mrkd_ray.cells import Cell
 from mrkd_ray.config import GridConfig
+from mrkd_ray.costs import Cost
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.extraction import CHUNK, Job, extract, missing
 from mrkd_ray.features import FeatureStore
 from mrkd_ray.grid import Opened
-from mrkd_ray.probe import Kind, Measured, Sizes, kind_of
+from mrkd_ray.probe import Kind, Measured, Probe, Sizes, kind_of
 
 if TYPE_CHECKING:
     from mrkd_ray.task import BranchTask
@@ -43,7 +45,8 @@ class KindPlan:
     at_once: int  # side by side on the workers at hand
     gpus: float  # of each branch
     memory: int  # bytes of the largest branch: on its card, else of its process
-    windows: str  # of the largest branch: resident or streamed
+    windows: str  # resident, or streamed
+    checkpoints: int  # bytes on disk of one cell while it runs
     seconds: float  # of one cell, in processes that are there
 
 
@@ -76,6 +79,7 @@ class Plan:
     training_seconds: float
     seconds: float  # of the whole run
     plan_seconds: float  # that making the plan took
+    warnings: list[str]
 
 
 def make(config: GridConfig, *, resume: bool = False, console: Console | None = None) -> Plan:
@@ -92,71 +96,40 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
     began = time.perf_counter()
     console = console or Console(stderr=True)
     with grid.opened(config, console) as opened:
-        startup = time.perf_counter() - began - opened.checked.seconds
-        prepared, cluster = opened.checked.prepared, opened.workers.cluster
         folder = grid.results_folder(config, opened.cells, resume, console) if resume else None
         left = {cell.key: _cycles_left(cell, folder) for cell in opened.cells}
         todo = [cell for cell in opened.cells if left[cell.key]]
-        at_once = {cell.key: _at_once(cell, opened) for cell in todo}
-        frames = {
-            clip.clip_id: costs.frames_of(opened.checked.scans[clip.clip_id])
-            for clip in prepared.dataset.clips
-        }
-        digests = next(iter(prepared.stores.values())).digests
-        jobs = missing(prepared.dataset, prepared.stores, digests)
-        windows = _windows(config, opened, todo, frames)
-        few = probe.sample(prepared.splits[0], frames, config.batch_size)
-        with _temporary(config.cache) as temporary:
-            stores, features_seconds = _sample_features(opened, jobs, few, temporary)
-            small = replace(prepared, splits=(few,), stores=stores)
-            probed = [replace(cell, windows=_source(windows[kind_of(cell)])) for cell in todo]
-            measured = probe.measure(config, opened, probed, small, at_once, frames, temporary)
-        shares = {cell.key: opened.shares(len(cell.branches)) for cell in todo}
-    sizes = {split.fold: Sizes.of(split, frames) for split in prepared.splits}
-    found = {
-        cell.key: costs.cost(
-            cell,
-            left[cell.key],
-            sizes[cell.fold],
-            measured,
-            one_by_one=cluster is None,
-            profile=config.profile,
-        )
-        for cell in todo
-    }
-    training = measured.end + costs.duration(list(found.values()), list(at_once.values()))
-    by_kind: dict[Kind, list[Cell]] = {}
-    for cell in todo:
-        by_kind.setdefault(kind_of(cell), []).append(cell)
-    kinds = []
-    for kind, members in by_kind.items():
-        cell = members[0]
-        memory, source = _memory(measured.kinds[kind], windows[kind], cell.device, cluster is None)
-        kinds.append(
-            KindPlan(
-                condition=cell.condition,
-                cohort=cell.cohort,
-                cells=len(members),
-                at_once=at_once[cell.key],
-                gpus=shares[cell.key],
-                memory=memory,
-                windows=source,
-                seconds=float(
-                    np.mean([found[c.key].turn.warm + found[c.key].seconds for c in members])
-                ),
-            )
-        )
+        scans, dataset = opened.checked.scans, opened.checked.prepared.dataset
+        frames = {clip.clip_id: costs.frames_of(scans[clip.clip_id]) for clip in dataset.clips}
+        stores = opened.checked.prepared.stores
+        digests = next(iter(stores.values())).digests
+        jobs = missing(dataset, stores, digests)
+        features, training, kinds, of_cells = 0.0, 0.0, [], []
+        if todo:
+            at_once = [_at_once(cell, opened) for cell in todo]
+            windows = _windows(config, opened, todo, frames)
+            features, probed = _probe(config, opened, todo, at_once, jobs, windows, frames)
+            sizes = {s.fold: Sizes.of(s, frames) for s in opened.checked.prepared.splits}
+            local = opened.workers.cluster is None
+            of_cells = [
+                costs.cost(cell, left[cell.key], sizes[cell.fold], probed, local, config.profile)
+                for cell in todo
+            ]
+            training = costs.duration(of_cells, at_once) + probed.end
+            kinds = _kinds(opened, todo, at_once, of_cells, probed, windows)
     distilled = [cell for cell in opened.cells if cell.condition == "distilled"]
-    once = {digests[clip_id]: count for clip_id, count in frames.items()}  # the same bytes once
-    busiest = max(
-        (found[c.key].checkpoints * min(at_once[c.key], len(by_kind[kind_of(c)])) for c in todo),
-    )
+    lengths = {digests[clip_id]: count for clip_id, count in frames.items()}  # same bytes once
+    lacking = [(frames[job.clip_id], stores[n].bins) for job in jobs for n in job.representations]
+    cluster = opened.workers.cluster
+    features_missing = sum(count * bins * 4 for count, bins in lacking)
+    results = sum(cost.disk for cost in of_cells)
+    checkpoints = max((kind.at_once * kind.checkpoints for kind in kinds), default=0)
     return Plan(
         grid=config.name,
-        data=prepared.dataset.name,
-        clips=len(prepared.dataset.clips),
-        classes=len(prepared.dataset.classes),
-        folds=len(prepared.splits),
+        data=dataset.name,
+        clips=len(dataset.clips),
+        classes=len(dataset.classes),
+        folds=len(opened.checked.prepared.splits),
         distilled=len(distilled),
         independent=len(opened.cells) - len(distilled),
         left=len(todo),
@@ -165,25 +138,90 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         cpus=cluster.cpus if cluster else config.cpus_per_branch,
         gpus=cluster.gpus if cluster else 0,
         kinds=kinds,
-        features=sum(
-            costs.feature_bytes(once.values(), store.bins) for store in prepared.stores.values()
-        ),
-        features_missing=sum(
-            costs.feature_bytes([frames[job.clip_id]], prepared.stores[name].bins)
-            for job in jobs
-            for name in job.representations
-        ),
-        results=sum(cost.disk for cost in found.values()),
-        soft_labels=sum(cost.soft_labels for cost in found.values()),
-        checkpoints=busiest,
+        features=sum(sum(lengths.values()) * store.bins * 4 for store in stores.values()),
+        features_missing=features_missing,
+        results=results,
+        soft_labels=sum(cost.soft_labels for cost in of_cells),
+        checkpoints=checkpoints,
         cache_free=_free(config.cache),
         output_free=_free(config.output),
-        startup_seconds=startup,
-        features_seconds=features_seconds,
+        startup_seconds=opened.startup,
+        features_seconds=features,
         training_seconds=training,
-        seconds=startup + features_seconds + training,
+        seconds=opened.startup + features + training,
         plan_seconds=time.perf_counter() - began,
+        warnings=_short_of_disk(config, features_missing, results + checkpoints),
     )
+
+
+def _probe(
+    config: GridConfig,
+    opened: Opened,
+    todo: Sequence[Cell],
+    at_once: Sequence[int],
+    jobs: Sequence[Job],
+    windows: Mapping[Kind, Windows],
+    frames: Mapping[str, int],
+) -> tuple[float, Probe]:
+    """Return the seconds that the features will take, and what shortened cells took."""
+    prepared = opened.checked.prepared
+    few = probe.sample(prepared.splits[0], frames, config.batch_size)
+    with _temporary(config.cache) as folder:
+        stores, seconds = _sample_features(opened, jobs, few, folder)
+        small = replace(prepared, splits=(few,), stores=stores)
+        kept = [
+            replace(cell, windows="resident" if all(windows[kind_of(cell)].kept) else "streamed")
+            for cell in todo
+        ]
+        return seconds, probe.measure(config, opened, kept, small, at_once, frames, folder)
+
+
+def _kinds(
+    opened: Opened,
+    todo: Sequence[Cell],
+    at_once: Sequence[int],
+    of_cells: Sequence[Cost],
+    probed: Probe,
+    windows: Mapping[Kind, Windows],
+) -> list[KindPlan]:
+    found: dict[Kind, list[int]] = {}
+    for i, cell in enumerate(todo):
+        found.setdefault(kind_of(cell), []).append(i)
+    local = opened.workers.cluster is None
+    return [
+        KindPlan(
+            condition=kind[0],
+            cohort=todo[members[0]].cohort,
+            cells=len(members),
+            at_once=min(at_once[members[0]], len(members)),
+            gpus=opened.shares(len(kind[1])),
+            memory=windows[kind].memory(probed.kinds[kind], local),
+            windows="resident" if all(windows[kind].kept) else "streamed",
+            checkpoints=of_cells[members[0]].checkpoints,
+            seconds=float(np.mean([of_cells[i].turn.warm + of_cells[i].seconds for i in members])),
+        )
+        for kind, members in found.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Of each branch of a kind: the bytes of its windows, and whether they are kept."""
+
+    needed: tuple[int, ...]
+    kept: tuple[bool, ...]
+
+    def memory(self, measured: Measured, local: bool) -> int:
+        """Return the bytes of the largest branch; of all of them, where one process has them."""
+        grown = [
+            kept * needed - probed
+            for needed, kept, probed in zip(
+                self.needed, self.kept, measured.window_bytes, strict=True
+            )
+        ]
+        if local:
+            return measured.peak_bytes[0] + sum(grown)
+        return max(peak + more for peak, more in zip(measured.peak_bytes, grown, strict=True))
 
 
 def _cycles_left(cell: Cell, folder: Path | None) -> int:
@@ -245,10 +283,6 @@ def _sample_features(
     return stores, costs.extrapolate(seen, len(jobs))
 
 
-Windows = tuple[tuple[int, bool], ...]
-"""Of each branch of a kind: the bytes of its windows, and whether they are kept."""
-
-
 def _windows(
     config: GridConfig, opened: Opened, todo: Sequence[Cell], frames: Mapping[str, int]
 ) -> dict[Kind, Windows]:
@@ -265,7 +299,8 @@ def _windows(
         room = max(needed)
         if config.windows == "auto" and cell.device == "cpu":
             (room,) = opened.workers.map(_budget, tasks[:1])
-        found[kind] = tuple((n, config.windows != "streamed" and n <= room) for n in needed)
+        kept = tuple(config.windows != "streamed" and each <= room for each in needed)
+        found[kind] = Windows(tuple(needed), kept)
     return found
 
 
@@ -275,29 +310,96 @@ def _budget(task: BranchTask) -> int:
     return memory.budget(task)
 
 
-def _source(windows: Windows) -> Literal["resident", "streamed"]:
-    return "resident" if all(kept for _, kept in windows) else "streamed"
-
-
-def _memory(measured: Measured, windows: Windows, device: str, local: bool) -> tuple[int, str]:
-    """Return the bytes of the largest branch, and where its windows are."""
-    grown = [
-        (size if kept else 0) - probed
-        for (size, kept), probed in zip(windows, measured.window_bytes, strict=True)
-    ]
-    if local:  # all in one process
-        return measured.peak_bytes[0] + sum(grown), _source(windows)
-    all_ = [peak + more for peak, more in zip(measured.peak_bytes, grown, strict=True)]
-    largest = int(np.argmax(all_))
-    return all_[largest], "resident" if windows[largest][1] else "streamed"
+def _there(folder: Path) -> Path:
+    """Return where a folder is or will be: the nearest that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def _free(folder: Path) -> int:
-    """Return the bytes that are free where a folder is, or will be."""
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(_there(folder)).free
+
+
+def _short_of_disk(config: GridConfig, features: int, results: int) -> list[str]:
+    """Say where less is free than a run needs; the two folders may share a disk."""
+    needs: dict[int, list[tuple[Path, int]]] = {}
+    for folder, size in ((config.cache, features), (config.output, results)):
+        needs.setdefault(_there(folder).stat().st_dev, []).append((folder, size))
+    return [
+        f"{' and '.join(str(folder) for folder, _ in own)} will need "
+        f"{decimal(sum(size for _, size in own))}, and {decimal(_free(own[0][0]))} are free there"
+        for own in needs.values()
+        if sum(size for _, size in own) > _free(own[0][0])
+    ]
 
 
 def show(plan: Plan, console: Console) -> None:
-    """Print."""
-    console.print(plan)
+    """Print a plan for people, within 80 columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    facts = Table(title=f"{plan.grid} on {plan.data}", show_header=False, box=None)
+    facts.title_justify, facts.title_style = "left", "bold"
+    facts.add_column(min_width=16)
+    facts.add_column()
+    for name, value in _facts(plan):
+        facts.add_row(name, value)
+    console.print(facts)
+    if not plan.kinds:
+        return
+    shown = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("cells of a kind", min_width=30)
+    for heading in ("cells", "at once", "GPUs", "a branch", "a cell"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for kind in plan.kinds:
+        shown.add_row(
+            f"{kind.condition} {kind.cohort.replace('+', ' + ')}",
+            str(kind.cells),
+            str(kind.at_once),
+            f"{kind.gpus * (kind.cohort.count('+') + 1):g}",
+            decimal(kind.memory),
+            _time(kind.seconds),
+        )
+    console.print()
+    console.print(shown)
+    streamed = any(kind.windows == "streamed" for kind in plan.kinds)
+    caption = "GPUs: of a cell. A branch: memory of its process, or on its card"
+    caption += "; windows are streamed where it lacks. " if streamed else ". "
+    console.print(caption + "A cell: its time once processes are there.", style="dim")
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+
+
+def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    yield "data", f"{plan.clips} clips, {plan.classes} classes, {plan.folds} fold(s)"
+    finished = plan.distilled + plan.independent - plan.left
+    cells_ = f"{plan.distilled} distilled, {plan.independent} independent"
+    yield "cells", cells_ + (f"; {finished} of them are finished" if finished else "")
+    if plan.compared:
+        yield "baselines", f"{plan.compared} comparisons share {plan.independent} trainings"
+    where = f"{plan.cpus:g} CPUs and {plan.gpus:g} GPUs on {plan.nodes} node(s)"
+    yield "workers", where if plan.nodes else "this process"
+    lacking = f"{decimal(plan.features_missing)} to compute; {decimal(plan.cache_free)} free"
+    yield "features", f"{decimal(plan.features)}, of them {lacking}"
+    labels = f"{decimal(plan.soft_labels)} soft labels; {decimal(plan.output_free)} free"
+    yield "results", f"{decimal(plan.results)}, of them {labels}"
+    yield "checkpoints", f"{decimal(plan.checkpoints)} more while cells run"
+    parts = {
+        "start": plan.startup_seconds,
+        "features": plan.features_seconds,
+        "training": plan.training_seconds,
+    }
+    spent = ", ".join(f"{name} {_time(seconds)}" for name, seconds in parts.items())
+    yield "will take about", f"{_time(plan.seconds)}: {spent}"
+    yield "this plan took", _time(plan.plan_seconds)
+
+
+def _time(seconds: float) -> str:
+    """Two units at most: 42 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

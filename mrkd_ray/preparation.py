@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,7 +121,6 @@ class Checked:
     prepared: Prepared
     scans: Mapping[str, ClipScan]  # by clip_id, those left out too
     skipped: list[Skipped]
-    seconds: float  # that the check took; the next one remembers the files
 
 
 def check_data(
@@ -140,7 +138,6 @@ def check_data(
     Raises:
         UserError: lists everything that is wrong with the data set.
     """
-    began = time.perf_counter()
     scans = scan(dataset, config.cache, map_, display.step("Checking clips"))
 
     def splits_of(candidate: Dataset) -> list[Split]:
@@ -164,7 +161,7 @@ def check_data(
         stores={name: FeatureStore(cache, dataset, name, digests) for name in representations},
         content=content,
     )
-    return Checked(prepared, scans, skipped, time.perf_counter() - began)
+    return Checked(prepared, scans, skipped)
 
 
 def prepare(

@@ -172,7 +172,7 @@ def measure(
     opened: Opened,
     todo: Sequence[Cell],
     prepared: Prepared,
-    at_once: Mapping[str, int],
+    at_once: Sequence[int],
     frames: Mapping[str, int],
     folder: Path,
 ) -> Probe:
@@ -181,7 +181,7 @@ def measure(
     Args:
         todo: the cells whose kinds are measured.
         prepared: its one split is what `sample` returned, its stores have these clips' features.
-        at_once: how many cells like this one run at once, for each cell's key.
+        at_once: how many cells like this one fill the workers, for each of them.
         frames: of each clip.
         folder: to write to; every node sees it.
 
@@ -214,21 +214,22 @@ def measure(
     return Probe(Sizes.of(prepared.splits[0], frames), kinds, turns, end)
 
 
-def _pairs(todo: Sequence[Cell], at_once: Mapping[str, int], opened: Opened) -> Iterator[_Pair]:
+def _pairs(todo: Sequence[Cell], at_once: Sequence[int], opened: Opened) -> Iterator[_Pair]:
     """Choose the cells: cohorts, once independent and once distilled, then what they do not cover.
 
     A cohort of independent branches stands for its branches each in a cell of its own, where
     these have as much of the machine: so most branches start once.
     """
     kinds: dict[Kind, list[Cell]] = {}
-    for cell in todo:
+    places: dict[Kind, int] = {}
+    for cell, count in zip(todo, at_once, strict=True):
         kinds.setdefault(kind_of(cell), []).append(cell)
+        places[kind_of(cell)] = count
     alone = {cell.branches[0] for cell in todo if cell.condition == "independent"}
     covered: set[BranchSpec] = set()
     for (condition, branches), members in kinds.items():
-        cell = members[0]
-        copies = min(at_once[cell.key], len(members))
-        first = cell
+        first = cell = members[0]
+        copies = min(places[condition, branches], len(members))
         if condition == "distilled":
             same = opened.shares(1) == opened.shares(len(branches)) and cell.threads == cell.cpus
             if same and alone & set(branches) - covered:
@@ -237,7 +238,8 @@ def _pairs(todo: Sequence[Cell], at_once: Mapping[str, int], opened: Opened) -> 
             yield _Pair(first, cell, copies)
     for (condition, branches), members in kinds.items():
         if condition == "independent" and branches[0] not in covered:
-            yield _Pair(members[0], members[0], min(at_once[members[0].key], len(members)))
+            copies = min(places[condition, branches], len(members))
+            yield _Pair(members[0], members[0], copies)
 
 
 def _copies(pair: _Pair, fold: int) -> Iterator[Cell]:
