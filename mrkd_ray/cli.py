@@ -105,7 +105,8 @@ def plan(
 
     from rich.console import Console
 
-    from mrkd_ray.plan import make, show
+    from mrkd_ray.plan import make
+    from mrkd_ray.plan.show import show
 
     made = make(_read_grid(grid, values), resume=resume)
     if as_json:

@@ -1,6 +1,6 @@
 """From a probe to what cells cost: seconds, bytes on disk, memory; and when they will all be done.
 
-Arithmetic only; `probe` measured, `plan` asks.
+Arithmetic only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mrkd_ray.cells import Cell
 from mrkd_ray.config import BranchSpec
 from mrkd_ray.constants import HOP
 from mrkd_ray.datasets.scan import ClipScan
-from mrkd_ray.probe import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
+from mrkd_ray.plan.readings import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
 from mrkd_ray.representations import WINDOW_FRAMES
 
 # What a cycle's phases and a cell's files grow with; others are the same for all sizes.

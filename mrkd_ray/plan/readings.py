@@ -1,32 +1,23 @@
-"""A short trial of each kind of cell, on the workers of the run to come: what `plan` measures.
-
-For each pairing two shortened cells follow each other, as many side by side as will be in the
-grid, so that branches contend for the machine as they will. Figures are read from the timelines.
-"""
+"""What shortened cells say: from their timelines and files to seconds and bytes."""
 
 from __future__ import annotations
 
 import csv
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mrkd_ray import cells, grid
-from mrkd_ray.cells import Cell, Prepared
-from mrkd_ray.config import BranchSpec, GridConfig
+from mrkd_ray import cells
+from mrkd_ray.cells import Cell
+from mrkd_ray.config import BranchSpec
 from mrkd_ray.datasets.splits import Split
-from mrkd_ray.errors import UserError
-from mrkd_ray.grid import Opened
 from mrkd_ray.representations import WINDOW_FRAMES
 from mrkd_ray.timeline import Span, read_trace
 
 CYCLES = 3  # of each shortened cell; the first warms up
-BATCHES = 2  # of training clips
-WINDOWS = 64  # of test clips: one batch
 
 Kind = tuple[str, tuple[BranchSpec, ...]]
 """Condition and branches: cells of one kind cost the same, but for the sizes of their folds."""
@@ -94,19 +85,11 @@ class Probe:
     kinds: dict[Kind, Measured]
     turns: dict[tuple[BranchSpec, ...], Turn]
     end: float  # seconds from the last cycle of the last cell to the end of the run
+    features: float  # seconds to compute all that lack
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """Two cells that follow each other in the same processes, and how many pairs run at once."""
-
-    first: Cell
-    second: Cell
-    copies: int
-
-
-@dataclass(frozen=True)
-class _Ran:
+class Ran:
     """A shortened cell that ran: the spans of each branch, cycle by cycle."""
 
     cell: Cell
@@ -115,7 +98,13 @@ class _Ran:
     one_by_one: bool  # branches take turns in one process
 
     @property
+    def kind(self) -> Kind:
+        """Its cell's."""
+        return kind_of(self.cell)
+
+    @property
     def begin(self) -> float:
+        """When its first cycle began, in seconds since 1970."""
         return min(branch[0][0].begin for branch in self.cycles)
 
     @property
@@ -125,6 +114,7 @@ class _Ran:
 
     @property
     def end(self) -> float:
+        """When its last cycle ended."""
         return max(branch[-1][-1].end for branch in self.cycles)
 
     @property
@@ -137,6 +127,7 @@ class _Ran:
 
     @property
     def phases(self) -> list[dict[str, float]]:
+        """Of each branch: seconds of each phase in a warm cycle."""
         found: list[dict[str, float]] = [{} for _ in self.cycles]
         for branch, phases in zip(self.cycles, found, strict=True):
             for span in (span for cycle in branch[1:] for span in cycle):
@@ -150,117 +141,18 @@ def cycle_seconds(phases: Sequence[Mapping[str, float]], rest: float, one_by_one
     return (sum(sums) if one_by_one else max(sums)) + rest
 
 
-def sample(split: Split, frames: Mapping[str, int], batch_size: int) -> Split:
-    """Return a split with few of its clips, from all over it."""
-
-    def some(clip_ids: tuple[str, ...], count: int) -> tuple[str, ...]:
-        places = np.linspace(0, len(clip_ids) - 1, min(count, len(clip_ids))).round().astype(int)
-        return tuple(clip_ids[i] for i in places)
-
-    whole = Sizes.of(split, frames)
-    tested = -(-WINDOWS * whole.test // max(1, whole.test_windows))
-    return Split(
-        fold=split.fold,
-        train=some(split.train, BATCHES * batch_size),
-        held_out=some(split.held_out, tested),
-        test=some(split.test, tested),
-    )
-
-
-def measure(
-    config: GridConfig,
-    opened: Opened,
-    todo: Sequence[Cell],
-    prepared: Prepared,
-    at_once: Sequence[int],
-    frames: Mapping[str, int],
-    folder: Path,
-) -> Probe:
-    """Run the shortened cells and return what they took.
-
-    Args:
-        todo: the cells whose kinds are measured.
-        prepared: its one split is what `sample` returned, its stores have these clips' features.
-        at_once: how many cells like this one fill the workers, for each of them.
-        frames: of each clip.
-        folder: to write to; every node sees it.
-
-    Raises:
-        UserError: a cell failed; a run would fail in the same way.
-    """
-    pairs = list(_pairs(todo, at_once, opened))
-    shortened = [cell for pair in pairs for cell in _copies(pair, prepared.splits[0].fold)]
-    mini = config.model_copy(update={"cycles": CYCLES, "profile": True})
-    began = time.time()
-    failed = grid.run_cells(
-        mini, shortened, prepared, folder, opened.shares, opened.workers, opened.display
-    )
-    ended = time.time()
-    if failed:
-        raise UserError(f"the cells of the probe failed:\n{grid.listed(failed)}")
-    local = opened.workers.cluster is None
-    ran = [_read(cell, folder / "cells" / cell.key, local) for cell in shortened]
-    kinds: dict[Kind, Measured] = {}
-    turns = _turns(ran, began)
-    for cell in shortened:
-        like = [other for other in ran if kind_of(other.cell) == kind_of(cell)]
-        kinds.setdefault(kind_of(cell), _measured(like))
-    for (condition, branches), found in list(kinds.items()):
-        if condition == "independent":
-            for i, spec in enumerate(branches):
-                kinds.setdefault((condition, (spec,)), _alone(found, branches, i))
-                turns.setdefault((spec,), turns[branches])
-    end = ended - max(each.end for each in ran)
-    return Probe(Sizes.of(prepared.splits[0], frames), kinds, turns, end)
-
-
-def _pairs(todo: Sequence[Cell], at_once: Sequence[int], opened: Opened) -> Iterator[_Pair]:
-    """Choose the cells: cohorts, once independent and once distilled, then what they do not cover.
-
-    A cohort of independent branches stands for its branches each in a cell of its own, where
-    these have as much of the machine: so most branches start once.
-    """
-    kinds: dict[Kind, list[Cell]] = {}
-    places: dict[Kind, int] = {}
-    for cell, count in zip(todo, at_once, strict=True):
-        kinds.setdefault(kind_of(cell), []).append(cell)
-        places[kind_of(cell)] = count
-    alone = {cell.branches[0] for cell in todo if cell.condition == "independent"}
-    covered: set[BranchSpec] = set()
-    for (condition, branches), members in kinds.items():
-        first = cell = members[0]
-        copies = min(places[condition, branches], len(members))
-        if condition == "distilled":
-            same = opened.shares(1) == opened.shares(len(branches)) and cell.threads == cell.cpus
-            if same and alone & set(branches) - covered:
-                first = replace(cell, condition="independent", temperature=None)
-                covered |= set(branches)
-            yield _Pair(first, cell, copies)
-    for (condition, branches), members in kinds.items():
-        if condition == "independent" and branches[0] not in covered:
-            copies = min(places[condition, branches], len(members))
-            yield _Pair(members[0], members[0], copies)
-
-
-def _copies(pair: _Pair, fold: int) -> Iterator[Cell]:
-    training = pair.first.training.model_copy(update={"cycles": CYCLES})
-    for place, cell in enumerate((pair.first, pair.second)):
-        for copy in range(pair.copies):
-            seed = place * pair.copies + copy
-            yield replace(cell, fold=fold, seed=seed, training=training, content="probe")
-
-
-def _read(cell: Cell, folder: Path, one_by_one: bool) -> _Ran:
+def read(cell: Cell, folder: Path, one_by_one: bool) -> Ran:
+    """Read the timeline of a shortened cell that has ended."""
     rows = read_trace(folder / cells.PROFILE)
     found = []
     for name in cell.names:
         spans = [span for span in rows[name] if span.name != "start"]
         begins = [i for i, span in enumerate(spans) if span.name == "train"]
         found.append([spans[i:j] for i, j in zip(begins, [*begins[1:], len(spans)], strict=True)])
-    return _Ran(cell, folder, found, one_by_one)
+    return Ran(cell, folder, found, one_by_one)
 
 
-def _measured(like: Sequence[_Ran]) -> Measured:
+def measured_of(like: Sequence[Ran]) -> Measured:
     """Return the mean of copies."""
     names, folder = like[0].cell.names, like[0].folder
     phases = tuple(
@@ -285,7 +177,7 @@ def _measured(like: Sequence[_Ran]) -> Measured:
     return Measured(phases, max(0.0, float(np.mean(rest))), peaks, kept, files)
 
 
-def _alone(cohort: Measured, branches: Sequence[BranchSpec], i: int) -> Measured:
+def alone(cohort: Measured, branches: Sequence[BranchSpec], i: int) -> Measured:
     """Return one branch of a cohort of independent branches as a cell of its own."""
     names = cells.branch_names(branches)
     shared = dict.fromkeys(("history.csv", "predicted.npy", cells.PROFILE), len(names))
@@ -301,7 +193,7 @@ def _alone(cohort: Measured, branches: Sequence[BranchSpec], i: int) -> Measured
     )
 
 
-def _turns(ran: Sequence[_Ran], began: float) -> dict[tuple[BranchSpec, ...], Turn]:
+def turns_of(ran: Sequence[Ran], began: float) -> dict[tuple[BranchSpec, ...], Turn]:
     """Return the mean of what was seen; a turn that was not seen at all is as the others' mean."""
     seen: dict[str, dict[tuple[BranchSpec, ...], list[float]]] = {"new": {}, "cold": {}, "warm": {}}
     free = list(ran)  # cells whose processes no other cell has taken yet
