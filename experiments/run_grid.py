@@ -2,6 +2,8 @@
 
     python experiments/run_grid.py                        # the demo, on embedded data
     python experiments/run_grid.py esc10 --data FOLDER    # experiments/grids/esc10.yaml
+    python experiments/run_grid.py table6                 # the paper's Table VI, on GPUs
+    python experiments/run_grid.py table6 --scale cpu --data FOLDER  # its rows, small, on any data
     python experiments/run_grid.py my_grid.yaml --resume  # go on where it stopped
 
 It is `mrkd grid` with a default and with the names of the grids beside it; `mrkd grid --help`

@@ -263,7 +263,7 @@ def run(
         "seed": cell.seed,
         "label_noise": cell.training.label_noise,
         "dataset": tasks[0].provenance["dataset"],
-        "epochs": cell.training.cycles * (cell.training.b + cell.training.d),
+        "epochs": cell.training.epochs,
         "train_clips": len(tasks[0].train.clip_ids),
         "clips": len(labels),
         "seconds": sum({row["cycle"]: float(row["seconds"]) for row in history}.values()),

@@ -32,6 +32,13 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on in the newest results folder of this name.")
 ]
 GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="cpu",
+        help="cpu: the file's rows with the small networks and 30 epochs; options override it.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -83,13 +90,15 @@ def train(
 def grid(
     values: dict[str, Any],
     grid: GridFile,
+    scale: Scale = None,
     print_config: PrintConfig = False,
     resume: Resume = False,
 ) -> None:
     """Train a grid: pairings x temperatures x folds x seeds, with independent baselines."""
     from mrkd_ray.config import to_yaml
+    from mrkd_ray.scale import read_grid
 
-    parsed = _read_grid(grid, values)
+    parsed = read_grid(grid, values, scale)
     if print_config:
         print(to_yaml(parsed), end="")
         return
@@ -98,7 +107,11 @@ def grid(
 
 @config_command(app, "GridConfig")
 def plan(
-    values: dict[str, Any], grid: GridFile, resume: Resume = False, as_json: Json = False
+    values: dict[str, Any],
+    grid: GridFile,
+    scale: Scale = None,
+    resume: Resume = False,
+    as_json: Json = False,
 ) -> None:
     """Say what a grid will take: cells, GPUs, memory, disk and time, from a short trial."""
     from dataclasses import asdict
@@ -107,19 +120,13 @@ def plan(
 
     from mrkd_ray.plan import make
     from mrkd_ray.plan.show import show
+    from mrkd_ray.scale import read_grid
 
-    made = make(_read_grid(grid, values), resume=resume)
+    made = make(read_grid(grid, values, scale), resume=resume)
     if as_json:
         print(json.dumps(asdict(made), indent=2))
     else:
         show(made, Console())
-
-
-def _read_grid(grid: Path, values: dict[str, Any]) -> GridConfig:
-    from mrkd_ray.config import GridConfig, parse, read_yaml
-
-    asked = {"name": grid.stem, **read_yaml(grid), **values}
-    return parse(GridConfig, asked, f"{grid} and command line" if values else str(grid))
 
 
 def _run(config: GridConfig, resume: bool) -> None:

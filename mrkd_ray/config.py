@@ -202,6 +202,11 @@ class Training(_Model):
         False, description="Compile the network with torch.compile: pays in long runs on GPUs."
     )
 
+    @property
+    def epochs(self) -> int:
+        """The budget of every branch, distilled or not: Q x (b + d)."""
+        return self.cycles * (self.b + self.d)
+
 
 class Run(_Model):
     """Where the data, the cache and the results lie, and what a run may use."""

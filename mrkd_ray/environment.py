@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -25,12 +26,30 @@ def describe() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": versions(PACKAGES),
         "system": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
         "gpus": _gpus(),
     }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Return the version of each package, None where it is not installed."""
+    return {name: _version(name) for name in packages}
+
+
+def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return `now` for a run that goes on with the work of one before.
+
+    Where a version or the commit has changed, it is written `OLD, NEW`.
+    """
+
+    def both(old: str | None, new: str | None) -> str | None:
+        return new if old == new else ", ".join(dict.fromkeys([*str(old).split(", "), str(new)]))
+
+    packages = {name: both(before["packages"].get(name), v) for name, v in now["packages"].items()}
+    return now | {"commit": both(before["commit"], now["commit"]), "packages": packages}
 
 
 def cpus() -> int:

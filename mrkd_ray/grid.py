@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,17 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
-from mrkd_ray import cells, environment, results
+from mrkd_ray import cells, environment, grid_folder, results
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell, Prepared
-from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, Training, parse, to_yaml
+from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, Training, parse
 from mrkd_ray.datasets import open_dataset
-from mrkd_ray.datasets.check import Skipped
 from mrkd_ray.errors import UserError
-from mrkd_ray.files import write_json, write_text
 from mrkd_ray.preparation import (
     Checked,
     Initial,
@@ -35,6 +31,8 @@ from mrkd_ray.preparation import (
 from mrkd_ray.progress import Display
 from mrkd_ray.representations import REPRESENTATIONS
 from mrkd_ray.timeline import read_trace, summary
+
+NOTHING_TO_RESUME = "Nothing to resume: no folder holds a cell of this grid."
 
 Shares = Callable[[int], float]
 """GPUs of one branch actor in a cohort of so many branches."""
@@ -71,6 +69,7 @@ def run(
     """Run a grid and return its results; see `train` for what is raised.
 
     Args:
+        config: a finished cell of another grid under the same output folder is taken over.
         resume: go on in the newest folder of this name that holds a cell of this grid: finished
             cells are kept as they are, unfinished ones go on from their last cycle. Otherwise a
             taken name gets a number.
@@ -82,9 +81,16 @@ def run(
         grid, prepared = ready.cells, ready.checked.prepared
         workers, display = ready.workers, ready.display
         compute(config, prepared, workers.map, display)
-        folder = results_folder(config, grid, resume, console)
-        with _locked(folder):
-            _write_request(folder, config, ready.checked.skipped)
+        folder = grid_folder.choose(config, grid, resume)
+        if resume:
+            line = f"Resuming {folder}" if folder.exists() else NOTHING_TO_RESUME
+            console.print(line, markup=False, soft_wrap=True)
+        with grid_folder.locked(folder):
+            finished = grid_folder.finished(config, grid, folder)
+            grid_folder.write_request(folder, config, ready.checked.skipped)
+            for source, count in grid_folder.take_over(finished, folder).items():
+                line = f"{count} of {len(grid)} cells are finished in {source}: taken over"
+                console.print(line, markup=False, soft_wrap=True)
             failed = run_cells(config, grid, prepared, folder, ready.shares, workers, display)
             elapsed = time.perf_counter() - began
             gathered = results.gather(folder, config.name, grid, elapsed)
@@ -248,44 +254,6 @@ def _shares(config: GridConfig, workers: Workers) -> Shares:
         return found
 
     return share
-
-
-def results_folder(
-    config: GridConfig, grid: Sequence[Cell], resume: bool, console: Console
-) -> Path:
-    """Return the folder to write to: a new one, or the newest that holds a cell of this grid."""
-    root = config.output.absolute()
-    pattern = re.compile(re.escape(config.name) + r"(?:-(\d{1,3}))?")
-    taken = {
-        int(match[1] or 1): path
-        for path in (root.iterdir() if root.exists() else ())
-        if (match := pattern.fullmatch(path.name)) and path.is_dir()
-    }
-    if resume:
-        for _, path in sorted(taken.items(), reverse=True):
-            if any((path / "cells" / cell.key).exists() for cell in grid):
-                console.print(f"Resuming {path}", markup=False, soft_wrap=True)
-                return path
-        console.print("Nothing to resume: no folder holds a cell of this grid.", markup=False)
-    number = max(taken, default=0) + 1
-    return root / (config.name if number == 1 else f"{config.name}-{number}")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a results folder: two runs in one would destroy each other's checkpoints."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder}: another run is writing there; wait for it or end it") from None
-
-
-def _write_request(folder: Path, config: GridConfig, skipped: Sequence[Skipped]) -> None:
-    write_text(folder / "grid.yaml", to_yaml(config))
-    write_json(folder / "environment.json", environment.describe())
-    write_json(folder / "skipped.json", [clip._asdict() for clip in skipped])
 
 
 def run_cells(

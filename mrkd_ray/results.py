@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import cell_files, cells, metrics
+from mrkd_ray import cell_files, cells, metrics, table
 from mrkd_ray.cells import Cell
 from mrkd_ray.files import write_text
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Probabilities = NDArray[np.float64]
+Score = Callable[[Probabilities, NDArray[np.int64]], Probabilities]  # one figure a clip
 Scores = dict[str, dict[tuple[int, int], "Scored"]]  # model -> (fold, seed) -> its predictions
 
 
@@ -53,7 +54,7 @@ class Results:
 
     def show(self, console: Console) -> None:
         """Print the table, how long the run took, and where the results are."""
-        _render(self.table, console)
+        table.show(self.table, console)
         cells_done = self.tidy["cell"].replace("", None).nunique() if len(self.tidy) else 0
         minutes, seconds = divmod(round(self.seconds), 60)
         console.print(f"{cells_done} cells; this run took {minutes} min {seconds} s.")
@@ -61,9 +62,15 @@ class Results:
 
 
 def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0) -> Results:
-    """Collect the finished ones among the wanted cells of a grid's folder and write the CSVs."""
+    """Collect the finished ones among the wanted cells of a grid's folder and write the CSVs.
+
+    Raises:
+        ValueError: the cells have different numbers of epochs.
+    """
     import pandas as pd
 
+    if len({cell.training.epochs for cell in wanted}) > 1:
+        raise ValueError("cells with unequal budgets are not compared")
     done = [cell for cell in wanted if cells.finished(folder / "cells" / cell.key) is not None]
     scores = {cell.key: _load(folder, cell) for cell in done}
     baselines: Scores = {}
@@ -74,11 +81,11 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
     rows = list(_tidy_rows(folder, grid, done))
     rows += list(_ensemble_rows(done, rows, baselines))
     tidy = pd.DataFrame(rows)
-    table = pd.DataFrame(_table_rows(done, scores, baselines))
+    compared = pd.DataFrame(_table_rows(done, scores, baselines))
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "results.csv", tidy.to_csv(index=False))
-    write_text(folder / "table.csv", table.to_csv(index=False))
-    return Results(folder, tidy, table, seconds)
+    write_text(folder / "table.csv", compared.to_csv(index=False))
+    return Results(folder, tidy, compared, seconds)
 
 
 def _tidy_rows(folder: Path, grid: str, done: Sequence[Cell]) -> Iterable[dict[str, Any]]:
@@ -158,6 +165,7 @@ def _table_rows(
             else:
                 baseline = _ensemble([baselines.get(name, {}) for name in names])
             common = {"cohort": cohort, "temperature": temperature, "model": model}
+            common["epochs"] = members[0].training.epochs
             yield common | _compare(baseline, runs)
 
 
@@ -183,6 +191,8 @@ def _compare(
     independent: dict[tuple[int, int], Scored], distilled: dict[tuple[int, int], Scored]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"runs": len(distilled)}
+    for i, name in enumerate(("folds", "seeds")):
+        row[name] = len({run[i] for run in distilled})
     paired = sorted(set(independent) & set(distilled))
     if paired:  # both columns and the difference are of the same runs
         independent = {run: independent[run] for run in paired}
@@ -194,98 +204,29 @@ def _compare(
             row[f"{name}_{condition}_sd"] = (
                 float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
             )
-        difference = _difference(
-            [(independent[run], distilled[run], run[0]) for run in paired], score
-        )
+        pairs = [(run[0], independent[run], distilled[run]) for run in paired]
+        difference = _difference(pairs, score)
         for part, value in zip(("", "_low", "_high"), difference, strict=True):
             row[f"{name}_difference{part}"] = value
     row["paired_runs"] = len(paired)
     return row
 
 
-def _difference(pairs: Sequence[tuple[Scored, Scored, int]], score: Any) -> tuple[float, ...]:
-    """Mean of distilled minus independent in points, and its 95% interval over clips.
+def _difference(pairs: Sequence[tuple[int, Scored, Scored]], score: Score) -> tuple[float, ...]:
+    """Mean of distilled minus independent over all clips, in points, and its 95% interval.
 
-    A clip counts once: its score is its mean over seeds. Clips are resampled within folds.
+    Paired over folds, seeds and clips: a pair is a fold, and the same seed's independent and
+    distilled predictions.
     """
     if not pairs:
         return (float("nan"),) * 3
-    sums: dict[tuple[int, str], list[float]] = {}
-    for before, after, fold in pairs:
-        assert before.clip_ids == after.clip_ids
-        scored = zip(
-            before.clip_ids,
-            score(before.probabilities, before.labels),
-            score(after.probabilities, after.labels),
-            strict=True,
-        )
-        for clip_id, a, b in scored:
-            total = sums.setdefault((fold, clip_id), [0.0, 0.0, 0.0])
-            total[0] += a
-            total[1] += b
-            total[2] += 1
-    values = np.array(list(sums.values()))
-    folds = np.array([fold for fold, _ in sums])
-    found = metrics.paired_bootstrap(
-        100 * values[:, 0] / values[:, 2], 100 * values[:, 1] / values[:, 2], folds
-    )
+    folds: dict[int, list[NDArray[np.float64]]] = {}
+    clips: dict[int, list[str]] = {}
+    for fold, before, after in pairs:
+        if not clips.setdefault(fold, after.clip_ids) == before.clip_ids == after.clip_ids:
+            raise ValueError(f"fold {fold} has not the same test clips in all runs")
+        gained = score(after.probabilities, after.labels)
+        lost = score(before.probabilities, before.labels)
+        folds.setdefault(fold, []).append(100 * (gained - lost))
+    found = metrics.paired_bootstrap([np.stack(seeds) for seeds in folds.values()])
     return found.mean, found.low, found.high
-
-
-def _render(table: pd.DataFrame, console: Console) -> None:
-    """Print a small table for each cohort and temperature: 80 columns hold it."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    if table.empty:
-        console.print("No cohort is finished yet.")
-        return
-    compared = bool(table["paired_runs"].any())
-    for (cohort, temperature), rows in table.groupby(["cohort", "temperature"], sort=False):
-        title = f"{str(cohort).replace('+', ' + ')}, T = {temperature:g}"
-        shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-        shown.show_edge, shown.padding = False, (0, 1, 0, 0)
-        shown.add_column("model", min_width=21)
-        shown.add_column("%", min_width=8)
-        for heading in ("independent", "distilled") if compared else ("distilled",):
-            shown.add_column(heading, justify="right", min_width=11)
-        if compared:
-            shown.add_column("difference [95%]", justify="right", min_width=18)
-        for row in rows.to_dict("records"):
-            for label, name in (("accuracy", "accuracy"), ("mAP@3", "map3")):
-                line = [row["model"] if name == "accuracy" else "", label]
-                line += [_with_sd(row, f"{name}_independent")] if compared else []
-                line += [_with_sd(row, f"{name}_distilled")]
-                line += [_interval(row, f"{name}_difference")] if compared else []
-                shown.add_row(*line)
-        console.print(shown)
-    console.print(_caption(table, compared), style="dim")
-
-
-def _caption(table: pd.DataFrame, compared: bool) -> str:
-    runs = int(table["runs"].max())
-    several = f"Mean ± standard deviation of {runs} runs (folds x seeds)."
-    text = several if runs > 1 else "One run."
-    if compared:
-        text += (
-            " Independent and distilled: equal epochs and schedule. Difference: distilled less "
-            "independent over all clips, paired; its interval is a bootstrap over clips and does "
-            "not hold the variation between seeds; * excludes 0."
-        )
-    return text
-
-
-def _with_sd(row: dict[Any, Any], name: str) -> str:
-    if np.isnan(row[name]):
-        return "-"
-    deviation = row[f"{name}_sd"]
-    return f"{row[name]:.1f}" + ("" if np.isnan(deviation) else f" ± {deviation:.1f}")
-
-
-def _interval(row: dict[Any, Any], name: str) -> str:
-    if np.isnan(row[name]):
-        return "-"
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    mark = "*" if low > 0 or high < 0 else ""
-    mean, low, high = (round(value, 1) + 0.0 for value in (row[name], low, high))  # no "-0.0"
-    return f"{mean:+.1f} [{low:.1f}, {high:.1f}]{mark}"

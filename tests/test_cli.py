@@ -60,7 +60,7 @@ def test_no_branch(tmp_path: Path) -> None:
 
 def test_a_wrong_path(tmp_path: Path) -> None:
     done = mrkd("train", *BRANCH, "--data", "nowhere", "--runner", "local", cwd=tmp_path)
-    refused(done, "nowhere", "no such file or folder")
+    refused(done, "nowhere", "no such file or folder", "mrkd download")
 
 
 def test_a_wrong_representation_name(clips: Path, tmp_path: Path) -> None:
@@ -162,6 +162,18 @@ def test_options_override_the_grid_file_and_names_are_found() -> None:
     assert values["name"] == "demo"
     assert values["cycles"] == 3
     assert values["pairings"] == [["logmel64:resnet_small", "cqt:vgg_small"]]
+
+
+def test_a_grid_of_the_paper_at_the_scale_of_cpus() -> None:
+    done = subprocess.run(
+        [sys.executable, RUN_GRID, "table4", "--scale", "cpu", "--seeds", "0..4", "--print-config"],
+        capture_output=True,
+        text=True,
+    )
+    values = yaml.safe_load(done.stdout)
+    assert (values["name"], values["paper"]) == ("table4-cpu", "table4")
+    assert values["pairings"] == [["logmel64:vgg_small", "logmel64:resnet_small"]]
+    assert values["seeds"] == [0, 1, 2, 3, 4]
 
 
 def test_list_names_everything() -> None:

@@ -1,10 +1,9 @@
-"""Which cells a grid has, where it writes, and what it refuses before any work."""
+"""Which cells a grid has, and what it refuses before any work."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -84,34 +83,6 @@ def test_cells_of_the_same_branches_follow_each_other(prepared: Prepared) -> Non
     )
     changes = sum(a.names != b.names for a, b in pairwise(made))
     assert changes == len({cell.names for cell in made}) - 1
-
-
-def test_a_taken_name_gets_a_number_and_resume_finds_the_cells(
-    prepared: Prepared, tmp_path: Path
-) -> None:
-    asked = config(name="g", output=tmp_path)
-    made = expand(asked, prepared)
-
-    def folder(resume: bool) -> str:
-        return grid.results_folder(asked, made, resume, Console(quiet=True)).name
-
-    assert folder(resume=False) == folder(resume=True) == "g"
-    for name in ("g", "g-2", "g-10", "g-other", "gg-99", "g-2024"):
-        (tmp_path / name).mkdir()
-    assert folder(resume=False) == folder(resume=True) == "g-11"
-    (tmp_path / "g-2" / "cells" / made[-1].key).mkdir(parents=True)
-    (tmp_path / "g-10" / "cells" / "of_another_grid").mkdir(parents=True)
-    assert folder(resume=True) == "g-2"
-    assert folder(resume=False) == "g-11"
-
-
-def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
-    with (
-        grid._locked(tmp_path),
-        pytest.raises(UserError, match="another run"),
-        grid._locked(tmp_path),
-    ):
-        pass
 
 
 def test_names_are_checked_before_anything_else() -> None:

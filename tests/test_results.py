@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_cell
+from conftest import FAST, make_cell
 from rich.console import Console
 
-from mrkd_ray import cell_files, cells, results
+from mrkd_ray import cell_files, cells, metrics, results
 from mrkd_ray.cells import Cell, Prepared
+from mrkd_ray.config import GridConfig, parse
 from mrkd_ray.files import write_json
+from mrkd_ray.grid import run
 from mrkd_ray.task import Part
 
 CLASSES = ("a", "b", "c", "1")
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")
-COLUMNS = [f"p_{name}" for name in CLASSES]
 NAMES = ("logmel64-resnet_small", "cqt-vgg_small")
 
 
@@ -91,27 +93,92 @@ def test_anyone_can_recompute_the_figures_from_the_files(grid: tuple[Path, list[
     written = pd.read_csv(folder / "results.csv")
     assert list(written.columns) == list(tidy.columns)
     assert len(written) == 2 * (1 + 1 + 3 + 1)  # and the ensemble of those trained alone
-    for row in written.to_dict("records"):
-        if isinstance(row["cell"], str):
-            table = predictions(folder, row["cell"])
-            name = row["branch"] if isinstance(row["branch"], str) else "ensemble"
-            mine = table[table["model"] == name]
-        else:  # the independent ensemble: the mean of its members
-            members = written[
-                (written["condition"] == "independent")
-                & (written["model"] == "branch")
-                & (written["fold"] == row["fold"])
-            ]
-            assert set(members["cohort"]) == set(row["cohort"].split("+"))
-            tables = [predictions(folder, key) for key in members["cell"]]
-            mine = tables[0].copy()
-            mine[COLUMNS] = sum(table[COLUMNS] for table in tables) / len(tables)
-        guessed = np.array(CLASSES)[mine[COLUMNS].to_numpy().argmax(axis=1)]
-        assert (guessed == mine["label"]).mean() == pytest.approx(row["accuracy"])
+    recompute(folder)
 
 
-def predictions(folder: Path, key: str) -> pd.DataFrame:
-    return pd.read_csv(folder / "cells" / key / "predictions.csv", dtype={"label": str})
+@pytest.mark.slow
+def test_anyone_can_recompute_the_figures_of_a_real_grid(
+    clips: Path, cache: Path, tmp_path: Path
+) -> None:
+    fields = {
+        **FAST,
+        "cycles": 1,
+        "pairings": ["logmel64:vgg_small+cqt:vgg_small", "cqt:vgg_small+cqt:vgg_small"],
+        "temperatures": "1,4",
+        "seeds": "0..1",
+        "data": str(clips),
+        "cache": cache,
+        "output": tmp_path,
+        "runner": "local",
+    }
+    made = run(parse(GridConfig, fields, "test"), console=Console(quiet=True))
+    assert len(made.table) == 2 * 2 * 3
+    assert (made.table[["runs", "paired_runs"]] == 4).all(axis=None)
+    assert len(made.tidy) == 4 * (3 + 2 * 2 * 3 + 2)
+    recompute(made.folder)
+
+
+def recompute(folder: Path) -> None:
+    """Every figure of results.csv and table.csv, from results.csv and the predictions alone."""
+    tidy = pd.read_csv(folder / "results.csv", keep_default_na=False)
+    alone = tidy[(tidy["condition"] == "independent") & (tidy["model"] == "branch")]
+    scored: dict[tuple[object, ...], pd.DataFrame] = {}
+    for row in tidy.to_dict("records"):
+        if row["cell"]:
+            mine = predictions(folder, row["cell"], row["branch"] or "ensemble")
+        else:  # the independent ensemble: the mean of its cohort's branches that were trained alone
+            names = set(tidy["branch"][tidy["cohort"] == row["cohort"]]) - {""}
+            same = alone[(alone["fold"] == row["fold"]) & (alone["seed"] == row["seed"])]
+            same = same[same["branch"].isin(names)]
+            assert set(same["branch"]) == names
+            members = [predictions(folder, r["cell"], r["branch"]) for _, r in same.iterrows()]
+            mine = sum(members) / len(members)
+            assert row["seconds"] == pytest.approx(same["seconds"].sum())
+        ranks = mine.rank(axis=1, ascending=False, method="first")
+        rank = pd.Series([ranks.loc[clip, f"p_{clip[1]}"] for clip in mine.index], mine.index)
+        figures = pd.DataFrame({"accuracy": rank == 1, "map3": (1 / rank).where(rank <= 3, 0)})
+        assert len(mine) == row["clips"]
+        for name in figures:
+            assert figures[name].mean() == pytest.approx(row[name], abs=1e-12)
+        what = (row["condition"], row["cohort"], row["temperature"], row["branch"])
+        scored[*what, row["fold"], row["seed"]] = 100 * figures.astype(float)
+    for row in pd.read_csv(folder / "table.csv").to_dict("records"):
+        compare_again(row, scored)
+
+
+def compare_again(row: dict[str, Any], scored: dict[tuple[Any, ...], pd.DataFrame]) -> None:
+    branch = "" if row["model"] == "ensemble" else row["model"]
+    before, after = {}, {}
+    for (condition, cohort, temperature, name, *key), figures in scored.items():
+        if name != branch:
+            continue
+        if condition == "distilled":
+            if (cohort, float(temperature)) == (row["cohort"], row["temperature"]):
+                after[*key] = figures
+        elif branch or cohort == row["cohort"]:
+            before[*key] = figures
+    assert set(before) == set(after)
+    assert row["runs"] == row["paired_runs"] == len(after)
+    for name in ("accuracy", "map3"):
+        for condition, runs in (("independent", before), ("distilled", after)):
+            means = [figures[name].mean() for figures in runs.values()]
+            assert row[f"{name}_{condition}"] == pytest.approx(np.mean(means))
+            assert row[f"{name}_{condition}_sd"] == pytest.approx(np.std(means, ddof=1))
+        folds: dict[int, list[Any]] = {}
+        for key in sorted(after):
+            pd.testing.assert_index_equal(after[key].index, before[key].index)
+            folds.setdefault(key[0], []).append(after[key][name] - before[key][name])
+        clips = pd.concat([sum(seeds) / len(seeds) for seeds in folds.values()])
+        assert row[f"{name}_difference"] == pytest.approx(clips.mean())
+        again = metrics.paired_bootstrap([np.array(seeds) for seeds in folds.values()])
+        assert row[f"{name}_difference_low"] == pytest.approx(again.low)
+        assert row[f"{name}_difference_high"] == pytest.approx(again.high)
+
+
+def predictions(folder: Path, key: str, model: str) -> pd.DataFrame:
+    table = pd.read_csv(folder / "cells" / key / "predictions.csv", dtype={"label": str})
+    mine = table[table["model"] == model].set_index(["clip_id", "label"])
+    return mine.drop(columns="model").astype(np.float32).astype(float)
 
 
 def test_a_cell_that_is_not_finished_is_left_out(grid: tuple[Path, list[Cell]]) -> None:
@@ -123,21 +190,23 @@ def test_a_cell_that_is_not_finished_is_left_out(grid: tuple[Path, list[Cell]]) 
     assert (table["paired_runs"] == 1).all()
 
 
-def test_the_table_fits_80_columns_and_marks_what_excludes_zero(
-    grid: tuple[Path, list[Cell]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unequal_budgets_are_not_compared(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unequal budgets"):
+        results.gather(tmp_path, "g", [make_cell(*TWO), make_cell(*TWO, cycles=3)])
+    # Not even beside a result of another budget in the same folder, which --resume left there.
+    longer, asked = (baseline(make_cell(*TWO, cycles=c)) for c in (3, 2))
+    fake(tmp_path, longer, ["a", "b"], {NAMES[0]: [True, True]})
+    fake(tmp_path, make_cell(*TWO), ["a", "b"], {NAMES[0]: [True] * 2, NAMES[1]: [True] * 2})
+    table = results.gather(tmp_path, "g", [asked, make_cell(*TWO)]).table
+    assert not table["paired_runs"].any()
+    assert table["accuracy_independent"].isna().all()
+
+
+def test_runs_of_other_test_clips_are_not_paired(grid: tuple[Path, list[Cell]]) -> None:
     folder, made = grid
-    found = results.gather(folder, "g", made)
-    found.table.loc[0, ["accuracy_difference_low", "accuracy_difference_high"]] = (1.0, 24.0)
-    found.table.loc[1, ["accuracy_difference_low", "accuracy_difference_high"]] = (-9.0, 24.0)
-    found.show(Console(width=80, no_color=True))
-    lines = capsys.readouterr().out.splitlines()
-    first = next(line for line in lines if line.strip().startswith(NAMES[0]))
-    assert "50.0 ± 0.0" in first
-    assert first.rstrip().endswith("+12.5 [1.0, 24.0]*")
-    second = next(line for line in lines if line.strip().startswith(NAMES[1]))
-    assert second.rstrip().endswith("[-9.0, 24.0]")
-    assert any(str(folder) in line for line in lines)
+    fake(folder, made[0], [f"1-{i}" for i in range(1, 9)], {NAMES[0]: [True] * 8})
+    with pytest.raises(ValueError, match="fold 1"):
+        results.gather(folder, "g", made)
 
 
 def test_the_key_of_a_cell_changes_with_all_that_changes_its_result() -> None:

@@ -44,7 +44,10 @@ def open_dataset(data: str | Path, cache: Path) -> Dataset:
         return _open_synthetic(cache)
     path = Path(data).expanduser()
     if not path.exists():
-        raise UserError(f"data {str(data)!r}: no such file or folder.{_layouts()}")
+        raise UserError(
+            f"data {str(data)!r}: no such file or folder; `mrkd download` fetches the paper's "
+            f"data sets.{_layouts()}"
+        )
     path = path.resolve()
     for known in sorted(LAYOUTS.items(), key=lambda item: -item[1].specificity):
         if known[1].matches(path):

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.filesize import decimal
 
-from mrkd_ray import cells, checkpoint, grid
+from mrkd_ray import checkpoint, grid, grid_folder
 from mrkd_ray.cells import Cell
 from mrkd_ray.config import GridConfig
 from mrkd_ray.extraction import missing
@@ -89,9 +89,10 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
     began = time.perf_counter()
     console = console or Console(stderr=True)
     with grid.opened(config, console) as opened:
-        folder = grid.results_folder(config, opened.cells, resume, console) if resume else None
+        folder = grid_folder.choose(config, opened.cells, resume)
+        finished = grid_folder.finished(config, opened.cells, folder)
         left = {cell.key: _cycles_left(cell, folder) for cell in opened.cells}
-        todo = [cell for cell in opened.cells if left[cell.key]]
+        todo = [cell for cell in opened.cells if cell.key not in finished]
         scans, dataset = opened.checked.scans, opened.checked.prepared.dataset
         frames = {clip.clip_id: costs.frames_of(scans[clip.clip_id]) for clip in dataset.clips}
         stores = opened.checked.prepared.stores
@@ -177,14 +178,9 @@ def _kinds(
     ]
 
 
-def _cycles_left(cell: Cell, folder: Path | None) -> int:
-    """Return how many cycles a cell has to run, 0 where it is finished."""
-    if folder is None:
-        return cell.training.cycles
-    own = folder / "cells" / cell.key
-    if cells.finished(own) is not None:
-        return 0
-    found = checkpoint.latest(own / "checkpoint")
+def _cycles_left(cell: Cell, folder: Path) -> int:
+    """Return how many cycles a cell that is not finished has to run in a grid's folder."""
+    found = checkpoint.latest(folder / "cells" / cell.key / "checkpoint")
     return max(1, cell.training.cycles - (checkpoint.cycle_of(found) if found else 0))
 
 

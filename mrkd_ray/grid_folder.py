@@ -1,0 +1,147 @@
+"""The folders of grids: which one a run writes to, and which cells are finished in any of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mrkd_ray import cells, environment
+from mrkd_ray.cells import Cell
+from mrkd_ray.config import GridConfig, to_yaml
+from mrkd_ray.datasets.check import Skipped
+from mrkd_ray.errors import UserError
+from mrkd_ray.files import sync, write_json, write_text
+
+ENVIRONMENT = "environment.json"
+SAME_VERSIONS = ("mrkd-ray", "torch")
+"""Packages of which a cell must have been made with this version to be taken over."""
+
+
+def choose(config: GridConfig, grid: Sequence[Cell], resume: bool) -> Path:
+    """Return the folder to write to: a new one, or the newest that holds a cell of this grid.
+
+    A new one does not exist yet.
+    """
+    taken = _of_this_name(config)
+    if resume:
+        for _, path in sorted(taken.items(), reverse=True):
+            if any((path / "cells" / cell.key).exists() for cell in grid):
+                return path
+    number = max(taken, default=0) + 1
+    return config.output.absolute() / (config.name if number == 1 else f"{config.name}-{number}")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a results folder: two runs in one would destroy each other's checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another run is writing there; wait for it or end it") from None
+
+
+def write_request(folder: Path, config: GridConfig, skipped: Sequence[Skipped]) -> None:
+    """Write what is asked of this run, and what it and those before it in the folder run with."""
+    made_with = environment.describe()
+    if (folder / ENVIRONMENT).exists():
+        made_with = environment.joined(_read(folder), made_with)
+    write_text(folder / "grid.yaml", to_yaml(config))
+    write_json(folder / ENVIRONMENT, made_with)
+    write_json(folder / "skipped.json", [clip._asdict() for clip in skipped])
+
+
+def finished(config: GridConfig, grid: Sequence[Cell], folder: Path) -> dict[str, Path]:
+    """Return the folder of each cell, by key, that needs no training.
+
+    It is finished in `folder`, or was made in another grid's under the same output folder. The key
+    holds all that changes its result but the code, so the versions of `SAME_VERSIONS` must be the
+    same. Folders of this grid's name do not count: to run it again is to train again.
+    """
+    places = [folder, *_others(config)]
+    found = {}
+    for cell in grid:
+        for path in (place / "cells" / cell.key for place in places):
+            made_there = path.parents[1] == folder or not (path / ENVIRONMENT).exists()
+            if made_there and cells.finished(path) is not None:
+                found[cell.key] = path
+                break
+    return found
+
+
+def take_over(found: Mapping[str, Path], folder: Path) -> Counter[Path]:
+    """Put the cells that are finished in other folders into this one, each whole or not at all.
+
+    Files are linked where the file system can, and copied where not: all writing here replaces
+    files, so neither grid changes the other's. `environment.json` in
+    a cell says what it was made with.
+
+    Returns:
+        How many came from which grid's folder.
+    """
+    sources: Counter[Path] = Counter()
+    for key, path in found.items():
+        if (folder / "cells" / key) == path:
+            continue
+        temporary = folder / f".{key}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        ignored = shutil.ignore_patterns("checkpoint", ".*")
+        shutil.copytree(path, temporary, copy_function=_link, ignore=ignored)
+        shutil.copy2(path.parents[1] / ENVIRONMENT, temporary)
+        _replace(temporary, folder / "cells" / key)
+        sources[path.parents[1]] += 1
+    return sources
+
+
+def _of_this_name(config: GridConfig) -> dict[int, Path]:
+    """The folders NAME, NAME-2, NAME-3... by number."""
+    pattern = re.compile(re.escape(config.name) + r"(?:-(\d{1,3}))?")
+    matches = ((pattern.fullmatch(path.name), path) for path in _folders(config))
+    return {int(match[1] or 1): path for match, path in matches if match}
+
+
+def _others(config: GridConfig) -> list[Path]:
+    """The folders of other names that were written with the same versions."""
+    own = set(_of_this_name(config).values())
+    current = environment.versions(SAME_VERSIONS)
+    return [
+        path
+        for path in sorted(set(_folders(config)) - own)
+        if (path / ENVIRONMENT).exists()
+        and {name: _read(path)["packages"].get(name) for name in SAME_VERSIONS} == current
+    ]
+
+
+def _folders(config: GridConfig) -> list[Path]:
+    root = config.output.absolute()
+    return [path for path in root.iterdir() if path.is_dir()] if root.exists() else []
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / ENVIRONMENT).read_text())
+    return found
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Move a whole folder to where an unfinished one may lie."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(exist_ok=True)
+    temporary.replace(target)
+    sync(target.parent)

@@ -1,0 +1,62 @@
+"""Grid files, at the size that they ask for or with small networks for CPUs (`--scale cpu`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mrkd_ray.config import BranchSpec, GridConfig, parse, read_yaml
+from mrkd_ray.errors import UserError
+
+STANDS_FOR = {"resnet_small": "resnet101", "vgg_small": "vgg19"}
+"""The small networks, and those of the paper that they take the place of."""
+
+CPU_CYCLES = 15  # 30 epochs: small networks from random weights need no more (docs/method.md)
+_SMALL = {large: small for small, large in STANDS_FOR.items()}
+
+
+def read_grid(path: Path, values: dict[str, Any], scale: str | None = None) -> GridConfig:
+    """Read a grid file.
+
+    Args:
+        path: the file; its name is the grid's, unless it says another.
+        values: fields from the command line, which override the file's, scaled or not.
+        scale: `cpu`, or None for the file as it is.
+
+    Raises:
+        UserError: the file, a value, or the scale is wrong.
+    """
+    asked = {"name": path.stem, **read_yaml(path)}
+    if scale == "cpu":
+        asked = to_cpu(asked, str(path))
+    elif scale is not None:
+        raise UserError(f"--scale {scale}: the only scale is cpu; without it the file's own")
+    return parse(GridConfig, asked | values, f"{path} and command line" if values else str(path))
+
+
+def to_cpu(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return a grid's fields with the same rows, small networks and few epochs.
+
+    Learning rate and weights are left to their defaults, since the small networks start from
+    random weights; the name gets `-cpu`.
+
+    Args:
+        values: fields as in a grid file.
+        source: the file, named in errors.
+
+    Raises:
+        UserError: the fields are not a grid's, or no small network stands for one of theirs.
+    """
+    grid = parse(GridConfig, values, source)
+    kept = {name: value for name, value in values.items() if name not in ("lr", "weights")}
+    pairings = [[str(_small(branch, source)) for branch in pairing] for pairing in grid.pairings]
+    return kept | {"name": f"{grid.name}-cpu", "pairings": pairings, "cycles": CPU_CYCLES}
+
+
+def _small(branch: BranchSpec, source: str) -> BranchSpec:
+    if branch.network in STANDS_FOR:
+        return branch
+    if branch.network not in _SMALL:
+        known = ", ".join(f"{small} for {large}" for large, small in _SMALL.items())
+        raise UserError(f"{source}: --scale cpu has no small network for {branch}; only {known}")
+    return BranchSpec(representation=branch.representation, network=_SMALL[branch.network])

@@ -1,0 +1,83 @@
+"""The table as it is printed: independent against distilled branches, in 80 columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+
+def show(table: pd.DataFrame, console: Console) -> None:
+    """Print a small table for each cohort and temperature of `Results.table`."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    if table.empty:
+        console.print("No cohort is finished yet.")
+        return
+    compared = bool(table["paired_runs"].any())
+    for (cohort, temperature), rows in table.groupby(["cohort", "temperature"], sort=False):
+        title = f"{str(cohort).replace('+', ' + ')}, T = {temperature:g}"
+        shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        shown.show_edge, shown.padding = False, (0, 0, 0, 0)  # a space between columns is left
+        shown.add_column("model", min_width=21, overflow="fold")
+        shown.add_column("%", no_wrap=True)
+        for heading in ("independent", "distilled") if compared else ("distilled",):
+            shown.add_column(heading, justify="right", min_width=11, no_wrap=True)
+        if compared:
+            shown.add_column("difference [95%]", justify="right", min_width=20, no_wrap=True)
+            shown.add_column("", min_width=2)  # the mark
+        for row in rows.to_dict("records"):
+            for label, name in (("accuracy", "accuracy"), ("mAP@3", "map3")):
+                line = [row["model"] if name == "accuracy" else "", label]
+                line += [_with_sd(row, f"{name}_independent")] if compared else []
+                line += [_with_sd(row, f"{name}_distilled")]
+                line += _interval(row, f"{name}_difference") if compared else []
+                shown.add_row(*line)
+        console.print(shown)
+    console.print(_caption(table, compared), style="dim")
+
+
+def _caption(table: pd.DataFrame, compared: bool) -> str:
+    runs, folds, seeds, epochs = (int(table[n].max()) for n in ("runs", "folds", "seeds", "epochs"))
+    of = (
+        f"{folds} {'fold' if folds == 1 else 'folds'} x {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    )
+    if runs == 1:
+        text = "One run."
+    elif runs == folds * seeds:
+        text = f"Mean ± standard deviation of {runs} runs: {of}."
+    else:
+        text = f"Mean ± standard deviation of {runs} finished runs out of {of}."
+    if not compared:
+        return f"{text} {epochs} epochs."
+    drawn = "clips and seeds" if seeds > 1 else "clips"
+    text += (
+        f" Equal budgets: {epochs} epochs on the same schedule, independent or distilled. "
+        f"Difference: distilled less independent, paired by fold, seed and clip; its interval is a "
+        f"bootstrap over {drawn}; ns: not significant, it holds 0."
+    )
+    if seeds == 1:
+        text += " One seed: the variation between seeds is not in it."
+    return text
+
+
+def _with_sd(row: dict[Any, Any], name: str) -> str:
+    if np.isnan(row[name]):
+        return "-"
+    deviation = row[f"{name}_sd"]
+    return f"{row[name]:.1f}" + ("" if np.isnan(deviation) else f" ± {deviation:.1f}")
+
+
+def _interval(row: dict[Any, Any], name: str) -> list[str]:
+    """The difference with its interval, and the mark of what is not significant."""
+    if np.isnan(row[name]):
+        return ["-", ""]
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    mark = "ns" if low <= 0 <= high else ""
+    mean, low, high = (round(value, 1) + 0.0 for value in (row[name], low, high))  # no "-0.0"
+    return [f"{mean:+.1f} [{low:.1f}, {high:.1f}]", mark]

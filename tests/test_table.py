@@ -1,0 +1,69 @@
+"""What is printed: 80 columns, what is not significant, and what the caption says of the runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from mrkd_ray import table
+
+
+def row(model: str, low: float = 1.0, high: float = 24.0, **changed: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {"cohort": "a:b+c:d", "temperature": 2.0, "model": model, "epochs": 30}
+    made |= {"runs": 15, "folds": 5, "seeds": 3, "paired_runs": 15}
+    for name in ("accuracy", "map3"):
+        made |= {f"{name}_independent": 50.0, f"{name}_independent_sd": 10.04}
+        made |= {f"{name}_distilled": 62.5, f"{name}_distilled_sd": 0.01}
+        made |= {f"{name}_difference": 12.5}
+        made |= {f"{name}_difference_low": low, f"{name}_difference_high": high}
+    return made | changed
+
+
+def printed(capsys: pytest.CaptureFixture[str], *rows: dict[str, Any]) -> str:
+    table.show(pd.DataFrame(rows), Console(width=80, no_color=True))
+    return capsys.readouterr().out
+
+
+def test_what_is_not_significant_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (row("up"), row("no", low=-9.0), row("down", low=-9.0, high=-0.3), row("at", low=0.0))
+    lines = [line.rstrip() for line in printed(capsys, *rows).splitlines()]
+    shown = {line.split()[0]: line for line in lines if "accuracy" in line}
+    assert shown["up"].endswith("+12.5 [1.0, 24.0]")
+    assert shown["no"].endswith("+12.5 [-9.0, 24.0] ns")
+    assert shown["down"].endswith("+12.5 [-9.0, -0.3]")
+    assert shown["at"].endswith("+12.5 [0.0, 24.0] ns")
+    assert "50.0 ± 10.0" in shown["up"]
+
+
+def test_the_widest_row_of_a_table_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    wide = {"accuracy_difference": -10.5, "accuracy_distilled_sd": 10.0}
+    text = printed(capsys, row("logmel128-resnet_small", low=-20.1, high=10.1, **wide))
+    (line,) = [line for line in text.splitlines() if "accuracy" in line]
+    assert line.split()[0] == "logmel128-resnet_small"
+    assert len(line.rstrip()) <= 80
+    assert line.rstrip().endswith("50.0 ± 10.0 62.5 ± 10.0  -10.5 [-20.1, 10.1] ns")
+
+
+def caption(capsys: pytest.CaptureFixture[str], **changed: Any) -> str:
+    return " ".join(printed(capsys, row("m", **changed)).split())
+
+
+def test_the_caption_says_budgets_runs_and_what_the_interval_holds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = caption(capsys)
+    assert "15 runs: 5 folds x 3 seeds." in text
+    assert "Equal budgets: 30 epochs" in text
+    assert "bootstrap over clips and seeds" in text
+    text = caption(capsys, runs=5, seeds=1)
+    assert "5 runs: 5 folds x 1 seed." in text
+    assert "bootstrap over clips; " in text
+    assert "variation between seeds is not in it" in text
+    assert "13 finished runs out of 5 folds x 3 seeds" in caption(capsys, runs=13)
+    assert "One run." in caption(capsys, runs=1, folds=1, seeds=1)
+    alone = caption(capsys, paired_runs=0)
+    assert "30 epochs" in alone
+    assert "independent" not in alone
