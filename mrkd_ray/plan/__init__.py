@@ -170,7 +170,7 @@ def _kinds(
             at_once=min(at_once[members[0]], like[len(kind[1])]),
             gpus=opened.shares(len(kind[1])),
             memory=windows[kind].memory(probed.kinds[kind], local),
-            windows="resident" if all(windows[kind].kept) else "streamed",
+            windows=windows[kind].source,
             checkpoints=of_cells[members[0]].checkpoints,
             seconds=float(np.mean([of_cells[i].turn.warm + of_cells[i].seconds for i in members])),
         )

@@ -135,9 +135,7 @@ def _pairs(
     like = Counter(len(cell.branches) for cell in todo)
     kinds: dict[Kind, tuple[Cell, int]] = {}
     for cell, room in zip(todo, at_once, strict=True):
-        shown = replace(
-            cell, windows="resident" if all(windows[kind_of(cell)].kept) else "streamed"
-        )
+        shown = replace(cell, windows=windows[kind_of(cell)].source)
         kinds.setdefault(kind_of(cell), (shown, min(room, like[len(cell.branches)])))
     covered: set[BranchSpec] = set()
     for (condition, branches), (cell, copies) in kinds.items():

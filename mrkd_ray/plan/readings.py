@@ -61,7 +61,7 @@ class Measured:
     phases: tuple[dict[str, float], ...]  # of each branch: seconds a cycle of each phase
     rest: float  # seconds a cycle beyond the branches' phases: the exchange, waiting
     peak_bytes: tuple[int, ...]  # of each branch's process, or on its card
-    window_bytes: tuple[int, ...]  # of it: windows that are kept
+    window_bytes: tuple[int, ...]  # of each branch's windows, kept or not
     files: dict[str, int]  # bytes of each file of the cell's folder
 
 
@@ -166,15 +166,13 @@ def measured_of(like: Sequence[Ran]) -> Measured:
         rows = list(csv.DictReader(file))[-len(names) :]
     peaks = tuple(int(row["peak_bytes"]) for row in rows)
     configs = [json.loads((folder / "branches" / n / "config.json").read_text()) for n in names]
-    kept = tuple(
-        c["windows"]["bytes"] if c["windows"]["kept"] == "resident" else 0 for c in configs
-    )
+    windows = tuple(config["windows"]["bytes"] for config in configs)
     files = {
         str(path.relative_to(folder)): path.stat().st_size
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    return Measured(phases, max(0.0, float(np.mean(rest))), peaks, kept, files)
+    return Measured(phases, max(0.0, float(np.mean(rest))), peaks, windows, files)
 
 
 def alone(cohort: Measured, branches: Sequence[BranchSpec], i: int) -> Measured:

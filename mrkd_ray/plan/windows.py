@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mrkd_ray import cells
 from mrkd_ray.cells import Cell
@@ -23,11 +23,21 @@ class Windows:
 
     needed: tuple[int, ...]
     kept: tuple[bool, ...]
+    device: str
+
+    @property
+    def source(self) -> Literal["resident", "streamed"]:
+        """Resident where all branches keep theirs."""
+        return "resident" if all(self.kept) else "streamed"
 
     def memory(self, measured: Measured, local: bool) -> int:
-        """Return the bytes of the largest branch; of all of them, where one process has them."""
+        """Return the bytes of the largest branch; of all of them, where one process has them.
+
+        Static frames, one channel of three, are mapped into a process on the CPU besides.
+        """
+        mapped = self.device == "cpu"
         grown = [
-            kept * needed - probed
+            needed * (3 * kept + mapped) // 3 - probed * (3 * all(self.kept) + mapped) // 3
             for needed, kept, probed in zip(
                 self.needed, self.kept, measured.window_bytes, strict=True
             )
@@ -54,7 +64,7 @@ def windows_of(
         if config.windows == "auto" and cell.device == "cpu":
             (room,) = opened.workers.map(_budget, tasks[:1])
         kept = tuple(config.windows != "streamed" and each <= room for each in needed)
-        found[kind] = Windows(tuple(needed), kept)
+        found[kind] = Windows(tuple(needed), kept, cell.device)
     return found
 
 
