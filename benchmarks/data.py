@@ -46,7 +46,7 @@ def prepared(name: str, representations: Sequence[str], quick: bool) -> Prepared
     console = Console(quiet=True)
     with Display(console) as display:
         dataset = open_dataset(data, CACHE)
-        return prepare(config, dataset, list(representations), pool_map, display, console)[0]
+        return prepare(config, dataset, list(representations), pool_map, display, console)
 
 
 def cell(

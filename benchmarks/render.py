@@ -23,6 +23,7 @@ ORDER = (
     "exchange",
     "overlap",
     "grid",
+    "plan",
     "startup",
     "inference",
     "gpu",

@@ -32,6 +32,7 @@ PrintConfig = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on in the newest results folder of this name.")
 ]
+GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")]
 Scale = Annotated[
     str | None,
     typer.Option(
@@ -89,7 +90,7 @@ def train(
 @config_command(app, "GridConfig")
 def grid(
     values: dict[str, Any],
-    grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")],
+    grid: GridFile,
     scale: Scale = None,
     print_config: PrintConfig = False,
     resume: Resume = False,
@@ -103,6 +104,30 @@ def grid(
         print(to_yaml(parsed), end="")
         return
     _run(parsed, resume)
+
+
+@config_command(app, "GridConfig")
+def plan(
+    values: dict[str, Any],
+    grid: GridFile,
+    scale: Scale = None,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a grid will take: cells, GPUs, memory, disk and time, from a short trial."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from mrkd_ray.plan import make
+    from mrkd_ray.plan.show import show
+    from mrkd_ray.scale import read_grid
+
+    made = make(read_grid(grid, values, scale), resume=resume)
+    if as_json:
+        print(json.dumps(asdict(made), indent=2))
+    else:
+        show(made, Console())
 
 
 def _run(config: GridConfig, resume: bool) -> None:

@@ -43,13 +43,17 @@ class Cluster:
         per_card = -(-branches // int(self.gpus))
         return 10_000 // per_card / 10_000  # Ray counts in units of 0.0001
 
+    def room(self, cpus: float, gpus: float) -> int:
+        """Return how many branches of this size run at once."""
+        return sum(_room(node, cpus, gpus) for node in self.nodes)
+
     def check_fits(self, cell: str, branches: int, cpus: float, gpus: float) -> None:
         """Refuse a cell that would wait for ever.
 
         Raises:
             UserError: names what is missing and what to change.
         """
-        placed = sum(_room(node, cpus, gpus) for node in self.nodes)
+        placed = self.room(cpus, gpus)
         if placed < branches:
             needs = f"{cpus:g} CPU(s)" + (f" and {gpus:g} GPU(s)" if gpus else "")
             raise UserError(

@@ -62,20 +62,21 @@ def extract(
         UserError: an unknown representation, or a clip that cannot be decoded.
     """
     stores = {name: FeatureStore(cache, dataset, name, digests) for name in representations}
-    if not _missing(dataset, stores, digests):
+    if not missing(dataset, stores, digests):
         return stores
     folder = dataset_folder(cache, dataset)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        jobs = _missing(dataset, stores, digests)
+        jobs = missing(dataset, stores, digests)
         if jobs:
             _compute_and_store(jobs, stores, map_, progress)
     return stores
 
 
-def _missing(
+def missing(
     dataset: Dataset, stores: Mapping[str, FeatureStore], digests: Mapping[str, str]
 ) -> list[Job]:
+    """Return what is not stored yet: a job for each distinct file, with what it lacks."""
     stored = {name: store.index().entries for name, store in stores.items()}
     jobs: dict[str, Job] = {}
     for clip in dataset.clips:

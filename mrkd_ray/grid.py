@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, Training, parse
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.errors import UserError
 from mrkd_ray.preparation import (
+    Checked,
     Initial,
     Workers,
+    check_data,
     check_folders,
     check_networks,
+    compute,
     hash_of,
-    prepare,
     workers_of,
 )
 from mrkd_ray.progress import Display
@@ -64,8 +68,10 @@ def run(
 ) -> results.Results:
     """Run a grid and return its results; see `train` for what is raised.
 
+    Cells that another grid under the same output folder has finished are taken over.
+
     Args:
-        config: a finished cell of another grid under the same output folder is taken over.
+        config: what is asked.
         resume: go on in the newest folder of this name that holds a cell of this grid: finished
             cells are kept as they are, unfinished ones go on from their last cycle. Otherwise a
             taken name gets a number.
@@ -73,6 +79,52 @@ def run(
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
+    with opened(config, console) as ready:
+        grid, prepared = ready.cells, ready.checked.prepared
+        workers, display = ready.workers, ready.display
+        compute(config, prepared, workers.map, display)
+        folder = grid_folder.choose(config, grid, resume)
+        if resume:
+            line = f"Resuming {folder}" if folder.exists() else NOTHING_TO_RESUME
+            console.print(line, markup=False, soft_wrap=True)
+        with grid_folder.locked(folder):
+            finished = grid_folder.finished(config, grid, folder)
+            grid_folder.write_request(folder, config, ready.checked.skipped)
+            for source, count in grid_folder.take_over(finished, folder).items():
+                line = f"{count} of {len(grid)} cells are finished in {source}: taken over"
+                console.print(line, markup=False, soft_wrap=True)
+            failed = run_cells(config, grid, prepared, folder, ready.shares, workers, display)
+            elapsed = time.perf_counter() - began
+            gathered = results.gather(folder, config.name, grid, elapsed)
+            if config.profile:
+                _show_profiles(folder, grid, console)
+    if failed:
+        raise CellsFailed(
+            f"{len(failed)} of {len(grid)} cells did not finish; --resume takes them up again.\n"
+            f"{listed(failed)}\nWhat is finished is in {folder}."
+        )
+    return gathered
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A grid that is ready to run, but for features that are not computed yet."""
+
+    cells: list[Cell]
+    checked: Checked
+    shares: Shares
+    workers: Workers
+    display: Display
+    startup: float  # seconds until the workers were there and the networks checked
+
+
+@contextmanager
+def opened(config: GridConfig, console: Console) -> Iterator[Opened]:
+    """Check all that a grid needs, on the workers that it will run on.
+
+    Raises:
+        UserError: bad input, before any long work.
+    """
     check_names(config)
     check_folders(config.cache, config.output)
     dataset = open_dataset(config.data, config.cache)
@@ -82,14 +134,16 @@ def run(
         console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
     specs = _specs(config)
     largest = max(len(pairing) for pairing in config.pairings)
+    began = time.perf_counter()
     with workers_of(config, largest) as workers, Display(console) as display:
         if workers.cluster is not None and workers.cluster.dashboard:
             console.print(f"Ray dashboard: {workers.cluster.dashboard}", markup=False)
         networks = check_networks(specs, config.weights, workers.map)
         for initial in networks.values() if config.weights else ():
             console.print(initial.line, markup=False, soft_wrap=True)
+        startup = time.perf_counter() - began
         names = sorted({spec.representation for spec in specs})
-        prepared, skipped = prepare(
+        checked = check_data(
             config,
             dataset,
             names,
@@ -100,33 +154,17 @@ def run(
             config.verified_only,
         )
         shares = _shares(config, workers)
-        grid = expand(config, prepared, networks, shares)
+        grid = expand(config, checked.prepared, networks, shares)
         if workers.cluster is not None:
             for cell in grid:
                 share = shares(len(cell.branches))
                 workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
-        folder = grid_folder.choose(config, grid, resume)
-        if resume:
-            line = f"Resuming {folder}" if folder.exists() else NOTHING_TO_RESUME
-            console.print(line, markup=False, soft_wrap=True)
-        with grid_folder.locked(folder):
-            finished = grid_folder.finished(config, grid, folder)
-            grid_folder.write_request(folder, config, skipped)
-            for source, count in grid_folder.take_over(finished, folder).items():
-                line = f"{count} of {len(grid)} cells are finished in {source}: taken over"
-                console.print(line, markup=False, soft_wrap=True)
-            failed = _run_cells(config, grid, prepared, folder, shares, workers, display)
-            elapsed = time.perf_counter() - began
-            gathered = results.gather(folder, config.name, grid, elapsed)
-            if config.profile:
-                _show_profiles(folder, grid, console)
-    if failed:
-        listed = "\n".join(f"  {key}: {error.strip().splitlines()[-1]}" for key, error in failed)
-        raise CellsFailed(
-            f"{len(failed)} of {len(grid)} cells did not finish; --resume takes them up again.\n"
-            f"{listed}\nWhat is finished is in {folder}."
-        )
-    return gathered
+        yield Opened(grid, checked, shares, workers, display, startup)
+
+
+def listed(failed: Sequence[tuple[str, str]]) -> str:
+    """Return a line for each cell that failed, with the last line of its error."""
+    return "\n".join(f"  {key}: {error.strip().splitlines()[-1]}" for key, error in failed)
 
 
 def _show_profiles(folder: Path, grid: Sequence[Cell], console: Console) -> None:
@@ -220,7 +258,7 @@ def _shares(config: GridConfig, workers: Workers) -> Shares:
     return share
 
 
-def _run_cells(
+def run_cells(
     config: GridConfig,
     grid: Sequence[Cell],
     prepared: Prepared,
@@ -241,11 +279,11 @@ def _run_cells(
     if not by_key:
         return []
     if workers.cluster is not None:
-        from mrkd_ray.trial import run_cells
+        from mrkd_ray import trial
 
         gpus = {key: shares(len(cell.branches)) for key, cell in by_key.items()}
         todo = list(by_key.values())
-        failed = run_cells(
+        failed = trial.run_cells(
             todo,
             prepared,
             folder,

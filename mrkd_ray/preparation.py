@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,11 @@ from mrkd_ray.config import BranchSpec, Run
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.check import Skipped, check, scan
-from mrkd_ray.datasets.scan import digest
+from mrkd_ray.datasets.scan import ClipScan, digest
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.errors import UserError
 from mrkd_ray.extraction import extract
+from mrkd_ray.features import FeatureStore
 from mrkd_ray.mapping import serial_map
 from mrkd_ray.progress import Display
 from mrkd_ray.representations import REPRESENTATIONS
@@ -68,7 +69,7 @@ def prepare_only(config: Run, names: Sequence[str], console: Console) -> Prepare
     check_folders(config.cache)
     dataset = open_dataset(config.data, config.cache)
     with workers_of(config, 1) as workers, Display(console) as display:
-        return prepare(config, dataset, names, workers.map, display, console)[0]
+        return prepare(config, dataset, names, workers.map, display, console)
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,16 @@ def _try_network(wanted: tuple[str, str | None, int]) -> tuple[str, str, Initial
     return name, "", Initial(line, digest(file) if file.is_file() else report.source)
 
 
-def prepare(
+@dataclass(frozen=True)
+class Checked:
+    """A data set that can be trained on. Its features may lack: `compute` makes them."""
+
+    prepared: Prepared
+    scans: Mapping[str, ClipScan]  # by clip_id, those left out too
+    skipped: list[Skipped]
+
+
+def check_data(
     config: Run,
     dataset: Dataset,
     representations: Sequence[str],
@@ -122,8 +132,8 @@ def prepare(
     console: Console,
     held_out: float = 0.0,
     verified_only: bool = False,
-) -> tuple[Prepared, list[Skipped]]:
-    """Check a data set and compute its features; return both with the clips left out.
+) -> Checked:
+    """Check a data set and split it.
 
     Raises:
         UserError: lists everything that is wrong with the data set.
@@ -141,18 +151,43 @@ def prepare(
     if skipped:
         console.print(f"left out {len(skipped)} clips (--skip-bad)", markup=False)
     digests = {clip.clip_id: scans[clip.clip_id].digest for clip in dataset.clips}
-    show = display.step(f"Computing {', '.join(representations)}")
-    stores = extract(dataset, representations, config.cache.absolute(), digests, map_, show)
+    cache = config.cache.absolute()
     content = hash_of(dataset.fingerprint, digests, config.split_seed)
     folds = config.folds if config.folds == "all" else list(config.folds)
     splits = tuple(make_splits(dataset, folds, config.split_seed, held_out, verified_only))
     prepared = Prepared(
         dataset=dataset,
         splits=splits,
-        stores=stores,
+        stores={name: FeatureStore(cache, dataset, name, digests) for name in representations},
         content=content,
     )
-    return prepared, skipped
+    return Checked(prepared, scans, skipped)
+
+
+def prepare(
+    config: Run,
+    dataset: Dataset,
+    representations: Sequence[str],
+    map_: Map,
+    display: Display,
+    console: Console,
+) -> Prepared:
+    """Check a data set and compute its features; see `check_data` and `compute`."""
+    prepared = check_data(config, dataset, representations, map_, display, console).prepared
+    compute(config, prepared, map_, display)
+    return prepared
+
+
+def compute(config: Run, prepared: Prepared, map_: Map, display: Display) -> None:
+    """Compute the features that are not stored yet.
+
+    Raises:
+        UserError: a clip cannot be decoded.
+    """
+    names = list(prepared.stores)
+    digests = prepared.stores[names[0]].digests
+    show = display.step(f"Computing {', '.join(names)}")
+    extract(prepared.dataset, names, config.cache.absolute(), digests, map_, show)
 
 
 def hash_of(*values: Any) -> str:

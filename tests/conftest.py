@@ -78,7 +78,7 @@ def prepared(clips: Path, cache: Path) -> Prepared:
     names = ["logmel64", "cqt"]
     data = open_dataset(clips, cache)
     with Display(console) as display:
-        return prepare(config, data, names, serial_map, display, console)[0]
+        return prepare(config, data, names, serial_map, display, console)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,214 @@
+"""What a grid will take, before anything is spent: cells, machine, memory, disk and time.
+
+Counts and sizes follow from the configuration and the data set; what a cell takes is measured on
+shortened ones (`probe`) and scaled (`costs`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.filesize import decimal
+
+from mrkd_ray import checkpoint, grid, grid_folder
+from mrkd_ray.cells import Cell
+from mrkd_ray.config import GridConfig
+from mrkd_ray.extraction import missing
+from mrkd_ray.grid import Opened
+from mrkd_ray.plan import costs, probe
+from mrkd_ray.plan.costs import Cost
+from mrkd_ray.plan.readings import Kind, Probe, Sizes, kind_of
+from mrkd_ray.plan.windows import Windows, windows_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindPlan:
+    """The cells of one cohort in one condition that are left to run."""
+
+    condition: str
+    cohort: str
+    cells: int
+    at_once: int  # side by side on the workers at hand
+    gpus: float  # of each branch
+    memory: int  # bytes of the largest branch: on its card, else of its process
+    windows: str  # resident, or streamed
+    checkpoints: int  # bytes on disk of one cell while it runs
+    seconds: float  # of one cell, in processes that are there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a grid will take: sizes in bytes, times in seconds."""
+
+    grid: str
+    data: str
+    clips: int
+    classes: int
+    folds: int
+    distilled: int  # cells in all
+    independent: int
+    left: int  # cells that are not finished
+    compared: int  # branches of distilled cells, each beside an independent one
+    nodes: int  # 0 without a cluster
+    cpus: float
+    gpus: float
+    kinds: list[KindPlan]
+    features: int  # of all representations
+    features_missing: int  # of them, those that are not in the cache
+    results: int  # of the cells that are left
+    soft_labels: int  # of them
+    checkpoints: int  # that come and go meanwhile
+    cache_free: int  # on the disk of the cache
+    output_free: int  # on the disk of the results
+    startup_seconds: float
+    features_seconds: float
+    training_seconds: float
+    seconds: float  # of the whole run
+    plan_seconds: float  # that making the plan took
+    warnings: list[str]
+
+
+def make(config: GridConfig, *, resume: bool = False, console: Console | None = None) -> Plan:
+    """Check a grid as `grid.run` does, measure its kinds of cells, and return its plan.
+
+    Only what the check remembers of the data set's files stays on the disk.
+
+    Args:
+        resume: what is finished in the folder that the run would go on in costs nothing more.
+
+    Raises:
+        UserError: bad input, or a cell of the probe failed.
+    """
+    began = time.perf_counter()
+    console = console or Console(stderr=True)
+    with grid.opened(config, console) as opened:
+        folder = grid_folder.choose(config, opened.cells, resume)
+        finished = grid_folder.finished(config, opened.cells, folder)
+        left = {cell.key: _cycles_left(cell, folder) for cell in opened.cells}
+        todo = [cell for cell in opened.cells if cell.key not in finished]
+        scans, dataset = opened.checked.scans, opened.checked.prepared.dataset
+        frames = {clip.clip_id: costs.frames_of(scans[clip.clip_id]) for clip in dataset.clips}
+        stores = opened.checked.prepared.stores
+        digests = next(iter(stores.values())).digests
+        jobs = missing(dataset, stores, digests)
+        features, training, kinds, of_cells = 0.0, 0.0, [], []
+        if todo:
+            at_once = [_at_once(cell, opened) for cell in todo]
+            windows = windows_of(config, opened, todo, frames)
+            probed = probe.run(config, opened, todo, at_once, jobs, windows, frames)
+            features = probed.features
+            sizes = {s.fold: Sizes.of(s, frames) for s in opened.checked.prepared.splits}
+            local = opened.workers.cluster is None
+            of_cells = [
+                costs.cost(cell, left[cell.key], sizes[cell.fold], probed, local, config.profile)
+                for cell in todo
+            ]
+            training = costs.duration(of_cells, at_once) + probed.end
+            kinds = _kinds(opened, todo, at_once, of_cells, probed, windows)
+    distilled = [cell for cell in opened.cells if cell.condition == "distilled"]
+    lengths = {digests[clip_id]: count for clip_id, count in frames.items()}  # same bytes once
+    lacking = [(frames[job.clip_id], stores[n].bins) for job in jobs for n in job.representations]
+    cluster = opened.workers.cluster
+    features_missing = sum(count * bins * 4 for count, bins in lacking)
+    results = sum(cost.disk for cost in of_cells)
+    checkpoints = max((kind.at_once * kind.checkpoints for kind in kinds), default=0)
+    return Plan(
+        grid=config.name,
+        data=dataset.name,
+        clips=len(dataset.clips),
+        classes=len(dataset.classes),
+        folds=len(opened.checked.prepared.splits),
+        distilled=len(distilled),
+        independent=len(opened.cells) - len(distilled),
+        left=len(todo),
+        compared=sum(len(cell.branches) for cell in distilled) if config.independent else 0,
+        nodes=len(cluster.nodes) if cluster else 0,
+        cpus=cluster.cpus if cluster else config.cpus_per_branch,
+        gpus=cluster.gpus if cluster else 0,
+        kinds=kinds,
+        features=sum(sum(lengths.values()) * store.bins * 4 for store in stores.values()),
+        features_missing=features_missing,
+        results=results,
+        soft_labels=sum(cost.soft_labels for cost in of_cells),
+        checkpoints=checkpoints,
+        cache_free=_free(config.cache),
+        output_free=_free(config.output),
+        startup_seconds=opened.startup,
+        features_seconds=features,
+        training_seconds=training,
+        seconds=opened.startup + features + training,
+        plan_seconds=time.perf_counter() - began,
+        warnings=_short_of_disk(config, features_missing, results + checkpoints),
+    )
+
+
+def _kinds(
+    opened: Opened,
+    todo: Sequence[Cell],
+    at_once: Sequence[int],
+    of_cells: Sequence[Cost],
+    probed: Probe,
+    windows: Mapping[Kind, Windows],
+) -> list[KindPlan]:
+    found: dict[Kind, list[int]] = {}
+    for i, cell in enumerate(todo):
+        found.setdefault(kind_of(cell), []).append(i)
+    local = opened.workers.cluster is None
+    like = Counter(len(cell.branches) for cell in todo)
+    return [
+        KindPlan(
+            condition=kind[0],
+            cohort=todo[members[0]].cohort,
+            cells=len(members),
+            at_once=min(at_once[members[0]], like[len(kind[1])]),
+            gpus=opened.shares(len(kind[1])),
+            memory=windows[kind].memory(probed.kinds[kind], local),
+            windows=windows[kind].source,
+            checkpoints=of_cells[members[0]].checkpoints,
+            seconds=float(np.mean([of_cells[i].turn.warm + of_cells[i].seconds for i in members])),
+        )
+        for kind, members in found.items()
+    ]
+
+
+def _cycles_left(cell: Cell, folder: Path) -> int:
+    """Return how many cycles a cell that is not finished has to run in a grid's folder."""
+    found = checkpoint.latest(folder / "cells" / cell.key / "checkpoint")
+    return max(1, cell.training.cycles - (checkpoint.cycle_of(found) if found else 0))
+
+
+def _at_once(cell: Cell, opened: Opened) -> int:
+    if opened.workers.cluster is None:
+        return 1
+    branches = len(cell.branches)
+    room: int = opened.workers.cluster.room(cell.cpus, opened.shares(branches))
+    return room // branches
+
+
+def _there(folder: Path) -> Path:
+    """Return where a folder is or will be: the nearest that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(_there(folder)).free
+
+
+def _short_of_disk(config: GridConfig, features: int, results: int) -> list[str]:
+    """Say where less is free than a run needs; the two folders may share a disk."""
+    needs: dict[int, list[tuple[Path, int]]] = {}
+    for folder, size in ((config.cache, features), (config.output, results)):
+        needs.setdefault(_there(folder).stat().st_dev, []).append((folder, size))
+    return [
+        f"{' and '.join(str(folder) for folder, _ in own)} will need "
+        f"{decimal(sum(size for _, size in own))}, and {decimal(_free(own[0][0]))} are free there"
+        for own in needs.values()
+        if sum(size for _, size in own) > _free(own[0][0])
+    ]

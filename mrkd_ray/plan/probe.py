@@ -1,0 +1,200 @@
+"""A short trial of each kind of cell, on the workers of the run to come: what `plan` measures.
+
+For each pairing two shortened cells follow each other, as many side by side as will be in the
+grid, so that branches contend for the machine as they will. Figures are read from the timelines.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mrkd_ray import grid
+from mrkd_ray.cells import Cell
+from mrkd_ray.config import BranchSpec, GridConfig
+from mrkd_ray.datasets.splits import Split
+from mrkd_ray.errors import UserError
+from mrkd_ray.extraction import CHUNK, Job, extract
+from mrkd_ray.features import FeatureStore
+from mrkd_ray.grid import Opened
+from mrkd_ray.plan import costs
+from mrkd_ray.plan.readings import (
+    CYCLES,
+    Kind,
+    Measured,
+    Probe,
+    Sizes,
+    alone,
+    kind_of,
+    measured_of,
+    read,
+    turns_of,
+)
+from mrkd_ray.plan.windows import Windows
+
+BATCHES = 2  # of training clips
+WINDOWS = 64  # of test clips: one batch
+WAVES = 3  # of chunks of clips on every CPU, to measure what features take
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two cells that follow each other in the same processes, and how many pairs run at once."""
+
+    first: Cell
+    second: Cell
+    copies: int
+
+
+def sample(split: Split, frames: Mapping[str, int], batch_size: int) -> Split:
+    """Return a split with few of its clips, from all over it."""
+
+    def some(clip_ids: tuple[str, ...], count: int) -> tuple[str, ...]:
+        places = np.linspace(0, len(clip_ids) - 1, min(count, len(clip_ids))).round().astype(int)
+        return tuple(clip_ids[i] for i in places)
+
+    whole = Sizes.of(split, frames)
+    tested = -(-WINDOWS * whole.test // max(1, whole.test_windows))
+    return Split(
+        fold=split.fold,
+        train=some(split.train, BATCHES * batch_size),
+        held_out=some(split.held_out, tested),
+        test=some(split.test, tested),
+    )
+
+
+def run(
+    config: GridConfig,
+    opened: Opened,
+    todo: Sequence[Cell],
+    at_once: Sequence[int],
+    jobs: Sequence[Job],
+    windows: Mapping[Kind, Windows],
+    frames: Mapping[str, int],
+) -> Probe:
+    """Compute some features and run shortened cells, in a folder that is removed.
+
+    Args:
+        todo: the cells whose kinds are measured.
+        at_once: how many cells like this one fill the workers, for each of them.
+        jobs: the clips whose features lack.
+        windows: whether they are kept, for each kind.
+        frames: of each clip.
+
+    Raises:
+        UserError: a cell failed, as in a run.
+    """
+    prepared = opened.checked.prepared
+    few = sample(prepared.splits[0], frames, config.batch_size)
+    pairs = list(_pairs(todo, at_once, windows, opened))
+    shortened = [cell for pair in pairs for cell in _copies(pair, few.fold)]
+    mini = config.model_copy(update={"cycles": CYCLES, "profile": True})
+    with _temporary(config.cache) as folder:
+        stores, features = _sample_features(opened, jobs, few, folder)
+        small = replace(prepared, splits=(few,), stores=stores)
+        began = time.time()
+        failed = grid.run_cells(
+            mini, shortened, small, folder, opened.shares, opened.workers, opened.display
+        )
+        ended = time.time()
+        if failed:
+            raise UserError(f"the probe failed, as the grid would:\n{grid.listed(failed)}")
+        local = opened.workers.cluster is None
+        ran = [read(cell, folder / "cells" / cell.key, local) for cell in shortened]
+        kinds: dict[Kind, Measured] = {}
+        for cell in shortened:
+            kind = kind_of(cell)
+            kinds.setdefault(kind, measured_of([each for each in ran if each.kind == kind]))
+    turns = turns_of(ran, began)
+    for (condition, branches), found in list(kinds.items()):
+        for i, spec in enumerate(branches) if condition == "independent" else ():
+            kinds.setdefault((condition, (spec,)), alone(found, branches, i))
+            turns.setdefault((spec,), turns[branches])
+    end = ended - max(each.end for each in ran)
+    return Probe(Sizes.of(few, frames), kinds, turns, end, features)
+
+
+def _pairs(
+    todo: Sequence[Cell],
+    at_once: Sequence[int],
+    windows: Mapping[Kind, Windows],
+    opened: Opened,
+) -> Iterator[_Pair]:
+    """Choose the cells: cohorts, once independent and once distilled, then what they do not cover.
+
+    A cohort of independent branches stands for its branches each in a cell of its own, where
+    these have as much of the machine: so most branches start once.
+    """
+    like = Counter(len(cell.branches) for cell in todo)
+    kinds: dict[Kind, tuple[Cell, int]] = {}
+    for cell, room in zip(todo, at_once, strict=True):
+        shown = replace(cell, windows=windows[kind_of(cell)].source)
+        kinds.setdefault(kind_of(cell), (shown, min(room, like[len(cell.branches)])))
+    covered: set[BranchSpec] = set()
+    for (condition, branches), (cell, copies) in kinds.items():
+        if condition == "distilled":
+            first = cell
+            same = opened.shares(1) == opened.shares(len(branches)) and cell.threads == cell.cpus
+            lacking = {spec for spec in branches if ("independent", (spec,)) in kinds} - covered
+            if same and lacking:
+                first = replace(cell, condition="independent", temperature=None)
+                covered |= set(branches)
+            yield _Pair(first, cell, copies)
+    for (condition, branches), (cell, copies) in kinds.items():
+        if condition == "independent" and branches[0] not in covered:
+            yield _Pair(cell, cell, copies)
+
+
+def _copies(pair: _Pair, fold: int) -> Iterator[Cell]:
+    training = pair.first.training.model_copy(update={"cycles": CYCLES})
+    for place, cell in enumerate((pair.first, pair.second)):
+        for copy in range(pair.copies):
+            seed = place * pair.copies + copy
+            yield replace(cell, fold=fold, seed=seed, training=training, content="probe")
+
+
+@contextmanager
+def _temporary(cache: Path) -> Iterator[Path]:
+    """Yield a folder that is removed afterwards: in the cache, which every node sees."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=".plan-", dir=cache.absolute(), ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
+def _sample_features(
+    opened: Opened, jobs: Sequence[Job], few: Split, folder: Path
+) -> tuple[dict[str, FeatureStore], float]:
+    """Compute what lacks, for a few clips, in a folder of its own.
+
+    Returns:
+        Stores that have the clips of `few`, and the seconds that all the jobs will take.
+    """
+    prepared, workers = opened.checked.prepared, opened.workers
+    stores = dict(prepared.stores)
+    if not jobs:
+        return stores, 0.0
+    names = sorted({name for job in jobs for name in job.representations})
+    count = WAVES * CHUNK * int(workers.cluster.cpus if workers.cluster else 1)
+    others = (
+        jobs[i].clip_id for i in np.linspace(0, len(jobs) - 1, min(count, len(jobs)), dtype=int)
+    )
+    wanted = {*few.train, *few.held_out, *few.test, *others}
+    dataset = prepared.dataset.without(prepared.dataset.by_id.keys() - wanted)
+    show = opened.display.step(f"Probing {', '.join(names)}")
+    seen: list[tuple[float, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        seen.append((time.perf_counter(), done))
+        show(done, total)
+
+    stores |= extract(dataset, names, folder, stores[names[0]].digests, workers.map, progress)
+    return stores, costs.extrapolate(seen, len(jobs))

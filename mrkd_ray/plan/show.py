@@ -1,0 +1,83 @@
+"""A plan as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.filesize import decimal
+
+from mrkd_ray.plan import Plan
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print a plan for people, within 80 columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    facts = Table(title=f"{plan.grid} on {plan.data}", show_header=False, box=None)
+    facts.title_justify, facts.title_style = "left", "bold"
+    facts.add_column(min_width=16)
+    facts.add_column()
+    for name, value in _facts(plan):
+        facts.add_row(name, value)
+    console.print(facts)
+    if not plan.kinds:
+        return
+    shown = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("cells of a kind", min_width=30)
+    for heading in ("cells", "at once", "GPUs", "a branch", "a cell"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for kind in plan.kinds:
+        shown.add_row(
+            f"{kind.condition} {kind.cohort.replace('+', ' + ')}",
+            str(kind.cells),
+            str(kind.at_once),
+            f"{kind.gpus * (kind.cohort.count('+') + 1):g}",
+            decimal(kind.memory),
+            _time(kind.seconds),
+        )
+    console.print()
+    console.print(shown)
+    streamed = any(kind.windows == "streamed" for kind in plan.kinds)
+    caption = "GPUs: of a cell. A branch: memory of its process, or on its card"
+    caption += "; windows are streamed where it lacks. " if streamed else ". "
+    console.print(caption + "A cell: its time once processes are there.", style="dim")
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+
+
+def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
+    yield "data", f"{plan.clips} clips, {plan.classes} classes, {plan.folds} fold(s)"
+    finished = plan.distilled + plan.independent - plan.left
+    cells_ = f"{plan.distilled} distilled, {plan.independent} independent"
+    yield "cells", cells_ + (f"; {finished} of them are finished" if finished else "")
+    if plan.compared:
+        yield "baselines", f"{plan.compared} comparisons share {plan.independent} trainings"
+    where = f"{plan.cpus:g} CPUs and {plan.gpus:g} GPUs on {plan.nodes} node(s)"
+    yield "workers", where if plan.nodes else "this process"
+    lacking = f"{decimal(plan.features_missing)} to compute; {decimal(plan.cache_free)} free"
+    yield "features", f"{decimal(plan.features)}, of them {lacking}"
+    labels = f"{decimal(plan.soft_labels)} soft labels; {decimal(plan.output_free)} free"
+    yield "results", f"{decimal(plan.results)}, of them {labels}"
+    yield "checkpoints", f"{decimal(plan.checkpoints)} more while cells run"
+    parts = {
+        "start": plan.startup_seconds,
+        "features": plan.features_seconds,
+        "training": plan.training_seconds,
+    }
+    spent = ", ".join(f"{name} {_time(seconds)}" for name, seconds in parts.items())
+    yield "will take about", f"{_time(plan.seconds)}: {spent}"
+    yield "this plan took", _time(plan.plan_seconds)
+
+
+def _time(seconds: float) -> str:
+    """Two units at most: 42 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

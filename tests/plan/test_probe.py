@@ -1,0 +1,83 @@
+"""Which shortened cells stand for a grid's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from conftest import make_cell
+
+from mrkd_ray.cells import Cell
+from mrkd_ray.datasets.splits import Split
+from mrkd_ray.plan import probe
+from mrkd_ray.plan.readings import kind_of
+from mrkd_ray.plan.windows import Windows
+
+X, Y, Z = "logmel64:vgg_small", "cqt:vgg_small", "mfcc:vgg_small"
+SINGLES = [make_cell(spec, temperature=None) for spec in (X, Y, Z)]
+COHORTS = [make_cell(*pair, temperature=t) for pair in ((X, Y), (X, Z)) for t in (1.0, 2.0)]
+
+
+def chosen(
+    todo: list[Cell], shares: Callable[[int], float] = lambda branches: 0.0, places: int = 2
+) -> list[tuple[str, str, int]]:
+    """What is run first and then, as condition and cohort, and in how many copies."""
+    windows = {
+        kind_of(cell): Windows((1,) * len(cell.branches), (True,) * len(cell.branches), "cpu")
+        for cell in todo
+    }
+    opened: Any = SimpleNamespace(shares=shares)
+    at_once = [places // len(cell.branches) for cell in todo]
+    return [
+        (pair.first.condition, f"{pair.second.condition} {pair.second.cohort}", pair.copies)
+        for pair in probe._pairs(todo, at_once, windows, opened)
+    ]
+
+
+def test_cohorts_cover_their_independent_branches() -> None:
+    assert chosen([*SINGLES, *COHORTS]) == [
+        ("independent", f"distilled {X}+{Y}", 1),
+        ("independent", f"distilled {X}+{Z}", 1),
+    ]
+
+
+def test_copies_fill_the_workers_as_the_grid_does() -> None:
+    assert [copies for *_, copies in chosen([*SINGLES, *COHORTS], places=16)] == [4, 4]
+    assert [copies for *_, copies in chosen([*SINGLES, *COHORTS], places=6)] == [3, 3]
+
+
+def test_a_branch_that_has_more_alone_is_measured_alone() -> None:
+    on_one_card = chosen([SINGLES[0], COHORTS[0]], shares=lambda branches: 1 / branches)
+    assert on_one_card == [
+        ("distilled", f"distilled {X}+{Y}", 1),
+        ("independent", f"independent {X}", 1),
+    ]
+
+
+def test_what_no_cohort_covers_is_measured_too() -> None:
+    assert chosen(SINGLES[1:]) == [
+        ("independent", f"independent {Y}", 2),
+        ("independent", f"independent {Z}", 2),
+    ]
+    assert chosen(COHORTS[:1]) == [("distilled", f"distilled {X}+{Y}", 1)]  # no baselines
+
+
+def test_shortened_cells_follow_each_other_in_the_same_processes() -> None:
+    pair = probe._Pair(SINGLES[0], COHORTS[0], copies=2)
+    cells = list(probe._copies(pair, fold=3))
+    assert [cell.condition for cell in cells] == ["independent"] * 2 + ["distilled"] * 2
+    assert len({cell.key for cell in cells}) == 4
+    assert {cell.training.cycles for cell in cells} == {3}
+    assert {cell.fold for cell in cells} == {3}
+
+
+def test_a_sample_is_of_whole_batches_from_all_over_the_split() -> None:
+    train, test = tuple(f"train {i}" for i in range(1000)), tuple(f"test {i}" for i in range(100))
+    frames = dict.fromkeys([*train, *test], 300)
+    few = probe.sample(Split(2, train, (), test), frames, batch_size=10)
+    assert len(few.train) == 20
+    assert (few.train[0], few.train[-1]) == ("train 0", "train 999")
+    assert len(few.test) == 32  # a batch of 64 windows
+    assert few.held_out == ()
+    assert probe.sample(few, frames, batch_size=100) == few
