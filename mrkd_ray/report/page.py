@@ -70,7 +70,7 @@ def summary(measured: Measured) -> str:
     cohorts = measured.table["cohort"].nunique()
     temperatures = [f"{t:g}" for t in sorted(measured.table["temperature"].unique())]
     at = f"temperature{'s' * (len(temperatures) > 1)} {', '.join(temperatures)}"
-    folds, seeds = measured.table["folds"].max(), measured.table["seeds"].max()
+    folds, seeds = (int(measured.table[name].max()) for name in ("folds", "seeds"))
     times = f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
     alone = "independent" in set(tidy["condition"])
     return (
