@@ -63,6 +63,15 @@ def test_a_wrong_path(tmp_path: Path) -> None:
     refused(done, "nowhere", "no such file or folder", "mrkd download")
 
 
+def test_a_plan_is_refused_as_its_run_is(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text("pairings: ['logmel64:vgg_small+cqt:vgg_small']\n")
+    refused(mrkd("plan", file, "--temperatures", "0", cwd=tmp_path), "small.yaml", "temperatures")
+    options = ("--data", "nowhere", "--runner", "local", "--scale", "cpu")
+    refused(mrkd("plan", file, *options, cwd=tmp_path), "nowhere", "no such file or folder")
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_a_wrong_representation_name(clips: Path, tmp_path: Path) -> None:
     done = mrkd("train", "--branch", "logmell64:vgg_small", "--data", clips, cwd=tmp_path)
     refused(done, "logmell64", "Did you mean 'logmel64'?", "cqt")

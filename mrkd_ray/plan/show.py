@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 from rich.filesize import decimal
+from rich.markup import escape
 
 from mrkd_ray.plan import Plan
 
@@ -15,7 +16,7 @@ def show(plan: Plan, console: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    facts = Table(title=f"{plan.grid} on {plan.data}", show_header=False, box=None)
+    facts = Table(title=escape(f"{plan.grid} on {plan.data}"), show_header=False, box=None)
     facts.title_justify, facts.title_style = "left", "bold"
     facts.add_column(min_width=16)
     facts.add_column()
@@ -53,7 +54,9 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     cells_ = f"{plan.distilled} distilled, {plan.independent} independent"
     yield "cells", cells_ + (f"; {finished} of them are finished" if finished else "")
     if plan.compared:
-        yield "baselines", f"{plan.compared} comparisons share {plan.independent} trainings"
+        saved = plan.compared - plan.independent
+        shared = f"{plan.compared} comparisons share {plan.independent} trainings"
+        yield "baselines", f"{shared}: {saved} are saved" if saved else shared
     where = f"{plan.cpus:g} CPUs and {plan.gpus:g} GPUs on {plan.nodes} node(s)"
     yield "workers", where if plan.nodes else "this process"
     lacking = f"{decimal(plan.features_missing)} to compute; {decimal(plan.cache_free)} free"
