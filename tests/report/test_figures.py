@@ -289,8 +289,14 @@ def test_a_clip_is_drawn_with_its_representations_where_the_data_is(
     labels = [svg.get("aria-label") or "" for svg in svgs(figure.svg)]
     assert [label.split(" of ")[0] for label in labels] == ["waveform", "logmel64", "cqt"]
     assert "00.wav" in figure.caption
-    (axes,) = clip.draw("a", np.zeros((100, 64), np.float32), 2.0).axes
+    (axes,) = clip.draw("a", np.zeros((100, 64), np.float32), 2.0, (-1, 1)).axes
     assert axes.images[0].get_extent() == [0, 2.0, 0, 64]
+
+
+def test_loudness_does_not_take_all_colours() -> None:
+    array = np.tile(np.array([-600, 1, 2], np.float32), (10, 1))
+    assert clip.colour_span(array, np.array([1, 0, 0], np.float32)) == (1, 2)
+    assert clip.colour_span(array, np.ones(3, np.float32))[0] < -500
 
 
 def test_a_report_makes_no_data(tmp_path: Path) -> None:
