@@ -95,7 +95,8 @@ def test_every_figure_is_small_stands_alone_and_is_the_same_each_time(small: Mea
             used += [e.attrib["id"] for e in svg.iter() if "id" in e.attrib]
         targets = re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", figure.svg)
         assert set(targets) <= set(used)
-        sizes = [float(size) for size in re.findall(r"font: ([\d.]+)px", figure.svg)]
+        assert "font-family" not in figure.svg
+        sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", figure.svg)]
         assert min(sizes) >= 8, figure.id  # units of 4/3 px at a panel's natural size
     assert len(used) == len(set(used))
 
