@@ -39,10 +39,12 @@ def show(table: pd.DataFrame, console: Console) -> None:
                 line += _interval(row, f"{name}_difference") if compared else []
                 shown.add_row(*line)
         console.print(shown)
-    console.print(_caption(table, compared), style="dim")
+    console.print(caption(table), style="dim")
 
 
-def _caption(table: pd.DataFrame, compared: bool) -> str:
+def caption(table: pd.DataFrame) -> str:
+    """Say of how many runs the table is, under which budgets, and what its intervals hold."""
+    compared = bool(table["paired_runs"].any())
     runs, folds, seeds, epochs = (int(table[n].max()) for n in ("runs", "folds", "seeds", "epochs"))
     of = (
         f"{folds} {'fold' if folds == 1 else 'folds'} x {seeds} {'seed' if seeds == 1 else 'seeds'}"

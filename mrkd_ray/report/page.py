@@ -13,7 +13,8 @@ from mrkd_ray.files import write_text
 from mrkd_ray.report import paper
 from mrkd_ray.report.figures import Section, figures
 from mrkd_ray.report.measured import Measured, read
-from mrkd_ray.report.tables import ENSEMBLE, Score, runs, signed, significance, tables
+from mrkd_ray.report.paper import ENSEMBLE
+from mrkd_ray.report.tables import Score, signed, significance, tables
 
 NAME = "report.html"
 
@@ -69,11 +70,13 @@ def summary(measured: Measured) -> str:
     cohorts = measured.table["cohort"].nunique()
     temperatures = [f"{t:g}" for t in sorted(measured.table["temperature"].unique())]
     at = f"temperature{'s' * (len(temperatures) > 1)} {', '.join(temperatures)}"
+    folds, seeds = (int(measured.table[name].max()) for name in ("folds", "seeds"))
+    times = f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
     alone = "independent" in set(tidy["condition"])
     return (
         f"{cohorts} cohort{'s' * (cohorts > 1)} of classifiers that teach each other, at {at}, on "
         f"{tidy['dataset'].iloc[0]} ({len(measured.classes)} classes), {int(tidy['epochs'].max())} "
-        f"epochs, {runs(measured)}"
+        f"epochs, {times}"
         + ("; each branch also trained alone with the same epochs and schedule." if alone else ".")
     )
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import isnan
 from typing import Any, Literal
 
 import pandas as pd
 
+from mrkd_ray import table as printed
 from mrkd_ray.report import paper
 from mrkd_ray.report.measured import Measured
 from mrkd_ray.report.paper import ENSEMBLE, PaperTable
+from mrkd_ray.scale import STANDS_FOR
 
 Kind = Literal["", "stub", "reported", "higher", "lower", "ns"]
 Score = Literal["accuracy", "map3"]
-Row = Mapping[str, Any]  # of table.csv
+Row = Mapping[Any, Any]  # of table.csv
 Sweep = dict[float, dict[str, Row]]  # temperature -> the paper's branch, or ensemble -> its row
 
-STANDS_FOR = {"resnet_small": "resnet101", "vgg_small": "vgg19"}  # TODO(merge): scale.STANDS_FOR
 SCORES: tuple[Score, Score] = ("accuracy", "map3")
 NAMES = {"accuracy": "Accuracy", "map3": "mAP@3"}
 NONE = "–"
@@ -64,7 +66,10 @@ def tables(measured: Measured) -> list[Table]:
     asked = measured.config.get("paper")
     if asked is None:
         return [own(measured)]
-    return [figure3(measured) if asked == "figure3" else paper_table(measured, asked), own(measured)]
+    return [
+        figure3(measured) if asked == "figure3" else paper_table(measured, asked),
+        own(measured),
+    ]
 
 
 def paper_table(measured: Measured, key: str) -> Table:
@@ -98,13 +103,15 @@ def figure3(measured: Measured) -> Table:
         (reported["representation"] + ":" + reported["network"]) == paper.FIGURE3_BRANCH
     ]
     sweeps = _sweeps(measured.table)
-    groups = []
-    for mode, number, pairing in paper.FIGURE3_MODES:
+    swept = [sweeps.get(_key(pairing), {}) for _, _, pairing in paper.FIGURE3_MODES]
+    groups: list[Sequence[Sequence[Box]]] = []
+    for (mode, number, pairing), sweep in zip(paper.FIGURE3_MODES, swept, strict=True):
         rows = reported[(reported["table"] == number) & (reported["branches"] == pairing)]
-        alone, distilled = (rows[rows["distilled"] == d].iloc[0] for d in (False, True))
-        sweep = sweeps.get(_key(pairing), {})
+        found = {bool(row["distilled"]): row for row in rows.to_dict("records")}
+        alone, distilled = found[False], found[True]
         if not groups:
-            groups.append([[Box("baseline", columns=2, kind="stub"), *_alone(alone, sweep)]])
+            first = next(filter(None, swept), {})  # whichever was measured: alone is alone
+            groups.append([[Box("baseline", columns=2, kind="stub"), *_alone(alone, first)]])
         partner = next(b for b in pairing.split("+") if b != paper.FIGURE3_BRANCH)
         stub = Box(f"{paper.branch_title(partner)}*", f"Table {number}", kind="stub")
         lines = _distilled(stub, distilled, alone, _of(sweep, paper.FIGURE3_BRANCH))
@@ -165,21 +172,11 @@ def significance(row: Row, score: Score) -> Kind:
 
     `ns`, not significant, where the 95% interval holds 0; "" where there is no comparison.
     """
-    if pd.isna(row[f"{score}_difference"]):
+    if isnan(row[f"{score}_difference"]):
         return ""
     if row[f"{score}_difference_low"] > 0:
         return "higher"
     return "lower" if row[f"{score}_difference_high"] < 0 else "ns"
-
-
-def runs(measured: Measured) -> str:
-    """Return `15 runs (5 folds × 3 seeds)`, and how many of them where not all are finished."""
-    tidy = measured.tidy[measured.tidy["condition"] == "distilled"]
-    folds, seeds = tidy["fold"].nunique(), tidy["seed"].nunique()
-    fewest, most = int(measured.table["runs"].min()), int(measured.table["runs"].max())
-    counted = f"{most} run{'s' * (most > 1)}" if fewest == most else f"{fewest} to {most} runs"
-    folds_seeds = f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
-    return f"{counted} ({folds_seeds})"
 
 
 def _sweeps(table: pd.DataFrame) -> dict[frozenset[str], Sweep]:
@@ -284,7 +281,9 @@ def _distilled(
         for score in SCORES:
             if not lines:
                 gain = None if baseline is None else reported[score] - baseline[score]
-                line.append(Box(NONE if gain is None else signed(gain, 2), rows=tall, kind="reported"))
+                line.append(
+                    Box(NONE if gain is None else signed(gain, 2), rows=tall, kind="reported")
+                )
             line.append(_difference(row, score))
         lines.append(line)
     return _first(replace(stub, rows=tall), lines)
@@ -355,10 +354,10 @@ def _reported(value: float, rows: int = 1) -> Box:
 
 
 def _mean(row: Row | None, name: str) -> Box:
-    if row is None or pd.isna(row[name]):
+    if row is None or isnan(row[name]):
         return Box(NONE)
     deviation = row[f"{name}_sd"]
-    return Box(f"{row[name]:.1f}" + ("" if pd.isna(deviation) else f" ± {deviation:.1f}"))
+    return Box(f"{row[name]:.1f}" + ("" if isnan(deviation) else f" ± {deviation:.1f}"))
 
 
 def _difference(row: Row | None, score: Score) -> Box:
@@ -393,19 +392,10 @@ def signed(value: float, digits: int) -> str:
 
 
 def _measured_caption(measured: Measured) -> str:
-    epochs = int(measured.tidy["epochs"].max())
-    dataset = measured.tidy["dataset"].iloc[0]
-    text = f"Measured on {dataset}, {epochs} epochs, {runs(measured)}: mean"
-    text += " ± standard deviation over runs" if measured.table["runs"].max() > 1 else " of one run"
-    if measured.table["paired_runs"].any():
-        text += (
-            ". Equal budgets: independent and distilled had the same epochs and schedule. "
-            "Difference: distilled minus independent in points, paired over folds, seeds and "
-            "clips, with the 95% interval of a bootstrap over clips, which does not hold the "
-            "variation between seeds; ns, not significant: the interval holds 0. The ensemble is "
-            "compared with that of the same branches trained alone"
-        )
-    return text + "."
+    text = f"Measured on {measured.tidy['dataset'].iloc[0]}. {printed.caption(measured.table)}"
+    if not measured.table["paired_runs"].any():
+        return text
+    return f"{text} The ensemble is compared with that of the same branches trained alone."
 
 
 def _warnings(measured: Measured, dataset: str) -> list[str]:
@@ -413,7 +403,9 @@ def _warnings(measured: Measured, dataset: str) -> list[str]:
     found = []
     measured_on = set(measured.tidy["dataset"])
     if measured_on != {dataset}:
-        found.append(f"the data set is {', '.join(sorted(measured_on))}, not {paper.DATASETS[dataset]}")
+        found.append(
+            f"the data set is {', '.join(sorted(measured_on))}, not {paper.DATASETS[dataset]}"
+        )
     networks = {n for n in measured.tidy["network"] if n}
     if small := sorted(n for n in networks if n in STANDS_FOR):
         listed = ", ".join(f"{n} for {paper.NETWORKS[STANDS_FOR[n]]}" for n in small)

@@ -36,7 +36,9 @@ def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(measured: M
 
 def test_nothing_is_loaded_and_nothing_runs(measured: Measured) -> None:
     text = page.render(measured, [])
-    assert not re.search(r"<script|\son\w+=|@import|url\(|<link(?! rel=\"icon\" href=\"data:,\")", text)
+    assert not re.search(
+        r"<script|\son\w+=|@import|url\(|<link(?! rel=\"icon\" href=\"data:,\")", text
+    )
     assert "default-src 'none'" in text
 
 
@@ -66,7 +68,7 @@ def test_findings_count_the_comparisons(measured: Measured) -> None:
 def test_summary_and_facts(measured: Measured) -> None:
     summary = page.summary(measured)
     assert summary.startswith("3 cohorts of classifiers that teach each other, at temperatures 1, ")
-    assert "(5 classes), 6 epochs, 2 runs (2 folds × 1 seed)" in summary
+    assert "(5 classes), 6 epochs, 2 folds × 1 seed; each" in summary
     facts = {fact.name: fact.value for fact in page.facts(measured)}
     assert facts["Cells"] == "28 trained"  # 2 folds of 5 branches alone, and 3 cohorts x 3
     assert facts["Wall time"] == "28 min 0 s, the sum over cells"
