@@ -31,5 +31,4 @@ def arguments(given: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = ["grid", *arguments(sys.argv[1:])]
-    main()
+    main(["grid", *arguments(sys.argv[1:])])

@@ -281,10 +281,10 @@ def list_() -> None:
             print(f"  {name:<{width}}  {description}")
 
 
-def main() -> NoReturn:
-    """Run the command line."""
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line, or other arguments than the process was given."""
     try:
-        app()
+        app(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
