@@ -95,7 +95,8 @@ def test_every_figure_is_small_stands_alone_and_is_the_same_each_time(small: Mea
             used += [e.attrib["id"] for e in svg.iter() if "id" in e.attrib]
         targets = re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", figure.svg)
         assert set(targets) <= set(used)
-        sizes = [float(size) for size in re.findall(r"font: ([\d.]+)px", figure.svg)]
+        assert "font-family" not in figure.svg
+        sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", figure.svg)]
         assert min(sizes) >= 8, figure.id  # units of 4/3 px at a panel's natural size
     assert len(used) == len(set(used))
 
@@ -289,8 +290,14 @@ def test_a_clip_is_drawn_with_its_representations_where_the_data_is(
     labels = [svg.get("aria-label") or "" for svg in svgs(figure.svg)]
     assert [label.split(" of ")[0] for label in labels] == ["waveform", "logmel64", "cqt"]
     assert "00.wav" in figure.caption
-    (axes,) = clip.draw("a", np.zeros((100, 64), np.float32), 2.0).axes
+    (axes,) = clip.draw("a", np.zeros((100, 64), np.float32), 2.0, (-1, 1)).axes
     assert axes.images[0].get_extent() == [0, 2.0, 0, 64]
+
+
+def test_loudness_does_not_take_all_colours() -> None:
+    array = np.tile(np.array([-600, 1, 2], np.float32), (10, 1))
+    assert clip.colour_span(array, np.array([1, 0, 0], np.float32)) == (1, 2)
+    assert clip.colour_span(array, np.ones(3, np.float32))[0] < -500
 
 
 def test_a_report_makes_no_data(tmp_path: Path) -> None:

@@ -47,14 +47,15 @@ def figure(measured: Measured, id: str) -> Figure:
     for name, array in arrays.items():
         about = REPRESENTATIONS[name].description
         # every frame stands for a hop
-        drawing = draw(name, array, len(array) * HOP / audio.SAMPLE_RATE)
+        span = colour_span(array, REPRESENTATIONS[name].levels)
+        drawing = draw(name, array, len(array) * HOP / audio.SAMPLE_RATE, span)
         panels.append(Panel(drawing, f"{name} of {clip.clip_id}: {about}"))
     about = "; ".join(f"{name}: {REPRESENTATIONS[name].description}" for name in arrays)
     caption = (
         f"The first clip of the data set, {clip.clip_id} ({clip.label}, {seconds:.1f} s), as the "
         f"networks of this grid see it, before normalisation and deltas. {about}. Bright is high; "
-        "the colours span each picture's own 1st to 99th percentile. All share one hop: frame t "
-        "is the same moment in each."
+        "the colours span each picture's own 1st to 99th percentile, without bins that only say "
+        "how loud it is. All share one hop: frame t is the same moment in each."
     )
     return style.figure(id, "A clip and its representations", caption, panels)
 
@@ -70,18 +71,30 @@ def draw_waveform(waveform: NDArray[np.float32], seconds: float) -> Drawing:
     return drawing
 
 
-def draw(name: str, array: NDArray[np.float32], seconds: float) -> Drawing:
+def colour_span(array: NDArray[np.float32], levels: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the 1st and the 99th percentile of a representation [frames, bins].
+
+    Of the bins that loudness does not move (`Representation.levels`), where there are such: the
+    first coefficient of an MFCC would leave all others one colour.
+    """
+    steady = levels == 0
+    low, high = np.percentile(array[:, steady] if steady.any() else array, (1, 99))
+    return float(low), float(high)
+
+
+def draw(
+    name: str, array: NDArray[np.float32], seconds: float, span: tuple[float, float]
+) -> Drawing:
     """Draw a representation [frames, bins], low bins below."""
     drawing, axes = style.new(2.0, title=name, xlabel="seconds", ylabel="bin")
-    low, high = np.percentile(array, (1, 99))
     axes.imshow(
         array.T,
         origin="lower",
         aspect="auto",
         extent=(0, seconds, 0, array.shape[1]),
         cmap=matplotlib.colormaps["viridis"].resampled(SHADES),
-        vmin=low,
-        vmax=high,
+        vmin=span[0],
+        vmax=span[1],
         interpolation="nearest",
     )
     return drawing

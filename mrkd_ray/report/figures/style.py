@@ -133,7 +133,7 @@ def _svg(panel: Panel, prefix: str) -> str:
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # nothing refers to groups
     svg = re.sub(r'(\sid=")', rf"\1{prefix}", svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\1{prefix}", svg)
-    svg = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1system-ui, sans-serif", svg)
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)  # the page's
     svg = re.sub(r"\s*\n\s*", " ", svg)
     svg = re.sub(INK, "currentColor", svg, flags=re.IGNORECASE)
     for name, colour in (("alone", INDEPENDENT), ("distilled", DISTILLED)):
