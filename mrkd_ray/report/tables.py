@@ -50,6 +50,7 @@ class Table:
         groups: of each, the rows; `stub` boxes head a row.
         notes: what must be known to read it.
         warnings: why measured figures cannot stand for the paper's.
+        wide: whether it takes a page across on paper.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Table:
     groups: Sequence[Sequence[Sequence[Box]]]
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    wide: bool = False
 
 
 def tables(measured: Measured) -> list[Table]:
@@ -93,6 +95,7 @@ def paper_table(measured: Measured, key: str) -> Table:
         groups=groups,
         notes=[note for note in (table.note, _elsewhere(sweeps, [n for n, _ in pairings])) if note],
         warnings=_warnings(measured, paper.dataset_of(table.number)),
+        wide=table.shared is None,
     )
 
 
