@@ -45,7 +45,7 @@ PROBE = Probe(
 
 
 @pytest.mark.parametrize(
-    ("rate", "samples"), [(22050, 12_345), (44100, 44_099), (48000, 31_111), (8000, 1)]
+    ("rate", "samples"), [(22050, 12_345), (44100, 43_999), (48000, 31_111), (8000, 1)]
 )
 def test_frames_are_those_of_the_features(rate: int, samples: int, tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"

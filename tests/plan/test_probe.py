@@ -68,6 +68,8 @@ def test_shortened_cells_follow_each_other_in_the_same_processes() -> None:
     cells = list(probe._copies(pair, fold=3))
     assert [cell.condition for cell in cells] == ["independent"] * 2 + ["distilled"] * 2
     assert len({cell.key for cell in cells}) == 4
+    twice = probe._Pair(SINGLES[0], SINGLES[0], copies=2)
+    assert len({cell.key for cell in probe._copies(twice, fold=3)}) == 4
     assert {cell.training.cycles for cell in cells} == {3}
     assert {cell.fold for cell in cells} == {3}
 

@@ -65,9 +65,9 @@ def test_turns_are_told_by_who_was_there_before() -> None:
 
 
 def test_copies_side_by_side_take_each_others_places_once() -> None:
-    copies = [ran(10.0, 2.0, X), ran(10.0, 2.0, X), ran(17.0, 2.0, X), ran(19.0, 2.0, X)]
+    copies = [ran(10.0, 2.0, X), ran(10.0, 3.0, X), ran(20.0, 2.0, X), ran(21.0, 2.0, X)]
     (found,) = readings.turns_of(copies, began=0.0).values()
-    assert found == Turn(new=10.0, cold=10.0, warm=2.0)
+    assert found == Turn(new=10.0, cold=10.0, warm=((20 - 19) + (21 - 16)) / 2)
 
 
 def test_a_branch_of_a_cohort_stands_for_a_cell_of_its_own() -> None:
