@@ -23,7 +23,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 
 
 def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(measured: Measured) -> None:
-    figure = Figure("one", "A <b> & c", "Caption", "<svg></svg>", "alt")
+    figure = Figure("one", "A <b> & c", "Caption", "<svg></svg>")
     sections = [Section("Some", (figure,)), Section("Missing", (), "There is no data set.")]
     text = page.render(measured, sections)
     assert text == page.render(measured, sections)

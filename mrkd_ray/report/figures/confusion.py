@@ -44,7 +44,9 @@ def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
         f"{cohort.title}. Rows are true classes, columns what was predicted, in percent of the "
         f"row's clips, over {runs_in_words(len(pairs))}. {part}"
     )
-    return style.figure(id, f"Confusion matrices: {cohort.title}", caption.strip(), panels)
+    return style.figure(
+        id, f"Confusion matrices: {cohort.title}", caption.strip(), panels, paired=True
+    )
 
 
 def most_confused(matrix: Floats) -> list[int]:

@@ -41,7 +41,7 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
         f"change when all logits are scaled alike. Over {runs_in_words(len(pairs))}, with a 95 % "
         f"interval over clips and seeds: {' '.join(found)}"
     )
-    return style.figure(id, f"t-SNE of logits: {cohort.title}", caption, panels)
+    return style.figure(id, f"t-SNE of logits: {cohort.title}", caption, panels, paired=True)
 
 
 def _score(pairs: list[Pair]) -> str:

@@ -40,7 +40,9 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
         f"windows. A branch trained alone has L_ce only, from the cycle's last epoch. Over "
         f"{runs_in_words(runs)}{band}."
     )
-    return style.figure(id, f"Learning curves: {cohort.title}", caption.strip(), panels)
+    return style.figure(
+        id, f"Learning curves: {cohort.title}", caption.strip(), panels, paired=True
+    )
 
 
 def losses(name: str, both: dict[str, Curves], first: float) -> Drawing:

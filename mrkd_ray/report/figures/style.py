@@ -85,16 +85,14 @@ class Figure:
         id: for HTML, unique in the report.
         title: one line.
         caption: what is shown, of how many runs, and what to read from it; plain text.
-        svg: markup to put into the page as it is: a `<div class="panels">` (a wrapping flex box,
-            styled inline) of `<svg role="img" aria-label="...">`, 336 px wide by nature.
-        alt: one sentence.
+        svg: markup to put into the page as it is: a `<div class="panels">` of
+            `<svg role="img" aria-label="...">`, 336 px wide by nature.
     """
 
     id: str
     title: str
     caption: str
     svg: str
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -112,12 +110,13 @@ def new(height: float, **axes: Any) -> tuple[Drawing, Axes]:
     return drawing, drawing.add_subplot(**axes)
 
 
-def figure(id: str, title: str, caption: str, panels: Sequence[Panel], alt: str = "") -> Figure:
-    """Return a figure as markup."""
+def figure(
+    id: str, title: str, caption: str, panels: Sequence[Panel], paired: bool = False
+) -> Figure:
+    """Return a figure as markup; `paired` panels stand side by side, two and two."""
     images = "".join(_svg(panel, f"{id}-{i}-") for i, panel in enumerate(panels))
-    box = "display:flex;flex-wrap:wrap;gap:.5rem 1rem;justify-content:center"
-    markup = f'<div class="panels" style="{box}">{images}</div>'
-    return Figure(id, title, caption, markup, alt or title)
+    kind = "panels paired" if paired else "panels"
+    return Figure(id, title, caption, f'<div class="{kind}">{images}</div>')
 
 
 def _svg(panel: Panel, prefix: str) -> str:
