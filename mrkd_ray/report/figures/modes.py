@@ -59,7 +59,7 @@ def figure(measured: Measured, id: str) -> Figure | None:
         marks = {which: values[score] for which, values in paper.items()}
         panels.append(Panel(draw(score, bars, marks), f"{score} by mode of distillation"))
     panels.append(Panel(draw_gains(pairs, paper), "gain over the baseline by mode"))
-    partners = ", ".join(f"{which} {cohort.title}" for which, (cohort, _) in cohorts.items())
+    partners = "; ".join(f"{which} {cohort.title}" for which, (cohort, _) in cohorts.items())
     marked = (
         "Diamonds: what the paper reports for logMel and ResNet101 on FSDKaggle2018. "
         if paper
