@@ -60,7 +60,7 @@ def render(measured: Measured, sections: list[Section]) -> str:
         sections=[section for section in sections if section.figures or section.note],
         facts=facts(measured),
         config=yaml.safe_dump(measured.config, sort_keys=False),
-        source=paper.SOURCE,
+        sources=[f"Reported figures: {paper.SOURCE}.", paper.TSNE_NOTE],
     )
 
 

@@ -177,9 +177,8 @@ def significance(row: Row, score: Score) -> Kind:
     """
     if isnan(row[f"{score}_difference"]):
         return ""
-    if row[f"{score}_difference_low"] > 0:
-        return "higher"
-    return "lower" if row[f"{score}_difference_high"] < 0 else "ns"
+    low, high = (round(row[f"{score}_difference{end}"], 9) for end in ("_low", "_high"))
+    return "higher" if low > 0 else "lower" if high < 0 else "ns"  # 1e-17 is 0
 
 
 def _sweeps(table: pd.DataFrame) -> dict[frozenset[str], Sweep]:
@@ -367,8 +366,10 @@ def _difference(row: Row | None, score: Score) -> Box:
     if row is None or not (kind := significance(row, score)):
         return Box(NONE)
     mean, low, high = (row[f"{score}_difference{part}"] for part in ("", "_low", "_high"))
-    mark = " ns" if kind == "ns" else ""
-    return Box(signed(mean, 1) + mark, f"[{_number(low, 1)}, {_number(high, 1)}]", kind=kind)
+    if kind == "ns":
+        return Box(f"{signed(mean, 1)} ns", f"[{_number(low, 1)}, {_number(high, 1)}]", kind=kind)
+    digits = 1 if round(low, 1) and round(high, 1) else 2  # an end that is not 0 does not read 0.0
+    return Box(signed(mean, 1), f"[{_number(low, digits)}, {_number(high, digits)}]", kind=kind)
 
 
 def _effect(row: Row, score: Score) -> tuple[Box, Box]:

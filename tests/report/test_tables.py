@@ -97,6 +97,7 @@ def test_a_difference_is_marked_by_its_interval(table6: Measured) -> None:
         (0.1, 2.0, "higher", "+1.0"),
         (-0.5, 2.0, "ns", "+1.0 ns"),
         (0.0, 2.0, "ns", "+1.0 ns"),
+        (1e-17, 2.0, "ns", "+1.0 ns"),  # a sum's rounding
         (-3.0, -0.2, "lower", "+1.0"),
     ):
         row |= {"accuracy_difference": 1.0}
@@ -104,6 +105,8 @@ def test_a_difference_is_marked_by_its_interval(table6: Measured) -> None:
         box = tables._difference(row, "accuracy")
         assert (box.kind, box.text) == (kind, text)
     assert box.small == "[−3.0, −0.2]"
+    row |= {"accuracy_difference_low": -1.5, "accuracy_difference_high": -0.04}
+    assert tables._difference(row, "accuracy").small == "[−1.50, −0.04]"
     assert tables.signed(-0.04, 1) == "+0.0"
 
 
