@@ -64,8 +64,10 @@ def run(
 ) -> results.Results:
     """Run a grid and return its results; see `train` for what is raised.
 
+    Cells that another grid under the same output folder has finished are taken over.
+
     Args:
-        config: a finished cell of another grid under the same output folder is taken over.
+        config: what is asked.
         resume: go on in the newest folder of this name that holds a cell of this grid: finished
             cells are kept as they are, unfinished ones go on from their last cycle. Otherwise a
             taken name gets a number.

@@ -96,6 +96,30 @@ def test_anyone_can_recompute_the_figures_from_the_files(grid: tuple[Path, list[
     recompute(folder)
 
 
+def test_a_table_over_folds_and_seeds(tmp_path: Path) -> None:
+    made: list[Cell] = []
+    for fold, clips in ((1, 8), (2, 4)):
+        for seed in (0, 1, 2):
+            cell = make_cell(TWO[0], fold=fold, seed=seed)
+            alone = baseline(cell)
+            names = [f"{fold}-{i}" for i in range(clips)]
+            before = [i < 2 for i in range(clips)]
+            after = [i < 2 + seed for i in range(clips)]  # gains as many clips as its seed says
+            fake(tmp_path, alone, names, {NAMES[0]: before})
+            fake(tmp_path, cell, names, {NAMES[0]: after})
+            made += [alone, cell]
+    found = results.gather(tmp_path, "g", made)
+    (row,) = found.table.to_dict("records")
+    assert (row["runs"], row["folds"], row["seeds"], row["epochs"]) == (6, 2, 3, 4)
+    distilled = [25.0, 37.5, 50.0, 50.0, 75.0, 100.0]
+    assert row["accuracy_independent"] == pytest.approx((25 + 50) / 2)
+    assert row["accuracy_distilled"] == pytest.approx(np.mean(distilled))
+    assert row["accuracy_distilled_sd"] == pytest.approx(np.std(distilled, ddof=1))
+    assert row["accuracy_difference"] == pytest.approx(100 * 2 / 12)  # clip by clip, over seeds
+    assert row["accuracy_difference_low"] < 100 * 2 / 12 < row["accuracy_difference_high"]
+    recompute(tmp_path)
+
+
 @pytest.mark.slow
 def test_anyone_can_recompute_the_figures_of_a_real_grid(
     clips: Path, cache: Path, tmp_path: Path
