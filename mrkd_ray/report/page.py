@@ -11,10 +11,11 @@ import pandas as pd
 
 from mrkd_ray.files import write_text
 from mrkd_ray.report import paper
+from mrkd_ray.report.boxes import Score, signed, significance
 from mrkd_ray.report.figures import Section, figures
 from mrkd_ray.report.measured import Measured, read
 from mrkd_ray.report.paper import ENSEMBLE
-from mrkd_ray.report.tables import Score, signed, significance, tables
+from mrkd_ray.report.tables import tables
 
 NAME = "report.html"
 
@@ -60,7 +61,7 @@ def render(measured: Measured, sections: list[Section]) -> str:
         sections=[section for section in sections if section.figures or section.note],
         facts=facts(measured),
         config=yaml.safe_dump(measured.config, sort_keys=False),
-        source=paper.SOURCE,
+        sources=[f"Reported figures: {paper.SOURCE}.", paper.TSNE_NOTE],
     )
 
 

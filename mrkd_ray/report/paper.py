@@ -13,6 +13,10 @@ SOURCE = (
     "Liang Gao, Kele Xu, Huaimin Wang, Yuxing Peng: Multi-Representation Knowledge Distillation "
     "For Audio Classification. arXiv:2002.09607, 2020"
 )
+TSNE_NOTE = (
+    'For its Figures 4 and 5 (t-SNE) the paper names 1600 manually verified clips of the "THU 2018 '
+    'dataset"; of its two data sets, the one with such a test side is FSDKaggle2018.'
+)
 EPOCHS = 150
 ENSEMBLE = "ensemble"
 DATASETS = {

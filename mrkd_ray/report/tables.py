@@ -6,61 +6,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
-from math import isnan
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from mrkd_ray import table as printed
 from mrkd_ray.report import paper
+from mrkd_ray.report.boxes import (
+    NAMES,
+    NONE,
+    SCORES,
+    Box,
+    Row,
+    Table,
+    as_reported,
+    difference,
+    mean,
+    signed,
+    with_difference,
+)
 from mrkd_ray.report.measured import Measured
 from mrkd_ray.report.paper import ENSEMBLE, PaperTable
 from mrkd_ray.scale import STANDS_FOR
 
-Kind = Literal["", "stub", "reported", "higher", "lower", "ns"]
-Score = Literal["accuracy", "map3"]
-Row = Mapping[Any, Any]  # of table.csv
 Sweep = dict[float, dict[str, Row]]  # temperature -> the paper's branch, or ensemble -> its row
-
-SCORES: tuple[Score, Score] = ("accuracy", "map3")
-NAMES = {"accuracy": "Accuracy", "map3": "mAP@3"}
-NONE = "–"
-
-
-@dataclass(frozen=True)
-class Box:
-    """One cell of a table: a text, a smaller one below it, and how far it reaches."""
-
-    text: str
-    small: str = ""
-    rows: int = 1
-    columns: int = 1
-    kind: Kind = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as the page shows it.
-
-    Attributes:
-        id: for HTML, unique in the report.
-        head: rows of headings.
-        groups: of each, the rows; `stub` boxes head a row.
-        notes: what must be known to read it.
-        warnings: why measured figures cannot stand for the paper's.
-        wide: whether it takes a page across on paper.
-    """
-
-    id: str
-    title: str
-    caption: str
-    head: Sequence[Sequence[Box]]
-    groups: Sequence[Sequence[Sequence[Box]]]
-    notes: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-    wide: bool = False
 
 
 def tables(measured: Measured) -> list[Table]:
@@ -144,7 +115,11 @@ def own(measured: Measured) -> Table:
                     [
                         Box(f"{temperature:g}"),
                         *chain.from_iterable(
-                            (_mean(row, f"{score}_independent"), *_effect(row, score))
+                            [
+                                mean(row, f"{score}_independent"),
+                                mean(row, f"{score}_distilled"),
+                                difference(row, score),
+                            ]
                             for score in SCORES
                         ),
                     ]
@@ -168,18 +143,6 @@ def own(measured: Measured) -> Table:
         ],
         groups=groups,
     )
-
-
-def significance(row: Row, score: Score) -> Kind:
-    """Return whether the distilled model is `higher` or `lower` than the independent one.
-
-    `ns`, not significant, where the 95% interval holds 0; "" where there is no comparison.
-    """
-    if isnan(row[f"{score}_difference"]):
-        return ""
-    if row[f"{score}_difference_low"] > 0:
-        return "higher"
-    return "lower" if row[f"{score}_difference_high"] < 0 else "ns"
 
 
 def _sweeps(table: pd.DataFrame) -> dict[frozenset[str], Sweep]:
@@ -263,7 +226,7 @@ def _alone(reported: Row, sweep: Sweep) -> list[Box]:
     row = next(iter(_of(sweep, branch).values()), None)
     boxes = [Box(NONE)]
     for score in SCORES:
-        boxes += [_reported(reported[score]), _mean(row, f"{score}_independent")]
+        boxes += [as_reported(reported[score]), mean(row, f"{score}_independent")]
     return [*boxes, Box("", columns=4)]
 
 
@@ -279,15 +242,15 @@ def _distilled(
         line = [Box(NONE if temperature is None else f"{temperature:g}")]
         for score in SCORES:
             if not lines:
-                line.append(_reported(reported[score], tall))
-            line.append(_mean(row, f"{score}_distilled"))
+                line.append(as_reported(reported[score], tall))
+            line.append(mean(row, f"{score}_distilled"))
         for score in SCORES:
             if not lines:
                 gain = None if baseline is None else reported[score] - baseline[score]
                 line.append(
                     Box(NONE if gain is None else signed(gain, 2), rows=tall, kind="reported")
                 )
-            line.append(_difference(row, score))
+            line.append(difference(row, score))
         lines.append(line)
     return _first(replace(stub, rows=tall), lines)
 
@@ -320,9 +283,9 @@ def _pairing_rows(pairing: str, rows: pd.DataFrame, sweep: Sweep) -> list[Sequen
     line = [stubs[0], Box("reported", kind="reported")]
     for i, branch in enumerate(branches):
         line += [stubs[1]] * (i == 1)
-        line += [_reported(by_model[branch, d][s]) for d in (False, True) for s in SCORES]
+        line += [as_reported(by_model[branch, d][s]) for d in (False, True) for s in SCORES]
     lines: list[Sequence[Box]] = [
-        [*line, *(_reported(by_model[ENSEMBLE, True][score]) for score in SCORES)]
+        [*line, *(as_reported(by_model[ENSEMBLE, True][score]) for score in SCORES)]
     ]
     for temperature in temperatures:
         models = {} if temperature is None else sweep[temperature]
@@ -332,10 +295,10 @@ def _pairing_rows(pairing: str, rows: pd.DataFrame, sweep: Sweep) -> list[Sequen
             row = models.get(branch)
             if len(lines) == 1:  # once: alone, a branch has no temperature
                 line += [
-                    replace(_mean(row, f"{score}_independent"), rows=tall - 1) for score in SCORES
+                    replace(mean(row, f"{score}_independent"), rows=tall - 1) for score in SCORES
                 ]
-            line += [_with_difference(row, score) for score in SCORES]
-        line += [_with_difference(models.get(ENSEMBLE), score) for score in SCORES]
+            line += [with_difference(row, score) for score in SCORES]
+        line += [with_difference(models.get(ENSEMBLE), score) for score in SCORES]
         lines.append(line)
     return lines
 
@@ -350,48 +313,6 @@ def _elsewhere(sweeps: Iterable[frozenset[str]], pairings: Sequence[str]) -> str
 def _first(box: Box, lines: Sequence[Sequence[Box]]) -> list[Sequence[Box]]:
     """Put a box that reaches over all lines before the first."""
     return [[box, *lines[0]], *lines[1:]]
-
-
-def _reported(value: float, rows: int = 1) -> Box:
-    return Box(f"{value:.2f}", rows=rows, kind="reported")
-
-
-def _mean(row: Row | None, name: str) -> Box:
-    if row is None or isnan(row[name]):
-        return Box(NONE)
-    deviation = row[f"{name}_sd"]
-    return Box(f"{row[name]:.1f}" + ("" if isnan(deviation) else f" ± {deviation:.1f}"))
-
-
-def _difference(row: Row | None, score: Score) -> Box:
-    if row is None or not (kind := significance(row, score)):
-        return Box(NONE)
-    mean, low, high = (row[f"{score}_difference{part}"] for part in ("", "_low", "_high"))
-    mark = " ns" if kind == "ns" else ""
-    return Box(signed(mean, 1) + mark, f"[{_number(low, 1)}, {_number(high, 1)}]", kind=kind)
-
-
-def _effect(row: Row, score: Score) -> tuple[Box, Box]:
-    return _mean(row, f"{score}_distilled"), _difference(row, score)
-
-
-def _with_difference(row: Row | None, score: Score) -> Box:
-    """A distilled figure with the difference below it."""
-    value, difference = _mean(row, f"{score}_distilled"), _difference(row, score)
-    if difference.text == NONE:
-        return value
-    return replace(value, small=f"{difference.text}\n{difference.small}", kind=difference.kind)
-
-
-def _number(value: float, digits: int) -> str:
-    rounded = round(value, digits) + 0.0  # no "-0.0"
-    return f"{rounded:.{digits}f}".replace("-", "−")
-
-
-def signed(value: float, digits: int) -> str:
-    """Return a difference with its sign, such as `+1.2` and `−0.4`."""
-    text = _number(value, digits)
-    return text if text.startswith("−") else f"+{text}"
 
 
 def _measured_caption(measured: Measured) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from fakes import fake_grid
 
-from mrkd_ray.report import paper, tables
+from mrkd_ray.report import boxes, paper, tables
+from mrkd_ray.report.boxes import Box, Table
 from mrkd_ray.report.measured import Measured, read
-from mrkd_ray.report.tables import Box, Table
 
 PAIRINGS = {key: [] for key in paper.TABLES}  # of every table, with the paper's networks
 for _, row in paper.reported().drop_duplicates(["table", "branches"]).iterrows():
@@ -65,11 +65,11 @@ def test_every_table_of_the_paper_is_whole_and_shows_its_figures(key: str, tmp_p
     whole(shown)
     reported = paper.reported()
     reported = reported[reported["table"] == table.number]
-    boxes = [box for group in shown.groups for row in group for box in row]
-    found = sorted(box.text for box in boxes if box.kind == "reported" and box.text[0].isdigit())
+    cells = [box for group in shown.groups for row in group for box in row]
+    found = sorted(box.text for box in cells if box.kind == "reported" and box.text[0].isdigit())
     assert found == sorted(f"{x:.2f}" for x in (*reported["accuracy"], *reported["map3"]))
     assert not shown.warnings  # data set, networks and epochs are the paper's
-    assert not any(box.text == tables.NONE and box.kind == "higher" for box in boxes)
+    assert not any(box.text == boxes.NONE and box.kind == "higher" for box in cells)
 
 
 def test_measured_figures_stand_at_their_pairing_and_temperature(table6: Measured) -> None:
@@ -97,14 +97,17 @@ def test_a_difference_is_marked_by_its_interval(table6: Measured) -> None:
         (0.1, 2.0, "higher", "+1.0"),
         (-0.5, 2.0, "ns", "+1.0 ns"),
         (0.0, 2.0, "ns", "+1.0 ns"),
+        (1e-17, 2.0, "ns", "+1.0 ns"),  # a sum's rounding
         (-3.0, -0.2, "lower", "+1.0"),
     ):
         row |= {"accuracy_difference": 1.0}
         row |= {"accuracy_difference_low": low, "accuracy_difference_high": high}
-        box = tables._difference(row, "accuracy")
+        box = tables.difference(row, "accuracy")
         assert (box.kind, box.text) == (kind, text)
     assert box.small == "[−3.0, −0.2]"
-    assert tables.signed(-0.04, 1) == "+0.0"
+    row |= {"accuracy_difference_low": -1.5, "accuracy_difference_high": -0.04}
+    assert tables.difference(row, "accuracy").small == "[−1.50, −0.04]"
+    assert boxes.signed(-0.04, 1) == "+0.0"
 
 
 def test_what_is_not_the_papers_is_said(table6: Measured) -> None:
@@ -122,7 +125,7 @@ def test_a_pairing_in_another_order_and_one_of_no_table(tmp_path: Path) -> None:
     shown = tables.tables(measured)[0]
     row = measured.table.set_index(["cohort", "model"]).loc[pairings[0], "logmel64-resnet_small"]
     assert texts(shown.groups[0])[1][4].startswith(f"{row['accuracy_distilled']:.1f} ")
-    assert texts(shown.groups[1])[1][1:5] == [tables.NONE] * 4  # not in the grid
+    assert texts(shown.groups[1])[1][1:5] == [boxes.NONE] * 4  # not in the grid
     assert any("cqt:vgg19 + mfcc:vgg19" in note for note in shown.notes)
 
 
@@ -141,7 +144,7 @@ def test_figure_3_has_each_partner_of_the_papers_tables(tmp_path: Path) -> None:
             row = rows.loc[pairing, temperature, "logmel64-resnet_small"]
             assert line[4].startswith(f"{row['accuracy_distilled']:.1f} ")
     assert drn[0][7] == "+2.59"  # 90.60 less 88.01
-    assert texts(shown.groups[2])[0][4] == tables.NONE
+    assert texts(shown.groups[2])[0][4] == boxes.NONE
 
 
 def test_a_grid_of_no_table_gets_its_own_without_baselines(tmp_path: Path) -> None:
@@ -150,5 +153,5 @@ def test_a_grid_of_no_table_gets_its_own_without_baselines(tmp_path: Path) -> No
     whole(shown)
     lines = texts(shown.groups[0])
     assert [line[1] for line in lines[1:4]] == ["1", "2", "4"]
-    assert lines[1][2] == lines[1][4] == tables.NONE
+    assert lines[1][2] == lines[1][4] == boxes.NONE
     assert "Equal budgets" not in shown.caption
