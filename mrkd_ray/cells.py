@@ -229,6 +229,8 @@ def run(
         After every cycle, one row of figures a branch.
     """
     history, predicted = cell_files.read_history(folder, cohort.cycle)
+    if history:  # its last cycle may have been in the checkpoint only
+        cell_files.write_history(folder, history, predicted)
     if cell.temperature is None:
         cycles = algorithm.independent(cohort, cell.training)
     else:

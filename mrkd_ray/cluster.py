@@ -108,13 +108,18 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def ray_map(function: Callable[[X], Y], items: Sequence[X]) -> Iterator[Y]:
+def ray_map(function: Callable[[X], Y], items: Sequence[X], gpus: float = 0) -> Iterator[Y]:
     """Apply a function to every item in Ray tasks; yield the results as they come, in any order.
+
+    Args:
+        function: picklable.
+        items: its arguments.
+        gpus: of each task.
 
     Raises:
         UserError: as raised by the function, without Ray's traceback around it.
     """
-    task = ray.remote(function)
+    task = ray.remote(function).options(num_gpus=gpus)
     waiting = deque(items)
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     limit = 2 * max(1, int(resources.get("CPU", 1)))

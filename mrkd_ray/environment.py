@@ -40,16 +40,21 @@ def versions(packages: Iterable[str]) -> dict[str, str | None]:
 
 
 def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Return `now` for a run that goes on with the work of one before.
+    """Return what `describe` says of a run that goes on with the work of one before.
 
-    Where a version or the commit has changed, it is written `OLD, NEW`.
+    What is not the same is written `OLD, NEW`; lists are put together.
     """
 
-    def both(old: str | None, new: str | None) -> str | None:
-        return new if old == new else ", ".join(dict.fromkeys([*str(old).split(", "), str(new)]))
+    def both(old: Any, new: Any) -> Any:
+        if isinstance(new, dict):
+            return {name: both((old or {}).get(name), value) for name, value in new.items()}
+        if old == new:
+            return new
+        if isinstance(new, list):
+            return [*(old or []), *(value for value in new if value not in (old or []))]
+        return ", ".join(dict.fromkeys([*str(old).split(", "), *str(new).split(", ")]))
 
-    packages = {name: both(before["packages"].get(name), v) for name, v in now["packages"].items()}
-    return now | {"commit": both(before["commit"], now["commit"]), "packages": packages}
+    return {name: both(before.get(name), value) for name, value in now.items()}
 
 
 def cpus() -> int:

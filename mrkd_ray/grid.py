@@ -82,7 +82,6 @@ def run(
     with opened(config, console) as ready:
         grid, prepared = ready.cells, ready.checked.prepared
         workers, display = ready.workers, ready.display
-        compute(config, prepared, workers.map, display)
         folder = grid_folder.choose(config, grid, resume)
         if resume:
             line = f"Resuming {folder}" if folder.exists() else NOTHING_TO_RESUME
@@ -91,8 +90,11 @@ def run(
             finished = grid_folder.finished(config, grid, folder)
             grid_folder.write_request(folder, config, ready.checked.skipped)
             for source, count in grid_folder.take_over(finished, folder).items():
-                line = f"{count} of {len(grid)} cells are finished in {source}: taken over"
+                made_at = grid_folder.commit_of(source)
+                line = f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}"
                 console.print(line, markup=False, soft_wrap=True)
+            if len(finished) < len(grid):
+                compute(config, prepared, workers.map, display)
             failed = run_cells(config, grid, prepared, folder, ready.shares, workers, display)
             elapsed = time.perf_counter() - began
             gathered = results.gather(folder, config.name, grid, elapsed)

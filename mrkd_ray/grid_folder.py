@@ -103,6 +103,12 @@ def take_over(found: Mapping[str, Path], folder: Path) -> Counter[Path]:
     return sources
 
 
+def commit_of(folder: Path) -> str:
+    """Say which commit a grid's folder was made at, where it is another than this run's."""
+    commit = _read(folder)["commit"]
+    return "" if commit == environment.describe()["commit"] else f" (made at commit {commit})"
+
+
 def _of_this_name(config: GridConfig) -> dict[int, Path]:
     """The folders NAME, NAME-2, NAME-3... by number."""
     pattern = re.compile(re.escape(config.name) + r"(?:-(\d{1,3}))?")

@@ -69,7 +69,7 @@ def available() -> int:
 def peak(device: torch.device) -> int:
     """Return the most bytes that PyTorch had on the card, or this process in main memory.
 
-    0 where the system does not tell.
+    Of the process so far: of branches before this one too. 0 where the system does not tell.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)

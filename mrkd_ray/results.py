@@ -190,13 +190,13 @@ def _ensemble(members: Sequence[dict[tuple[int, int], Scored]]) -> dict[tuple[in
 def _compare(
     independent: dict[tuple[int, int], Scored], distilled: dict[tuple[int, int], Scored]
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {"runs": len(distilled)}
-    for i, name in enumerate(("folds", "seeds")):
-        row[name] = len({run[i] for run in distilled})
     paired = sorted(set(independent) & set(distilled))
     if paired:  # both columns and the difference are of the same runs
         independent = {run: independent[run] for run in paired}
         distilled = {run: distilled[run] for run in paired}
+    row: dict[str, Any] = {"runs": len(distilled)}
+    for i, name in enumerate(("folds", "seeds")):
+        row[name] = len({run[i] for run in distilled})
     for name, score in (("accuracy", metrics.hits), ("map3", metrics.reciprocal_rank_at_3)):
         for condition, runs in (("independent", independent), ("distilled", distilled)):
             values = [100 * float(score(s.probabilities, s.labels).mean()) for s in runs.values()]

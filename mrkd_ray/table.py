@@ -49,19 +49,21 @@ def caption(table: pd.DataFrame) -> str:
     of = (
         f"{folds} {'fold' if folds == 1 else 'folds'} x {seeds} {'seed' if seeds == 1 else 'seeds'}"
     )
+    fewest = int(table["runs"].min())
     if runs == 1:
         text = "One run."
-    elif runs == folds * seeds:
+    elif fewest == runs == folds * seeds:
         text = f"Mean ± standard deviation of {runs} runs: {of}."
     else:
-        text = f"Mean ± standard deviation of {runs} finished runs out of {of}."
+        finished = f"{runs}" if fewest == runs else f"{fewest} to {runs}"
+        text = f"Mean ± standard deviation of {finished} finished runs out of {of}."
     if not compared:
         return f"{text} {epochs} epochs."
     drawn = "clips and seeds" if seeds > 1 else "clips"
     text += (
         f" Equal budgets: {epochs} epochs on the same schedule, independent or distilled. "
-        f"Difference: distilled less independent, paired by fold, seed and clip; its interval is a "
-        f"bootstrap over {drawn}; ns: not significant, it holds 0."
+        "Difference: distilled less independent over all clips, paired by fold, seed and clip; "
+        f"its interval is a bootstrap over {drawn}; ns: not significant, it holds 0."
     )
     if seeds == 1:
         text += " One seed: the variation between seeds is not in it."

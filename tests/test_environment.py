@@ -44,3 +44,12 @@ def test_what_benchmarks_write_is_no_change_of_the_code(
     assert len(environment.describe()["commit"]) == 40
     write(("docs/method.md",))
     assert environment.describe()["commit"].endswith(" with changes")
+
+
+def test_a_run_that_goes_on_elsewhere_says_both() -> None:
+    first = environment.describe() | {"commit": "a", "command": "one", "gpus": ["H100"], "cpus": 64}
+    second = environment.describe() | {"commit": "b", "command": "two", "gpus": [], "cpus": 64}
+    found = environment.joined(environment.joined(first, second), second)
+    assert (found["commit"], found["command"], found["cpus"]) == ("a, b", "one, two", 64)
+    assert found["gpus"] == ["H100"]
+    assert found["packages"] == second["packages"]

@@ -214,6 +214,15 @@ def test_a_cell_that_is_not_finished_is_left_out(grid: tuple[Path, list[Cell]]) 
     assert (table["paired_runs"] == 1).all()
 
 
+def test_runs_are_those_that_the_columns_hold(grid: tuple[Path, list[Cell]]) -> None:
+    folder, made = grid
+    lone = next(c for c in made if c.temperature is None and c.names[0] == NAMES[0] and c.fold == 2)
+    (folder / "cells" / lone.key / "result.json").unlink()
+    table = results.gather(folder, "g", made).table.set_index("model")
+    assert table["runs"].to_dict() == {NAMES[0]: 1, NAMES[1]: 2, "ensemble": 1}
+    assert table.loc[NAMES[0], "folds"] == 1
+
+
 def test_unequal_budgets_are_not_compared(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unequal budgets"):
         results.gather(tmp_path, "g", [make_cell(*TWO), make_cell(*TWO, cycles=3)])

@@ -19,8 +19,11 @@ __all__ = ["ClipScan", "Problem", "Skipped", "check", "problems", "scan"]
 
 Kind = Literal[Fault, "same bytes", "one side", "appears once", "splits", "classes"]
 
+LISTED = 100  # clips or labels that an error names of one kind
+
 _MENDS: dict[Fault, str] = {
-    "unreadable": "Replace them by recordings in wav, flac, ogg or mp3.",
+    "unreadable": "Add the files that are missing, again from where the data set came from, and "
+    "replace the others by recordings in wav, flac, ogg or mp3.",
     "empty": "Replace them or take them out.",
     "not finite": "Export them again, in 16 or 24 bits.",
     "silent": "Replace them or take them out.",
@@ -68,7 +71,7 @@ def problems(
     found += _same_bytes(scans, splits)
     count = Counter(clip.label for clip in dataset.clips)
     if once := {label for label in dataset.classes if count[label] == 1}:
-        listed = few(f"{label} ({_of(dataset, {label})[0]})" for label in sorted(once))
+        listed = few((f"{label} ({_of(dataset, {label})[0]})" for label in sorted(once)), LISTED)
         found.append(
             Problem(
                 kind="appears once",
@@ -147,7 +150,7 @@ def _of(dataset: Dataset, labels: set[str]) -> tuple[str, ...]:
 
 def _about_files(dataset: Dataset, scans: Mapping[str, ClipScan], kind: Fault) -> Problem:
     bad = [clip.clip_id for clip in dataset.clips if scans[clip.clip_id].problem == kind]
-    listed = few(f"{clip_id} ({scans[clip_id].detail})" for clip_id in bad)
+    listed = few((f"{clip_id} ({scans[clip_id].detail})" for clip_id in bad), LISTED)
     return Problem(
         kind=kind, clip_ids=tuple(bad), message=f"{kind} ({len(bad)}): {listed}.", mend=_MENDS[kind]
     )
@@ -170,7 +173,7 @@ def _same_bytes(scans: Mapping[str, ClipScan], splits: Sequence[Split]) -> list[
                 twin[clip_id] = tested[scans[clip_id].digest]
     if not twin:
         return []
-    listed = few(f"{clip_id} = {other}" for clip_id, other in twin.items())
+    listed = few((f"{clip_id} = {other}" for clip_id, other in twin.items()), LISTED)
     return [
         Problem(
             kind="same bytes",
@@ -203,12 +206,13 @@ def _one_side(dataset: Dataset, splits: Sequence[Split], ignored: set[str]) -> l
 
     found: list[Problem] = []
     if errors:
-        listed = few(
+        lines = (
             f"{label} (no clip to train on in {folds(untrained[label])})"
             if label in untrained
             else f"{label} (no clip to test)"
             for label in sorted(errors)
         )
+        listed = few(lines, LISTED)
         found.append(
             Problem(
                 kind="one side",

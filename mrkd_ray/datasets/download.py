@@ -81,6 +81,8 @@ class _Download:
         self._file = self._work / f"{name}.json"
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        if others := [path.stem for path in self._work.glob("*.json") if path != self._file]:
+            raise UserError(f"{to}: {others[0]} is there already. Give {name} a folder of its own.")
         try:
             # By archive: its checksum, and its files with their sizes once it is unpacked.
             self._state: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))

@@ -115,7 +115,7 @@ def archives(source: Source, session: requests.Session) -> tuple[Archive, ...]:
                 for file in response.json()["files"]
                 if file["key"].endswith(".zip")
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, requests.RequestException) as error:
             raise _odd(source, f"{type(error).__name__}: {error}") from error
     if not found:
         raise _odd(source, "it lists no .zip file")

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mrkd_ray.datasets.base import Clip, few
+from mrkd_ray.datasets.check import LISTED
 from mrkd_ray.datasets.folder import audio_files
 from mrkd_ray.errors import UserError
 
@@ -32,7 +33,7 @@ class Faults:
         """Raise a UserError with all that was added, if anything was."""
         if self:
             lines = [
-                f"\n  {what} ({len(where)}): {few(where, limit=100)}. {mend}"
+                f"\n  {what} ({len(where)}): {few(where, LISTED)}. {mend}"
                 for (what, mend), where in self._found.items()
             ]
             raise UserError(self._heading + "".join(lines))

@@ -17,7 +17,7 @@ from mrkd_ray.errors import UserError
 if TYPE_CHECKING:
     from mrkd_ray.datasets.sources import Archive
 
-RETRIES = 5  # of a request that is answered 429 or 5xx, and of a transfer that breaks off
+RETRIES = 5  # of a request that is answered 429 or 5xx, and of a transfer that brings nothing
 BACKOFF = 1.0  # seconds, doubled with each retry
 TIMEOUT = (10, 30)  # seconds: to connect, and without any data; Ctrl-C waits for it at most
 CHUNK = 1 << 16  # bytes; what a break loses at most
@@ -110,19 +110,21 @@ class Transfer:
             UserError: the server's answer is final, or the transfer broke off too often.
             Stopped: by `stop`.
         """
-        for attempt in range(RETRIES + 1):
+        breaks = 0  # since the last that brought something
+        while True:
+            before = self._size()
             try:
                 self._receive(url)
                 break
             except _BROKEN as error:
-                if attempt == RETRIES:
-                    there = self._size()
+                there = self._size()
+                breaks = 0 if there > before else breaks + 1
+                if breaks > RETRIES:
                     raise UserError(
-                        f"{self._archive.name}: {url} broke off {RETRIES + 1} times, the last time "
-                        f"after {there} of {self._archive.size} bytes ({error}). Call again to go "
-                        "on from there."
+                        f"{self._archive.name}: {url} broke off {breaks} times after {there} of "
+                        f"{self._archive.size} bytes ({error}). Call again to go on from there."
                     ) from error
-            if self._stop.wait(BACKOFF * 2**attempt):
+            if self._stop.wait(BACKOFF * 2**breaks):
                 raise Stopped
         self._part.replace(output_file)
 

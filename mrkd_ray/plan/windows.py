@@ -58,11 +58,14 @@ def windows_of(
     ]
     found: dict[Kind, Windows] = {}
     for kind, cell in {kind_of(cell): cell for cell in todo}.items():
-        tasks = cells.branch_tasks(replace(cell, fold=prepared.splits[0].fold), prepared)
+        share = opened.shares(len(cell.branches))
+        first = replace(cell, fold=prepared.splits[0].fold)
+        tasks = cells.branch_tasks(first, prepared, share or None)
         needed = [max(costs.window_bytes(own, t.store.bins) for own in lengths) for t in tasks]
         room = max(needed)
-        if config.windows == "auto" and cell.device == "cpu":
-            (room,) = opened.workers.map(_budget, tasks[:1])
+        if config.windows == "auto":
+            where = {"gpus": share} if share else {}
+            (room,) = opened.workers.map(_budget, tasks[:1], **where)
         kept = tuple(config.windows != "streamed" and each <= room for each in needed)
         found[kind] = Windows(tuple(needed), kept, cell.device)
     return found

@@ -166,13 +166,13 @@ def test_a_good_data_set_passes_untouched(root: Path) -> None:
     assert check(dataset, scans, splits_of, skip_bad=False) == (dataset, [], [])
 
 
-def test_at_most_ten_clips_are_listed(tmp_path: Path) -> None:
-    dataset = given(*((f"{i:02d}", "ab"[i % 2], i // 2 % 2) for i in range(40)))
+def test_at_most_a_hundred_clips_are_listed(tmp_path: Path) -> None:
+    dataset = given(*((f"{i:03d}", "ab"[i % 2], i // 2 % 2) for i in range(140)))
     scans = {i: ClipScan(digest="", problem="empty", detail="e") for i in dataset.by_id}
     (problem,) = problems(dataset, scans, [])
-    assert problem.message.startswith("empty (40): 00 (e), 01 (e)")
-    assert problem.message.endswith("09 (e) and 30 more.")
-    assert len(problem.clip_ids) == 40
+    assert problem.message.startswith("empty (140): 000 (e), 001 (e)")
+    assert problem.message.endswith("099 (e) and 40 more.")
+    assert len(problem.clip_ids) == 140
 
 
 @pytest.mark.parametrize(

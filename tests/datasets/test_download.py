@@ -231,16 +231,35 @@ def test_a_broken_transfer_goes_on_where_it_stopped(
     assert server.of(AUDIO)[2][1] == size - begins[2]
 
 
+def test_breaks_that_each_bring_something_are_not_too_many(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    offer(server, monkeypatch, esc50())
+    server.plans[AUDIO] = ["cut 70000"] * (transfer.RETRIES + 3)  # a chunk and more, each time
+    fetch(tmp_path)
+    assert len(server.of(AUDIO)) > transfer.RETRIES + 1
+
+
+def test_a_folder_takes_one_data_set(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    offer(server, monkeypatch, esc50())
+    (tmp_path / ".mrkd-download").mkdir()
+    (tmp_path / ".mrkd-download" / "tut2018.json").write_text("{}")
+    assert "tut2018 is there already. Give toy a folder of its own" in refused(tmp_path)
+    assert not server.seen
+
+
 def test_the_next_call_goes_on_too(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     offer(server, monkeypatch, esc50())
-    server.plans[AUDIO] = ["cut 100000"] + ["cut 0"] * transfer.RETRIES
+    server.plans[AUDIO] = ["cut 100000"] + ["cut 0"] * (transfer.RETRIES + 1)
     message = refused(tmp_path)
     assert f"/audio.zip broke off {transfer.RETRIES + 1} times" in message
     assert "Call again to go on from there" in message
     asked, (_, sent) = len(server.of(AUDIO)), server.of(AUDIO)[0]
-    assert asked == transfer.RETRIES + 1
+    assert asked == transfer.RETRIES + 2
     fetch(tmp_path)
     (span, rest) = server.of(AUDIO)[-1]
     begin = int(span.removeprefix("bytes=").removesuffix("-"))

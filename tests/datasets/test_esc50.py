@@ -97,7 +97,7 @@ def test_all_that_is_wrong_comes_at_once(root: Path) -> None:
 
 def test_without_any_audio(root: Path) -> None:
     (root / "audio").rename(root / "sound")
-    with pytest.raises(UserError, match=r"audio files that are missing \(2000\): .* and 1990 more"):
+    with pytest.raises(UserError, match=r"audio files that are missing \(2000\): .* and 1900 more"):
         open_dataset(root, root)
 
 

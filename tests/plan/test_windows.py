@@ -1,0 +1,50 @@
+"""Which windows a plan expects to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import make_cell
+
+from mrkd_ray.cells import Prepared
+from mrkd_ray.config import GridConfig
+from mrkd_ray.plan.windows import windows_of
+from mrkd_ray.task import BranchTask
+
+
+@pytest.mark.parametrize(
+    ("asked", "room", "kept"),
+    [
+        ("auto", 10**9, (True, True)),
+        ("auto", 0, (False, False)),
+        ("streamed", 10**9, (False, False)),
+        ("resident", 0, (True, True)),
+    ],
+)
+def test_the_budget_is_asked_of_a_process_with_the_branchs_share_of_a_card(
+    prepared: Prepared, asked: str, room: int, kept: tuple[bool, bool]
+) -> None:
+    calls: list[tuple[BranchTask, float]] = []
+
+    def on_a_card(function: Any, items: Sequence[BranchTask], gpus: float = 0) -> Iterator[int]:
+        calls.extend((item, gpus) for item in items)
+        yield room
+
+    cell = replace(make_cell("logmel64:resnet_small", "cqt:vgg_small"), device="cuda")
+    opened: Any = SimpleNamespace(
+        checked=SimpleNamespace(prepared=prepared),
+        shares=lambda branches: 1 / branches,
+        workers=SimpleNamespace(map=on_a_card),
+    )
+    config = GridConfig(pairings=(cell.branches,), windows=asked)  # type: ignore[arg-type]
+    frames = dict.fromkeys(prepared.dataset.by_id, 200)
+    (found,) = windows_of(config, opened, [cell], frames).values()
+    assert found.kept == kept
+    assert found.needed == (24 * 200 * 64 * 12, 24 * 200 * 84 * 12)
+    if asked == "auto":
+        ((task, gpus),) = calls
+        assert (task.gpus, gpus) == (0.5, 0.5)
