@@ -52,11 +52,20 @@ return [...document.querySelectorAll("body *")]
 """
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("grids") / "table6"
-    pairing = ("logmel64:resnet_small+mfcc:vgg_small",)
-    return page.write(fake_grid(folder, pairings=pairing, paper="table6"))
+@pytest.fixture(scope="module", params=["table6", "table1"])
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grids") / request.param
+    pairings = {
+        "table6": "logmel64:resnet_small+mfcc:vgg_small",
+        "table1": "logmel64:resnet_small+logmel128:resnet_small",
+    }
+    data = folder.parent / "clips"
+    made = tones(seed=0, length=3.0)
+    classes = [label for label, _ in made]
+    write_clips(data, {f"{i}.wav": made[classes.index(i)][1] for i in dict.fromkeys(classes)})
+    fields = {"data": str(data), "cache": str(folder.parent), "clips": 600}
+    pairing = (pairings[request.param],)
+    return page.write(fake_grid(folder, pairings=pairing, paper=request.param, **fields))
 
 
 @pytest.fixture(scope="module")
