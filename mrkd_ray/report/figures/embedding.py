@@ -13,7 +13,7 @@ from mrkd_ray.report.measured import Cohort, Measured, Pair
 SEED = 0
 PERPLEXITY = 30.0  # scikit-learn's default; fewer clips have less
 SHOWN = len(style.PALETTE)  # classes in colour
-AS_PIXELS = 500  # clips: of more, the points are embedded as an image
+AS_PIXELS = 200  # clips: of more, the points are embedded as an image, for a page below 5 MB
 
 
 def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:

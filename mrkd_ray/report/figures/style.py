@@ -39,7 +39,7 @@ PALETTE = (  # Okabe and Ito without black, then three of Tol's "bright" scheme
     "#66CCAA",
 )
 GREY = "#888888"
-MOST = 8  # cohorts that are drawn: with more, the page would outgrow 5 MB
+MOST = 6  # cohorts that are drawn: with more large ones, the page would outgrow 5 MB
 WIDTH = 3.5  # inches: a panel's, 252 units in its SVG; fits a phone at its natural size
 RC: Any = {  # keys are literals in matplotlib's types
     "font.size": 8.5,
