@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrkd_ray import metrics
 from mrkd_ray.metrics import Difference
-from mrkd_ray.report.measured import Cohort, Measured, Model, Pair
+from mrkd_ray.report.measured import Cohort, Condition, Measured, Model, Pair
 
 Floats = NDArray[np.float64]
 Score = Callable[[Model], Floats]
 
 BINS = 15  # of a reliability diagram: Guo et al.'s
+FEWEST = 5  # clips of a class in a fold, for its change to be called clear
 PHASES = ("train", "soft_labels", "held_out_accuracy", "distil", "evaluate", "checkpoint")
 """In the order in which a cycle goes through them."""
 
@@ -65,14 +66,25 @@ class ClassChange:
 
     Attributes:
         clips: number of its test clips in all folds.
+        fewest: number of them in the fold that has the fewest.
         independent: accuracy (recall), in [0, 1].
         difference: distilled minus independent.
     """
 
     name: str
     clips: int
+    fewest: int
     independent: float
     difference: Difference
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes 0 and is of enough clips.
+
+        A bootstrap of a few clips of which none changed, or each did, has no width.
+        """
+        low, high = self.difference.low, self.difference.high
+        return self.fewest >= FEWEST and (low > 0 or high < 0)
 
 
 def per_class(pairs: Sequence[Pair], classes: Sequence[str]) -> list[ClassChange]:
@@ -80,12 +92,12 @@ def per_class(pairs: Sequence[Pair], classes: Sequence[str]) -> list[ClassChange
     found = []
     for index, name in enumerate(classes):
         parts = [Pair(*(_only(m, index) for m in (p.independent, p.distilled))) for p in pairs]
-        scores = np.concatenate(
-            [fold.mean(axis=0) for fold in by_fold([part.independent for part in parts], hits)]
-        )
-        if len(scores):
+        folds = [fold for fold in by_fold([p.independent for p in parts], hits) if fold.size]
+        if folds:
+            scores = np.concatenate([fold.mean(axis=0) for fold in folds])
+            fewest = min(fold.shape[1] for fold in folds)
             change = difference(parts, hits)
-            found.append(ClassChange(name, len(scores), float(scores.mean()), change))
+            found.append(ClassChange(name, len(scores), fewest, float(scores.mean()), change))
     return sorted(found, key=lambda change: -change.difference.mean)
 
 
@@ -200,19 +212,26 @@ def agreement(predicted: Sequence[NDArray[np.int16]]) -> Floats:
     return found
 
 
-def agreements(measured: Measured, cohort: Cohort) -> tuple[Floats, Floats]:
-    """Return the agreement within the cohort's runs: independent, distilled, each [runs, cycles].
+def agreements(measured: Measured, cohort: Cohort) -> dict[Condition, Floats]:
+    """Return the agreement within the cohort's runs under each condition, [runs, cycles].
 
-    Branches that were trained alone are put together by fold and seed.
+    Branches that were trained alone are put together by fold and seed. Both conditions have the
+    runs in which every branch was; without such a run, there is only the distilled one.
     """
-    pairs = [measured.pairs(cohort, name) for name in cohort.branches]
-    independent, distilled = [], []
-    for runs in zip(*pairs, strict=True):  # the branches of one fold and seed
-        alone = [measured.predicted(pair.independent.cell)[:, 0] for pair in runs]
-        together = measured.predicted(runs[0].distilled.cell)
-        independent.append(agreement(alone))
-        distilled.append(agreement([together[:, i] for i in range(len(runs))]))
-    return np.array(independent), np.array(distilled)
+    together = measured.distilled(cohort, cohort.branches[0])
+    alone = [measured.independent(cohort, name) for name in cohort.branches]
+    shared = sorted(set(together).intersection(*alone))
+    found: dict[Condition, Floats] = {}
+    if shared:
+        found["independent"] = np.array(
+            [
+                agreement([measured.predicted(branch[run].cell)[:, 0] for branch in alone])
+                for run in shared
+            ]
+        )
+    runs = [measured.predicted(together[run].cell) for run in shared or sorted(together)]
+    found["distilled"] = np.array([agreement(list(np.moveaxis(run, 1, 0))) for run in runs])
+    return found
 
 
 @dataclass(frozen=True)

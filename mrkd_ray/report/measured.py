@@ -15,11 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mrkd_ray import cell_files
-from mrkd_ray.config import TrainConfig, read_yaml
+from mrkd_ray.cells import branch_names
+from mrkd_ray.config import BranchSpec, TrainConfig, read_yaml
 from mrkd_ray.errors import UserError
 
 ENSEMBLE = "ensemble"
 CELL_FILES = ("result.json", "history.csv", "predictions.csv", "predicted.npy")
+NAMES = {"grid": str, "dataset": str}  # chosen by users: they may look like numbers
+COLUMNS = ("epochs", "folds", "seeds", "paired_runs")  # of table.csv, that older versions lack
 DEFAULT_TEMPERATURE = float(TrainConfig.model_fields["temperature"].default)
 
 Floats = NDArray[np.float64]
@@ -105,6 +108,16 @@ class Measured:
     classes: tuple[str, ...]
 
     @cached_property
+    def taken_over(self) -> dict[str, dict[str, Any]]:
+        """What each cell that another grid had finished was made with, by its folder's name."""
+        found = {}
+        for cell in self.tidy["cell"].unique():
+            path = self.folder / "cells" / cell / "environment.json"
+            if cell and path.is_file():
+                found[cell] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    @cached_property
     def cohorts(self) -> tuple[Cohort, ...]:
         """The finished cohorts, in the grid's order, each at one temperature.
 
@@ -143,6 +156,15 @@ class Measured:
         alone, together = self.independent(cohort, name), self.distilled(cohort, name)
         return [Pair(alone[run], together[run]) for run in sorted(set(alone) & set(together))]
 
+    def conditions(self, cohort: Cohort, name: str) -> dict[Condition, list[Model]]:
+        """One model under both, in the same runs; where none has its twin, distilled alone."""
+        if pairs := self.pairs(cohort, name):
+            return {
+                "independent": [pair.independent for pair in pairs],
+                "distilled": [pair.distilled for pair in pairs],
+            }
+        return {"distilled": list(self.distilled(cohort, name).values())}
+
     def history(self, cell: str) -> pd.DataFrame:
         """A row per cycle and branch: losses, accuracy and map3 in [0, 1], `seconds_<phase>`."""
         return pd.read_csv(self.folder / "cells" / cell / "history.csv")
@@ -177,11 +199,20 @@ class Measured:
         )
 
 
+def named(pairing: str) -> dict[str, str]:
+    """Return the branches `a:b` of a pairing `a:b+c:d` by the names that they have in a cohort."""
+    branches = pairing.split("+")
+    fields = ("representation", "network")
+    specs = [BranchSpec(**dict(zip(fields, b.split(":"), strict=True))) for b in branches]
+    return dict(zip(branch_names(specs), branches, strict=True))
+
+
 def read(folder: Path) -> Measured:
     """Read a grid's folder.
 
     Raises:
-        UserError: no such folder; the grid has not finished a cohort; a file is missing.
+        UserError: no such folder; the grid has not finished a cohort; a file is missing; its table
+            is an older version's.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a grid's, for example results/demo")
@@ -189,6 +220,11 @@ def read(folder: Path) -> Measured:
     tidy, table = _table(folder / "results.csv"), _table(folder / "table.csv")
     if tidy is None or table is None:
         raise UserError(f"{folder}: the grid has not finished a cohort yet; {resume}")
+    if lacking := [name for name in COLUMNS if name not in table]:
+        raise UserError(
+            f"{folder / 'table.csv'}: no column {', '.join(lacking)}: an older version wrote it. "
+            f"To write it anew from the finished cells, {resume.removeprefix('go on with: ')}"
+        )
     used = [cell for cell in tidy["cell"].unique() if cell]
     wanted = [folder / "cells" / cell / name for cell in used for name in CELL_FILES]
     wanted += [folder / "grid.yaml", folder / "environment.json"]
@@ -214,7 +250,7 @@ def read(folder: Path) -> Measured:
 def _table(path: Path) -> pd.DataFrame | None:
     """A CSV; None where it is not there or has no rows. A class may be called `nan`."""
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=NAMES)
     except (FileNotFoundError, pd.errors.EmptyDataError):
         return None
     words = frame.select_dtypes(exclude="number").columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mrkd_ray.files import write_text
 from mrkd_ray.report import paper
 from mrkd_ray.report.boxes import Score, signed, significance
 from mrkd_ray.report.figures import Section, figures
-from mrkd_ray.report.measured import Measured, read
+from mrkd_ray.report.measured import Measured, named, read
 from mrkd_ray.report.paper import ENSEMBLE
 from mrkd_ray.report.tables import tables
 
@@ -71,15 +72,42 @@ def summary(measured: Measured) -> str:
     cohorts = measured.table["cohort"].nunique()
     temperatures = [f"{t:g}" for t in sorted(measured.table["temperature"].unique())]
     at = f"temperature{'s' * (len(temperatures) > 1)} {', '.join(temperatures)}"
-    folds, seeds = (int(measured.table[name].max()) for name in ("folds", "seeds"))
+    folds, seeds = (tidy[name].nunique() for name in ("fold", "seed"))
+    noise = float(tidy["label_noise"].max())
     times = f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
     alone = "independent" in set(tidy["condition"])
-    return (
+    text = (
         f"{cohorts} cohort{'s' * (cohorts > 1)} of classifiers that teach each other, at {at}, on "
         f"{tidy['dataset'].iloc[0]} ({len(measured.classes)} classes), {int(tidy['epochs'].max())} "
         f"epochs, {times}"
+        + (f", with {100 * noise:g} % of the training clips given a wrong label" if noise else "")
         + ("; each branch also trained alone with the same epochs and schedule." if alone else ".")
     )
+    return f"{text} {unfinished(measured)}".strip()
+
+
+def unfinished(measured: Measured) -> str:
+    """Say how much of what the grid asks for is missing; "" where that is nothing."""
+    config, tidy = measured.config, measured.tidy
+    folds = sorted(tidy["fold"].unique()) if config["folds"] == "all" else config["folds"]
+    runs = list(product(folds, config["seeds"]))
+    pairings = ["+".join(branches) for branches in config["pairings"]]
+    names = {name for pairing in pairings for name in named(pairing)}
+
+    def missing(condition: str, columns: list[str], wanted: set[Any]) -> str:
+        rows = tidy[tidy["condition"] == condition]
+        lacking = wanted - set(rows[[*columns, "fold", "seed"]].itertuples(index=False, name=None))
+        return f"{len(lacking)} of {len(wanted)} {condition} runs" if lacking else ""
+
+    cohorts = product(dict.fromkeys(pairings), config["temperatures"])
+    distilled = {(*cohort, *run) for cohort in cohorts for run in runs}
+    alone = {(name, *run) for name in names for run in runs if config["independent"]}
+    found = [
+        missing("distilled", ["cohort", "temperature"], distilled),
+        missing("independent", ["branch"], alone),
+    ]
+    listed = " and ".join(filter(None, found))
+    return f"Unfinished: {listed} are missing; mrkd grid ... --resume goes on." if listed else ""
 
 
 def findings(table: pd.DataFrame) -> list[str]:
@@ -100,10 +128,17 @@ def findings(table: pd.DataFrame) -> list[str]:
             f"its accuracy is {_counted(ensembles, 'accuracy')}; its mAP@3 is "
             f"{_counted(ensembles, 'map3')}."
         )
+    one_seed = (compared["paired_runs"] < 2 * compared["folds"]).any()
     return [
         *found,
-        "Every swept temperature is counted, none chosen by its score. Of twenty 95% intervals "
-        "about one misses the true difference by chance.",
+        "Every swept temperature is counted, none chosen by its score. Comparisons share baselines "
+        "(a branch at several temperatures has one), so they are not independent of each other. "
+        + (
+            "With one seed the variation between trainings is not in the intervals: more than one "
+            "in twenty misses the true difference by chance."
+            if one_seed
+            else "Of twenty 95% intervals about one misses the true difference by chance."
+        ),
     ]
 
 
@@ -120,19 +155,42 @@ def facts(measured: Measured) -> list[Fact]:
     """Return what somebody needs to repeat the run."""
     env: dict[str, Any] = measured.environment
     seconds = measured.tidy[measured.tidy["cell"] != ""].groupby("cell")["seconds"].max()
+    made = measured.taken_over
+    here = seconds[~seconds.index.isin(made)]
+    taken = seconds[seconds.index.isin(made)]
+    gpus = env["gpus"] if isinstance(env["gpus"], str) else ", ".join(env["gpus"])
     packages = ", ".join(f"{name} {version}" for name, version in env["packages"].items())
     return [
         Fact("Command", env["command"], code=True),
         Fact("This page", f"mrkd report {measured.folder}", code=True),
-        Fact("Date", env["date"].replace("T", " ").removesuffix("+00:00") + " UTC"),
+        Fact("Date", _date(env["date"])),
         Fact("Commit", env["commit"] or "unknown", code=True),
         Fact("Versions", f"Python {env['python']}, {packages}"),
         Fact("System", env["system"]),
         Fact("Processor", f"{env['processor']}, {env['cpus']} CPUs"),
-        Fact("GPUs", ", ".join(env["gpus"]) or "none"),
-        Fact("Cells", f"{len(seconds)} trained"),
-        Fact("Wall time", f"{_duration(seconds.sum())}, the sum over cells"),
+        Fact("GPUs", gpus or "none"),
+        Fact("Cells", f"{len(here)} trained here" + _taken(list(made.values()))),
+        Fact(
+            "Wall time",
+            f"{_duration(here.sum())}, the sum over cells"
+            + (f"; of those taken over {_duration(taken.sum())}" if len(taken) else ""),
+        ),
     ]
+
+
+def _taken(environments: list[dict[str, Any]]) -> str:
+    """Say what the cells of other grids were made with."""
+    if not environments:
+        return ""
+    made = dict.fromkeys(
+        f"at commit {env['commit'] or 'unknown'} on {_date(env['date'])}" for env in environments
+    )
+    return f", {len(environments)} taken over from other grids (made {'; '.join(made)})"
+
+
+def _date(text: str) -> str:
+    """Return `2026-01-31 12:00:00 UTC` for one or more dates in ISO's format."""
+    return text.replace("T", " ").replace("+00:00", " UTC")
 
 
 def _duration(seconds: float) -> str:

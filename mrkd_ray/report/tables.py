@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mrkd_ray import table as printed
+from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR, Training
 from mrkd_ray.report import paper
 from mrkd_ray.report.boxes import (
     NAMES,
@@ -27,10 +28,13 @@ from mrkd_ray.report.boxes import (
     signed,
     with_difference,
 )
-from mrkd_ray.report.measured import Measured
+from mrkd_ray.report.measured import Measured, named
 from mrkd_ray.report.paper import ENSEMBLE, PaperTable
 from mrkd_ray.scale import STANDS_FOR
 
+NOT_METHOD = ("cycles", "precision", "channels_last", "compile")
+"""Fields of `Training` that say nothing of the method, or that epochs stand for."""
+Key = tuple[str, ...]  # the branches of a pairing, sorted
 Sweep = dict[float, dict[str, Row]]  # temperature -> the paper's branch, or ensemble -> its row
 
 
@@ -50,7 +54,7 @@ def paper_table(measured: Measured, key: str) -> Table:
     table = paper.TABLES[key]
     reported = paper.reported()
     reported = reported[reported["table"] == table.number]
-    sweeps = _sweeps(measured.table)
+    sweeps, others = _sweeps(measured.table)
     pairings = [(str(name), rows) for name, rows in reported.groupby("branches", sort=False)]
     if table.shared is None:
         head = _branches_head()
@@ -64,7 +68,9 @@ def paper_table(measured: Measured, key: str) -> Table:
         caption=f"{table.caption} * marks distilled branches. {_measured_caption(measured)}",
         head=head,
         groups=groups,
-        notes=[note for note in (table.note, _elsewhere(sweeps, [n for n, _ in pairings])) if note],
+        notes=list(
+            filter(None, [table.note, _elsewhere(sweeps, others, [n for n, _ in pairings])])
+        ),
         warnings=_warnings(measured, paper.dataset_of(table.number)),
         wide=table.shared is None,
     )
@@ -76,7 +82,7 @@ def figure3(measured: Measured) -> Table:
     reported = reported[
         (reported["representation"] + ":" + reported["network"]) == paper.FIGURE3_BRANCH
     ]
-    sweeps = _sweeps(measured.table)
+    sweeps, others = _sweeps(measured.table)
     swept = [sweeps.get(_key(pairing), {}) for _, _, pairing in paper.FIGURE3_MODES]
     groups: list[Sequence[Sequence[Box]]] = []
     for (mode, number, pairing), sweep in zip(paper.FIGURE3_MODES, swept, strict=True):
@@ -96,7 +102,10 @@ def figure3(measured: Measured) -> Table:
         caption=f"{paper.FIGURE3_CAPTION} {_measured_caption(measured)}",
         head=_rows_head("Mode", "Partner"),
         groups=groups,
-        notes=[paper.FIGURE3_NOTE],
+        notes=[
+            paper.FIGURE3_NOTE,
+            *filter(None, [_elsewhere(sweeps, others, [p for _, _, p in paper.FIGURE3_MODES])]),
+        ],
         warnings=_warnings(measured, "fsdkaggle2018"),
     )
 
@@ -145,15 +154,26 @@ def own(measured: Measured) -> Table:
     )
 
 
-def _sweeps(table: pd.DataFrame) -> dict[frozenset[str], Sweep]:
-    """Sort the measured rows by the paper's pairing, small networks standing for big ones."""
-    found: dict[frozenset[str], Sweep] = {}
-    for row in table.to_dict("records"):
-        branches = {b.replace(":", "-"): _paper_branch(b) for b in row["cohort"].split("+")}
-        sweep = found.setdefault(frozenset(branches.values()), {})
-        model = branches.get(row["model"], ENSEMBLE)
-        sweep.setdefault(float(row["temperature"]), {})[model] = row
-    return found
+def _sweeps(table: pd.DataFrame) -> tuple[dict[Key, Sweep], list[str]]:
+    """Sort the measured rows by the paper's pairing, small networks standing for big ones.
+
+    Of several cohorts that stand for one pairing, the first does; the others are returned by name.
+    """
+    found: dict[Key, Sweep] = {}
+    first: dict[Key, str] = {}
+    others: list[str] = []
+    for cohort, rows in table.groupby("cohort", sort=False):
+        branches = {name: _paper_branch(b) for name, b in named(str(cohort)).items()}
+        key = tuple(sorted(branches.values()))
+        if first.setdefault(key, str(cohort)) != cohort:
+            others.append(str(cohort))
+            continue
+        sweep = found.setdefault(key, {})
+        for row in rows.to_dict("records"):
+            model = ENSEMBLE if row["model"] == ENSEMBLE else branches[row["model"]]
+            # of equal branches, the first stands for them
+            sweep.setdefault(float(row["temperature"]), {}).setdefault(model, row)
+    return found, others
 
 
 def _paper_branch(branch: str) -> str:
@@ -161,8 +181,8 @@ def _paper_branch(branch: str) -> str:
     return f"{representation}:{STANDS_FOR.get(network, network)}"
 
 
-def _key(pairing: str) -> frozenset[str]:
-    return frozenset(pairing.split("+"))
+def _key(pairing: str) -> Key:
+    return tuple(sorted(pairing.split("+")))
 
 
 def _of(sweep: Sweep, model: str) -> dict[float, Row]:
@@ -189,7 +209,7 @@ def _rows_head(first: str, second: str) -> list[list[Box]]:
 
 
 def _model_rows(
-    table: PaperTable, pairing: str, rows: pd.DataFrame, sweeps: Mapping[frozenset[str], Sweep]
+    table: PaperTable, pairing: str, rows: pd.DataFrame, sweeps: Mapping[Key, Sweep]
 ) -> list[Sequence[Box]]:
     """Tables I to V: a row for each branch alone, each distilled, and their ensemble."""
     sweep = sweeps.get(_key(pairing), {})
@@ -303,11 +323,11 @@ def _pairing_rows(pairing: str, rows: pd.DataFrame, sweep: Sweep) -> list[Sequen
     return lines
 
 
-def _elsewhere(sweeps: Iterable[frozenset[str]], pairings: Sequence[str]) -> str:
-    """Name the measured pairings for which the paper's table has no row."""
-    extra = set(sweeps) - {_key(pairing) for pairing in pairings}
-    listed = "; ".join(sorted(" + ".join(sorted(key)) for key in extra))
-    return f"Not in the paper's table, but below: {listed}." if extra else ""
+def _elsewhere(sweeps: Iterable[Key], others: Iterable[str], pairings: Iterable[str]) -> str:
+    """Name the measured pairings that have no row here: not the paper's, or there already."""
+    extra = sorted(set(sweeps) - {_key(pairing) for pairing in pairings})
+    listed = [" + ".join(key) for key in extra] + [name.replace("+", " + ") for name in others]
+    return f"Not in this table, but below: {'; '.join(listed)}." if listed else ""
 
 
 def _first(box: Box, lines: Sequence[Sequence[Box]]) -> list[Sequence[Box]]:
@@ -333,7 +353,8 @@ def _warnings(measured: Measured, dataset: str) -> list[str]:
     networks = {n for n in measured.tidy["network"] if n}
     if small := sorted(n for n in networks if n in STANDS_FOR):
         listed = ", ".join(f"{n} for {paper.NETWORKS[STANDS_FOR[n]]}" for n in small)
-        found.append(f"small networks from random weights stand for the paper's: {listed}")
+        found.append(f"small networks stand for the paper's: {listed}")
+    found += _settings(measured.config, scratch=bool(small))
     epochs = set(measured.tidy["epochs"])
     if epochs != {paper.EPOCHS}:
         found.append(f"{', '.join(map(str, sorted(epochs)))} epochs, not {paper.EPOCHS}")
@@ -343,4 +364,18 @@ def _warnings(measured: Measured, dataset: str) -> list[str]:
         "Not the paper's experiment: " + "; ".join(found) + ". The measured figures cannot be "
         "compared with the reported ones in absolute terms; what can be compared is which way a "
         "difference goes, and how sure it is."
+    ]
+
+
+def _settings(config: Mapping[str, Any], scratch: bool) -> list[str]:
+    """Name each setting that is not the paper's, which the defaults are."""
+    weights = config["weights"] or ("none" if scratch else "imagenet")
+    lr = config["lr"] or (SCRATCH_LR if weights == "none" else PRETRAINED_LR)
+    asked = {**config, "weights": weights, "lr": lr}
+    theirs = {name: Training.model_fields[name].default for name in Training.model_fields}
+    theirs |= {"weights": "imagenet", "lr": PRETRAINED_LR}
+    return [
+        f"{name} {asked[name]}, not {value}" + " (the paper gives no alpha)" * (name == "mixup")
+        for name, value in theirs.items()
+        if name not in NOT_METHOD and asked.get(name, value) != value
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,8 +123,11 @@ def test_the_change_of_each_class() -> None:
     pair = Pair(model(sure([0, 1, 1, 1]), labels), model(sure([0, 0, 0, 0]), labels))
     gain, loss = analysis.per_class([pair], ["a", "b", "without clips"])
     assert (gain.name, gain.clips, gain.independent, gain.difference.mean) == ("a", 2, 0.5, 0.5)
+    assert gain.fewest == 2
     assert (loss.name, loss.independent, loss.difference.mean) == ("b", 1, -1)
     assert (loss.difference.low, loss.difference.high) == (-1, -1)
+    assert not loss.clear  # of two clips, an interval without width says nothing
+    assert replace(loss, fewest=analysis.FEWEST).clear
 
 
 def test_the_confusion_matrix_has_parts_of_rows() -> None:
@@ -139,14 +143,37 @@ def test_agreement_of_three_branches_is_the_mean_over_pairs() -> None:
     assert analysis.agreement([a, b, c]) == pytest.approx([1 / 3, 2 / 3])
 
 
+def test_agreement_on_an_unfinished_grid_is_of_the_runs_that_every_branch_has(
+    tmp_path: Path,
+) -> None:
+    folder = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,))
+    tidy = (folder / "results.csv").read_text().splitlines(keepends=True)
+    whole = read(folder)
+    expected = analysis.agreements(whole, whole.cohorts[0])
+
+    def without(*missing: str) -> dict[str, NDArray[np.float64]]:
+        rows = [row for row in tidy if not any(cell in row for cell in missing)]
+        (folder / "results.csv").write_text("".join(rows))
+        measured = read(folder)
+        return dict(analysis.agreements(measured, measured.cohorts[0]))
+
+    one = without("independent_cqt-vgg_small_fold1")
+    for condition, found in one.items():
+        assert np.array_equal(found, expected[condition][1:])
+    crossed = ("independent_cqt-vgg_small_fold1", "independent_logmel64-resnet_small_fold2")
+    none = without(*crossed)  # one baseline each, of different folds: no run has both
+    assert list(none) == ["distilled"]
+    assert np.array_equal(none["distilled"], expected["distilled"])
+
+
 def test_agreement_curves_and_times_of_a_grid(tmp_path: Path) -> None:
     folder = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), seeds=(0, 1))
     measured = read(folder)
     (cohort,) = measured.cohorts
-    independent, distilled = analysis.agreements(measured, cohort)
-    assert independent.shape == distilled.shape == (4, 3)
+    agreements = analysis.agreements(measured, cohort)
+    assert agreements["independent"].shape == agreements["distilled"].shape == (4, 3)
     pairs = [measured.pairs(cohort, name) for name in cohort.branches]
-    for found, condition in ((independent, "independent"), (distilled, "distilled")):
+    for condition, found in agreements.items():
         top = [[getattr(p, condition).probabilities.argmax(axis=1) for p in ps] for ps in pairs]
         expected = [(a == b).mean() for a, b in zip(*top, strict=True)]
         assert found[:, -1] == pytest.approx(expected)

@@ -52,11 +52,21 @@ return [...document.querySelectorAll("body *")]
 """
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("grids") / "table6"
-    pairing = ("logmel64:resnet_small+mfcc:vgg_small",)
-    return page.write(fake_grid(folder, pairings=pairing, paper="table6"))
+@pytest.fixture(scope="module", params=["table6", "table1"])
+def report(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    clips: Path,
+    cache: Path,
+) -> Path:
+    """A wide table and one with two columns of stubs, with Figure 2 of real clips."""
+    folder = tmp_path_factory.mktemp("grids") / request.param
+    pairings = {
+        "table6": "logmel64:resnet_small+mfcc:vgg_small",
+        "table1": "logmel64:resnet_small+logmel128:resnet_small",
+    }
+    pairing, data = (pairings[request.param],), {"data": str(clips), "cache": str(cache)}
+    return page.write(fake_grid(folder, pairings=pairing, paper=request.param, **data))
 
 
 @pytest.fixture(scope="module")
@@ -111,16 +121,35 @@ def test_figures_show_and_nothing_overflows(
         assert height > 50
         assert 0 <= left < right <= visible, label
         assert right - left > 200, label
-    sizes = driver.execute_script(
-        "return [...document.querySelectorAll('img, svg image')].map(e => "
-        "e.naturalWidth ?? e.getBBox().width)"
+    decoded = driver.execute_async_script(
+        "const done = arguments[0];"
+        "const sources = [...document.querySelectorAll('img, svg image')].map(e => "
+        "e.getAttribute('src') ?? e.href.baseVal);"
+        "Promise.all(sources.map(async source => {"
+        "const image = new Image(); image.src = source; await image.decode();"
+        "return image.naturalWidth; })).then(done, error => done(String(error)));"
     )
-    assert all(size > 0 for size in sizes)
+    assert len(decoded) >= 2, decoded  # Figure 2: a picture of each representation
+    assert all(size > 0 for size in decoded), decoded
     rights = driver.execute_script(
         "return [...document.querySelectorAll('section > :not(.scroll), p, dd, nav')]"
         ".map(e => e.getBoundingClientRect().right)"
     )
     assert max(rights) <= visible
+
+
+def test_only_the_first_column_stays_when_a_table_scrolls(opened: Callable[..., Any]) -> None:
+    driver = opened(390, "light")
+    places = driver.execute_script(
+        "const box = document.querySelector('.scroll');"
+        "const stubs = [...box.querySelectorAll('tbody .stub')];"
+        "const left = e => Math.round(e.getBoundingClientRect().left);"
+        "const before = stubs.map(left); box.scrollLeft = 150; const after = stubs.map(left);"
+        "const edge = Math.min(...before);"
+        "return stubs.map((_, i) => [before[i] === edge, before[i] - after[i]]);"
+    )
+    moved = {first: {by for f, by in places if f is first} for first in (True, False)}
+    assert moved == {True: {0}, False: {150}}
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
@@ -158,7 +187,7 @@ def test_it_prints_dark_on_white(opened: Callable[..., Any]) -> None:
     assert driver.execute_script(style) == ["rgb(255, 255, 255)", "rgb(27, 31, 36)"]
     rights = driver.execute_script(
         "return ['section > *:not(.wide), .scroll:not(.wide) table', '.wide table'].map(kind =>"
-        "Math.max(...[...document.querySelectorAll(kind)]"
+        "Math.max(0, ...[...document.querySelectorAll(kind)]"
         ".map(e => e.getBoundingClientRect().right)))"
     )
     assert rights[0] <= 703  # A4 less its margins: nothing is cut

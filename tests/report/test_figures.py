@@ -29,6 +29,9 @@ from mrkd_ray.report.figures import (
 )
 from mrkd_ray.report.measured import Measured, read
 
+DISTILLED_ALONE = (
+    *("Learning curves", "Agreement between branches", "Classes", "Calibration", "Time"),
+)
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 FIGURE3 = (
     "logmel64:vgg_small+logmel64:resnet_small",
@@ -108,11 +111,15 @@ def test_a_note_says_what_was_chosen_and_what_is_missing(small: Measured, tmp_pa
     assert "nearest to 2" in notes["Learning curves"]
     alone = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), independent=False)
     for section in figures(read(alone)):
-        if section.title in ("Learning curves", "Time"):
+        if section.title in DISTILLED_ALONE:
             assert section.figures
         else:
             assert section.figures == ()
             assert section.note.startswith("No figure")
+    one = fake_grid(tmp_path / "one", pairings=("cqt:vgg_small",), temperatures=(2,))
+    notes = {section.title: section.note for section in figures(read(one)) if not section.figures}
+    assert notes["Agreement between branches"] == "No figure: every cohort has one branch."
+    assert not any("alone, to compare" in note for note in notes.values())
 
 
 def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
@@ -121,7 +128,7 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
     assert {which: cohort.name for which, (cohort, _) in cohorts.items()} == dict(
         zip(("DN", "DR", "D-RN"), FIGURE3, strict=True)
     )
-    reported = modes.reported(branch, cohorts)
+    reported = modes.reported(branch, cohorts, "figure3")
     assert [reported[k]["accuracy"] for k in ("baseline", *modes.KINDS)] == [
         *(88.01, 89.18, 89.63, 90.6)
     ]
@@ -144,6 +151,25 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
     marks = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "D"]
     assert marks == [89.18]
     assert modes.figure(many, "modes") is not None
+
+
+@pytest.mark.parametrize(
+    ("branch", "partner", "paper", "beside"),
+    [
+        ("logmel64:resnet_small", "cqt:vgg_small", "figure3", True),
+        ("logmel64:resnet101", "cqt:vgg19", "table6", True),
+        ("logmel64:resnet18", "cqt:vgg_small", "figure3", False),  # the paper has no ResNet18
+        ("logmel64:resnet_small", "cqt:resnet18", "figure3", False),
+        ("logmel64:resnet_small", "cqt:vgg_small", "table7", False),  # of another data set
+    ],
+)
+def test_a_diamond_is_of_the_papers_own_pairing_and_data_set(
+    branch: str, partner: str, paper: str, beside: bool, tmp_path: Path
+) -> None:
+    pairings = (f"{branch}+{partner}", f"{branch}+mfcc:{branch.split(':')[1]}")
+    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), paper=paper))
+    found, cohorts = modes.find(measured)
+    assert ("D-RN" in modes.reported(found, cohorts, paper)) is beside
 
 
 @pytest.mark.parametrize(
@@ -221,6 +247,45 @@ def test_learning_curves_have_the_phases_of_each_cycle(small: Measured) -> None:
     assert sorted(words(axes.figure)) == ["distilled", "independent"]
 
 
+def test_of_many_cycles_the_ends_of_the_two_phases_are_two_lines() -> None:
+    n = learning.MARKED + 1
+    runs = np.ones((1, n))
+    curves = analysis.Curves(2 * runs, 1.5 * runs, 0.5 * runs, runs)
+    (axes,) = learning.losses("a", {"distilled": curves}, first=0.5).axes
+    after_training, after_distillation, _ = axes.lines
+    assert after_training.get_xdata().tolist() == [i + 0.5 for i in range(n)]
+    assert set(after_training.get_ydata()) == {2.0}
+    assert after_distillation.get_xdata().tolist() == [i + 1 for i in range(n)]
+    assert set(after_distillation.get_ydata()) == {1.5}
+    assert {"L_ce after training", "L_ce after distillation"} <= set(words(axes.figure))
+
+
+def test_an_interval_of_one_seed_is_not_said_to_be_over_seeds(
+    small: Measured, tmp_path: Path
+) -> None:
+    several = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), seeds=(0, 1))
+    for measured, seeds in ((small, False), (read(several), True)):
+        (cohort,) = measured.cohorts
+        for draw in (embedding.figure, confusion.changes):
+            figure = draw(measured, cohort, "a")
+            assert figure is not None
+            assert ("over clips and seeds" in figure.caption) is seeds
+            assert ("between trainings is not in them" in figure.caption) is not seeds
+
+
+def test_a_label_is_taken_as_it_is() -> None:
+    drawing, _ = style.new(1.0)
+    figure = style.figure("a", "A", "", [style.Panel(drawing, r"clip \1 of C:\new\g<0>")])
+    (svg,) = svgs(figure.svg)
+    assert svg.get("aria-label") == r"clip \1 of C:\new\g<0>"
+
+
+def test_runs_are_counted_for_each_panel() -> None:
+    assert [style.runs_in_words(n) for n in ([1], [5, 5], [3, 5])] == [
+        *("one run", "5 runs", "3 to 5 runs")
+    ]
+
+
 def test_a_matrix_of_many_classes_has_those_that_are_confused(many: Measured) -> None:
     matrix = np.eye(50)
     matrix[7, 7], matrix[7, 31] = 0.4, 0.6
@@ -238,16 +303,20 @@ def test_a_matrix_of_many_classes_has_those_that_are_confused(many: Measured) ->
 def test_changes_within_noise_are_hollow(many: Measured) -> None:
     change = analysis.ClassChange
     found = [
-        change("better", 10, 0.5, analysis.Difference(0.2, 0.1, 0.3)),
-        change("noise", 10, 0.5, analysis.Difference(-0.1, -0.3, 0.1)),
+        change("better", 10, 5, 0.5, analysis.Difference(0.2, 0.1, 0.3)),
+        change("noise", 10, 5, 0.5, analysis.Difference(-0.1, -0.3, 0.1)),
+        change("few clips", 1, 1, 0.5, analysis.Difference(-1, -1, -1)),
     ]
     (axes,) = confusion.draw_changes("a", found).axes
     fills = {line.get_ydata()[0]: line.get_mfc() for line in axes.lines if line.get_marker() == "o"}
-    assert fills == {1: style.DISTILLED, 0: "none"}
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["noise", "better"]
+    assert fills == {2: style.DISTILLED, 1: "none", 0: "none"}
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert names == ["few clips", "noise", "better"]
     figure = confusion.changes(many, many.cohorts[0], "classes")
     assert figure is not None
-    assert "10 largest gains and losses" in figure.caption
+    assert "10 largest gains and losses of 50 classes" in figure.caption
+    assert "Of 50 classes without any change about 2 would be filled" in figure.caption
+    assert "at least 5" in figure.caption
 
 
 def test_reliability_shows_each_bin_that_has_clips(small: Measured) -> None:

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from fakes import fake_grid
 
 from mrkd_ray import metrics
 from mrkd_ray.errors import UserError
+from mrkd_ray.report import page, tables
 from mrkd_ray.report.measured import read
 
 BRANCHES = ("logmel64-resnet_small", "cqt-vgg_small")
@@ -74,6 +76,23 @@ def test_a_grid_without_a_finished_cohort_is_refused(folder: Path) -> None:
     (folder / "table.csv").write_text("\n")
     with pytest.raises(UserError, match="not finished a cohort"):
         read(folder)
+
+
+def test_a_table_of_an_older_version_is_refused_with_the_way_to_mend_it(folder: Path) -> None:
+    path = folder / "table.csv"
+    pd.read_csv(path).drop(columns=["folds", "seeds", "epochs"]).to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"table\.csv.*epochs, folds, seeds.*mrkd grid .*--resume"):
+        read(folder)
+
+
+def test_names_may_look_like_numbers(tmp_path: Path) -> None:
+    folder = fake_grid(
+        tmp_path / "2018", pairings=(PAIRING,), temperatures=(2,), dataset="2018", paper="table6"
+    )
+    measured = read(folder)
+    assert set(measured.tidy["dataset"]) == set(measured.tidy["grid"]) == {"2018"}
+    assert "2018" in page.summary(measured)
+    assert "2018, not" in tables.tables(measured)[0].warnings[0]
 
 
 def test_classes_and_clips_may_have_names_that_look_like_no_value(tmp_path: Path) -> None:

@@ -6,14 +6,17 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from fakes import fake_grid
+from fakes import TABLE6, fake_grid
 
+from mrkd_ray.files import write_json
 from mrkd_ray.report import page
-from mrkd_ray.report.figures import Figure, Section
-from mrkd_ray.report.measured import Measured, read
+from mrkd_ray.report.figures import Figure, Section, embedding
+from mrkd_ray.report.measured import Floats, Measured, read
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,12 @@ def test_findings_count_the_comparisons(measured: Measured) -> None:
         "significantly higher in 3 of 18 comparisons, lower in 1, not significantly different in "
         "14 (+0.5 points on average)."
     )
+    assert "With one seed" in page.findings(table)[-1]
+    assert "about one misses" not in page.findings(table)[-1]
+    assert "share baselines" in page.findings(table)[-1]
+    several = table.assign(paired_runs=4, seeds=2)  # of 2 folds
+    assert "With one seed" not in page.findings(several)[-1]
+    assert "about one misses" in page.findings(several)[-1]
     table["paired_runs"] = 0
     assert "cannot be told" in page.findings(table)[0]
 
@@ -70,9 +79,48 @@ def test_summary_and_facts(measured: Measured) -> None:
     assert summary.startswith("3 cohorts of classifiers that teach each other, at temperatures 1, ")
     assert "(5 classes), 6 epochs, 2 folds × 1 seed; each" in summary
     facts = {fact.name: fact.value for fact in page.facts(measured)}
-    assert facts["Cells"] == "28 trained"  # 2 folds of 5 branches alone, and 3 cohorts x 3
+    assert facts["Cells"] == "28 trained here"  # 2 folds of 5 branches alone, and 3 cohorts x 3
     assert facts["Wall time"] == "28 min 0 s, the sum over cells"
     assert measured.environment["commit"] in facts["Commit"]
+
+
+def test_an_unfinished_grid_says_how_much_is_missing(measured: Measured) -> None:
+    assert page.unfinished(measured) == ""
+    tidy = measured.tidy
+    run = (tidy["fold"] == 1) & (tidy["seed"] == 0)
+    at = (tidy["cohort"] == tidy["cohort"].iloc[-1]) & (tidy["temperature"] == 4)
+    alone = (tidy["branch"] == "cqt-vgg_small") & (tidy["condition"] == "independent")
+    less = replace(measured, tidy=tidy[~(run & (at | alone))])
+    missing = "Unfinished: 1 of 18 distilled runs and 1 of 10 independent runs are missing"
+    assert missing in page.summary(less)
+    asked = {**measured.config, "seeds": [0, 1], "independent": False}
+    assert "18 of 36 distilled runs are" in page.unfinished(replace(measured, config=asked))
+
+
+def test_label_noise_is_said(tmp_path: Path) -> None:
+    folder = fake_grid(tmp_path / "g", temperatures=(2,), folds=(1,), label_noise=0.2)
+    assert "with 20 % of the training clips given a wrong label" in page.summary(read(folder))
+
+
+def test_cells_of_other_grids_are_told_apart(tmp_path: Path) -> None:
+    folder = fake_grid(tmp_path / "g", pairings=TABLE6[:1], temperatures=(2,), folds=(1, 2))
+    made = {"commit": "abc", "date": "2026-01-31T12:00:00+00:00"}
+    for cell in sorted((folder / "cells").glob("independent_*fold1*")):
+        write_json(cell / "environment.json", made)
+    facts = {fact.name: fact.value for fact in page.facts(read(folder))}
+    assert facts["Cells"] == (
+        "4 trained here, 2 taken over from other grids "
+        "(made at commit abc on 2026-01-31 12:00:00 UTC)"
+    )
+    assert facts["Wall time"] == "4 min 0 s, the sum over cells; of those taken over 2 min 0 s"
+
+
+def test_a_grid_of_two_environments_names_both(measured: Measured) -> None:
+    both = {"date": "2026-01-31T12:00:00+00:00, 2026-02-01T12:00:00+00:00", "gpus": "none, A, B"}
+    joined = replace(measured, environment={**measured.environment, **both})
+    facts = {fact.name: fact.value for fact in page.facts(joined)}
+    assert facts["Date"] == "2026-01-31 12:00:00 UTC, 2026-02-01 12:00:00 UTC"
+    assert facts["GPUs"] == "none, A, B"
 
 
 def test_the_command_writes_the_page_and_prints_its_path(tmp_path: Path) -> None:
@@ -94,5 +142,23 @@ def test_the_command_writes_the_page_and_prints_its_path(tmp_path: Path) -> None
 def test_a_large_grid_stays_below_5_mb(tmp_path: Path) -> None:
     folder = fake_grid(
         tmp_path, paper="table6", folds=(1, 2, 3, 4, 5), seeds=(0, 1, 2), classes=50, clips=100
+    )
+    assert page.write(folder).stat().st_size < 5e6
+
+
+@pytest.mark.slow
+def test_as_many_and_as_large_cohorts_as_are_drawn_stay_below_5_mb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def embed(*probabilities: Floats) -> list[Floats]:  # as large as t-SNE's, sooner
+        return [np.random.default_rng(0).normal(size=(len(p), 2)) for p in probabilities]
+
+    monkeypatch.setattr(embedding, "embed", embed)
+    networks = ("resnet_small", "vgg_small", "resnet18")
+    pairings = tuple(
+        f"logmel64:{a}+mfcc:{b}+cqt:{c}" for a in networks for b in networks for c in networks
+    )[:9]
+    folder = fake_grid(
+        tmp_path / "g", pairings=pairings, temperatures=(2,), folds=(1,), classes=50, clips=490
     )
     assert page.write(folder).stat().st_size < 5e6

@@ -112,7 +112,10 @@ def test_a_difference_is_marked_by_its_interval(table6: Measured) -> None:
 
 def test_what_is_not_the_papers_is_said(table6: Measured) -> None:
     (warning,) = tables.tables(table6)[0].warnings
-    for word in ("fake, not FSDKaggle2018", "resnet_small for ResNet", "6 epochs, not 150"):
+    for word in (
+        *("fake, not FSDKaggle2018", "resnet_small for ResNet", "6 epochs, not 150"),
+        *("weights none, not imagenet", "lr 0.05, not 0.001"),
+    ):
         assert word in warning
     caption = tables.tables(table6)[0].caption
     assert "Equal budgets" in caption
@@ -127,6 +130,40 @@ def test_a_pairing_in_another_order_and_one_of_no_table(tmp_path: Path) -> None:
     assert texts(shown.groups[0])[1][4].startswith(f"{row['accuracy_distilled']:.1f} ")
     assert texts(shown.groups[1])[1][1:5] == [boxes.NONE] * 4  # not in the grid
     assert any("cqt:vgg19 + mfcc:vgg19" in note for note in shown.notes)
+
+
+def test_pairings_that_look_alike_do_not_take_each_others_place(tmp_path: Path) -> None:
+    pairings = (
+        "logmel64:resnet_small+mfcc:vgg_small",
+        "mfcc:vgg_small+logmel64:resnet_small",
+        "logmel64:resnet_small+mfcc:vgg_small+mfcc:vgg_small",
+        "logmel64:resnet101+mfcc:vgg19",
+    )
+    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), paper="table6"))
+    shown = tables.tables(measured)[0]
+    rows = measured.table.set_index(["cohort", "model"])
+    line = texts(shown.groups[0])[1]
+    for column, model in ((4, "logmel64-resnet_small"), (9, "mfcc-vgg_small"), (11, "ensemble")):
+        mean = rows.loc[(pairings[0], model), "accuracy_distilled"]
+        assert line[column].startswith(f"{mean:.1f} ")
+    note = shown.notes[-1]
+    for pairing in (pairings[1], pairings[3]):
+        assert pairing.replace("+", " + ") in note
+    assert "logmel64:resnet101 + mfcc:vgg19 + mfcc:vgg19" in note
+
+
+def test_each_setting_that_is_not_the_papers_is_said(tmp_path: Path) -> None:
+    asked = {"lr": 0.01, "batch_size": 32, "mixup": 0.4, "b": 2, "held_out": 0.1, "cycles": 50}
+    asked |= {"label_noise": 0.2, "verified_only": True, "weights": "none"}
+    pairing = ("logmel64:resnet101+mfcc:vgg19",)
+    folder = fake_grid(tmp_path, pairings=pairing, dataset="fsdkaggle2018", paper="table6", **asked)
+    (warning,) = tables.tables(read(folder))[0].warnings
+    for words in (
+        *("lr 0.01, not 0.001", "batch_size 32, not 64", "mixup 0.4, not 0.2", "b 2, not 1"),
+        *("held_out 0.1, not 0.0", "label_noise 0.2, not 0.0", "verified_only True, not False"),
+        "weights none, not imagenet",
+    ):
+        assert words in warning
 
 
 def test_figure_3_has_each_partner_of_the_papers_tables(tmp_path: Path) -> None:

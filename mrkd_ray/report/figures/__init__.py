@@ -23,6 +23,8 @@ from mrkd_ray.report.measured import DEFAULT_TEMPERATURE, Cohort, Measured
 
 __all__ = ["Figure", "Section", "figures"]
 
+NO_BASELINE = "No figure: no branch was trained alone, to compare with."
+
 
 def figures(measured: Measured) -> list[Section]:
     """Return the report's figures.
@@ -36,8 +38,7 @@ def figures(measured: Measured) -> list[Section]:
         drawn = (draw(measured, cohort, f"{id}-{i}") for i, cohort in enumerate(cohorts, 1))
         return tuple(figure for figure in drawn if figure)
 
-    def compared(title: str, *figures: Figure) -> Section:
-        missing = "No figure: no branch was trained alone, to compare with."
+    def section(title: str, *figures: Figure, missing: str = NO_BASELINE) -> Section:
         return Section(title, figures, note if figures else missing)
 
     def one(draw: Callable[[Measured, str], Figure | None], id: str) -> tuple[Figure, ...]:
@@ -48,16 +49,20 @@ def figures(measured: Measured) -> list[Section]:
         return [
             _clip(measured),
             Section("Modes of distillation", one(modes.figure, "modes"), _modes_note(measured)),
-            compared("Logits of the test clips", *each(embedding.figure, "tsne")),
-            Section("Learning curves", each(learning.figure, "learning"), note),
-            compared("Agreement between branches", *one(agreement.figure, "agreement")),
-            compared(
+            section("Logits of the test clips", *each(embedding.figure, "tsne")),
+            section("Learning curves", *each(learning.figure, "learning")),
+            section(
+                "Agreement between branches",
+                *one(agreement.figure, "agreement"),
+                missing="No figure: every cohort has one branch.",
+            ),
+            section(
                 "Classes",
                 *each(confusion.matrices, "confusion"),
                 *each(confusion.changes, "classes"),
             ),
-            compared("Calibration", *each(calibration.figure, "calibration")),
-            Section("Time", one(phases.figure, "time"), note),
+            section("Calibration", *each(calibration.figure, "calibration")),
+            section("Time", *one(phases.figure, "time")),
         ]
 
 

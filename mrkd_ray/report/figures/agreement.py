@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
@@ -10,35 +12,32 @@ from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import Floats
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.measured import Cohort, Condition, Measured
 
 
 def figure(measured: Measured, id: str) -> Figure | None:
-    """A panel for each cohort of several branches that has its baselines."""
+    """A panel for each cohort of several branches."""
     panels = []
-    runs = 0
+    runs = []
     for cohort in measured.cohorts[: style.MOST]:
-        if len(cohort.branches) < 2 or not measured.pairs(cohort, cohort.branches[0]):
+        if len(cohort.branches) < 2:
             continue
-        independent, distilled = analysis.agreements(measured, cohort)
-        if not len(distilled):
-            continue
-        runs = max(runs, len(distilled))
-        both = {"independent": independent, "distilled": distilled}
+        both = analysis.agreements(measured, cohort)
+        runs.append(len(both["distilled"]))
         panels.append(Panel(draw(cohort, both), f"agreement of branches: {cohort.title}"))
     if not panels:
         return None
     caption = (
         "Part of the test clips for which the branches of a cohort predict the same class (of more "
         "than two, the mean over pairs of them), after every cycle: distilled together, and the "
-        f"same branches trained alone, put together by fold and seed. Means over "
+        f"same branches trained alone (where they were), put together by fold and seed. Means over "
         f"{runs_in_words(runs)}; bands are one standard deviation. Branches that agree "
         "more leave an ensemble less to gain."
     )
     return style.figure(id, "Agreement between branches", caption, panels)
 
 
-def draw(cohort: Cohort, both: dict[str, Floats]) -> Drawing:
+def draw(cohort: Cohort, both: Mapping[Condition, Floats]) -> Drawing:
     """Draw [runs, cycles] of each condition."""
     title = cohort.name.replace("+", "\n+ ")
     drawing, axes = style.new(2.5, title=title, xlabel="cycle", ylabel="agreement, %")

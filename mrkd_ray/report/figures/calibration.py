@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
@@ -9,25 +11,21 @@ from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import BINS, Calibration
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.measured import Cohort, Condition, Measured
 
 
-def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
+def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
     """Accuracy by confidence of each of the cohort's models."""
     panels = []
+    runs = []
     for name in cohort.models:
-        pairs = measured.pairs(cohort, name)
-        if not pairs:
-            return None
-        both = {
-            "independent": analysis.pooled([pair.independent for pair in pairs]),
-            "distilled": analysis.pooled([pair.distilled for pair in pairs]),
-        }
+        models = measured.conditions(cohort, name)
+        both = {condition: analysis.pooled(found) for condition, found in models.items()}
+        runs.append(len(models["distilled"]))
         panels.append(Panel(draw(name, both), f"reliability of {name}: {_words(both)}"))
-    clips = sum(both["distilled"].clips)
     caption = (
-        f"{cohort.title}. The {clips} predictions of {runs_in_words(len(pairs))}, in {BINS} bins "
-        "of equal width by confidence, the highest probability: how often they are right "
+        f"{cohort.title}. The predictions of {runs_in_words(runs)} under each condition, in {BINS} "
+        "bins of equal width by confidence, the highest probability: how often they are right "
         "(points; larger ones stand for more predictions). On the diagonal, confidence is what it "
         "says; below it, too high. ECE is the mean distance from the diagonal, weighted by "
         "predictions, in points "
@@ -36,11 +34,11 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     return style.figure(id, f"Reliability: {cohort.title}", caption, panels)
 
 
-def _words(both: dict[str, Calibration]) -> str:
+def _words(both: Mapping[Condition, Calibration]) -> str:
     return ", ".join(f"ECE {condition} {100 * c.ece:.1f}" for condition, c in both.items())
 
 
-def draw(name: str, both: dict[str, Calibration]) -> Drawing:
+def draw(name: str, both: Mapping[Condition, Calibration]) -> Drawing:
     """Draw accuracy over mean confidence, a line and a size of point for each condition."""
     drawing, axes = style.new(3.1, title=name)
     axes.plot([0, 100], [0, 100], color=style.INK, lw=0.6, alpha=0.5)

@@ -9,26 +9,24 @@ from matplotlib.figure import Figure as Drawing
 from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import ClassChange, Floats
 from mrkd_ray.report.figures import style
-from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
+from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured
 
 MOST = 10  # classes in a readable matrix
 CHANGES = 20  # bars in a readable list
 
 
-def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
+def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure:
     """Confusion matrices of each of the cohort's models, independent beside distilled."""
     panels = []
+    runs = []
     for name in cohort.models:
-        pairs = measured.pairs(cohort, name)
-        if not pairs:
-            return None
+        models = measured.conditions(cohort, name)
         both = {
-            "independent": analysis.confusion(
-                [p.independent for p in pairs], len(measured.classes)
-            ),
-            "distilled": analysis.confusion([p.distilled for p in pairs], len(measured.classes)),
+            condition: analysis.confusion(found, len(measured.classes))
+            for condition, found in models.items()
         }
+        runs.append(len(models["distilled"]))
         shown = most_confused(sum(both.values(), np.zeros(())))
         for condition, matrix in both.items():
             chosen = [measured.classes[i] for i in shown]
@@ -42,10 +40,11 @@ def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     )
     caption = (
         f"{cohort.title}. Rows are true classes, columns what was predicted, in percent of the "
-        f"row's clips, over {runs_in_words(len(pairs))}. {part}"
+        f"row's clips, over {runs_in_words(runs)}. {part}"
     )
+    paired = "independent" in both
     return style.figure(
-        id, f"Confusion matrices: {cohort.title}", caption.strip(), panels, paired=True
+        id, f"Confusion matrices: {cohort.title}", caption.strip(), panels, paired=paired
     )
 
 
@@ -77,23 +76,32 @@ def draw(title: str, matrix: Floats, classes: list[str], condition: str) -> Draw
 
 def changes(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     """Each class's accuracy, distilled minus independent, with intervals."""
-    panels = []
-    many = False
+    panels, compared = [], []
+    classes = 0
     for name in cohort.models:
         pairs = measured.pairs(cohort, name)
         if not pairs:
-            return None
+            continue
+        compared.append(pairs)
         found = analysis.per_class(pairs, measured.classes)
-        many = many or len(found) > CHANGES
+        classes = max(classes, len(found))
         if len(found) > CHANGES:
             found = found[: CHANGES // 2] + found[-CHANGES // 2 :]
         panels.append(Panel(draw_changes(name, found), f"change of each class's accuracy, {name}"))
-    part = f"The {CHANGES // 2} largest gains and losses. " if many else ""
+    if not panels:
+        return None
+    many = classes > CHANGES
+    part = f"The {CHANGES // 2} largest gains and losses of {classes} classes. " if many else ""
+    chance = f"Of {classes if many else 20} classes without any change about "
+    chance += f"{round(classes / 20)} would" if many else "one would still"
+    chance += " be filled by chance"
+    chance += ", and be among those shown." if many else "."
     caption = (
         f"{cohort.title}. Accuracy on each class's clips, distilled minus independent, in points, "
-        f"over {runs_in_words(len(pairs))}, with 95 % intervals over clips and seeds. {part}"
-        "Hollow: the interval holds 0. Of 20 classes without any change about one would still be "
-        "filled, by chance."
+        f"over {runs_in_words([len(pairs) for pairs in compared])}, with "
+        f"{intervals_in_words(compared)}. {part}Filled: the interval excludes 0 and every fold "
+        f"with clips of the class has at least {analysis.FEWEST}; of fewer, an interval says "
+        f"nothing. {chance}"
     )
     return style.figure(id, f"Change of each class: {cohort.title}", caption, panels)
 
@@ -107,10 +115,9 @@ def draw_changes(name: str, found: list[ClassChange]) -> Drawing:
             100 * value
             for value in (change.difference.mean, change.difference.low, change.difference.high)
         )
-        clear = low > 0 or high < 0
         colour = style.DISTILLED if mean >= 0 else style.INDEPENDENT
         axes.plot([low, high], [y, y], color=colour, lw=1.2)
-        axes.plot(mean, y, "o", ms=4.5, mec=colour, mew=1.1, mfc=colour if clear else "none")
+        axes.plot(mean, y, "o", ms=4.5, mec=colour, mew=1.1, mfc=colour if change.clear else "none")
     axes.set_yticks(range(len(found)), [_short(change.name) for change in reversed(found)])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -7,39 +7,42 @@ import numpy as np
 from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import Floats
 from mrkd_ray.report.figures import style
-from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
+from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured, Pair
 
 SEED = 0
 PERPLEXITY = 30.0  # scikit-learn's default; fewer clips have less
 SHOWN = len(style.PALETTE)  # classes in colour
-AS_PIXELS = 500  # clips: of more, the points are embedded as an image
+AS_PIXELS = 200  # clips: of more, the points are embedded as an image, for a page below 5 MB
 
 
 def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     """One run's clips of each branch, with the silhouette score over all runs."""
-    panels, found = [], []
+    panels, found, compared = [], [], []
     for name in cohort.branches:
         pairs = measured.pairs(cohort, name)
         if not pairs:
             continue
+        compared.append(pairs)
         panels += draw(pairs[0], measured.classes)
         found.append(f"{name}: {_score(pairs)}.")
     if not panels:
         return None
-    run = pairs[0].distilled
+    firsts = dict.fromkeys((p[0].distilled.fold, p[0].distilled.seed) for p in compared)
+    runs = "; ".join(f"fold {fold}, seed {seed}" for fold, seed in firsts)
     colours = (
         f"The {SHOWN} classes with the most test clips have a colour, the others are grey. "
         if len(measured.classes) > SHOWN
         else ""
     )
     caption = (
-        f"{cohort.title}. A point is a test clip of fold {run.fold}, seed {run.seed}, its colour "
+        f"{cohort.title}. A point is a test clip of {runs}, its colour "
         f"the true class. {colours}Both panels of a branch have the same seed, the same start and "
         "the same axes. Distances in t-SNE are not to be compared; the silhouette score is: of "
         "the true classes in logit space, 1 is compact and apart, 0 overlapping, and it does not "
-        f"change when all logits are scaled alike. Over {runs_in_words(len(pairs))}, with a 95 % "
-        f"interval over clips and seeds: {' '.join(found)}"
+        f"change when all logits are scaled alike. Over "
+        f"{runs_in_words([len(pairs) for pairs in compared])}, with "
+        f"{intervals_in_words(compared)}: {' '.join(found)}"
     )
     return style.figure(id, f"t-SNE of logits: {cohort.title}", caption, panels, paired=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -11,7 +13,7 @@ from mrkd_ray.report import analysis
 from mrkd_ray.report.analysis import Curves, Floats
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import DISTILLED, INDEPENDENT, Figure, Panel, runs_in_words
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.measured import Cohort, Condition, Measured
 
 MARKED = 40  # cycles: of more, the phases would be narrower than a line
 
@@ -19,25 +21,24 @@ MARKED = 40  # cycles: of more, the phases would be narrower than a line
 def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
     """Losses and accuracy of each branch of a cohort, distilled over independent."""
     panels = []
-    runs = 0
+    runs = []
     for name in cohort.branches:
-        pairs = measured.pairs(cohort, name)
-        distilled = [pair.distilled for pair in pairs]
-        together = distilled or list(measured.distilled(cohort, name).values())
-        alone = [pair.independent for pair in pairs]
-        both = {"distilled": analysis.curves(measured, together)}
-        if alone:
-            both["independent"] = analysis.curves(measured, alone)
+        models = measured.conditions(cohort, name)
+        both = {
+            condition: analysis.curves(measured, models[condition])
+            for condition in sorted(models)  # distilled first
+        }
         b, d = measured.config["b"], measured.config["d"]
         panels.append(Panel(losses(name, both, b / (b + d)), f"{name}: losses by cycle"))
         panels.append(Panel(accuracy(name, both, b / (b + d)), f"{name}: accuracy by cycle"))
-        runs = len(together)
-    band = "; the bands are one standard deviation" if runs > 1 else ""
+        runs.append(len(models["distilled"]))
+    band = "; the bands are one standard deviation" if max(runs) > 1 else ""
     caption = (
         f"{cohort.title}. Test accuracy after every cycle, and training losses at the ends of its "
-        f"two phases: single branch training, and distillation (shaded where there are at most "
-        f"{MARKED} cycles). L_ce and L_kl are the terms of Eq. 5; losses are those on mixed-up "
-        f"windows. A branch trained alone has L_ce only, from the cycle's last epoch. Over "
+        f"two phases: single branch training, and distillation (shaded; of more than {MARKED} "
+        "cycles, the two ends are two lines). L_ce and L_kl are the terms of Eq. 5; losses are "
+        "those on mixed-up windows. A branch trained alone has L_ce only, from the cycle's last "
+        "epoch. Over "
         f"{runs_in_words(runs)}{band}."
     )
     return style.figure(
@@ -45,7 +46,7 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
     )
 
 
-def losses(name: str, both: dict[str, Curves], first: float) -> Drawing:
+def losses(name: str, both: Mapping[Condition, Curves], first: float) -> Drawing:
     """Draw the losses; `first` is the part of a cycle that single branch training takes."""
     drawing, axes = style.new(2.3, title=name, xlabel="cycle", ylabel="training loss")
     cycles = both["distilled"].accuracy.shape[1]
@@ -59,19 +60,26 @@ def losses(name: str, both: dict[str, Curves], first: float) -> Drawing:
     curves = both["distilled"]
     assert curves.distil_ce is not None
     assert curves.distil_kl is not None
-    halves = np.stack([ends - 1 + first, ends], axis=1).ravel()
-    shape = (len(curves.loss), -1)
-    zigzag = np.stack([curves.loss, curves.distil_ce], axis=2).reshape(shape)
-    style.line(axes, halves, zigzag, DISTILLED)
+    if cycles <= MARKED:
+        halves = np.stack([ends - 1 + first, ends], axis=1).ravel()
+        shape = (len(curves.loss), -1)
+        zigzag = np.stack([curves.loss, curves.distil_ce], axis=2).reshape(shape)
+        style.line(axes, halves, zigzag, DISTILLED)
+        lines.append((halves, zigzag, "distilled L_ce", DISTILLED))
+    else:
+        if first > 0:  # b = 0: no single branch training
+            style.line(axes, ends - 1 + first, curves.loss, DISTILLED, ":")
+            lines.append((ends, curves.loss, "L_ce after training", DISTILLED))
+        style.line(axes, ends, curves.distil_ce, DISTILLED)
+        lines.append((ends, curves.distil_ce, "L_ce after distillation", DISTILLED))
     style.line(axes, ends, curves.distil_kl, DISTILLED, "--")
-    lines.append((halves, zigzag, "distilled L_ce", DISTILLED))
     lines.append((ends, curves.distil_kl, "distilled L_kl", DISTILLED))
     axes.set_ylim(bottom=0)
     _labels(axes, lines)
     return drawing
 
 
-def accuracy(name: str, both: dict[str, Curves], first: float) -> Drawing:
+def accuracy(name: str, both: Mapping[Condition, Curves], first: float) -> Drawing:
     """Draw the test accuracy after every cycle, in percent."""
     drawing, axes = style.new(2.3, title=name, xlabel="cycle", ylabel="test accuracy, %")
     cycles = both["distilled"].accuracy.shape[1]
@@ -95,7 +103,7 @@ def _phases(axes: Axes, cycles: int, first: float) -> None:
             axes.axvspan(cycle + first, cycle + 1, color=style.GREY, alpha=0.13, lw=0)
 
 
-def _labels(axes: Axes, lines: list[tuple[Floats, Floats, str, str]]) -> None:
+def _labels(axes: Axes, lines: Sequence[tuple[Floats, Floats, str, str]]) -> None:
     """Write the lines' names behind their ends, apart from each other."""
     style.label_ends(
         axes, [(float(runs.mean(axis=0)[-1]), name, colour) for _, runs, name, colour in lines]

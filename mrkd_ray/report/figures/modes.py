@@ -7,8 +7,9 @@ from matplotlib.figure import Figure as Drawing
 from mrkd_ray.metrics import Difference
 from mrkd_ray.report import analysis
 from mrkd_ray.report.figures import style
-from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
+from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured, Pair
+from mrkd_ray.scale import STANDS_FOR
 
 KINDS = ("DN", "DR", "D-RN")
 SCORES = {"accuracy": analysis.hits, "mAP@3": analysis.reciprocal_rank_at_3}
@@ -49,7 +50,7 @@ def figure(measured: Measured, id: str) -> Figure | None:
         return None
     pairs = {which: measured.pairs(cohort, name) for which, (cohort, name) in cohorts.items()}
     alone = max(pairs.values(), key=len)
-    paper = reported(branch, cohorts) if measured.config.get("paper") else {}
+    paper = reported(branch, cohorts, measured.config.get("paper"))
     panels = []
     for score, function in SCORES.items():
         bars = {"baseline": analysis.mean([pair.independent for pair in alone], function)} | {
@@ -68,32 +69,41 @@ def figure(measured: Measured, id: str) -> Figure | None:
     caption = (
         f"The branch {':'.join(branch)} alone and distilled with a partner of another network "
         f"(DN), another representation (DR) or both (D-RN): {partners}. Over "
-        f"{runs_in_words(len(alone))}, with 95 % intervals over clips and seeds. {marked}Below: "
+        f"{runs_in_words([len(found) for found in pairs.values()])}, with "
+        f"{intervals_in_words(pairs.values())}. {marked}Below: "
         "each mode less the baseline on the same clips; an interval that holds 0 shows no "
         "difference. All have the same number of epochs."
     )
     return style.figure(id, "Baseline, DN, DR and D-RN", caption, panels)
 
 
-def reported(branch: Branch, cohorts: dict[str, tuple[Cohort, str]]) -> dict[str, dict[str, float]]:
+def _theirs(branch: Branch) -> str:
+    """Return a branch as the paper's figures name it, a small network's by the large one's."""
+    return f"{branch[0]}:{STANDS_FOR.get(branch[1], branch[1])}"
+
+
+def reported(
+    branch: Branch, cohorts: dict[str, tuple[Cohort, str]], key: str | None
+) -> dict[str, dict[str, float]]:
     """Return the paper's figures of each mode in percent, by score; {} for another branch.
 
-    A partner is the paper's when its representation is; networks of the same family stand for
-    the paper's, so that `--scale cpu` is shown beside it too.
+    `key` is the table or figure that the grid is meant for: one of FSDKaggle2018, as Figure 3 is.
+    Small networks stand for the paper's, so that `--scale cpu` is shown beside it too.
     """
     from mrkd_ray.report import paper
 
-    if branch[0] != "logmel64" or not branch[1].startswith("resnet"):
+    number = paper.TABLES[key].number if key in paper.TABLES else "II"  # Figure 3's data set
+    other = key is None or paper.dataset_of(number) != "fsdkaggle2018"
+    if other or _theirs(branch) != paper.FIGURE3_BRANCH:
         return {}
     table = paper.reported()
     table = table[(table["representation"] == "logmel64") & (table["network"] == "resnet101")]
     alone = table[(table["table"] == "II") & ~table["distilled"]].iloc[0]
     found = {"baseline": {score: float(alone[column]) for score, column in COLUMNS.items()}}
     for which, (cohort, _) in cohorts.items():
-        ours = sorted(representation for representation, _ in cohort.specs)
+        ours = sorted(map(_theirs, cohort.specs))
         for mode, number, pairing in paper.FIGURE3_MODES:
-            theirs = sorted(spec.partition(":")[0] for spec in pairing.split("+"))
-            if (mode, theirs) == (which, ours):
+            if (mode, sorted(pairing.split("+"))) == (which, ours):
                 rows = table[(table["table"] == number) & (table["branches"] == pairing)]
                 row = rows[rows["distilled"]].iloc[0]
                 found[which] = {score: float(row[column]) for score, column in COLUMNS.items()}

@@ -10,7 +10,8 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray.report.measured import Floats
+from mrkd_ray.report.measured import Floats, Pair
 
 INK = "#010203"
 """Stands for the page's text colour; nothing else is drawn in it."""
@@ -38,7 +39,7 @@ PALETTE = (  # Okabe and Ito without black, then three of Tol's "bright" scheme
     "#66CCAA",
 )
 GREY = "#888888"
-MOST = 8  # cohorts that are drawn: with more, the page would outgrow 5 MB
+MOST = 6  # cohorts that are drawn: with more large ones, the page would outgrow 5 MB
 WIDTH = 3.5  # inches: a panel's, 252 units in its SVG; fits a phone at its natural size
 RC: Any = {  # keys are literals in matplotlib's types
     "font.size": 8.5,
@@ -139,18 +140,34 @@ def _svg(panel: Panel, prefix: str) -> str:
         svg = re.sub(colour, f"var(--{name}, {colour})", svg, flags=re.IGNORECASE)
     width, height = (round(inches * 96) for inches in panel.drawing.get_size_inches())
     label = html.escape(panel.label, quote=True)
+    start = re.search(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', svg)
+    assert start
     opening = (
-        f'<svg role="img" aria-label="{label}" viewBox="\\1" xmlns="http://www.w3.org/2000/svg" '
+        f'<svg role="img" aria-label="{label}" viewBox="{start[1]}" '
+        'xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'style="stroke-linejoin:round;flex:0 1 {width}px;min-width:0;max-width:100%;'
         f'height:auto;aspect-ratio:{width}/{height}">'
     )
-    return re.sub(r'<svg[^>]*viewBox="([^"]*)"[^>]*>', opening, svg, count=1).strip()
+    return (opening + svg[start.end() :]).strip()
 
 
-def runs_in_words(runs: int) -> str:
-    """Return `one run` or `5 runs`."""
-    return "one run" if runs == 1 else f"{runs} runs"
+def runs_in_words(panels: Collection[int]) -> str:
+    """Return `one run`, `5 runs`, or `3 to 5 runs` where panels are of more and fewer."""
+    fewest, most = min(panels), max(panels)
+    if fewest < most:
+        return f"{fewest} to {most} runs"
+    return "one run" if most == 1 else f"{most} runs"
+
+
+def intervals_in_words(panels: Iterable[Sequence[Pair]]) -> str:
+    """Say over what the 95 % intervals are, and what they lack where a fold has one seed."""
+    seeds = [Counter(pair.distilled.fold for pair in pairs) for pairs in panels]
+    if min(min(panel.values()) for panel in seeds) > 1:
+        return "95 % intervals over clips and seeds"
+    return (
+        "95 % intervals over clips (with one seed, the variation between trainings is not in them)"
+    )
 
 
 def look() -> Any:
