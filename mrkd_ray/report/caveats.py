@@ -1,0 +1,53 @@
+"""What keeps a run from being the paper's experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR, Training
+from mrkd_ray.report import paper
+from mrkd_ray.report.measured import Measured
+from mrkd_ray.scale import STANDS_FOR
+
+NOT_METHOD = ("cycles", "precision", "channels_last", "compile")
+"""Fields of `Training` that say nothing of the method, or that epochs stand for."""
+
+
+def warnings(measured: Measured, dataset: str) -> list[str]:
+    """Say in which respects the run is not the paper's."""
+    found = []
+    measured_on = set(measured.tidy["dataset"])
+    if measured_on != {dataset}:
+        found.append(
+            f"the data set is {', '.join(sorted(measured_on))}, not {paper.DATASETS[dataset]}"
+        )
+    networks = {n for n in measured.tidy["network"] if n}
+    if small := sorted(n for n in networks if n in STANDS_FOR):
+        listed = ", ".join(f"{n} for {paper.NETWORKS[STANDS_FOR[n]]}" for n in small)
+        found.append(f"small networks stand for the paper's: {listed}")
+    found += _settings(measured.config, scratch=bool(small))
+    epochs = set(measured.tidy["epochs"])
+    if epochs != {paper.EPOCHS}:
+        found.append(f"{', '.join(map(str, sorted(epochs)))} epochs, not {paper.EPOCHS}")
+    if not found:
+        return []
+    return [
+        "Not the paper's experiment: " + "; ".join(found) + ". The measured figures cannot be "
+        "compared with the reported ones in absolute terms; what can be compared is which way a "
+        "difference goes, and how sure it is."
+    ]
+
+
+def _settings(config: Mapping[str, Any], scratch: bool) -> list[str]:
+    """Name each setting that is not the paper's, which the defaults are."""
+    weights = config["weights"] or ("none" if scratch else "imagenet")
+    lr = config["lr"] or (SCRATCH_LR if weights == "none" else PRETRAINED_LR)
+    asked = {**config, "weights": weights, "lr": lr}
+    theirs = {name: Training.model_fields[name].default for name in Training.model_fields}
+    theirs |= {"weights": "imagenet", "lr": PRETRAINED_LR}
+    return [
+        f"{name} {asked[name]}, not {value}" + " (the paper gives no alpha)" * (name == "mixup")
+        for name, value in theirs.items()
+        if name not in NOT_METHOD and asked.get(name, value) != value
+    ]
