@@ -127,7 +127,7 @@ def test_all_off_is_the_default() -> None:
 
 
 def inputs(branch: Branch, epoch: int = 0) -> Tensor:
-    return torch.cat([x.clone() for x, _, _ in branch._batches(epoch, epoch, None)])
+    return torch.cat([x.clone() for x, *_ in branch._batches(epoch, epoch, None)])
 
 
 @pytest.mark.parametrize("options", EACH)
