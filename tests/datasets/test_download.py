@@ -489,7 +489,8 @@ def test_ctrl_c_ends_it_and_the_next_call_goes_on(
     offer(server, monkeypatch, esc50(audio=NOISE * 10))
     server.plans[AUDIO] = ["drip"]
     code = (
-        "import sys\n"
+        "import signal, sys\n"  # a shell's background has it ignored, and a child inherits that
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from mrkd_ray.cli import main\n"
         "from mrkd_ray.datasets.sources import SOURCES, Source\n"
         f"SOURCES.add('toy', {SOURCES['toy']!r})\n"

@@ -176,9 +176,14 @@ def test_text_stands_out_from_what_is_behind_it(opened: Callable[..., Any], sche
 
 def test_it_needs_no_scripts(opened: Callable[..., Any]) -> None:
     """Without scripts, the page has the text and the shape that it has with them."""
-    with_scripts = opened(1280, "light").execute_cdp_cmd("Page.getLayoutMetrics", {})
-    without = opened(1280, "light", scripts=False).execute_cdp_cmd("Page.getLayoutMetrics", {})
-    assert without["cssContentSize"] == with_scripts["cssContentSize"]
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    def size(driver: Any) -> Any:
+        return driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+
+    with_scripts = size(opened(1280, "light"))
+    without = opened(1280, "light", scripts=False)  # nothing tells the driver that it is complete
+    WebDriverWait(without, 60).until(lambda driver: size(driver) == with_scripts)
 
 
 def test_it_prints_dark_on_white(opened: Callable[..., Any]) -> None:
