@@ -18,8 +18,8 @@ from mrkd_ray import cell_files
 from mrkd_ray.cells import branch_names
 from mrkd_ray.config import BranchSpec, TrainConfig, read_yaml
 from mrkd_ray.errors import UserError
+from mrkd_ray.report.paper import ENSEMBLE
 
-ENSEMBLE = "ensemble"
 CELL_FILES = ("result.json", "history.csv", "predictions.csv", "predicted.npy")
 NAMES = {"grid": str, "dataset": str}  # chosen by users: they may look like numbers
 COLUMNS = ("epochs", "folds", "seeds", "paired_runs")  # of table.csv, that older versions lack
@@ -167,7 +167,8 @@ class Measured:
 
     def history(self, cell: str) -> pd.DataFrame:
         """A row per cycle and branch: losses, accuracy and map3 in [0, 1], `seconds_<phase>`."""
-        return pd.read_csv(self.folder / "cells" / cell / "history.csv")
+        found: pd.DataFrame = self._histories(cell)
+        return found
 
     def predicted(self, cell: str) -> NDArray[np.int16]:
         """Classes predicted after every cycle, [cycles, branches, n]; clips as in a `Model`."""
@@ -189,6 +190,13 @@ class Measured:
             clip_ids=tuple(clip_ids),
             labels=labels,
             probabilities=scores[name].astype(np.float64),
+        )
+
+    @cached_property
+    def _histories(self) -> Any:
+        """The function of a cell that reads its history, once for all curves and branches."""
+        return functools.cache(
+            lambda cell: pd.read_csv(self.folder / "cells" / cell / "history.csv")
         )
 
     @cached_property
