@@ -3,7 +3,8 @@
 All randomness is derived: the order of clips, their windows and mixup come from a generator keyed
 by (seed, fold, cycle, epoch), so there is no random state to store, a resumed run continues
 bit for bit, and an independent branch sees the very batches that its distilled twin sees (with
-`soft_labels: window` and d > 1: the same clips, but not the same windows).
+`soft_labels: window` and d > 1: the same clips, but not the same windows; with `virtual`: the same
+windows, in another order and with other partners).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +45,16 @@ def free_memory() -> None:
     """Give back what a branch held that is gone, on the GPU too."""
     gc.collect()  # a network and its optimiser's hooks are cycles
     torch.cuda.empty_cache()  # does nothing where CUDA is not in use
+
+
+class Minibatch(NamedTuple):
+    """Windows to train on; where mixed, each row with the next one, in a circle."""
+
+    rows: Tensor  # [B] int64, of the task's training clips
+    inputs: Tensor  # [B, 3, bins, 150]
+    targets: Tensor  # [B, M], hard labels, weighted and mixed
+    teacher: Tensor | None  # [B, M]
+    weights: Tensor | None  # [B], of L_kl
 
 
 class Branch:
@@ -91,6 +102,10 @@ class Branch:
         trust[1, list(task.train.unverified)] = task.training.unverified_kl
         self._targets = (targets * trust[0, :, None]).to(self.device)
         self._kl_weights = trust[1].to(self.device) if task.training.unverified_kl != 1 else None
+        doubted = list(task.train.unverified) or slice(None)  # all, where nobody tells them apart
+        self._doubted = torch.zeros(len(targets), dtype=torch.bool)
+        self._doubted[doubted] = True
+        self._doubted = self._doubted.to(self.device)
         self._figures: dict[str, Any] = {}
         self.recorder = Recorder()
 
@@ -106,16 +121,18 @@ class Branch:
         """Eq. 2 for all training clips.
 
         Returns:
-            [N, M] float32, rows in the order of the task's training clips.
+            [N, M] float32, rows in the order of the task's training clips. The virtual sample of
+            a row mixes its clip with another.
         """
         with self._phase("soft_labels"):
-            clips = self._clips["train"]
+            clips, epoch = self._clips["train"], self.task.training.b
             self.network.eval()
             if self.task.training.soft_labels == "clip":
                 logits = clip_logits(self._logits, self.windows, clips)
+            elif self.task.training.soft_labels == "window":
+                logits = window_logits(self._logits, self.windows, clips, self._starts(epoch))
             else:
-                starts = self._starts(window=self.task.training.b)
-                logits = window_logits(self._logits, self.windows, clips, starts)
+                logits = self._virtual_logits(epoch)
             return losses.soften(logits, temperature).cpu().numpy()
 
     def distil(self, teacher: Floats, temperature: float, epochs: int) -> None:
@@ -126,13 +143,15 @@ class Branch:
             temperature: T of Eq. 2, the one the teacher was made with.
             epochs: d; where soft labels are those of a window, all d epochs use that window.
         """
-        first = self.task.training.b
-        fixed_window = self.task.training.soft_labels == "window"
+        training, first = self.task.training, self.task.training.b
         with self._phase("distil"):
             rows = torch.from_numpy(teacher).to(self.device)
+            entropy = -torch.xlogy(rows, rows).sum(dim=1).mean().item()
             for epoch in range(first, first + epochs):
-                ce, kl = self._epoch(epoch, first if fixed_window else epoch, rows, temperature)
+                window = epoch if training.soft_labels == "clip" else first
+                ce, kl = self._epoch(epoch, window, rows, temperature)
                 self._figures |= {"loss_distil_ce": ce, "loss_distil_kl": kl}
+            self._figures["teacher_entropy"] = entropy
 
     def end_cycle(self, folder: Path) -> dict[str, Any]:
         """Evaluate, write this branch's checkpoint into `folder` and go on to the next cycle.
@@ -234,25 +253,28 @@ class Branch:
         training = self.task.training
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()
+        taught = self.cycle + 1 - training.warm_up  # cycles with a teacher, this one included
+        kl_weight = training.kl_weight * min(1.0, taught / training.ramp if training.ramp else 1.0)
         sums = torch.zeros(2, device=self.device)
         steps = 0
         self.network.train()
         with self._deterministic("dropout", epoch):
-            for inputs, targets, soft, weights in self._batches(epoch, window, teacher):
-                logits = self._logits(inputs)
-                if soft is None:
-                    loss = losses.cross_entropy(logits, targets)
+            for batch in self._batches(epoch, window, teacher):
+                logits = self._logits(batch.inputs)
+                if batch.teacher is None:
+                    loss = losses.cross_entropy(logits, batch.targets)
                     sums[0] += loss.detach()
                 else:
                     loss, ce, kl = losses.distillation_loss(
                         logits,
-                        targets,
-                        soft,
+                        batch.targets,
+                        batch.teacher,
                         temperature=temperature,
-                        direction=training.direction,
+                        kind=training.divergence,
                         t_squared=training.t_squared,
-                        kl_weight=training.kl_weight,
-                        weights=weights,
+                        kl_weight=kl_weight,
+                        ce_weight=training.ce_weight,
+                        weights=batch.weights,
                     )
                     sums += torch.stack((ce.detach(), kl.detach()))
                 self.optimiser.zero_grad(set_to_none=True)
@@ -262,28 +284,46 @@ class Branch:
         ce_mean, kl_mean = (sums / steps).tolist()
         return ce_mean, kl_mean
 
-    def _batches(
-        self, epoch: int, window: int, teacher: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor | None]]:
-        """Yield an epoch's inputs, hard labels, rows of the teacher and their weights, if any.
+    def _virtual_logits(self, epoch: int) -> Tensor:
+        """Logits [N, M] of the mixed windows of a distillation epoch to come, in evaluation mode.
 
-        Augmented and mixed.
-
-        All that is random is drawn, and copied to the device, before the first batch.
+        The row of each is its first clip's.
         """
-        alpha, size = self.task.training.mixup, self.task.training.batch_size
-        rng = self._rng("order", self.task.name, epoch)
+        with torch.inference_mode():
+            batches = self._batches(epoch, epoch, virtual=True)
+            found = [(batch.rows, self._logits(batch.inputs)) for batch in batches]
+            rows, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
+            return torch.empty_like(logits).index_copy_(0, rows, logits)
+
+    def _batches(
+        self, epoch: int, window: int, teacher: Tensor | None = None, *, virtual: bool = False
+    ) -> Iterator[Minibatch]:
+        """Yield an epoch's minibatches, augmented and mixed.
+
+        All that is random is drawn, and copied to the device, before the first one. Virtual samples
+        are the same in every branch, and their teacher is of mixed windows as it is; otherwise each
+        branch has its own order and pairs.
+        """
+        task, training = self.task, self.task.training
+        alpha, size = training.mixup, training.batch_size
+        virtual = virtual or (teacher is not None and training.soft_labels == "virtual")
+        rng = self._rng("order", "virtual" if virtual else task.name, epoch)
         order = rng.permutation(len(self._clips["train"]))
+        if teacher is None and self.cycle >= training.warm_up:
+            order = order[~task.left_out(self.cycle)[order]]
         parts = split(order, size)
         shares = rng.beta(alpha, alpha, len(parts)).tolist() if alpha > 0 else []
         clips, starts = self._clips["train"][order], self._starts(window)[order]
         rows = torch.from_numpy(order).to(self.device).tensor_split(len(parts))
         if self._augmentation.on:
-            own, shared = self._rng("augment", self.task.name, epoch), self._rng("shift", window)
+            own, shared = self._rng("augment", task.name, epoch), self._rng("shift", window)
             self._augmentation.draw(len(order), own, shared)
         own_clips, own_starts = split(clips, size), split(starts, size)
+        hard = self._targets
+        if teacher is not None and training.trust:
+            hard = hard * losses.trust(hard, teacher).where(self._doubted[:, None], 1.0)
         for i, inputs in enumerate(self.windows.batches(clips, starts, size)):
-            targets = self._targets[rows[i]]
+            targets = hard[rows[i]]
             soft = teacher[rows[i]] if teacher is not None else None
             weights = self._kl_weights[rows[i]] if self._kl_weights is not None else None
             if self._augmentation.on:
@@ -294,9 +334,10 @@ class Branch:
                     mixed = torch.empty_like(inputs)
                 inputs = losses.mix(inputs, shares[i], out=mixed[: len(inputs)])
                 targets = losses.mix(targets, shares[i])
-                soft = losses.mix(soft, shares[i]) if soft is not None else None
+                if soft is not None and not virtual:
+                    soft = losses.mix(soft, shares[i])
                 weights = losses.mix(weights, shares[i]) if weights is not None else None
-            yield inputs, targets, soft, weights
+            yield Minibatch(rows[i], inputs, targets, soft, weights)
 
     def _logits(self, windows: Tensor) -> Tensor:
         return self.compute.logits(self.network, windows)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray import algorithm, cell_files, checkpoint, metrics
-from mrkd_ray.config import BranchSpec, Training
+from mrkd_ray.config import DISTILLATION, BranchSpec, Training
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features import FeatureStore
@@ -125,8 +125,7 @@ def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cel
 
     Options of distillation do not tell baselines apart, so that cohorts share them.
     """
-    defaults = {name: field.default for name, field in Training.model_fields.items()}
-    neutral = ("soft_labels", "direction", "t_squared", "kl_weight", "unverified_kl", "average")
+    neutral = {name: Training.model_fields[name].default for name in DISTILLATION}
     return replace(
         like,
         condition="independent",
@@ -134,7 +133,7 @@ def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cel
         names=(name,),
         temperature=None,
         threads=like.cpus,
-        training=like.training.model_copy(update={name: defaults[name] for name in neutral}),
+        training=like.training.model_copy(update=neutral),
         device=device,
         content=content,
     )

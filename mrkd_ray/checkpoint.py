@@ -175,6 +175,12 @@ def cycle_of(folder: Path) -> int:
     return int(folder.name.removeprefix("cycle-"))
 
 
+def load_teachers(folder: Path) -> list[Floats]:
+    """Return the teachers [N, M] that `save_teacher` wrote into a checkpoint, if it did."""
+    path = folder / "soft_labels.npz"
+    return list(np.load(path)["teacher"]) if path.exists() else []
+
+
 def save_teacher(
     folder: Path, clip_ids: Sequence[str], shards: Iterable[Floats], shape: tuple[int, int, int]
 ) -> None:

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    model_validator,
 )
 
 from mrkd_ray.errors import UserError
@@ -31,6 +32,23 @@ PRETRAINED_LR = 0.001  # the paper's
 SCRATCH_LR = (
     0.05  # small networks with BatchNorm from random weights: docs/method.md, "Learning rate"
 )
+
+
+DISTILLATION = (
+    "warm_up",
+    "soft_labels",
+    "divergence",
+    "t_squared",
+    "kl_weight",
+    "ce_weight",
+    "ramp",
+    "average",
+    "teacher_momentum",
+    "out_of_fold",
+    "trust",
+    "unverified_kl",
+)
+"""Fields of `Training` that change nothing where there is no teacher."""
 
 
 class BranchSpec(BaseModel):
@@ -148,20 +166,49 @@ class Training(_Model):
         "file a network (resnet101*.pth). Default: imagenet for torchvision's networks. "
         "The small ones start from none.",
     )
-    soft_labels: Literal["clip", "window"] = Field(
-        "clip",
-        description="Soft labels from the mean logits over a clip's windows, or from the very "
-        "window that the distillation epoch trains on.",
+    warm_up: int = Field(
+        0, ge=0, description="First cycles without a teacher: all their epochs on hard labels."
     )
-    direction: Literal["reverse", "forward"] = Field(
+    soft_labels: Literal["clip", "window", "virtual"] = Field(
+        "clip",
+        description="Soft labels from the mean logits over a clip's windows; window: from the very "
+        "window that the distillation epoch trains on; virtual: from its very mixed windows, the "
+        "same pairs and shares in every branch.",
+    )
+    divergence: Literal["reverse", "forward", "js", "decoupled"] = Field(
         "reverse",
-        description="reverse: KL(student || teacher), Eq. 4 as printed; "
-        "forward: KL(teacher || student), the usual one.",
+        description="reverse: KL(student || teacher), Eq. 4 as printed; forward: "
+        "KL(teacher || student), the usual one; js: Jensen-Shannon; decoupled: forward, the other "
+        "classes weighted 8 times (DKD).",
     )
     t_squared: bool = Field(False, description="Multiply the KL loss by the temperature squared.")
     kl_weight: float = Field(1.0, ge=0, description="Weight of the KL loss in Eq. 5.")
+    ce_weight: float = Field(
+        1.0, ge=0, description="Weight of the hard labels' loss in Eq. 5: in distillation epochs."
+    )
+    ramp: int = Field(
+        0, ge=0, description="Cycles with a teacher over which kl_weight rises from 0, linearly."
+    )
     average: str = Field(
-        "mean", description="Rule of Eq. 3: mean, leave_one_out, weighted or logits."
+        "mean", description="Rule of Eq. 3: mean, leave_one_out, weighted, confidence or logits."
+    )
+    teacher_momentum: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="The part of each cycle's teacher that stays in the next: an exponential "
+        "average over cycles. With soft_labels=clip.",
+    )
+    out_of_fold: int = Field(
+        0,
+        ge=0,
+        description="Parts of the training clips. In each cycle another part is left out of the b "
+        "epochs, and the teacher changes there only; 0 is off. With soft_labels=clip and b > 0.",
+    )
+    trust: bool = Field(
+        False,
+        description="Weigh a clip's hard label, unless it is verified, by the teacher's "
+        "probability of it over that of its likeliest class. With soft_labels=clip.",
     )
     held_out: float = Field(
         0.0,
@@ -201,6 +248,22 @@ class Training(_Model):
     compile: bool = Field(
         False, description="Compile the network with torch.compile: pays in long runs on GPUs."
     )
+
+    @model_validator(mode="after")
+    def _teachers_of_clips(self) -> Training:
+        asked = [name for name in ("teacher_momentum", "out_of_fold", "trust") if vars(self)[name]]
+        if asked and self.soft_labels != "clip":
+            raise ValueError(f"{asked[0]} needs soft_labels: clip, a teacher for each clip")
+        if self.soft_labels == "virtual" and self.d != 1:
+            raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
+        if self.out_of_fold == 1 or (self.out_of_fold and not self.b):
+            raise ValueError("out_of_fold needs 2 parts or more, and b of 1 or more")
+        return self
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a cycle's teacher depends on the one before."""
+        return bool(self.teacher_momentum or self.out_of_fold)
 
     @property
     def epochs(self) -> int:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mrkd_ray.averaging import AVERAGES, Array
+from mrkd_ray.averaging import AVERAGES, Array, remember
 from mrkd_ray.config import BranchSpec
 from mrkd_ray.task import BranchTask
 from mrkd_ray.timeline import Recorder, Span
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mrkd_ray.branch import Branch
 
 Row = dict[str, Any]
+Memory = tuple[float, NDArray[np.bool_]]
 
 
 class BranchActor:
@@ -97,17 +99,25 @@ class AggregatorActor:
     def __repr__(self) -> str:
         return "Aggregator"
 
-    def average(self, rule: str, branches: int, *parts: Any) -> list[Array] | Array:
+    def average(
+        self, name: str, branches: int, memory: Memory | None, *parts: Any
+    ) -> list[Array] | Array:
         """Apply Eq. 3 to one shard.
 
         Args:
-            rule: name of the average.
+            name: of the average.
             branches: Γ.
-            parts: Γ arrays [n, M], then Γ weights where the rule is weighted.
+            memory: momentum and the clips [n] whose teacher changes, for `remember`.
+            parts: Γ arrays [n, M]; Γ weights where the rule is weighted; the last cycle's teachers
+                [n, M] where there is a memory.
         """
-        weights = parts[branches:] or [1.0] * branches
+        rule = AVERAGES[name]
+        first = branches + (branches if rule.weighted else 0)
         with self._recorder.span("average"):
-            teachers = AVERAGES[rule].combine(parts[:branches], weights)
+            weights = parts[branches:first] or [1.0] * branches
+            teachers = rule.combine(parts[:branches], weights)
+            if memory:
+                teachers = remember(teachers, parts[first:], *memory)
         return teachers if len(teachers) > 1 else teachers[0]
 
     def spans(self) -> list[Span]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,3 +43,16 @@ class BranchTask:
     gpus: float = 1.0  # of its actor: a fraction shares a card
     windows: str = "auto"  # `config.Run.windows`
     provenance: dict[str, Any] = field(default_factory=dict)  # copied into the exported config
+
+    def left_out(self, cycle: int) -> NDArray[np.bool_]:
+        """Return which training clips [n] the b epochs of a cycle leave out: `out_of_fold`."""
+        parts, n = self.training.out_of_fold, len(self.train.clip_ids)
+        if not parts:
+            return np.zeros(n, bool)
+        rng = np.random.default_rng([self.seed, self.fold, zlib.crc32(b"out of fold")])
+        return np.equal(rng.permutation(n) % parts, cycle % parts)
+
+    def renewed(self, cycle: int) -> NDArray[np.bool_]:
+        """Return which training clips' teachers [n] change in a cycle, where they are kept."""
+        left_out = self.left_out(cycle)
+        return left_out if self.training.out_of_fold else ~left_out

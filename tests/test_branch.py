@@ -200,6 +200,93 @@ def test_distillation_on_soft_labels_of_clips_draws_a_new_window_each_epoch(
     assert first != second != third != first
 
 
+def test_virtual_samples_are_what_soft_labels_are_of_and_what_is_trained_on(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"soft_labels": "virtual", "mixup": 1.0, "batch_size": 5}
+    drawn = []
+    for task in make_tasks(LOGMEL, CQT, **options):
+        branch = Branch(task)
+        branch.train(1)
+        seen, mixed = Seen(branch), recorded(monkeypatch, losses, "mix")
+        soft = branch.soft_labels(HEAT)
+        inputs, (made_with,) = seen.take()
+        shares = [call[0][1] for call in mixed[::2]]  # inputs, then hard labels
+        with torch.no_grad():
+            logits = torch.cat([branch.network.eval()(x) for x in inputs]).numpy()
+        expected = scipy.special.softmax(logits / HEAT, axis=1)
+        np.testing.assert_allclose(soft[list(made_with)], expected, rtol=0, atol=1e-6)
+        seen.take()
+        mixed.clear()
+        lost = recorded(monkeypatch, losses, "distillation_loss")
+        branch.distil(soft, HEAT, 1)
+        again, (trained_on,) = seen.take()
+        assert list(trained_on.items()) == list(made_with.items())  # order and windows
+        for one, other in zip(inputs, again, strict=True):
+            assert torch.equal(one, other)
+        assert [call[0][1] for call in mixed[::2]] == shares  # hard labels are mixed, no teacher
+        for ((_, targets, teacher), _), clips in zip(lost, split_of(made_with, 5), strict=True):
+            np.testing.assert_array_equal(teacher, soft[clips])  # as it is
+            assert targets.sum(dim=1) == pytest.approx(np.ones(len(clips)))
+        drawn.append((list(made_with.items()), shares))
+    assert drawn[0] == drawn[1]  # in another representation too
+
+
+def split_of(clips: dict[int, int], size: int) -> list[Index]:
+    return split(np.array(list(clips)), size)
+
+
+def test_each_cycle_leaves_another_part_of_the_clips_out_of_training(
+    make_tasks: TaskMaker,
+) -> None:
+    (task,) = make_tasks(LOGMEL, out_of_fold=3, b=2)
+    branch = Branch(task)
+    seen, n = Seen(branch), len(task.train.clip_ids)
+    left_out = []
+    for _ in range(4):
+        branch.train(2)
+        first, second = seen.take()[1]
+        assert first.keys() == second.keys()
+        left_out.append(set(range(n)) - first.keys())
+        assert sorted(left_out[-1]) == np.flatnonzero(task.renewed(branch.cycle)).tolist()
+        branch.distil(teacher_for(task), HEAT, 1)
+        assert sorted(seen.take()[1][0]) == list(range(n))
+        branch.cycle += 1
+    assert sorted(clip for part in left_out[:3] for clip in part) == list(range(n))
+    assert left_out[3] == left_out[0]
+
+
+@pytest.mark.parametrize("unverified", [(), (1, 4)])
+def test_trust_weighs_hard_labels_that_nobody_verified(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch, unverified: tuple[int, ...]
+) -> None:
+    (task,) = make_tasks(LOGMEL, mixup=0.0, trust=True)
+    task = replace(task, train=replace(task.train, unverified=unverified))
+    teacher = np.full((len(task.train.clip_ids), 3), 0.25, np.float32)
+    teacher[:, 0] = 0.5
+    branch = Branch(task)
+    seen, lost = Seen(branch), recorded(monkeypatch, losses, "distillation_loss")
+    branch.distil(teacher, HEAT, 1)
+    weights = np.where(task.train.labels == 0, 1.0, 0.5)
+    if unverified:  # where people verified some, those are believed
+        weights[[i for i in range(len(weights)) if i not in unverified]] = 1.0
+    for ((_, targets, _), _), (clips, _) in zip(lost, seen.gathered, strict=True):
+        np.testing.assert_allclose(targets, one_hot(task)[clips] * weights[clips][:, None])
+
+
+def test_the_weight_of_the_teacher_rises_over_the_ramp(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks(LOGMEL, kl_weight=3.0, warm_up=2, ramp=3, cycles=7)
+    branch = Branch(task)
+    lost = recorded(monkeypatch, losses, "distillation_loss")
+    weights = []
+    for branch.cycle in range(2, 7):
+        branch.distil(teacher_for(task), HEAT, 1)
+        weights.append(lost[-1][1]["kl_weight"])
+    assert weights == pytest.approx([1, 2, 3, 3, 3])
+
+
 def test_soft_labels_and_evaluation_change_nothing(make_tasks: TaskMaker) -> None:
     (task,) = make_tasks("logmel64:resnet_small")
     branch = Branch(task)
@@ -317,14 +404,16 @@ def test_a_teacher_in_the_object_store_is_read_only(make_tasks: TaskMaker) -> No
     np.testing.assert_array_equal(teacher, before)
 
 
-@pytest.mark.parametrize("options", [{"direction": "forward"}, {"t_squared": True}])
+@pytest.mark.parametrize("options", [{"divergence": "forward"}, {"t_squared": True}])
 def test_options_of_the_loss_reach_it(
     make_tasks: TaskMaker, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (task,) = make_tasks(LOGMEL, kl_weight=0.25, **options)
     lost = recorded(monkeypatch, losses, "distillation_loss")
     Branch(task).distil(teacher_for(task), 3.0, 1)
-    expected = {"direction": "reverse", "t_squared": False} | options
+    expected = {"kind": "reverse", "t_squared": False, "ce_weight": 1.0} | {
+        {"divergence": "kind"}.get(name, name): value for name, value in options.items()
+    }
     assert lost[0][1] == {**expected, "temperature": 3.0, "kl_weight": 0.25, "weights": None}
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import TaskMaker, make_cell
-from test_cohort import same_files
+from test_cohort import actors_of, same_files
 
 from mrkd_ray import algorithm, cell_files, cells, checkpoint, files
+from mrkd_ray.actors import RayCohort
 from mrkd_ray.branch import Branch
 from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.cohort import LocalCohort
@@ -410,6 +411,34 @@ def test_soft_labels_are_the_last_teachers(
     np.testing.assert_array_equal(stored[0], taught[-2])
     np.testing.assert_array_equal(stored[-1], taught[-1])
     assert np.abs(stored[0] - taught[0]).max() > 1e-4  # the first cycle's was another
+
+
+@pytest.mark.parametrize("options", [{"teacher_momentum": 0.5}, {"out_of_fold": 2}])
+@pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.cluster)])
+def test_a_resumed_cell_remembers_its_teachers(
+    prepared: Prepared,
+    tmp_path: Path,
+    options: dict[str, Any],
+    runner: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    cell = make_cell(*TWO, cycles=3, **options)
+    tasks = cells.branch_tasks(cell, prepared)
+    start(tasks, tmp_path / "undisturbed", cell)
+    killed = tmp_path / "killed"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Branch, "train", call_number(5, Branch.train))  # in the third cycle
+        with pytest.raises(Killed):
+            start(tasks, killed, cell)
+    if runner == "local":
+        assert start(tasks, killed, cell).cycle == 3
+    else:
+        request.getfixturevalue("ray_cluster")
+        with actors_of(*TWO) as processes:
+            cohort = RayCohort(processes, tasks, killed)
+            assert cohort.cycle == 2
+            list(cells.run(cell, tasks, cohort, killed))
+    assert_same_files(killed, tmp_path / "undisturbed", cell.names)
 
 
 def test_an_independent_cell_resumes_without_a_teacher(prepared: Prepared, tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ def test_a_wrong_option(tmp_path: Path) -> None:
 
 def test_wrong_values_are_all_named_at_once(tmp_path: Path) -> None:
     done = mrkd(
-        "train", *BRANCH, "--cycles", "0", "--lr", "fast", "--direction", "up", cwd=tmp_path
+        "train", *BRANCH, "--cycles", "0", "--lr", "fast", "--divergence", "up", cwd=tmp_path
     )
-    refused(done, "cycles", "lr", "fast", "direction", "reverse")
+    refused(done, "cycles", "lr", "fast", "divergence", "reverse")
 
 
 def test_no_branch(tmp_path: Path) -> None:
