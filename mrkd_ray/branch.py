@@ -1,20 +1,12 @@
-"""One branch: a network that trains on one representation, alone or under a teacher.
-
-All randomness is derived: the order of clips, their windows and mixup come from a generator keyed
-by (seed, fold, cycle, epoch), so there is no random state to store, a resumed run continues
-bit for bit, and an independent branch sees the very batches that its distilled twin sees (with
-`soft_labels: window` and d > 1: the same clips, but not the same windows; with `virtual`: the same
-windows, in another order and with other partners).
-"""
+"""One branch: a network that trains on one representation, alone or under a teacher."""
 
 from __future__ import annotations
 
 import gc
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,18 +16,17 @@ from torch import Tensor
 
 from mrkd_ray import checkpoint, losses, memory, metrics
 from mrkd_ray.algorithm import learning_rate
-from mrkd_ray.augmentation import Augmentation
 from mrkd_ray.compute import Compute
 from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.errors import UserError
 from mrkd_ray.files import write_text
 from mrkd_ray.inference import clip_logits, window_logits
+from mrkd_ray.minibatches import Minibatches
 from mrkd_ray.networks import build, initial_weights
 from mrkd_ray.normalisation import statistics
-from mrkd_ray.representations import REPRESENTATIONS
 from mrkd_ray.task import BranchTask
 from mrkd_ray.timeline import Recorder
-from mrkd_ray.window_sources import Index, Resident, split
+from mrkd_ray.window_sources import Index, Resident
 from mrkd_ray.windows import Windows
 
 Floats = NDArray[np.float32]
@@ -45,16 +36,6 @@ def free_memory() -> None:
     """Give back what a branch held that is gone, on the GPU too."""
     gc.collect()  # a network and its optimiser's hooks are cycles
     torch.cuda.empty_cache()  # does nothing where CUDA is not in use
-
-
-class Minibatch(NamedTuple):
-    """Windows to train on; where mixed, each row with the next one, in a circle."""
-
-    rows: Tensor  # [B] int64, of the task's training clips
-    inputs: Tensor  # [B, 3, bins, 150]
-    targets: Tensor  # [B, M], hard labels, weighted and mixed
-    teacher: Tensor | None  # [B, M]
-    weights: Tensor | None  # [B], of L_kl
 
 
 class Branch:
@@ -88,24 +69,12 @@ class Branch:
         resident = memory.resident(task, needed)
         self.windows = Windows(bank, self.statistics, self.device, resident=resident)
         self._kept, self._bytes = "resident" if resident else "streamed", needed
-        levels = REPRESENTATIONS[task.spec.representation].levels
-        level = torch.from_numpy(levels / self.statistics.std[0]).to(self.device)
-        self._augmentation = Augmentation(task.training, level)
         ends = np.cumsum([len(part.clip_ids) for part in parts.values()])
         self._clips: dict[str, Index] = {
             name: np.arange(end - len(part.clip_ids), end, dtype=np.int64)
             for (name, part), end in zip(parts.items(), ends, strict=True)
         }
-        targets = F.one_hot(torch.from_numpy(task.train.labels), len(task.classes))
-        trust = torch.ones(2, len(targets))  # of each clip in L_ce and in L_kl
-        trust[0, list(task.train.unverified)] = task.training.unverified_ce
-        trust[1, list(task.train.unverified)] = task.training.unverified_kl
-        self._targets = (targets * trust[0, :, None]).to(self.device)
-        self._kl_weights = trust[1].to(self.device) if task.training.unverified_kl != 1 else None
-        doubted = list(task.train.unverified) or slice(None)  # all, where nobody tells them apart
-        self._doubted = torch.zeros(len(targets), dtype=torch.bool)
-        self._doubted[doubted] = True
-        self._doubted = self._doubted.to(self.device)
+        self.minibatches = Minibatches(task, self.windows, self._clips["train"], self.statistics)
         self._figures: dict[str, Any] = {}
         self.recorder = Recorder()
 
@@ -130,7 +99,8 @@ class Branch:
             if self.task.training.soft_labels == "clip":
                 logits = clip_logits(self._logits, self.windows, clips)
             elif self.task.training.soft_labels == "window":
-                logits = window_logits(self._logits, self.windows, clips, self._starts(epoch))
+                starts = self.minibatches.starts(self.cycle, epoch)
+                logits = window_logits(self._logits, self.windows, clips, starts)
             else:
                 logits = self._virtual_logits(epoch)
             return losses.soften(logits, temperature).cpu().numpy()
@@ -259,7 +229,7 @@ class Branch:
         steps = 0
         self.network.train()
         with self._deterministic("dropout", epoch):
-            for batch in self._batches(epoch, window, teacher):
+            for batch in self.minibatches.epoch(self.cycle, epoch, window, teacher):
                 logits = self._logits(batch.inputs)
                 if batch.teacher is None:
                     loss = losses.cross_entropy(logits, batch.targets)
@@ -290,73 +260,21 @@ class Branch:
         The row of each is its first clip's.
         """
         with torch.inference_mode():
-            batches = self._batches(epoch, epoch, virtual=True)
+            batches = self.minibatches.epoch(self.cycle, epoch, epoch, virtual=True)
             found = [(batch.rows, self._logits(batch.inputs)) for batch in batches]
             rows, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
             return torch.empty_like(logits).index_copy_(0, rows, logits)
 
-    def _batches(
-        self, epoch: int, window: int, teacher: Tensor | None = None, *, virtual: bool = False
-    ) -> Iterator[Minibatch]:
-        """Yield an epoch's minibatches, augmented and mixed.
-
-        All that is random is drawn, and copied to the device, before the first one. Virtual samples
-        are the same in every branch, and their teacher is of mixed windows as it is; otherwise each
-        branch has its own order and pairs.
-        """
-        task, training = self.task, self.task.training
-        alpha, size = training.mixup, training.batch_size
-        virtual = virtual or (teacher is not None and training.soft_labels == "virtual")
-        rng = self._rng("order", "virtual" if virtual else task.name, epoch)
-        order = rng.permutation(len(self._clips["train"]))
-        if teacher is None and self.cycle >= training.warm_up:
-            order = order[~task.left_out(self.cycle)[order]]
-        parts = split(order, size)
-        shares = rng.beta(alpha, alpha, len(parts)).tolist() if alpha > 0 else []
-        clips, starts = self._clips["train"][order], self._starts(window)[order]
-        rows = torch.from_numpy(order).to(self.device).tensor_split(len(parts))
-        if self._augmentation.on:
-            own, shared = self._rng("augment", task.name, epoch), self._rng("shift", window)
-            self._augmentation.draw(len(order), own, shared)
-        own_clips, own_starts = split(clips, size), split(starts, size)
-        hard = self._targets
-        if teacher is not None and training.trust:
-            hard = hard * losses.trust(hard, teacher).where(self._doubted[:, None], 1.0)
-        for i, inputs in enumerate(self.windows.batches(clips, starts, size)):
-            targets = hard[rows[i]]
-            soft = teacher[rows[i]] if teacher is not None else None
-            weights = self._kl_weights[rows[i]] if self._kl_weights is not None else None
-            if self._augmentation.on:
-                inside = self.windows.inside(own_clips[i], own_starts[i])
-                inputs = self._augmentation.apply(inputs, rows[i], inside)
-            if shares:
-                if i == 0:  # the largest batch
-                    mixed = torch.empty_like(inputs)
-                inputs = losses.mix(inputs, shares[i], out=mixed[: len(inputs)])
-                targets = losses.mix(targets, shares[i])
-                if soft is not None and not virtual:
-                    soft = losses.mix(soft, shares[i])
-                weights = losses.mix(weights, shares[i]) if weights is not None else None
-            yield Minibatch(rows[i], inputs, targets, soft, weights)
-
     def _logits(self, windows: Tensor) -> Tensor:
         return self.compute.logits(self.network, windows)
-
-    def _starts(self, window: int) -> Index:
-        """One start for each training clip: the same time span in every branch of the cohort."""
-        return self.windows.random_starts(self._clips["train"], self._rng("windows", window))
 
     def _lr(self) -> float:
         return learning_rate(self.initial_lr, self.cycle, self.task.training.cycles)
 
-    def _rng(self, *purpose: str | int) -> np.random.Generator:
-        words = [zlib.crc32(str(word).encode()) for word in purpose]
-        return np.random.default_rng([self.task.seed, self.task.fold, self.cycle, *words])
-
     @contextmanager
     def _deterministic(self, *purpose: str | int) -> Iterator[None]:
         """Seed torch's global generators (initial weights, dropout) inside, restore them after."""
-        seed = int(self._rng(*purpose, self.task.name).integers(2**63))
+        seed = int(self.task.rng(self.cycle, *purpose, self.task.name).integers(2**63))
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)

@@ -208,7 +208,7 @@ class Training(_Model):
     trust: bool = Field(
         False,
         description="Weigh a clip's hard label, unless it is verified, by the teacher's "
-        "probability of it over that of its likeliest class. With soft_labels=clip.",
+        "probability of it over that of its likeliest class. With soft_labels=clip or window.",
     )
     held_out: float = Field(
         0.0,
@@ -251,9 +251,10 @@ class Training(_Model):
 
     @model_validator(mode="after")
     def _teachers_of_clips(self) -> Training:
-        asked = [name for name in ("teacher_momentum", "out_of_fold", "trust") if vars(self)[name]]
-        if asked and self.soft_labels != "clip":
-            raise ValueError(f"{asked[0]} needs soft_labels: clip, a teacher for each clip")
+        if self.remembers and self.soft_labels != "clip":
+            raise ValueError("teacher_momentum and out_of_fold need soft_labels: clip")
+        if self.trust and self.soft_labels == "virtual":
+            raise ValueError("trust needs soft_labels: clip or window, a teacher for each clip")
         if self.soft_labels == "virtual" and self.d != 1:
             raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
         if self.out_of_fold == 1 or (self.out_of_fold and not self.b):

@@ -44,13 +44,17 @@ class BranchTask:
     windows: str = "auto"  # `config.Run.windows`
     provenance: dict[str, Any] = field(default_factory=dict)  # copied into the exported config
 
+    def rng(self, cycle: int, *purpose: str | int) -> np.random.Generator:
+        """Return the generator of one purpose in one cycle: there is no random state to keep."""
+        words = [zlib.crc32(str(word).encode()) for word in purpose]
+        return np.random.default_rng([self.seed, self.fold, cycle, *words])
+
     def left_out(self, cycle: int) -> NDArray[np.bool_]:
         """Return which training clips [n] the b epochs of a cycle leave out: `out_of_fold`."""
         parts, n = self.training.out_of_fold, len(self.train.clip_ids)
         if not parts:
             return np.zeros(n, bool)
-        rng = np.random.default_rng([self.seed, self.fold, zlib.crc32(b"out of fold")])
-        return np.equal(rng.permutation(n) % parts, cycle % parts)
+        return np.equal(self.rng(0, "out of fold").permutation(n) % parts, cycle % parts)
 
     def renewed(self, cycle: int) -> NDArray[np.bool_]:
         """Return which training clips' teachers [n] change in a cycle, where they are kept."""

@@ -127,7 +127,7 @@ def test_all_off_is_the_default() -> None:
 
 
 def inputs(branch: Branch, epoch: int = 0) -> Tensor:
-    return torch.cat([x.clone() for x, *_ in branch._batches(epoch, epoch, None)])
+    return torch.cat([batch.inputs.clone() for batch in branch.minibatches.epoch(0, epoch, epoch)])
 
 
 @pytest.mark.parametrize("options", EACH)
@@ -150,7 +150,9 @@ def test_a_shift_is_the_same_in_every_branch_and_gains_are_not(make_tasks: TaskM
     for task in make_tasks(LOGMEL, CQT, **options):
         branch = Branch(task)
         inputs(branch)
-        drawn.append((branch._augmentation._shifts, branch._augmentation._gains))
+        drawn.append(
+            (branch.minibatches._augmentation._shifts, branch.minibatches._augmentation._gains)
+        )
     (shifts, gains), (other_shifts, other_gains) = drawn
     assert torch.equal(shifts, other_shifts)
     assert not torch.equal(gains, other_gains)

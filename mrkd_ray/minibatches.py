@@ -1,0 +1,120 @@
+"""Minibatches of training windows with their hard labels and the teacher's rows.
+
+All randomness is derived: the order of clips, their windows and mixup come from a generator keyed
+by (seed, fold, cycle, epoch), so there is no random state to store, a resumed run continues
+bit for bit, and an independent branch sees the very batches that its distilled twin sees (with
+`soft_labels: window` and d > 1: the same clips, but not the same windows; with `virtual`: the same
+windows, in another order and with other partners).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mrkd_ray import losses
+from mrkd_ray.augmentation import Augmentation
+from mrkd_ray.normalisation import Statistics
+from mrkd_ray.representations import REPRESENTATIONS
+from mrkd_ray.task import BranchTask
+from mrkd_ray.window_sources import Index, split
+from mrkd_ray.windows import Windows
+
+
+class Minibatch(NamedTuple):
+    """Windows to train on; where mixed, each row with the next one, in a circle."""
+
+    rows: Tensor  # [B] int64, of the task's training clips
+    inputs: Tensor  # [B, 3, bins, 150]
+    targets: Tensor  # [B, M], hard labels, weighted and mixed
+    teacher: Tensor | None  # [B, M]
+    weights: Tensor | None  # [B], of L_kl
+
+
+class Minibatches:
+    """Epochs over the training clips of one branch.
+
+    Args:
+        task: the branch's.
+        windows: of all its clips.
+        clips: the training clips' places in `windows`, in the task's order.
+        statistics: what the windows are normalised with.
+    """
+
+    def __init__(
+        self, task: BranchTask, windows: Windows, clips: Index, statistics: Statistics
+    ) -> None:
+        self._task, self._windows, self._clips = task, windows, clips
+        self._device = device = windows.device
+        levels = REPRESENTATIONS[task.spec.representation].levels
+        level = torch.from_numpy(levels / statistics.std[0]).to(device)
+        self._augmentation = Augmentation(task.training, level)
+        training, unverified = task.training, list(task.train.unverified)
+        weights = torch.ones(2, len(clips))  # of each clip in L_ce and in L_kl
+        weights[0, unverified] = training.unverified_ce
+        weights[1, unverified] = training.unverified_kl
+        targets = F.one_hot(torch.from_numpy(task.train.labels), len(task.classes))
+        self._targets = (targets * weights[0, :, None]).to(device)
+        self._kl_weights = weights[1].to(device) if training.unverified_kl != 1 else None
+        doubted = torch.zeros(len(clips), 1, dtype=torch.bool)
+        doubted[unverified or slice(None)] = True  # all, where nobody tells them apart
+        self._doubted = doubted.to(device)
+
+    def starts(self, cycle: int, window: int) -> Index:
+        """One start for each training clip: the same time span in every branch of the cohort."""
+        return self._windows.random_starts(self._clips, self._task.rng(cycle, "windows", window))
+
+    def epoch(
+        self,
+        cycle: int,
+        epoch: int,
+        window: int,
+        teacher: Tensor | None = None,
+        *,
+        virtual: bool = False,
+    ) -> Iterator[Minibatch]:
+        """Yield an epoch's minibatches, augmented and mixed.
+
+        All that is random is drawn, and copied to the device, before the first one. Virtual samples
+        are the same in every branch, and their teacher is of mixed windows as it is; otherwise each
+        branch has its own order and pairs.
+        """
+        task, training = self._task, self._task.training
+        alpha, size = training.mixup, training.batch_size
+        virtual = virtual or (teacher is not None and training.soft_labels == "virtual")
+        rng = task.rng(cycle, "order", "virtual" if virtual else task.name, epoch)
+        order = rng.permutation(len(self._clips))
+        if teacher is None and cycle >= training.warm_up:
+            order = order[~task.left_out(cycle)[order]]
+        parts = split(order, size)
+        shares = rng.beta(alpha, alpha, len(parts)).tolist() if alpha > 0 else []
+        clips, starts = self._clips[order], self.starts(cycle, window)[order]
+        rows = torch.from_numpy(order).to(self._device).tensor_split(len(parts))
+        if self._augmentation.on:
+            own = task.rng(cycle, "augment", task.name, epoch)
+            shared = task.rng(cycle, "shift", window)
+            self._augmentation.draw(len(order), own, shared)
+        own_clips, own_starts = split(clips, size), split(starts, size)
+        hard = self._targets
+        if teacher is not None and training.trust:
+            hard = hard * losses.trust(hard, teacher).where(self._doubted, 1.0)
+        for i, inputs in enumerate(self._windows.batches(clips, starts, size)):
+            targets = hard[rows[i]]
+            soft = teacher[rows[i]] if teacher is not None else None
+            weights = self._kl_weights[rows[i]] if self._kl_weights is not None else None
+            if self._augmentation.on:
+                inside = self._windows.inside(own_clips[i], own_starts[i])
+                inputs = self._augmentation.apply(inputs, rows[i], inside)
+            if shares:
+                if i == 0:  # the largest batch
+                    mixed = torch.empty_like(inputs)
+                inputs = losses.mix(inputs, shares[i], out=mixed[: len(inputs)])
+                targets = losses.mix(targets, shares[i])
+                if soft is not None and not virtual:
+                    soft = losses.mix(soft, shares[i])
+                weights = losses.mix(weights, shares[i]) if weights is not None else None
+            yield Minibatch(rows[i], inputs, targets, soft, weights)
