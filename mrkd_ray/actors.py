@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -82,7 +81,7 @@ class Submitted:
 
     folder: Path  # of its checkpoint, which is not committed yet
     refs: list[Any]
-    teachers: list[list[Any]]  # refs of shards, where the checkpoint keeps them
+    teachers: list[list[Any]]  # refs of shards; of the last cycle only, where they are a result
 
 
 class RayCohort:
@@ -107,12 +106,7 @@ class RayCohort:
         self._recorder = Recorder()
         found = checkpoint.latest(self._checkpoints)
         self.cycle = checkpoint.cycle_of(found) if found else 0
-        self._teachers: list[list[Any]] = []  # the last cycle's
-        if found and self._task.training.remembers:
-            self._teachers = [
-                [ray.put(shard) for shard in np.array_split(teacher, self._shards)]
-                for teacher in checkpoint.load_teachers(found)
-            ]
+        self._teachers: list[list[Any]] = []
         self.submitted = [  # refs of the cycle to come, for whoever wants to wait for them
             branch.start.remote(task, found)
             for branch, task in zip(self._branches, tasks, strict=True)
@@ -135,23 +129,15 @@ class RayCohort:
         weights = [
             branch.held_out_accuracy.remote() for branch in self._branches if self._rule.weighted
         ]
-        training, count = self._task.training, 1 if self._rule.shared else len(self._branches)
-        renewed = np.array_split(self._task.renewed(self.cycle), self._shards)
-        before = list(zip(*self._teachers, strict=True)) if training.remembers else []
+        count = 1 if self._rule.shared else len(self._branches)
         shards = [
             self._aggregator.average.options(num_returns=count).remote(
-                training.average,
-                len(self._branches),
-                (training.teacher_momentum, renewed[i]) if before else None,
-                *parts,
-                *weights,
-                *(before[i] if before else ()),
+                self._task.training.average, len(self._branches), *parts, *weights
             )
-            for i, parts in enumerate(zip(*soft_labels, strict=True))
+            for parts in zip(*soft_labels, strict=True)
         ]
         by_shard = shards if count > 1 else [[ref] for ref in shards]
-        self._teachers = [list(refs) for refs in zip(*by_shard, strict=True)]
-        return self._teachers
+        return [list(refs) for refs in zip(*by_shard, strict=True)]
 
     def distil(self, teacher: list[list[Any]], temperature: float, epochs: int) -> None:
         """Eqs. 4 and 5 in every branch, submitted with the teacher's refs."""
@@ -159,16 +145,16 @@ class RayCohort:
             branch.distil.remote(temperature, epochs, *teacher[0 if self._rule.shared else i])
             for i, branch in enumerate(self._branches)
         ]
+        if self.cycle + 1 == self._task.training.cycles:
+            self._teachers = teacher
 
     def end_cycle(self) -> Submitted:
         """Evaluate and checkpoint, submitted; returns what `figures` waits for."""
         self.cycle += 1
         folder = checkpoint.begin(self._checkpoints, self.cycle)
         self.submitted += [branch.end_cycle.remote(folder) for branch in self._branches]
-        training = self._task.training
-        kept = training.remembers or self.cycle == training.cycles  # the last is a result
-        done = Submitted(folder, self.submitted, self._teachers if kept else [])
-        self.submitted = []
+        done = Submitted(folder, self.submitted, self._teachers)
+        self.submitted, self._teachers = [], []
         return done
 
     def figures(self, cycles: Iterator[Submitted]) -> Iterator[list[Row]]:

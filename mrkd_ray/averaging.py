@@ -95,23 +95,6 @@ def mean_of_logits(parts: Sequence[Array], weights: Sequence[float]) -> list[Arr
     return [log_mean]
 
 
-def remember(
-    teachers: Sequence[Array], before: Sequence[Array], momentum: float, fresh: NDArray[np.bool_]
-) -> list[Array]:
-    """Return teachers [n, M] that change slowly: an exponential average over cycles.
-
-    Args:
-        before: the last cycle's.
-        momentum: the part of them that stays (Laine and Aila 2017, temporal ensembling).
-        fresh: [n], the clips whose teacher changes at all; the others keep their last one.
-    """
-    part = np.float32(1 - momentum)
-    return [
-        np.where(fresh[:, None], old + part * (new - old), old)
-        for new, old in zip(teachers, before, strict=True)
-    ]
-
-
 def _weighted_sum(parts: Sequence[Array], shares: Sequence[float]) -> Array:
     """Return the sum of share x part, block by block: a pass over memory, not one for each term."""
     total = np.empty_like(parts[0])

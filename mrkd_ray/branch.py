@@ -21,7 +21,7 @@ from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.errors import UserError
 from mrkd_ray.files import write_text
 from mrkd_ray.inference import clip_logits, window_logits
-from mrkd_ray.minibatches import Minibatches
+from mrkd_ray.minibatches import Minibatches, Teacher
 from mrkd_ray.networks import build, initial_weights
 from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask
@@ -75,6 +75,7 @@ class Branch:
             for (name, part), end in zip(parts.items(), ends, strict=True)
         }
         self.minibatches = Minibatches(task, self.windows, self._clips["train"], self.statistics)
+        self._belief: Tensor | None = None  # [N, M], what is remembered of the teachers
         self._figures: dict[str, Any] = {}
         self.recorder = Recorder()
 
@@ -116,12 +117,16 @@ class Branch:
         training, first = self.task.training, self.task.training.b
         with self._phase("distil"):
             rows = torch.from_numpy(teacher).to(self.device)
-            entropy = -torch.xlogy(rows, rows).sum(dim=1).mean().item()
+            self._figures["teacher_entropy"] = -torch.xlogy(rows, rows).sum(dim=1).mean().item()
+            if training.remembers:
+                self._belief = self._remember(rows)
+                if training.soft_labels == "clip":
+                    rows = self._belief
+            taught = Teacher(rows, self._belief, temperature)
             for epoch in range(first, first + epochs):
                 window = epoch if training.soft_labels == "clip" else first
-                ce, kl = self._epoch(epoch, window, rows, temperature)
+                ce, kl = self._epoch(epoch, window, taught)
                 self._figures |= {"loss_distil_ce": ce, "loss_distil_kl": kl}
-            self._figures["teacher_entropy"] = entropy
 
     def end_cycle(self, folder: Path) -> dict[str, Any]:
         """Evaluate, write this branch's checkpoint into `folder` and go on to the next cycle.
@@ -159,6 +164,7 @@ class Branch:
                 self.optimiser,
                 self.cycle,
                 self.compute.precision,
+                self._belief,
             )
         return figures | self._figures
 
@@ -181,7 +187,7 @@ class Branch:
         Raises:
             UserError: see `checkpoint.load_branch`.
         """
-        self.cycle = checkpoint.load_branch(
+        self.cycle, self._belief = checkpoint.load_branch(
             folder,
             self.task.name,
             self.network,
@@ -217,7 +223,7 @@ class Branch:
         write_text(folder / checkpoint.TRAINED_ON, "\n".join(digests) + "\n")
 
     def _epoch(
-        self, epoch: int, window: int, teacher: Tensor | None = None, temperature: float = 1.0
+        self, epoch: int, window: int, teacher: Teacher | None = None
     ) -> tuple[float, float]:
         """One pass over the training clips; returns the mean L_ce and L_kl over batches."""
         training = self.task.training
@@ -231,7 +237,7 @@ class Branch:
         with self._deterministic("dropout", epoch):
             for batch in self.minibatches.epoch(self.cycle, epoch, window, teacher):
                 logits = self._logits(batch.inputs)
-                if batch.teacher is None:
+                if batch.teacher is None or teacher is None:
                     loss = losses.cross_entropy(logits, batch.targets)
                     sums[0] += loss.detach()
                 else:
@@ -239,7 +245,7 @@ class Branch:
                         logits,
                         batch.targets,
                         batch.teacher,
-                        temperature=temperature,
+                        temperature=teacher.temperature,
                         kind=training.divergence,
                         t_squared=training.t_squared,
                         kl_weight=kl_weight,
@@ -253,6 +259,18 @@ class Branch:
                 steps += 1
         ce_mean, kl_mean = (sums / steps).tolist()
         return ce_mean, kl_mean
+
+    def _remember(self, rows: Tensor) -> Tensor:
+        """Return the exponential average over cycles of teachers [N, M], these included.
+
+        Temporal ensembling (Laine and Aila 2017). With `out_of_fold`, only the rows of clips that
+        this cycle's b epochs left out change.
+        """
+        if self._belief is None:
+            return rows.clone()  # whoever gave them may use their memory again
+        renewed = torch.from_numpy(self.task.renewed(self.cycle))[:, None].to(self.device)
+        mixed = rows.lerp(self._belief, self.task.training.teacher_momentum)
+        return mixed.where(renewed, self._belief)
 
     def _virtual_logits(self, epoch: int) -> Tensor:
         """Logits [N, M] of the mixed windows of a distillation epoch to come, in evaluation mode.

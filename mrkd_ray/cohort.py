@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mrkd_ray import checkpoint
-from mrkd_ray.averaging import AVERAGES, remember
+from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.branch import Branch, Floats
 from mrkd_ray.task import BranchTask
 from mrkd_ray.timeline import Span
@@ -25,10 +25,10 @@ class LocalCohort:
         self._task = tasks[0]
         self._checkpoints = folder / "checkpoint"
         self._rule = AVERAGES[self._task.training.average]
+        self._teachers: list[Floats] = []
         self.branches = [Branch(task) for task in tasks]
         found = checkpoint.latest(self._checkpoints)
         self.cycle = max(branch.resume(found) for branch in self.branches) if found else 0
-        self._teachers: list[Floats] = checkpoint.load_teachers(found) if found else []
 
     def train(self, epochs: int) -> None:
         """Eq. 1 in every branch."""
@@ -44,12 +44,8 @@ class LocalCohort:
         weights = [
             branch.held_out_accuracy() if self._rule.weighted else 1.0 for branch in self.branches
         ]
-        teachers = self._rule.combine(soft_labels, weights)
-        if self._teachers and self._task.training.remembers:
-            momentum, renewed = self._task.training.teacher_momentum, self._task.renewed(self.cycle)
-            teachers = remember(teachers, self._teachers, momentum, renewed)
-        self._teachers = teachers
-        return teachers
+        self._teachers = self._rule.combine(soft_labels, weights)
+        return self._teachers
 
     def distil(self, teacher: list[Floats], temperature: float, epochs: int) -> None:
         """Eqs. 4 and 5 in every branch."""
@@ -61,8 +57,7 @@ class LocalCohort:
         folder = checkpoint.begin(self._checkpoints, self.cycle + 1)
         rows = [branch.end_cycle(folder) for branch in self.branches]
         self.cycle += 1
-        training = self._task.training
-        if self._teachers and (training.remembers or self.cycle == training.cycles):
+        if self._teachers and self.cycle == self._task.training.cycles:  # the last is a result
             shape = (len(self._teachers), *self._teachers[0].shape)
             checkpoint.save_teacher(folder, self._task.train.clip_ids, self._teachers, shape)
         checkpoint.commit(folder, rows)

@@ -197,7 +197,7 @@ class Training(_Model):
         ge=0,
         lt=1,
         description="The part of each cycle's teacher that stays in the next: an exponential "
-        "average over cycles. With soft_labels=clip.",
+        "average over cycles. Of use with soft_labels=clip, and for trust.",
     )
     out_of_fold: int = Field(
         0,
@@ -208,7 +208,7 @@ class Training(_Model):
     trust: bool = Field(
         False,
         description="Weigh a clip's hard label, unless it is verified, by the teacher's "
-        "probability of it over that of its likeliest class. With soft_labels=clip or window.",
+        "probability of it over that of its likeliest class, as remembered by teacher_momentum.",
     )
     held_out: float = Field(
         0.0,
@@ -250,11 +250,9 @@ class Training(_Model):
     )
 
     @model_validator(mode="after")
-    def _teachers_of_clips(self) -> Training:
-        if self.remembers and self.soft_labels != "clip":
-            raise ValueError("teacher_momentum and out_of_fold need soft_labels: clip")
-        if self.trust and self.soft_labels == "virtual":
-            raise ValueError("trust needs soft_labels: clip or window, a teacher for each clip")
+    def _options_that_go_together(self) -> Training:
+        if self.soft_labels != "clip" and self.remembers and not self.trust:
+            raise ValueError("teacher_momentum and out_of_fold need soft_labels: clip, or trust")
         if self.soft_labels == "virtual" and self.d != 1:
             raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
         if self.out_of_fold == 1 or (self.out_of_fold and not self.b):
@@ -263,8 +261,8 @@ class Training(_Model):
 
     @property
     def remembers(self) -> bool:
-        """Whether a cycle's teacher depends on the one before."""
-        return bool(self.teacher_momentum or self.out_of_fold)
+        """Whether a branch keeps an average of its teachers over cycles."""
+        return bool(self.teacher_momentum or self.out_of_fold or self.trust)
 
     @property
     def epochs(self) -> int:

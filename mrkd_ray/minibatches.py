@@ -35,6 +35,14 @@ class Minibatch(NamedTuple):
     weights: Tensor | None  # [B], of L_kl
 
 
+class Teacher(NamedTuple):
+    """What a branch learns from in a distillation epoch, a row a training clip."""
+
+    rows: Tensor  # [N, M], probabilities
+    belief: Tensor | None  # [N, M], what is remembered of the rows: trust in hard labels is from it
+    temperature: float
+
+
 class Minibatches:
     """Epochs over the training clips of one branch.
 
@@ -73,7 +81,7 @@ class Minibatches:
         cycle: int,
         epoch: int,
         window: int,
-        teacher: Tensor | None = None,
+        teacher: Teacher | None = None,
         *,
         virtual: bool = False,
     ) -> Iterator[Minibatch]:
@@ -92,6 +100,8 @@ class Minibatches:
             order = order[~task.left_out(cycle)[order]]
         parts = split(order, size)
         shares = rng.beta(alpha, alpha, len(parts)).tolist() if alpha > 0 else []
+        if virtual:  # a row is mostly its own clip's, as in MixMatch (Berthelot et al. 2019)
+            shares = [max(share, 1 - share) for share in shares]
         clips, starts = self._clips[order], self.starts(cycle, window)[order]
         rows = torch.from_numpy(order).to(self._device).tensor_split(len(parts))
         if self._augmentation.on:
@@ -100,11 +110,11 @@ class Minibatches:
             self._augmentation.draw(len(order), own, shared)
         own_clips, own_starts = split(clips, size), split(starts, size)
         hard = self._targets
-        if teacher is not None and training.trust:
-            hard = hard * losses.trust(hard, teacher).where(self._doubted, 1.0)
+        if training.trust and teacher is not None and teacher.belief is not None:
+            hard = hard * losses.trust(hard, teacher.belief).where(self._doubted, 1.0)
         for i, inputs in enumerate(self._windows.batches(clips, starts, size)):
             targets = hard[rows[i]]
-            soft = teacher[rows[i]] if teacher is not None else None
+            soft = teacher.rows[rows[i]] if teacher is not None else None
             weights = self._kl_weights[rows[i]] if self._kl_weights is not None else None
             if self._augmentation.on:
                 inside = self._windows.inside(own_clips[i], own_starts[i])

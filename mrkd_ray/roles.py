@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mrkd_ray.averaging import AVERAGES, Array, remember
+from mrkd_ray.averaging import AVERAGES, Array
 from mrkd_ray.config import BranchSpec
 from mrkd_ray.task import BranchTask
 from mrkd_ray.timeline import Recorder, Span
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from mrkd_ray.branch import Branch
 
 Row = dict[str, Any]
-Memory = tuple[float, NDArray[np.bool_]]
 
 
 class BranchActor:
@@ -99,25 +97,17 @@ class AggregatorActor:
     def __repr__(self) -> str:
         return "Aggregator"
 
-    def average(
-        self, name: str, branches: int, memory: Memory | None, *parts: Any
-    ) -> list[Array] | Array:
+    def average(self, rule: str, branches: int, *parts: Any) -> list[Array] | Array:
         """Apply Eq. 3 to one shard.
 
         Args:
-            name: of the average.
+            rule: name of the average.
             branches: Γ.
-            memory: momentum and the clips [n] whose teacher changes, for `remember`.
-            parts: Γ arrays [n, M]; Γ weights where the rule is weighted; the last cycle's teachers
-                [n, M] where there is a memory.
+            parts: Γ arrays [n, M], then Γ weights where the rule is weighted.
         """
-        rule = AVERAGES[name]
-        first = branches + (branches if rule.weighted else 0)
+        weights = parts[branches:] or [1.0] * branches
         with self._recorder.span("average"):
-            weights = parts[branches:first] or [1.0] * branches
-            teachers = rule.combine(parts[:branches], weights)
-            if memory:
-                teachers = remember(teachers, parts[first:], *memory)
+            teachers = AVERAGES[rule].combine(parts[:branches], weights)
         return teachers if len(teachers) > 1 else teachers[0]
 
     def spans(self) -> list[Span]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from mrkd_ray.averaging import AVERAGES, Array, remember
+from mrkd_ray.averaging import AVERAGES, Array
 from mrkd_ray.errors import UserError
 
 A = np.array([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6]], np.float32)
@@ -136,15 +136,3 @@ def test_confidence_by_hand() -> None:
     share = 100 / (100 + 1 / (0.01 + np.log(2)))
     first = share + (1 - share) / 2
     np.testing.assert_allclose(teacher, [[first, 1 - first]] * 2, rtol=0, atol=1e-6)
-
-
-def test_momentum_keeps_a_part_of_the_last_teacher() -> None:
-    (kept,) = remember([A], [B], 0.75, np.array([True, True]))
-    np.testing.assert_allclose(kept, 0.75 * B + 0.25 * A, rtol=0, atol=1e-6)
-    assert kept.dtype == np.float32
-
-
-def test_clips_that_are_not_renewed_keep_their_last_teacher() -> None:
-    one, other = remember([A, B], [B, C], 0.0, np.array([False, True]))
-    np.testing.assert_allclose(one, [B[0], A[1]], rtol=0, atol=1e-6)
-    np.testing.assert_allclose(other, [C[0], B[1]], rtol=0, atol=1e-6)

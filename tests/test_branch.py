@@ -225,6 +225,7 @@ def test_virtual_samples_are_what_soft_labels_are_of_and_what_is_trained_on(
         for one, other in zip(inputs, again, strict=True):
             assert torch.equal(one, other)
         assert [call[0][1] for call in mixed[::2]] == shares  # hard labels are mixed, no teacher
+        assert min(shares) >= 0.5  # a row is mostly its own clip's
         for ((_, targets, teacher), _), clips in zip(lost, split_of(made_with, 5), strict=True):
             np.testing.assert_array_equal(teacher, soft[clips])  # as it is
             assert targets.sum(dim=1) == pytest.approx(np.ones(len(clips)))
@@ -272,6 +273,36 @@ def test_trust_weighs_hard_labels_that_nobody_verified(
         weights[[i for i in range(len(weights)) if i not in unverified]] = 1.0
     for ((_, targets, _), _), (clips, _) in zip(lost, seen.gathered, strict=True):
         np.testing.assert_allclose(targets, one_hot(task)[clips] * weights[clips][:, None])
+
+
+def test_teachers_are_remembered_over_cycles(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks(LOGMEL, mixup=0.0, teacher_momentum=0.75, trust=True, cycles=3)
+    rng = np.random.default_rng(0)
+    teachers = rng.dirichlet(np.ones(3), (3, len(task.train.clip_ids))).astype(np.float32)
+    branch = Branch(task)
+    seen, lost = Seen(branch), recorded(monkeypatch, losses, "distillation_loss")
+    for branch.cycle, teacher in enumerate(teachers):
+        branch.distil(teacher, HEAT, 1)
+    belief = 0.75 * (0.75 * teachers[0] + 0.25 * teachers[1]) + 0.25 * teachers[2]
+    of_label = belief[np.arange(len(belief)), task.train.labels] / belief.max(axis=1)
+    calls = list(zip(lost, seen.gathered, strict=True))
+    for ((_, targets, soft), _), (clips, _) in calls[-(len(calls) // 3) :]:
+        np.testing.assert_allclose(soft, belief[clips], rtol=1e-5)
+        np.testing.assert_allclose(targets.sum(dim=1), of_label[clips], rtol=1e-5)
+
+
+def test_only_clips_that_were_left_out_get_a_new_teacher(make_tasks: TaskMaker) -> None:
+    (task,) = make_tasks(LOGMEL, out_of_fold=2, cycles=3)
+    n = len(task.train.clip_ids)
+    branch = Branch(task)
+    teachers = [np.full((n, 3), value, np.float32) for value in (0.25, 0.5, 0.75)]
+    for branch.cycle, teacher in enumerate(teachers[:2]):
+        branch.distil(teacher, HEAT, 1)
+    assert branch._belief is not None
+    expected = np.where(task.renewed(1), 0.5, 0.25)
+    np.testing.assert_array_equal(branch._belief[:, 0], expected)
 
 
 def test_the_weight_of_the_teacher_rises_over_the_ramp(

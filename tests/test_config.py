@@ -264,8 +264,10 @@ def test_the_changed_fields_are_all_fields_and_differ_from_the_defaults() -> Non
             {"soft_labels": "virtual", "teacher_momentum": 0.5},
             "teacher_momentum and out_of_fold need soft",
         ),
-        ({"soft_labels": "window", "out_of_fold": 2}, "out_of_fold need soft_labels: clip"),
-        ({"soft_labels": "virtual", "trust": True}, "trust needs soft_labels: clip or window"),
+        (
+            {"soft_labels": "window", "out_of_fold": 2},
+            "need soft_labels: clip, or trust",
+        ),
         ({"soft_labels": "virtual", "d": 2}, "virtual needs d: 1"),
         ({"out_of_fold": 1}, "out_of_fold needs 2 parts"),
         ({"out_of_fold": 2, "b": 0}, "out_of_fold needs 2 parts or more, and b of 1"),
