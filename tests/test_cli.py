@@ -180,7 +180,7 @@ def test_a_grid_of_the_paper_at_the_scale_of_cpus() -> None:
         text=True,
     )
     values = yaml.safe_load(done.stdout)
-    assert (values["name"], values["paper"]) == ("table4-cpu", "table4")
+    assert (values["name"], values["reported"]) == ("table4-cpu", "table4")
     assert values["pairings"] == [["logmel64:vgg_small", "logmel64:resnet_small"]]
     assert values["seeds"] == [0, 1, 2, 3, 4]
 

@@ -214,6 +214,7 @@ CHANGED: dict[str, Any] = {
     "overlap": True,
     "profile": True,
     "name": "changed",
+    "paper": True,
 }
 CONFIGS = {
     "train": TrainConfig(branches=(ONE, "cqt:vgg_small")),
@@ -226,7 +227,8 @@ CONFIGS = {
         temperatures=(0.3, 4),
         seeds=(5, 1),
         independent=False,
-        paper="table6",
+        reported="table6",
+        variants={"one": {}, "two-2": {"kl_weight": 2.0, "temperatures": [1.0]}},
         **CHANGED,
     ),
 }

@@ -149,6 +149,7 @@ def planned(**fields: Any) -> Plan:
     kind: dict[str, Any] = {
         "condition": "distilled",
         "cohort": "logmel128:resnet_small+logmel64:resnet_small",
+        "variants": ["momentum", "paper"],
         "cells": 120,
         "at_once": 16,
         "gpus": 0.3333,

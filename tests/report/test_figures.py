@@ -14,6 +14,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Drawing
 
+from mrkd_ray import comparison
 from mrkd_ray.report import analysis
 from mrkd_ray.report.figures import (
     agreement,
@@ -64,7 +65,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Measured:
             folds=(1,),
             classes=50,
             clips=100,
-            paper="figure3",
+            reported="figure3",
         )
     )
 
@@ -137,7 +138,7 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
     ]
     pairs = {which: many.pairs(cohort, name) for which, (cohort, name) in cohorts.items()}
     bars = {
-        which: analysis.mean([p.distilled for p in ps], analysis.hits)
+        which: comparison.mean([p.distilled for p in ps], comparison.hits)
         for which, ps in pairs.items()
     }
     drawing = modes.draw("accuracy", bars, {"DN": 89.18})
@@ -154,7 +155,7 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
 
 
 @pytest.mark.parametrize(
-    ("branch", "partner", "paper", "beside"),
+    ("branch", "partner", "key", "beside"),
     [
         ("logmel64:resnet_small", "cqt:vgg_small", "figure3", True),
         ("logmel64:resnet101", "cqt:vgg19", "table6", True),
@@ -164,12 +165,12 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
     ],
 )
 def test_a_diamond_is_of_the_papers_own_pairing_and_data_set(
-    branch: str, partner: str, paper: str, beside: bool, tmp_path: Path
+    branch: str, partner: str, key: str, beside: bool, tmp_path: Path
 ) -> None:
     pairings = (f"{branch}+{partner}", f"{branch}+mfcc:{branch.split(':')[1]}")
-    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), paper=paper))
+    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), reported=key))
     found, cohorts = modes.find(measured)
-    assert ("D-RN" in modes.reported(found, cohorts, paper)) is beside
+    assert ("D-RN" in modes.reported(found, cohorts, key)) is beside
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_a_table_of_an_older_version_is_refused_with_the_way_to_mend_it(folder: 
 
 def test_names_may_look_like_numbers(tmp_path: Path) -> None:
     folder = fake_grid(
-        tmp_path / "2018", pairings=(PAIRING,), temperatures=(2,), dataset="2018", paper="table6"
+        tmp_path / "2018", pairings=(PAIRING,), temperatures=(2,), dataset="2018", reported="table6"
     )
     measured = read(folder)
     assert set(measured.tidy["dataset"]) == set(measured.tidy["grid"]) == {"2018"}

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from fakes import TABLE6, fake_grid
 
+from mrkd_ray.comparison import Floats
 from mrkd_ray.files import write_json
 from mrkd_ray.report import page
 from mrkd_ray.report.figures import Figure, Section, embedding
-from mrkd_ray.report.measured import Floats, Measured, read
+from mrkd_ray.report.measured import Measured, read
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     folder = tmp_path_factory.mktemp("grids") / "t6"
-    return read(fake_grid(folder, paper="table6", dataset="<i>fake</i>"))
+    return read(fake_grid(folder, reported="table6", dataset="<i>fake</i>"))
 
 
 def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(measured: Measured) -> None:
@@ -141,7 +142,7 @@ def test_the_command_writes_the_page_and_prints_its_path(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_large_grid_stays_below_5_mb(tmp_path: Path) -> None:
     folder = fake_grid(
-        tmp_path, paper="table6", folds=(1, 2, 3, 4, 5), seeds=(0, 1, 2), classes=50, clips=100
+        tmp_path, reported="table6", folds=(1, 2, 3, 4, 5), seeds=(0, 1, 2), classes=50, clips=100
     )
     assert page.write(folder).stat().st_size < 5e6
 

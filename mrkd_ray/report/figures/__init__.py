@@ -17,6 +17,7 @@ from mrkd_ray.report.figures import (
     learning,
     modes,
     phases,
+    variants,
 )
 from mrkd_ray.report.figures.style import MOST, Figure, Section, look
 from mrkd_ray.report.measured import DEFAULT_TEMPERATURE, Cohort, Measured
@@ -48,6 +49,7 @@ def figures(measured: Measured) -> list[Section]:
     with look():
         return [
             _clip(measured),
+            Section("Variants of the method", variants.figure(measured, "variants")),
             Section("Modes of distillation", one(modes.figure, "modes"), _modes_note(measured)),
             section("Logits of the test clips", *each(embedding.figure, "tsne")),
             section("Learning curves", *each(learning.figure, "learning")),
