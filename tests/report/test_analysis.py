@@ -11,7 +11,6 @@ from fakes import fake_grid
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
-from mrkd_ray import comparison, metrics
 from mrkd_ray.comparison import Model, Pair
 from mrkd_ray.report import analysis
 from mrkd_ray.report.measured import read
@@ -89,32 +88,6 @@ def test_the_silhouette_is_scikit_learns_and_does_not_see_the_temperature() -> N
 
 def test_a_silhouette_of_one_class_is_0() -> None:
     assert analysis.silhouette(model(sure([0, 1]), [1, 1])).tolist() == [0, 0]
-
-
-def test_seeds_of_a_fold_lie_together() -> None:
-    runs = [(1, 0, [0, 1]), (1, 1, [0, 0]), (2, 0, [1, 1])]
-    models = [model(sure(p), [0, 1], fold=fold, seed=seed) for fold, seed, p in runs]
-    first, second = comparison.by_fold(models, comparison.hits)
-    assert first.tolist() == [[1, 1], [1, 0]]
-    assert second.tolist() == [[0, 1]]
-    assert comparison.mean(models, comparison.hits).mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
-
-
-def test_differences_pair_clips_whatever_their_order() -> None:
-    labels = [0, 1, 2, 0]
-    before, after = model(sure([0, 0, 0, 1]), labels), model(sure([0, 1, 0, 1]), labels)
-    turned = Model(
-        **{
-            **vars(after),
-            "clip_ids": after.clip_ids[::-1],
-            "labels": after.labels[::-1],
-            "probabilities": after.probabilities[::-1],
-        }
-    )
-    found = comparison.difference([Pair(before, turned)], comparison.hits)
-    assert found.mean == 0.25
-    expected = metrics.paired_bootstrap([[[0, 1, 0, 0]]])
-    assert (found.low, found.high) == (expected.low, expected.high)
 
 
 def test_the_change_of_each_class() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -27,6 +28,7 @@ from mrkd_ray.report.figures import (
     modes,
     phases,
     style,
+    variants,
 )
 from mrkd_ray.report.measured import Measured, read
 
@@ -152,6 +154,25 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
     marks = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "D"]
     assert marks == [89.18]
     assert modes.figure(many, "modes") is not None
+
+
+def test_the_gains_of_variants(tmp_path: Path) -> None:
+    names = {"one": {}, "two": {"kl_weight": 2}, "three": {"kl_weight": 3, "temperatures": [1, 4]}}
+    pairings = ("logmel64:resnet_small+cqt:vgg_small", "cqt:vgg_small")
+    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), variants=names))
+    first, second = variants.figure(measured, "variants")
+    assert first.svg.count('role="img"') == 4  # two branches, their ensemble, and the best branch
+    assert second.svg.count('role="img"') == 1
+    for name in ("one, T = 2", "two, T = 2", "three, T = 1", "three, T = 4"):
+        assert f">{name}<" in first.svg
+    rows = measured.table[measured.table["model"] == "ensemble"]
+    (axes,) = variants.draw("ensemble", rows).axes
+    means = [line.get_xdata()[0] for line in axes.lines[2::2]]
+    ends = [list(line.get_xdata()) for line in axes.lines[1::2]]
+    assert means == rows["accuracy_difference"].tolist()
+    assert ends == rows[["accuracy_difference_low", "accuracy_difference_high"]].values.tolist()
+    one = replace(measured, table=measured.table[measured.table["variant"] == "one"])
+    assert variants.figure(one, "variants") == ()
 
 
 @pytest.mark.parametrize(

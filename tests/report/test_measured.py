@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from fakes import fake_grid
 
-from mrkd_ray import metrics
+from mrkd_ray import comparison, metrics
 from mrkd_ray.errors import UserError
 from mrkd_ray.report import page, tables
 from mrkd_ray.report.measured import read
@@ -50,6 +50,23 @@ def test_models_are_paired_by_run_and_have_the_scores_of_results_csv(folder: Pat
                     assert rows["accuracy"].tolist() == pytest.approx([expected])
                 assert model.probabilities.shape == (30, 5)
     assert measured.classes == tuple(f"class {i}" for i in range(5))
+
+
+def test_each_variant_is_a_cohort_with_its_own_control(tmp_path: Path) -> None:
+    variants = {"2": {}, "mixed": {"mixup": 1, "temperatures": 4}}
+    measured = read(fake_grid(tmp_path, pairings=(PAIRING,), temperatures=(1,), variants=variants))
+    plain, mixed = measured.cohorts
+    assert (plain.variant, plain.temperature) == ("2", 1)  # a name, though it looks like a number
+    assert (mixed.variant, mixed.temperature) == ("mixed", 4)
+    assert mixed.title.endswith("cqt:vgg_small, mixed, T = 4")
+    for name in (*BRANCHES, "ensemble"):
+        one, other = (measured.pairs(cohort, name)[0] for cohort in (plain, mixed))
+        assert (one.independent.probabilities != other.independent.probabilities).any()
+        for cohort, pair in ((plain, one), (mixed, other)):
+            rows = measured.table[measured.table["variant"] == cohort.variant].set_index("model")
+            found = comparison.difference(measured.pairs(cohort, name), comparison.hits)
+            assert rows.loc[name, "accuracy_difference"] == pytest.approx(100 * found.mean)
+            assert pair.distilled.cell.startswith("distilled")
 
 
 def test_the_independent_ensemble_is_the_mean_of_its_branches(folder: Path) -> None:

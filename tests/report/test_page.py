@@ -57,7 +57,7 @@ def test_findings_count_the_comparisons(measured: Measured) -> None:
     table = measured.table.copy()
     table[["accuracy_difference_low", "accuracy_difference_high"]] = (-1.0, 1.0)
     table["accuracy_difference"] = 0.5
-    branches = table.index[table["model"] != "ensemble"]
+    branches = table.index[~table["model"].isin(("ensemble", "best branch"))]
     table.loc[branches[:3], "accuracy_difference_low"] = 0.1
     table.loc[branches[3:4], "accuracy_difference_high"] = -0.1
     assert page.findings(table)[0] == (
@@ -96,6 +96,18 @@ def test_an_unfinished_grid_says_how_much_is_missing(measured: Measured) -> None
     assert missing in page.summary(less)
     asked = {**measured.config, "seeds": [0, 1], "independent": False}
     assert "18 of 36 distilled runs are" in page.unfinished(replace(measured, config=asked))
+
+
+def test_variants_are_said_and_counted(tmp_path: Path) -> None:
+    variants = {"one": {}, "two": {"kl_weight": 2, "cycles": 4}}
+    folder = fake_grid(tmp_path, pairings=TABLE6[:1], temperatures=(2,), variants=variants)
+    measured = read(folder)
+    summary = page.summary(measured)
+    assert "1 cohort of classifiers that teach each other, in 2 variants of the method, " in summary
+    assert "6 to 8 epochs" in summary
+    assert "Unfinished" not in summary
+    less = replace(measured, tidy=measured.tidy[measured.tidy["variant"] == "one"])
+    assert "2 of 4 distilled runs and 4 of 8 independent runs are" in page.unfinished(less)
 
 
 def test_label_noise_is_said(tmp_path: Path) -> None:

@@ -168,6 +168,28 @@ def test_each_setting_that_is_not_the_papers_is_said(tmp_path: Path) -> None:
         assert words in warning
 
 
+def test_the_papers_table_has_the_first_variant_and_the_grids_own_has_all(tmp_path: Path) -> None:
+    variants = {"one": {}, "two": {"kl_weight": 2}}
+    pairing = "logmel64:resnet_small+mfcc:vgg_small"
+    folder = fake_grid(
+        tmp_path, pairings=(pairing,), temperatures=(2,), reported="table6", variants=variants
+    )
+    measured = read(folder)
+    theirs, own = tables.tables(measured)
+    whole(own)
+    rows = measured.table.set_index(["variant", "model"])
+    first = rows.loc[("one", "logmel64-resnet_small"), "accuracy_distilled"]
+    assert texts(theirs.groups[0])[1][4].startswith(f"{first:.1f} ")
+    assert "variant two" in theirs.notes[-1]
+    for variant, group in zip(variants, own.groups, strict=True):
+        lines = texts(group)
+        assert lines[0][0].startswith(f"{variant}: logmel64")
+        models = ["logmel64-resnet_small", "mfcc-vgg_small", "ensemble", "best branch"]
+        assert [line[0] for line in lines[1:]] == models
+        for line in lines[1:]:
+            assert line[3].startswith(f"{rows.loc[(variant, line[0]), 'accuracy_distilled']:.1f} ")
+
+
 def test_figure_3_has_each_partner_of_the_papers_tables(tmp_path: Path) -> None:
     pairings = ("logmel64:vgg_small+logmel64:resnet_small", "logmel64:resnet_small+cqt:vgg_small")
     measured = read(fake_grid(tmp_path, pairings=pairings, reported="figure3"))
