@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrkd_ray.comparison import BEST
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
@@ -68,6 +70,8 @@ def caption(table: pd.DataFrame) -> str:
         "Difference: distilled less independent over all clips, paired by fold, seed and clip; "
         f"its interval is a bootstrap over {drawn}; ns: not significant, it holds 0."
     )
+    if BEST in set(table["model"]):
+        text += f" {BEST.capitalize()}: of the highest mean accuracy, in each condition for itself."
     if seeds == 1:
         text += " One seed: the variation between seeds is not in it."
     return text

@@ -70,6 +70,9 @@ def test_the_caption_says_budgets_runs_and_what_the_interval_holds(
     assert "variation between seeds is not in it" in text
     assert "13 finished runs out of 5 folds x 3 seeds" in caption(capsys, runs=13)
     assert "One run." in caption(capsys, runs=1, folds=1, seeds=1)
+    assert "Best branch" not in text
+    best = " ".join(printed(capsys, row("best branch")).split())
+    assert "Best branch: of the highest mean accuracy, in each condition for itself." in best
     alone = caption(capsys, paired_runs=0)
     assert "30 epochs" in alone
     assert "independent" not in alone
