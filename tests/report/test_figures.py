@@ -112,7 +112,9 @@ def test_a_note_says_what_was_chosen_and_what_is_missing(small: Measured, tmp_pa
     assert "'nowhere'" in notes["What the networks see"]
     assert "two kinds of partners" in notes["Modes of distillation"]
     assert "nearest to 2" in notes["Learning curves"]
-    alone = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), independent=False)
+    assert notes["Variants of the method"] == ""  # the grid has none: no such section
+    fields = {"independent": False, "variants": {"one": {}, "two": {"kl_weight": 2}}}
+    alone = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), **fields)
     for section in figures(read(alone)):
         if section.title in DISTILLED_ALONE:
             assert section.figures

@@ -49,7 +49,7 @@ def figures(measured: Measured) -> list[Section]:
     with look():
         return [
             _clip(measured),
-            Section("Variants of the method", variants.figure(measured, "variants")),
+            _variants(measured),
             Section("Modes of distillation", one(modes.figure, "modes"), _modes_note(measured)),
             section("Logits of the test clips", *each(embedding.figure, "tsne")),
             section("Learning curves", *each(learning.figure, "learning")),
@@ -88,6 +88,12 @@ def _clip(measured: Measured) -> Section:
     except clip.NoClip as missing:
         data = measured.config["data"]
         return Section(title, (), f"No figure: the data set {data!r} cannot be read: {missing}")
+
+
+def _variants(measured: Measured) -> Section:
+    drawn = variants.figure(measured, "variants")
+    missing = NO_BASELINE if measured.config["variants"] and not drawn else ""
+    return Section("Variants of the method", drawn, missing)
 
 
 def _modes_note(measured: Measured) -> str:
