@@ -76,12 +76,14 @@ class Cell:
     cpus: int = 1  # of each branch's actor: fewer than threads where branches overlap
     content: str  # hash of clips, labels, representations' versions and files of weights
     windows: str = "auto"  # `config.Run.windows`; changes no result
+    variant: str = ""  # a name for people, in no key: renamed, a variant keeps its results
 
     @property
     def title(self) -> str:
         """One line for people."""
         how = "independent" if self.temperature is None else f"T {self.temperature:g}"
-        return f"{self.cohort}, {how}, fold {self.fold}, seed {self.seed}"
+        variant = self.variant and f"{self.variant}, "
+        return f"{self.cohort}, {variant}{how}, fold {self.fold}, seed {self.seed}"
 
     @property
     def cohort(self) -> str:
@@ -120,12 +122,18 @@ def branch_names(branches: Sequence[BranchSpec]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cell:
-    """Return the baseline of one branch of a cohort: its twin, by name, without a teacher.
+def without_teacher(training: Training) -> Training:
+    """Return the options of the baselines: those of distillation do not tell them apart.
 
-    Options of distillation do not tell baselines apart, so that cohorts share them.
+    So cohorts and variants share baselines.
     """
-    neutral = {name: Training.model_fields[name].default for name in DISTILLATION}
+    return training.model_copy(
+        update={name: Training.model_fields[name].default for name in DISTILLATION}
+    )
+
+
+def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cell:
+    """Return the baseline of one branch of a cohort: its twin, by name, without a teacher."""
     return replace(
         like,
         condition="independent",
@@ -133,9 +141,10 @@ def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cel
         names=(name,),
         temperature=None,
         threads=like.cpus,
-        training=like.training.model_copy(update=neutral),
+        training=without_teacher(like.training),
         device=device,
         content=content,
+        variant="",
     )
 
 

@@ -95,7 +95,7 @@ def grid(
     print_config: PrintConfig = False,
     resume: Resume = False,
 ) -> None:
-    """Train a grid: pairings x temperatures x folds x seeds, with independent baselines."""
+    """Train a grid: pairings x variants x temperatures x folds x seeds, with baselines."""
     from mrkd_ray.config import to_yaml
     from mrkd_ray.scale import read_grid
 

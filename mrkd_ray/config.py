@@ -7,6 +7,7 @@ text that the command line shows.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,7 +18,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    StrictBool,
     ValidationError,
+    field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -25,13 +29,34 @@ from mrkd_ray.errors import UserError
 from mrkd_ray.registry import unknown
 
 Folds = Literal["all"] | tuple[int, ...]
-Paper = Literal["table1", "table2", "table3", "table4", "table5", "table6", "table7", "figure3"]
+Reported = Literal["table1", "table2", "table3", "table4", "table5", "table6", "table7", "figure3"]
 C = TypeVar("C", bound=BaseModel)
 
 PRETRAINED_LR = 0.001  # the paper's
 SCRATCH_LR = (
     0.05  # small networks with BatchNorm from random weights: docs/method.md, "Learning rate"
 )
+PAPER: dict[str, Any] = {
+    "cycles": 75,
+    "b": 1,
+    "d": 1,
+    "batch_size": 64,
+    "mixup": 0.2,
+    "warm_up": 0,
+    "soft_labels": "clip",
+    "divergence": "reverse",
+    "t_squared": False,
+    "kl_weight": 1.0,
+    "ce_weight": 1.0,
+    "ramp": 0,
+    "average": "mean",
+    "teacher_momentum": 0.0,
+    "out_of_fold": 0,
+    "trust": False,
+    "temperature": 2.0,  # which it does not give
+    "temperatures": (2.0,),
+}
+"""The published values, which `paper` sets: of fields whose default may be another."""
 
 
 DISTILLATION = (
@@ -115,6 +140,7 @@ Numbers = BeforeValidator(_parse_numbers)
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 FolderName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+Temperatures = Annotated[tuple[Positive, ...], Numbers, Field(min_length=1)]
 
 
 class _Model(BaseModel):
@@ -319,7 +345,36 @@ class Run(_Model):
     )
 
 
-class TrainConfig(Training, Run):
+class _Published(_Model):
+    paper: StrictBool = Field(
+        False,
+        description="The paper's own method: its published value for each option not given.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _publish(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("paper") is True:
+            return {name: PAPER[name] for name in PAPER if name in cls.model_fields} | values
+        return values
+
+
+class Variant(Training, _Published):
+    """What one variant of a grid changes: the fields that are given, and no others."""
+
+    temperatures: Temperatures = Field((2.0,), description="In place of the grid's.")
+
+    @field_validator("weights", "held_out", "verified_only")
+    @classmethod
+    def _prepared_once(cls, value: Any) -> Any:
+        raise ValueError("one for all variants: set it beside 'variants'")
+
+    @model_serializer(mode="wrap")
+    def _given(self, whole: Any) -> dict[str, Any]:
+        return {name: value for name, value in whole(self).items() if name in self.model_fields_set}
+
+
+class TrainConfig(Training, Run, _Published):
     """One cohort, on one or several folds."""
 
     branches: tuple[Branch, ...] = Field(
@@ -344,15 +399,15 @@ class TrainConfig(Training, Run):
         )
 
 
-class GridConfig(Training, Run):
-    """Pairings x temperatures x folds x seeds."""
+class GridConfig(Training, Run, _Published):
+    """Pairings x variants x temperatures x folds x seeds."""
 
     name: FolderName = Field("grid", description="Name of the results folder.")
     pairings: tuple[Pairing, ...] = Field(
         min_length=1,
         description="Cohorts, each written REPRESENTATION:NETWORK+REPRESENTATION:NETWORK...",
     )
-    temperatures: Annotated[tuple[Positive, ...], Numbers, Field(min_length=1)] = Field(
+    temperatures: Temperatures = Field(
         (2.0,), description="Temperatures of the soft labels (Eq. 2), such as 1,2,4."
     )
     seeds: Annotated[tuple[Count, ...], Numbers, Field(min_length=1)] = Field(
@@ -361,10 +416,42 @@ class GridConfig(Training, Run):
     independent: bool = Field(
         True, description="Also train each branch alone, with the same epochs: the baseline."
     )
-    paper: Paper | None = Field(
+    reported: Reported | None = Field(
         None,
         description="What the report shows the paper's figures of: table1 to table7, figure3.",
     )
+    variants: dict[FolderName, Variant] = Field(
+        {},
+        description="Settings to compare, by name: of each, the options of the method (and "
+        "temperatures) that it changes. Every one has baselines of its own.",
+    )
+
+    @property
+    def training(self) -> Training:
+        """The options of the method alone."""
+        return Training(**{name: getattr(self, name) for name in Training.model_fields})
+
+    def by_variant(self) -> dict[str, GridConfig]:
+        """Return the grid of each variant, by its name: "" where there are none."""
+        return {
+            name: self.model_copy(
+                update={field: getattr(variant, field) for field in variant.model_fields_set}
+                | {"variants": {}}
+            )
+            for name, variant in self.variants.items()
+        } or {"": self}
+
+    @model_validator(mode="after")
+    def _differ(self) -> GridConfig:
+        seen: dict[tuple[Training, float], str] = {}
+        for name, grid in self.by_variant().items():
+            for temperature in grid.temperatures:
+                other = seen.setdefault((grid.training, temperature), name)
+                if other != name:
+                    raise ValueError(
+                        f"variants {other!r} and {name!r} are the same at T = {temperature:g}"
+                    )
+        return self
 
 
 def parse(model: type[C], values: dict[str, Any], source: str) -> C:
@@ -382,16 +469,20 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
             if any(e["loc"][:depth] == item["loc"] != e["loc"] for e in error.errors()):
                 continue  # what is wrong inside it is reported
             # The place in the user's terms: without pydantic's names for members of a union.
-            parts = [p for p in item["loc"] if isinstance(p, int) or p.isidentifier()]
+            parts = [p for p in item["loc"] if isinstance(p, int) or re.fullmatch(r"[\w.-]+", p)]
             where = parts[0] if parts[:1] == ["folds"] else ".".join(map(str, parts))
             where = str(where) or "configuration"
-            given = "" if item["type"] == "missing" else f" (got {item['input']!r})"
+            told = item["type"] == "missing" or not item["loc"]
+            given = "" if told else f" (got {item['input']!r})"
             message = f"{where}: {item['msg'].removeprefix('Value error, ')}{given}"
             if item["type"] == "literal_error" and where == "folds":
                 message = f"folds: all, or whole numbers such as 1,2 or 1..3{given}"
             elif item["type"] == "extra_forbidden":
-                known = unknown("field", where, model.model_fields)
-                message = str(known) if len(parts) == 1 else f"{where}: unknown field"
+                message = f"{where}: unknown field"
+                if len(parts) == 1:
+                    message = str(unknown("field", where, model.model_fields))
+                elif parts[0] == "variants":
+                    message = f"{where}: {unknown('field', str(parts[-1]), Variant.model_fields)}"
             found.setdefault(where, message)
         lines = [f"{source}: {len(found)} problem(s) in the configuration", *found.values()]
         raise UserError("\n  ".join(lines)) from None

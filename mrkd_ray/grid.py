@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from mrkd_ray import cells, environment, grid_folder, results
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell, Prepared
-from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, Training, parse
+from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, parse
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.errors import UserError
 from mrkd_ray.preparation import (
@@ -184,11 +185,12 @@ def check_names(config: GridConfig) -> None:
     """Refuse unknown representations and averages, and options that do not go together."""
     for spec in _specs(config):
         REPRESENTATIONS[spec.representation]
-    if AVERAGES[config.average].weighted and config.held_out == 0:
-        raise UserError(
-            f"average {config.average!r} weighs branches by their accuracy on held-out clips: "
-            "set held_out, for example --held-out 0.1"
-        )
+    for variant in config.by_variant().values():
+        if AVERAGES[variant.average].weighted and config.held_out == 0:
+            raise UserError(
+                f"average {variant.average!r} weighs branches by their accuracy on held-out clips: "
+                "set held_out, for example --held-out 0.1"
+            )
 
 
 def expand(
@@ -196,11 +198,12 @@ def expand(
 ) -> list[Cell]:
     """Return the grid's cells: baselines first, each once, then the cohorts.
 
-    Cells of the same branches follow each other, so that they can share processes.
+    Cells of the same branches follow each other, so that they can share processes; among them all
+    variants of a run, so that what is finished of a grid compares them.
     """
     independent: dict[str, Cell] = {}
     distilled: dict[str, Cell] = {}
-    training = Training(**{name: getattr(config, name) for name in Training.model_fields})
+    variants = config.by_variant()
 
     def content(branches: Sequence[BranchSpec]) -> str:
         used = sorted({spec.representation for spec in branches})
@@ -215,31 +218,30 @@ def expand(
     for pairing in config.pairings:
         where = device(len(pairing))
         overlap = config.overlap and where == "cpu"
-        for split in prepared.splits:
-            for seed in config.seeds:
-                for temperature in config.temperatures:
-                    cell = Cell(
-                        condition="distilled",
-                        branches=pairing,
-                        names=cells.branch_names(pairing),
-                        temperature=temperature,
-                        fold=split.fold,
-                        seed=seed,
-                        training=training,
-                        device=where,
-                        threads=config.cpus_per_branch * (len(pairing) if overlap else 1),
-                        cpus=config.cpus_per_branch,
-                        content=content(pairing),
-                        windows=config.windows,
-                    )
-                    distilled[cell.key] = cell
-                for name, spec in (
-                    zip(cell.names, pairing, strict=True) if config.independent else ()
-                ):
-                    alone = cells.independent_cell(
-                        name, cell, device=device(1), content=content((spec,))
-                    )
-                    independent[alone.key] = alone
+        runs = product(prepared.splits, config.seeds, variants.items())
+        for split, seed, (variant, asked) in runs:
+            cell = Cell(
+                condition="distilled",
+                branches=pairing,
+                names=cells.branch_names(pairing),
+                temperature=asked.temperatures[0],
+                fold=split.fold,
+                seed=seed,
+                training=asked.training,
+                device=where,
+                threads=config.cpus_per_branch * (len(pairing) if overlap else 1),
+                cpus=config.cpus_per_branch,
+                content=content(pairing),
+                windows=config.windows,
+                variant=variant,
+            )
+            same = [replace(cell, temperature=temperature) for temperature in asked.temperatures]
+            distilled |= {each.key: each for each in same}
+            for name, spec in zip(cell.names, pairing, strict=True) if config.independent else ():
+                alone = cells.independent_cell(
+                    name, cell, device=device(1), content=content((spec,))
+                )
+                independent[alone.key] = alone
     baselines = sorted(independent.values(), key=lambda cell: cell.names)
     return [*baselines, *distilled.values()]
 
@@ -273,10 +275,10 @@ def run_cells(
     by_key = {
         cell.key: cell for cell in grid if cells.finished(folder / "cells" / cell.key) is None
     }
-    display.grid(len(by_key), len(by_key) * config.cycles)
+    display.grid(len(by_key), sum(cell.training.cycles for cell in by_key.values()))
 
     def on_cycle(key: str, rows: list[cells.Row]) -> None:
-        display.cycle(key, by_key[key].title, config.cycles, rows)
+        display.cycle(key, by_key[key].title, by_key[key].training.cycles, rows)
 
     if not by_key:
         return []

@@ -64,8 +64,8 @@ def _make(command: Callable[..., None], model: str, only: Container[str] | None)
     fields = {
         name: info
         for name, info in getattr(config, model).model_fields.items()
-        if only is None or name in only
-    }
+        if (only is None or name in only) and typing.get_origin(info.annotation) is not dict
+    }  # a mapping is for YAML files
     hints = typing.get_type_hints(command, include_extras=True)
     own = [
         parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)

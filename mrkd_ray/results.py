@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mrkd_ray import cell_files, cells, metrics, table
+from mrkd_ray import cell_files, cells, comparison, metrics, table
 from mrkd_ray.cells import Cell
+from mrkd_ray.comparison import BEST, ENSEMBLE, Model, Runs, Score
+from mrkd_ray.config import Training
 from mrkd_ray.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-Probabilities = NDArray[np.float64]
-Score = Callable[[Probabilities, NDArray[np.int64]], Probabilities]  # one figure a clip
-Scores = dict[str, dict[tuple[int, int], "Scored"]]  # model -> (fold, seed) -> its predictions
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One model's predictions on one test side."""
-
-    clip_ids: list[str]
-    labels: NDArray[np.int64]
-    probabilities: Probabilities
+SCORES: dict[str, Score] = {
+    "accuracy": comparison.hits,
+    "map3": comparison.reciprocal_rank_at_3,
+}
+Baselines = Mapping[tuple[Training, str], Runs]  # by options without a teacher, and branch
 
 
 @dataclass(frozen=True)
@@ -38,12 +32,15 @@ class Results:
 
     Attributes:
         folder: where everything lies.
-        tidy: a row per model, fold and seed (`results.csv`); accuracy and map3 in [0, 1]. `cell`
-            is the folder with its predictions; an independent ensemble has none: it is the mean
-            of the probabilities of its cohort's branches that were trained alone.
-        table: a row per cohort, temperature and model (`table.csv`), in percent: means over folds
-            and seeds, standard deviations, and the paired difference distilled minus independent
-            with its 95% interval.
+        tidy: a row per variant, model, fold and seed (`results.csv`); accuracy and map3 in [0, 1].
+            `cell` is the folder with its predictions; an independent ensemble has none: it is the
+            mean of the probabilities of its cohort's branches that were trained alone. A branch
+            trained alone has a row for every variant that it is a baseline of.
+        table: a row per variant, cohort, temperature and model (`table.csv`), in percent: means
+            over folds and seeds, standard deviations, and the paired difference distilled minus
+            independent with its 95% interval; then the same of the distilled model and the
+            independent ensemble (`ensemble_independent`, `ensemble_difference`). `best branch`
+            is, distilled and independent, the branch of the highest mean accuracy.
         seconds: wall time of the run that returned this.
     """
 
@@ -64,21 +61,19 @@ class Results:
 def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0) -> Results:
     """Collect the finished ones among the wanted cells of a grid's folder and write the CSVs.
 
-    Raises:
-        ValueError: the cells have different numbers of epochs.
+    A cell is compared with baselines of its own options: of unequal budgets none are.
     """
     import pandas as pd
 
-    if len({cell.training.epochs for cell in wanted}) > 1:
-        raise ValueError("cells with unequal budgets are not compared")
     done = [cell for cell in wanted if cells.finished(folder / "cells" / cell.key) is not None]
     scores = {cell.key: _load(folder, cell) for cell in done}
-    baselines: Scores = {}
+    baselines: dict[tuple[Training, str], Runs] = {}
     for cell in done:
         if cell.temperature is None:
-            runs = baselines.setdefault(cell.names[0], {})
-            runs[cell.fold, cell.seed] = scores[cell.key][cell.names[0]]
-    rows = list(_tidy_rows(folder, grid, done))
+            name = cell.names[0]
+            runs = baselines.setdefault((cell.training, name), {})
+            runs[cell.fold, cell.seed] = scores[cell.key][name]
+    rows = list(_tidy_rows(folder, grid, wanted, done))
     rows += list(_ensemble_rows(done, rows, baselines))
     tidy = pd.DataFrame(rows)
     compared = pd.DataFrame(_table_rows(done, scores, baselines))
@@ -88,145 +83,175 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
     return Results(folder, tidy, compared, seconds)
 
 
-def _tidy_rows(folder: Path, grid: str, done: Sequence[Cell]) -> Iterable[dict[str, Any]]:
+def _tidy_rows(
+    folder: Path, grid: str, wanted: Sequence[Cell], done: Sequence[Cell]
+) -> Iterable[dict[str, Any]]:
+    served: dict[Training, dict[str, None]] = {}  # variants of which these are the baselines
+    for cell in wanted:
+        if cell.temperature is not None:
+            served.setdefault(cells.without_teacher(cell.training), {})[cell.variant] = None
     for cell in done:
         result = cells.finished(folder / "cells" / cell.key)
         assert result is not None
         specs = dict(zip(cell.names, cell.branches, strict=True))
-        for model in result["models"]:
-            spec = specs.get(model["model"])
-            yield {
-                "grid": grid,
-                "dataset": result["dataset"],
-                "fold": cell.fold,
-                "seed": cell.seed,
-                "cohort": cell.cohort,
-                "model": "branch" if spec else "ensemble",
-                "branch": model["model"] if spec else "",
-                "representation": spec.representation if spec else "",
-                "network": spec.network if spec else "",
-                "condition": cell.condition,
-                "temperature": cell.temperature,
-                "label_noise": cell.training.label_noise,
-                "epochs": result["epochs"],
-                "clips": result["clips"],
-                "accuracy": model["accuracy"],
-                "map3": model["map3"],
-                "seconds": result["seconds"],
-                "cell": cell.key,
-            }
+        alone = cell.temperature is None
+        for variant in served.get(cell.training, ()) if alone else (cell.variant,):
+            for model in result["models"]:
+                spec = specs.get(model["model"])
+                yield {
+                    "grid": grid,
+                    "dataset": result["dataset"],
+                    "variant": variant,
+                    "fold": cell.fold,
+                    "seed": cell.seed,
+                    "cohort": cell.cohort,
+                    "model": "branch" if spec else ENSEMBLE,
+                    "branch": model["model"] if spec else "",
+                    "representation": spec.representation if spec else "",
+                    "network": spec.network if spec else "",
+                    "condition": cell.condition,
+                    "temperature": cell.temperature,
+                    "label_noise": cell.training.label_noise,
+                    "epochs": result["epochs"],
+                    "clips": result["clips"],
+                    "accuracy": model["accuracy"],
+                    "map3": model["map3"],
+                    "seconds": result["seconds"],
+                    "cell": cell.key,
+                }
 
 
 def _ensemble_rows(
-    done: Sequence[Cell], tidy: Sequence[dict[str, Any]], baselines: Scores
+    done: Sequence[Cell], tidy: Sequence[dict[str, Any]], baselines: Baselines
 ) -> Iterable[dict[str, Any]]:
-    """The independent ensemble of each cohort, where all of its branches were trained alone."""
-    for cohort in {cell.cohort: cell for cell in done if len(cell.names) > 1}.values():
-        ensemble = _ensemble([baselines.get(name, {}) for name in cohort.names])
-        for (fold, seed), scored in ensemble.items():
+    """The independent ensemble of each variant's cohort whose branches were all trained alone."""
+    several = [cell for cell in done if len(cell.names) > 1]
+    for cohort in {(cell.variant, cell.cohort): cell for cell in several}.values():
+        for (fold, seed), model in _ensemble(cohort, baselines).items():
             members = [
                 row
                 for row in tidy
                 if row["condition"] == "independent"
                 and row["branch"] in cohort.names
-                and (row["fold"], row["seed"]) == (fold, seed)
+                and (row["variant"], row["fold"], row["seed"]) == (cohort.variant, fold, seed)
             ]
             yield {
                 **members[0],
                 "cohort": cohort.cohort,
-                "model": "ensemble",
+                "model": ENSEMBLE,
                 "branch": "",
                 "representation": "",
                 "network": "",
-                "accuracy": metrics.accuracy(scored.probabilities, scored.labels),
-                "map3": metrics.map_at_3(scored.probabilities, scored.labels),
+                "accuracy": metrics.accuracy(model.probabilities, model.labels),
+                "map3": metrics.map_at_3(model.probabilities, model.labels),
                 "seconds": sum(row["seconds"] for row in members),
                 "cell": "",
             }
 
 
 def _table_rows(
-    done: Sequence[Cell], scores: Mapping[str, dict[str, Scored]], baselines: Scores
+    done: Sequence[Cell], scores: Mapping[str, dict[str, Model]], baselines: Baselines
 ) -> Iterable[dict[str, Any]]:
-    """One row for each branch and the ensemble of each cohort and temperature."""
-    groups: dict[tuple[str, float], list[Cell]] = {}
+    """One row for each branch, the ensemble and the best branch of each variant's cohorts."""
+    groups: dict[tuple[str, str, float], list[Cell]] = {}
     for cell in done:
         if cell.temperature is not None:
-            groups.setdefault((cell.cohort, cell.temperature), []).append(cell)
-    for (cohort, temperature), members in groups.items():
-        distilled: Scores = {}
+            groups.setdefault((cell.variant, cell.cohort, cell.temperature), []).append(cell)
+    for (variant, cohort, temperature), members in groups.items():
+        first = members[0]
+        together: dict[str, Runs] = {}
         for cell in members:
-            for model, scored in scores[cell.key].items():
-                distilled.setdefault(model, {})[cell.fold, cell.seed] = scored
-        names = members[0].names
-        for model, runs in distilled.items():
-            if model in names:
-                baseline = baselines.get(model, {})
-            else:
-                baseline = _ensemble([baselines.get(name, {}) for name in names])
-            common = {"cohort": cohort, "temperature": temperature, "model": model}
-            common["epochs"] = members[0].training.epochs
-            yield common | _compare(baseline, runs)
+            for name, model in scores[cell.key].items():
+                together.setdefault(name, {})[cell.fold, cell.seed] = model
+        alone = {name: _baseline(first, name, baselines) for name in first.names}
+        ensemble: Runs = {}
+        if len(first.names) > 1:
+            ensemble = alone[ENSEMBLE] = _ensemble(first, baselines)
+            alone[BEST], together[BEST] = (_best(first.names, runs) for runs in (alone, together))
+        for name, runs in together.items():
+            common = {"variant": variant, "cohort": cohort, "temperature": temperature}
+            common |= {"model": name, "epochs": first.training.epochs}
+            yield common | _compare(alone[name], runs) | _beside(ensemble, runs)
 
 
-def _load(folder: Path, cell: Cell) -> dict[str, Scored]:
+def _load(folder: Path, cell: Cell) -> dict[str, Model]:
     clip_ids, labels, scores = cell_files.read_predictions(folder / "cells" / cell.key)
-    return {model: Scored(clip_ids, labels, p.astype(np.float64)) for model, p in scores.items()}
-
-
-def _ensemble(members: Sequence[dict[tuple[int, int], Scored]]) -> dict[tuple[int, int], Scored]:
-    """Mean of probabilities, for each fold and seed that every member has."""
-    runs = set.intersection(*(set(member) for member in members))
     return {
-        run: Scored(
-            members[0][run].clip_ids,
-            members[0][run].labels,
-            np.mean([member[run].probabilities for member in members], axis=0),
+        name: Model(
+            name=name,
+            condition=cell.condition,
+            fold=cell.fold,
+            seed=cell.seed,
+            cell=cell.key,
+            clip_ids=tuple(clip_ids),
+            labels=labels,
+            probabilities=probabilities.astype(np.float64),
         )
-        for run in sorted(runs)
+        for name, probabilities in scores.items()
     }
 
 
-def _compare(
-    independent: dict[tuple[int, int], Scored], distilled: dict[tuple[int, int], Scored]
-) -> dict[str, Any]:
-    paired = sorted(set(independent) & set(distilled))
-    if paired:  # both columns and the difference are of the same runs
-        independent = {run: independent[run] for run in paired}
-        distilled = {run: distilled[run] for run in paired}
-    row: dict[str, Any] = {"runs": len(distilled)}
-    for i, name in enumerate(("folds", "seeds")):
-        row[name] = len({run[i] for run in distilled})
-    for name, score in (("accuracy", metrics.hits), ("map3", metrics.reciprocal_rank_at_3)):
-        for condition, runs in (("independent", independent), ("distilled", distilled)):
-            values = [100 * float(score(s.probabilities, s.labels).mean()) for s in runs.values()]
-            row[f"{name}_{condition}"] = float(np.mean(values)) if values else float("nan")
-            row[f"{name}_{condition}_sd"] = (
-                float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-            )
-        pairs = [(run[0], independent[run], distilled[run]) for run in paired]
-        difference = _difference(pairs, score)
-        for part, value in zip(("", "_low", "_high"), difference, strict=True):
-            row[f"{name}_difference{part}"] = value
-    row["paired_runs"] = len(paired)
+def _baseline(cell: Cell, name: str, baselines: Baselines) -> Runs:
+    return baselines.get((cells.without_teacher(cell.training), name), {})
+
+
+def _ensemble(cell: Cell, baselines: Baselines) -> Runs:
+    return comparison.ensemble([_baseline(cell, name, baselines) for name in cell.names])
+
+
+def _best(names: Sequence[str], runs: Mapping[str, Runs]) -> Runs:
+    """The branch of the highest mean accuracy over the runs that all have."""
+    shared = sorted(set.intersection(*(set(runs[name]) for name in names)))
+    return (
+        {}
+        if not shared
+        else max(
+            ({run: runs[name][run] for run in shared} for name in names),
+            key=lambda own: np.mean([comparison.hits(model).mean() for model in own.values()]),
+        )
+    )
+
+
+def _compare(independent: Runs, distilled: Runs) -> dict[str, Any]:
+    pairs = comparison.pairs(independent, distilled)
+    alone, together = list(independent.values()), list(distilled.values())
+    if pairs:  # both columns and the difference are of the same runs
+        alone = [pair.independent for pair in pairs]
+        together = [pair.distilled for pair in pairs]
+    row: dict[str, Any] = {"runs": len(together)}
+    row["folds"] = len({model.fold for model in together})
+    row["seeds"] = len({model.seed for model in together})
+    for name, score in SCORES.items():
+        for condition, models in (("independent", alone), ("distilled", together)):
+            row |= _mean(f"{name}_{condition}", models, score)
+        row |= _difference(f"{name}_difference", pairs, score)
+    row["paired_runs"] = len(pairs)
     return row
 
 
-def _difference(pairs: Sequence[tuple[int, Scored, Scored]], score: Score) -> tuple[float, ...]:
-    """Mean of distilled minus independent over all clips, in points, and its 95% interval.
+def _beside(ensemble: Runs, distilled: Runs) -> dict[str, Any]:
+    """The independent ensemble, and the distilled model less it."""
+    pairs = comparison.pairs(ensemble, distilled)
+    row: dict[str, Any] = {}
+    for name, score in SCORES.items():
+        alone = [pair.independent for pair in pairs]
+        row |= _mean(f"{name}_ensemble_independent", alone, score)
+        row |= _difference(f"{name}_ensemble_difference", pairs, score)
+    return row
 
-    Paired over folds, seeds and clips: a pair is a fold, and the same seed's independent and
-    distilled predictions.
-    """
-    if not pairs:
-        return (float("nan"),) * 3
-    folds: dict[int, list[NDArray[np.float64]]] = {}
-    clips: dict[int, list[str]] = {}
-    for fold, before, after in pairs:
-        if not clips.setdefault(fold, after.clip_ids) == before.clip_ids == after.clip_ids:
-            raise ValueError(f"fold {fold} has not the same test clips in all runs")
-        gained = score(after.probabilities, after.labels)
-        lost = score(before.probabilities, before.labels)
-        folds.setdefault(fold, []).append(100 * (gained - lost))
-    found = metrics.paired_bootstrap([np.stack(seeds) for seeds in folds.values()])
-    return found.mean, found.low, found.high
+
+def _mean(name: str, models: Sequence[Model], score: Score) -> dict[str, float]:
+    values = [100 * float(score(model).mean()) for model in models]
+    return {
+        name: float(np.mean(values)) if values else float("nan"),
+        f"{name}_sd": float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"),
+    }
+
+
+def _difference(name: str, pairs: Sequence[comparison.Pair], score: Score) -> dict[str, float]:
+    """The mean difference over all clips, in points, and its 95% interval."""
+    found = (float("nan"),) * 3
+    if pairs:
+        difference = comparison.difference(pairs, score)
+        found = (100 * difference.mean, 100 * difference.low, 100 * difference.high)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))

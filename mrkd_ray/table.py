@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrkd_ray.comparison import BEST
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
 
 def show(table: pd.DataFrame, console: Console) -> None:
-    """Print a small table for each cohort and temperature of `Results.table`."""
+    """Print a small table for each variant, cohort and temperature of `Results.table`."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -20,8 +22,10 @@ def show(table: pd.DataFrame, console: Console) -> None:
         console.print("No cohort is finished yet.")
         return
     compared = bool(table["paired_runs"].any())
-    for (cohort, temperature), rows in table.groupby(["cohort", "temperature"], sort=False):
-        title = f"{str(cohort).replace('+', ' + ')}, T = {temperature:g}"
+    keys = ["cohort", "variant", "temperature"]
+    for (cohort, variant, temperature), rows in table.groupby(keys, sort=False):
+        named = variant and f", {variant}"
+        title = f"{str(cohort).replace('+', ' + ')}{named}, T = {temperature:g}"
         shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         shown.show_edge, shown.padding = False, (0, 0, 0, 0)  # a space between columns is left
         shown.add_column("model", min_width=21, overflow="fold")
@@ -45,7 +49,8 @@ def show(table: pd.DataFrame, console: Console) -> None:
 def caption(table: pd.DataFrame) -> str:
     """Say of how many runs the table is, under which budgets, and what its intervals hold."""
     compared = bool(table["paired_runs"].any())
-    runs, folds, seeds, epochs = (int(table[n].max()) for n in ("runs", "folds", "seeds", "epochs"))
+    runs, folds, seeds = (int(table[name].max()) for name in ("runs", "folds", "seeds"))
+    epochs = range_of(table["epochs"])
     of = (
         f"{folds} {'fold' if folds == 1 else 'folds'} x {seeds} {'seed' if seeds == 1 else 'seeds'}"
     )
@@ -65,9 +70,16 @@ def caption(table: pd.DataFrame) -> str:
         "Difference: distilled less independent over all clips, paired by fold, seed and clip; "
         f"its interval is a bootstrap over {drawn}; ns: not significant, it holds 0."
     )
+    if BEST in set(table["model"]):
+        text += f" {BEST.capitalize()}: of the highest mean accuracy, in each condition for itself."
     if seeds == 1:
         text += " One seed: the variation between seeds is not in it."
     return text
+
+
+def range_of(values: pd.Series[int]) -> str:
+    """Return `30`, or `30 to 60`."""
+    return " to ".join(str(int(value)) for value in sorted({values.min(), values.max()}))
 
 
 def _with_sd(row: dict[Any, Any], name: str) -> str:

@@ -10,7 +10,16 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, parse, read_yaml, to_yaml
+from mrkd_ray.config import (
+    PAPER,
+    BranchSpec,
+    GridConfig,
+    TrainConfig,
+    Training,
+    parse,
+    read_yaml,
+    to_yaml,
+)
 from mrkd_ray.errors import UserError
 
 ONE = "logmel64:vgg_small"
@@ -96,6 +105,74 @@ def test_an_unknown_field_is_refused_with_the_nearest_and_all_names(
     assert f"unknown field {wrong!r}. Did you mean {right!r}?" in line
     names = line.split("Known: ")[1].rstrip(".").split(", ")
     assert names == sorted(model.model_fields)
+
+
+def test_a_variant_overrides_the_method_and_may_have_its_temperatures() -> None:
+    asked = grid(
+        cycles=7,
+        kl_weight=3,
+        temperatures="1,4",
+        variants={
+            "as-asked": {},
+            "other": {"kl_weight": 1, "lr": "0.5", "temperatures": 2},
+        },
+    )
+    made = asked.by_variant()
+    assert list(made) == ["as-asked", "other"]
+    plain, other = made.values()
+    assert (plain.training, plain.temperatures) == (asked.training, (1, 4))
+    assert other.training == asked.training.model_copy(update={"kl_weight": 1.0, "lr": 0.5})
+    assert (other.temperatures, other.variants) == ((2,), {})
+    assert grid().by_variant() == {"": grid()}
+
+
+@pytest.mark.parametrize(
+    ("variant", "line"),
+    [
+        ({"klweight": 2}, "klweight: unknown field 'klweight'. Did you mean 'kl_weight'? Known: "),
+        ({"data": "x"}, "data: unknown field 'data'."),
+        ({"kl_weight": -1}, "kl_weight: Input should be greater than or equal to 0 (got -1)"),
+        ({"temperatures": 0}, "temperatures.0: Input should be greater than 0 (got 0)"),
+        ({"held_out": 0.1}, "held_out: one for all variants: set it beside 'variants' (got 0.1)"),
+        ({"weights": "none"}, "weights: one for all variants"),
+    ],
+)
+def test_a_wrong_variant_is_one_line_with_its_place(variant: dict[str, Any], line: str) -> None:
+    (found,) = refusal(GridConfig, variants={"fine": {}, "not-fine": variant})[1:]
+    assert found.startswith(f"  variants.not-fine.{line}")
+
+
+def test_variants_have_names_of_folders_and_differ() -> None:
+    assert "match pattern" in refusal(GridConfig, variants={"../up": {}})[1]
+    twins = {"one": {"kl_weight": 2}, "two": {"kl_weight": 2.0, "temperatures": "1,2"}}
+    line = refusal(GridConfig, variants=twins)[1]
+    assert line == "  configuration: variants 'one' and 'two' are the same at T = 2"
+
+
+def test_paper_sets_the_published_values_that_are_not_given() -> None:
+    published = {name: PAPER[name] for name in PAPER if name in Training.model_fields}
+    asked = grid(paper=True, kl_weight=2, variants={"a": {}, "b": {"paper": True, "cycles": 3}})
+    assert asked.training == Training(**published | {"kl_weight": 2})
+    assert asked.temperatures == (2,)
+    other = asked.by_variant()["b"].training
+    assert other == Training(**published | {"cycles": 3})
+    train = parse(TrainConfig, {"branches": [ONE], "paper": True, "temperature": 4}, "")
+    assert (train.temperature, train.as_grid().temperatures) == (4, (4,))
+    assert train.as_grid().training == Training(**published)
+    assert "paper: Input should be a valid boolean" in refusal(GridConfig, paper="table6")[1]
+
+
+def test_the_published_values_do_not_hang_on_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PAPER, "kl_weight", 5.0)  # as if the default were another
+    assert grid().kl_weight == 1.0
+    assert grid(paper=True).kl_weight == 5.0
+    assert grid(paper=True, kl_weight=1).kl_weight == 1.0
+    assert grid(paper=False).kl_weight == 1.0
+
+
+def test_the_published_values_are_of_fields() -> None:
+    for name in PAPER:
+        assert name in (TrainConfig.model_fields | GridConfig.model_fields), name
 
 
 @pytest.mark.parametrize(
@@ -217,6 +294,7 @@ CHANGED: dict[str, Any] = {
     "overlap": True,
     "profile": True,
     "name": "changed",
+    "paper": True,
 }
 OF_CLIPS: dict[str, Any] = {"teacher_momentum": 0.5, "out_of_fold": 3, "trust": True}
 CONFIGS = {
@@ -231,7 +309,8 @@ CONFIGS = {
         temperatures=(0.3, 4),
         seeds=(5, 1),
         independent=False,
-        paper="table6",
+        reported="table6",
+        variants={"one": {}, "two-2": {"kl_weight": 2.0, "temperatures": [1.0]}},
         **CHANGED,
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -42,6 +43,34 @@ def test_a_grid_is_pairings_x_temperatures_x_folds_x_seeds(prepared: Prepared) -
         (name, fold, seed) for name in names for fold in (1, 2) for seed in (0, 1, 2)
     )
     assert not [c for c in expand(config(independent=False), prepared) if not c.temperature]
+
+
+def test_variants_multiply_the_grid_and_share_the_baselines_that_are_the_same(
+    prepared: Prepared,
+) -> None:
+    variants = {"plain": {}, "strong": {"kl_weight": 2}, "mixed": {"mixup": 1, "temperatures": 4}}
+    made = expand(config(variants=variants, temperatures="1,2", seeds="0,1"), prepared)
+    assert len({cell.key for cell in made}) == len(made)
+    counts = Counter((cell.condition, cell.variant, cell.training.mixup) for cell in made)
+    assert counts == {
+        ("independent", "", 0.2): 2 * 2 * 2,  # branches x folds x seeds
+        ("independent", "", 1.0): 2 * 2 * 2,
+        ("distilled", "plain", 0.2): 2 * 2 * 2,  # temperatures x folds x seeds
+        ("distilled", "strong", 0.2): 2 * 2 * 2,
+        ("distilled", "mixed", 1.0): 2 * 2,
+    }
+    assert {c.temperature for c in made if c.variant == "mixed"} == {4}
+    plain = expand(config(temperatures="1,2", seeds="0,1"), prepared)
+    renamed = {"other" + name: fields for name, fields in variants.items()}
+    again = expand(config(variants=renamed, temperatures="1,2", seeds="0,1"), prepared)
+    assert {cell.key for cell in plain} < {cell.key for cell in made}
+    assert [cell.key for cell in again] == [cell.key for cell in made]
+
+
+def test_what_is_finished_of_a_grid_compares_its_variants(prepared: Prepared) -> None:
+    made = expand(config(variants={"one": {}, "two": {"kl_weight": 2}}, seeds="0..2"), prepared)
+    distilled = [cell.variant for cell in made if cell.condition == "distilled"]
+    assert distilled == ["one", "two"] * 2 * 3
 
 
 def test_new_data_is_a_new_cell_and_another_pairing_in_the_grid_is_not(prepared: Prepared) -> None:
@@ -93,3 +122,5 @@ def test_names_are_checked_before_anything_else() -> None:
     with pytest.raises(UserError, match="held_out"):
         grid.check_names(config(average="weighted"))
     grid.check_names(config(average="weighted", held_out=0.1))
+    with pytest.raises(UserError, match="held_out"):
+        grid.check_names(config(variants={"one": {}, "two": {"average": "weighted"}}))

@@ -129,6 +129,7 @@ def test_anyone_can_recompute_the_figures_of_a_real_grid(
         "cycles": 1,
         "pairings": ["logmel64:vgg_small+cqt:vgg_small", "cqt:vgg_small+cqt:vgg_small"],
         "temperatures": "1,4",
+        "variants": {"plain": {}, "other": {"cycles": 2, "temperatures": 2}},
         "seeds": "0..1",
         "data": str(clips),
         "cache": cache,
@@ -136,9 +137,9 @@ def test_anyone_can_recompute_the_figures_of_a_real_grid(
         "runner": "local",
     }
     made = run(parse(GridConfig, fields, "test"), console=Console(quiet=True))
-    assert len(made.table) == 2 * 2 * 3
+    assert len(made.table) == (2 + 1) * 2 * 4
     assert (made.table[["runs", "paired_runs"]] == 4).all(axis=None)
-    assert len(made.tidy) == 4 * (3 + 2 * 2 * 3 + 2)
+    assert len(made.tidy) == 4 * (2 * (3 + 2) + (2 + 1) * 2 * 3)
     recompute(made.folder)
 
 
@@ -153,7 +154,7 @@ def recompute(folder: Path) -> None:
         else:  # the independent ensemble: the mean of its cohort's branches that were trained alone
             names = set(tidy["branch"][tidy["cohort"] == row["cohort"]]) - {""}
             same = alone[(alone["fold"] == row["fold"]) & (alone["seed"] == row["seed"])]
-            same = same[same["branch"].isin(names)]
+            same = same[same["branch"].isin(names) & (same["variant"] == row["variant"])]
             assert set(same["branch"]) == names
             members = [predictions(folder, r["cell"], r["branch"]) for _, r in same.iterrows()]
             mine = sum(members) / len(members)
@@ -164,39 +165,63 @@ def recompute(folder: Path) -> None:
         assert len(mine) == row["clips"]
         for name in figures:
             assert figures[name].mean() == pytest.approx(row[name], abs=1e-12)
-        what = (row["condition"], row["cohort"], row["temperature"], row["branch"])
+        what = (row["condition"], row["variant"], row["cohort"], row["temperature"], row["branch"])
         scored[*what, row["fold"], row["seed"]] = 100 * figures.astype(float)
-    for row in pd.read_csv(folder / "table.csv").to_dict("records"):
+    for row in pd.read_csv(folder / "table.csv", keep_default_na=False).to_dict("records"):
         compare_again(row, scored)
 
 
 def compare_again(row: dict[str, Any], scored: dict[tuple[Any, ...], pd.DataFrame]) -> None:
-    branch = "" if row["model"] == "ensemble" else row["model"]
-    before, after = {}, {}
-    for (condition, cohort, temperature, name, *key), figures in scored.items():
-        if name != branch:
+    before: dict[str, dict[Any, pd.DataFrame]] = {}  # by branch, "" for the ensemble
+    after: dict[str, dict[Any, pd.DataFrame]] = {}
+    for (condition, variant, cohort, temperature, name, *key), figures in scored.items():
+        if variant != row["variant"]:
             continue
         if condition == "distilled":
             if (cohort, float(temperature)) == (row["cohort"], row["temperature"]):
-                after[*key] = figures
-        elif branch or cohort == row["cohort"]:
-            before[*key] = figures
-    assert set(before) == set(after)
-    assert row["runs"] == row["paired_runs"] == len(after)
+                after.setdefault(name, {})[*key] = figures
+        elif name or cohort == row["cohort"]:
+            before.setdefault(name, {})[*key] = figures
+    ensemble = before.get("")
+    if row["model"] == "best branch":
+        for found in (before, after):
+            means = {n: np.mean([f["accuracy"].mean() for f in found[n].values()]) for n in after}
+            del means[""]
+            found["best branch"] = found[max(means, key=lambda name: means[name])]
+    model = "" if row["model"] == "ensemble" else row["model"]
+    assert row["runs"] == row["paired_runs"] == len(after[model])
     for name in ("accuracy", "map3"):
-        for condition, runs in (("independent", before), ("distilled", after)):
-            means = [figures[name].mean() for figures in runs.values()]
-            assert row[f"{name}_{condition}"] == pytest.approx(np.mean(means))
-            assert row[f"{name}_{condition}_sd"] == pytest.approx(np.std(means, ddof=1))
-        folds: dict[int, list[Any]] = {}
-        for key in sorted(after):
-            pd.testing.assert_index_equal(after[key].index, before[key].index)
-            folds.setdefault(key[0], []).append(after[key][name] - before[key][name])
-        clips = pd.concat([sum(seeds) / len(seeds) for seeds in folds.values()])
-        assert row[f"{name}_difference"] == pytest.approx(clips.mean())
-        again = metrics.paired_bootstrap([np.array(seeds) for seeds in folds.values()])
-        assert row[f"{name}_difference_low"] == pytest.approx(again.low)
-        assert row[f"{name}_difference_high"] == pytest.approx(again.high)
+        compared(row, name, "independent", "difference", before[model], after[model])
+        means = [figures[name].mean() for figures in after[model].values()]
+        assert row[f"{name}_distilled"] == pytest.approx(np.mean(means))
+        if ensemble is None:
+            assert row[f"{name}_ensemble_difference"] == ""
+        else:
+            names = ("ensemble_independent", "ensemble_difference")
+            compared(row, name, *names, ensemble, after[model])
+
+
+def compared(
+    row: dict[str, Any],
+    name: str,
+    first: str,
+    difference: str,
+    before: dict[Any, pd.DataFrame],
+    after: dict[Any, pd.DataFrame],
+) -> None:
+    """The columns of one comparison, from the figures of each run."""
+    assert set(before) == set(after)
+    means = [figures[name].mean() for figures in before.values()]
+    assert float(row[f"{name}_{first}"]) == pytest.approx(np.mean(means))
+    assert float(row[f"{name}_{first}_sd"]) == pytest.approx(np.std(means, ddof=1))
+    folds: dict[int, list[Any]] = {}
+    for key in sorted(after):
+        pd.testing.assert_index_equal(after[key].index, before[key].index)
+        folds.setdefault(key[0], []).append(after[key][name] - before[key][name])
+    clips = pd.concat([sum(seeds) / len(seeds) for seeds in folds.values()])
+    again = metrics.paired_bootstrap([np.array(seeds) for seeds in folds.values()])
+    for part, value in (("", clips.mean()), ("_low", again.low), ("_high", again.high)):
+        assert float(row[f"{name}_{difference}{part}"]) == pytest.approx(value)
 
 
 def predictions(folder: Path, key: str, model: str) -> pd.DataFrame:
@@ -219,20 +244,60 @@ def test_runs_are_those_that_the_columns_hold(grid: tuple[Path, list[Cell]]) -> 
     lone = next(c for c in made if c.temperature is None and c.names[0] == NAMES[0] and c.fold == 2)
     (folder / "cells" / lone.key / "result.json").unlink()
     table = results.gather(folder, "g", made).table.set_index("model")
-    assert table["runs"].to_dict() == {NAMES[0]: 1, NAMES[1]: 2, "ensemble": 1}
+    one = dict.fromkeys((NAMES[0], "ensemble", "best branch"), 1)
+    assert table["runs"].to_dict() == {**one, NAMES[1]: 2}
     assert table.loc[NAMES[0], "folds"] == 1
 
 
 def test_unequal_budgets_are_not_compared(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unequal budgets"):
-        results.gather(tmp_path, "g", [make_cell(*TWO), make_cell(*TWO, cycles=3)])
-    # Not even beside a result of another budget in the same folder, which --resume left there.
+    # Not even with a result of another budget in the same folder, which --resume left there.
     longer, asked = (baseline(make_cell(*TWO, cycles=c)) for c in (3, 2))
     fake(tmp_path, longer, ["a", "b"], {NAMES[0]: [True, True]})
     fake(tmp_path, make_cell(*TWO), ["a", "b"], {NAMES[0]: [True] * 2, NAMES[1]: [True] * 2})
-    table = results.gather(tmp_path, "g", [asked, make_cell(*TWO)]).table
-    assert not table["paired_runs"].any()
-    assert table["accuracy_independent"].isna().all()
+    for wanted in ([asked, make_cell(*TWO)], [longer, make_cell(*TWO)]):
+        table = results.gather(tmp_path, "g", wanted).table
+        assert not table["paired_runs"].any()
+        assert table["accuracy_independent"].isna().all()
+
+
+def test_each_variant_is_compared_with_its_own_control(tmp_path: Path) -> None:
+    """Those that differ in distillation share one; the one with stronger mixup has its own."""
+    clips = [f"1-{i}" for i in range(10)]
+    alone = {0.2: 4, 0.9: 6}  # mixup -> clips that the baseline hits
+    variants = {"plain": (0.2, 1.0, 5), "strong": (0.2, 2.0, 6), "mixed": (0.9, 1.0, 7)}
+    wanted: dict[str, Cell] = {}
+    for variant, (mixup, weight, hits) in variants.items():
+        cell = make_cell(TWO[0], mixup=mixup, kl_weight=weight)
+        for made, right in (baseline(cell), alone[mixup]), (replace(cell, variant=variant), hits):
+            fake(tmp_path, made, clips, {NAMES[0]: [i < right for i in range(10)]})
+            wanted[made.key] = made
+    assert len(wanted) == 2 + 3
+    made = results.gather(tmp_path, "g", list(wanted.values()))
+    table = made.table.set_index("variant")
+    assert table["accuracy_independent"].to_dict() == {"plain": 40, "strong": 40, "mixed": 60}
+    assert table["accuracy_difference"].to_dict() == {"plain": 10, "strong": 20, "mixed": 10}
+    means = made.tidy.groupby(["variant", "condition"])["accuracy"].mean()
+    assert means.loc["strong"].to_dict() == {"distilled": 0.6, "independent": 0.4}
+    assert made.tidy["cell"].nunique() == 5  # a shared baseline has a row for each variant
+
+
+def test_the_best_branch_and_the_ensemble_beside_a_single_branch(
+    grid: tuple[Path, list[Cell]],
+) -> None:
+    folder, made = grid
+    for cell in made:  # alone the second is best, distilled the first
+        if cell.temperature is None and cell.names[0] == NAMES[1]:
+            fake(folder, cell, [f"{cell.fold}-{i}" for i in range(8)], {NAMES[1]: [True] * 5})
+    table = results.gather(folder, "g", made).table.set_index("model")
+    first, best = table.loc[NAMES[0]], table.loc["best branch"]
+    assert best["accuracy_independent"] == table.loc[NAMES[1], "accuracy_independent"]
+    assert best["accuracy_distilled"] == first["accuracy_distilled"]
+    gap = best["accuracy_distilled"] - best["accuracy_independent"]
+    assert best["accuracy_difference"] == pytest.approx(gap)
+    ensemble = table.loc["ensemble", "accuracy_independent"]
+    assert (table["accuracy_ensemble_independent"] == ensemble).all()
+    assert first["accuracy_ensemble_difference"] == first["accuracy_distilled"] - ensemble
+    recompute(folder)
 
 
 def test_runs_of_other_test_clips_are_not_paired(grid: tuple[Path, list[Cell]]) -> None:
@@ -254,6 +319,7 @@ def test_the_key_of_a_cell_changes_with_all_that_changes_its_result() -> None:
         replace(cell, device="cuda"),
         replace(cell, threads=2),
     ]
+    assert replace(cell, variant="renamed").key == cell.key
     assert len({cell.key, *(other.key for other in others)}) == 9
     assert make_cell(*TWO).key == cell.key
     assert replace(cell, windows="streamed").key == cell.key  # the same bits

@@ -13,7 +13,7 @@ from mrkd_ray import table
 
 def row(model: str, low: float = 1.0, high: float = 24.0, **changed: Any) -> dict[str, Any]:
     made: dict[str, Any] = {"cohort": "a:b+c:d", "temperature": 2.0, "model": model, "epochs": 30}
-    made |= {"runs": 15, "folds": 5, "seeds": 3, "paired_runs": 15}
+    made |= {"variant": "", "runs": 15, "folds": 5, "seeds": 3, "paired_runs": 15}
     for name in ("accuracy", "map3"):
         made |= {f"{name}_independent": 50.0, f"{name}_independent_sd": 10.04}
         made |= {f"{name}_distilled": 62.5, f"{name}_distilled_sd": 0.01}
@@ -47,6 +47,12 @@ def test_the_widest_row_of_a_table_fits_80_columns(capsys: pytest.CaptureFixture
     assert line.rstrip().endswith("50.0 ± 10.0 62.5 ± 10.0  -10.5 [-20.1, 10.1] ns")
 
 
+def test_each_variant_has_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, row("m", variant="one"), row("m", variant="two", epochs=60))
+    assert text.index("a:b + c:d, one, T = 2") < text.index("a:b + c:d, two, T = 2")
+    assert "Equal budgets: 30 to 60 epochs" in " ".join(text.split())
+
+
 def caption(capsys: pytest.CaptureFixture[str], **changed: Any) -> str:
     return " ".join(printed(capsys, row("m", **changed)).split())
 
@@ -64,6 +70,9 @@ def test_the_caption_says_budgets_runs_and_what_the_interval_holds(
     assert "variation between seeds is not in it" in text
     assert "13 finished runs out of 5 folds x 3 seeds" in caption(capsys, runs=13)
     assert "One run." in caption(capsys, runs=1, folds=1, seeds=1)
+    assert "Best branch" not in text
+    best = " ".join(printed(capsys, row("best branch")).split())
+    assert "Best branch: of the highest mean accuracy, in each condition for itself." in best
     alone = caption(capsys, paired_runs=0)
     assert "30 epochs" in alone
     assert "independent" not in alone

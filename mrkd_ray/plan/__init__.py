@@ -30,10 +30,11 @@ from mrkd_ray.plan.windows import Windows, windows_of
 
 @dataclass(frozen=True, kw_only=True)
 class KindPlan:
-    """The cells of one cohort in one condition that are left to run."""
+    """The cells of one cohort in one condition, at one cost, that are left to run."""
 
     condition: str
     cohort: str
+    variants: list[str]
     cells: int
     at_once: int  # side by side on the workers at hand
     gpus: float  # of each branch
@@ -166,6 +167,7 @@ def _kinds(
         KindPlan(
             condition=kind[0],
             cohort=todo[members[0]].cohort,
+            variants=sorted({todo[i].variant for i in members} - {""}),
             cells=len(members),
             at_once=min(at_once[members[0]], like[len(kind[1])]),
             gpus=opened.shares(len(kind[1])),

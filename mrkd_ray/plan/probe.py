@@ -18,7 +18,7 @@ import numpy as np
 
 from mrkd_ray import grid
 from mrkd_ray.cells import Cell
-from mrkd_ray.config import BranchSpec, GridConfig
+from mrkd_ray.config import GridConfig
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.errors import UserError
 from mrkd_ray.extraction import CHUNK, Job, extract
@@ -92,10 +92,11 @@ def run(
         UserError: a cell failed, as in a run.
     """
     prepared = opened.checked.prepared
-    few = sample(prepared.splits[0], frames, config.batch_size)
+    largest = max(cell.training.batch_size for cell in todo)
+    few = sample(prepared.splits[0], frames, largest)
     pairs = list(_pairs(todo, at_once, windows, opened))
     shortened = [cell for pair in pairs for cell in _copies(pair, few.fold)]
-    mini = config.model_copy(update={"cycles": CYCLES, "profile": True})
+    mini = config.model_copy(update={"profile": True})
     with _temporary(config.cache) as folder:
         stores, features = _sample_features(opened, jobs, few, folder)
         small = replace(prepared, splits=(few,), stores=stores)
@@ -113,9 +114,9 @@ def run(
             kind = kind_of(cell)
             kinds.setdefault(kind, measured_of([each for each in ran if each.kind == kind]))
     turns = turns_of(ran, began)
-    for (condition, branches), found in list(kinds.items()):
+    for (condition, branches, options), found in list(kinds.items()):
         for i, spec in enumerate(branches) if condition == "independent" else ():
-            kinds.setdefault((condition, (spec,)), alone(found, branches, i))
+            kinds.setdefault((condition, (spec,), options), alone(found, branches, i))
             turns.setdefault((spec,), turns[branches])
     end = ended - max(each.end for each in ran)
     return Probe(Sizes.of(few, frames), kinds, turns, end, features)
@@ -137,18 +138,19 @@ def _pairs(
     for cell, room in zip(todo, at_once, strict=True):
         shown = replace(cell, windows=windows[kind_of(cell)].source)
         kinds.setdefault(kind_of(cell), (shown, min(room, like[len(cell.branches)])))
-    covered: set[BranchSpec] = set()
-    for (condition, branches), (cell, copies) in kinds.items():
+    covered: set[Kind] = set()
+    for (condition, branches, _), (cell, copies) in kinds.items():
         if condition == "distilled":
             first = cell
             same = opened.shares(1) == opened.shares(len(branches)) and cell.threads == cell.cpus
-            lacking = {spec for spec in branches if ("independent", (spec,)) in kinds} - covered
-            if same and lacking:
-                first = replace(cell, condition="independent", temperature=None)
-                covered |= set(branches)
+            together = replace(cell, condition="independent", temperature=None)
+            baselines = {kind_of(replace(together, branches=(spec,))) for spec in branches}
+            if same and (baselines & kinds.keys()) - covered:
+                first = together
+                covered |= baselines
             yield _Pair(first, cell, copies)
-    for (condition, branches), (cell, copies) in kinds.items():
-        if condition == "independent" and branches[0] not in covered:
+    for kind, (cell, copies) in kinds.items():
+        if cell.condition == "independent" and kind not in covered:
             yield _Pair(cell, cell, copies)
 
 

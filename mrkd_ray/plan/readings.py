@@ -12,20 +12,29 @@ import numpy as np
 
 from mrkd_ray import cells
 from mrkd_ray.cells import Cell
-from mrkd_ray.config import BranchSpec
+from mrkd_ray.config import BranchSpec, Training
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.representations import WINDOW_FRAMES
 from mrkd_ray.timeline import Span, read_trace
 
 CYCLES = 3  # of each shortened cell; the first warms up
 
-Kind = tuple[str, tuple[BranchSpec, ...]]
-"""Condition and branches: cells of one kind cost the same, but for the sizes of their folds."""
+Kind = tuple[str, tuple[BranchSpec, ...], Training]
+"""Condition, branches and options: cells of one kind cost the same, but for the sizes of their
+folds and their number of cycles."""
+FREE = (
+    *("cycles", "lr", "momentum", "weight_decay", "label_noise", "unverified_ce", "unverified_kl"),
+    *("divergence", "t_squared", "kl_weight", "ce_weight", "ramp", "teacher_momentum", "trust"),
+)
+"""Options that tell no kinds apart: what a cycle takes does not hang on them."""
 
 
 def kind_of(cell: Cell) -> Kind:
     """Return the kind of a cell."""
-    return cell.condition, cell.branches
+    independent = cell.condition == "independent"
+    training = cells.without_teacher(cell.training) if independent else cell.training
+    free = {name: Training.model_fields[name].default for name in FREE}
+    return cell.condition, cell.branches, training.model_copy(update=free)
 
 
 @dataclass(frozen=True)

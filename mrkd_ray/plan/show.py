@@ -31,7 +31,7 @@ def show(plan: Plan, console: Console) -> None:
         shown.add_column(heading, justify="right", no_wrap=True)
     for kind in plan.kinds:
         shown.add_row(
-            f"{kind.condition} {kind.cohort.replace('+', ' + ')}",
+            ", ".join([f"{kind.condition} {kind.cohort.replace('+', ' + ')}", *kind.variants]),
             str(kind.cells),
             str(kind.at_once),
             f"{kind.gpus * (kind.cohort.count('+') + 1):g}",

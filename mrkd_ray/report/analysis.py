@@ -2,62 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrkd_ray import metrics
+from mrkd_ray.comparison import Condition, Floats, Model, Pair, by_fold, difference, hits
 from mrkd_ray.metrics import Difference
-from mrkd_ray.report.measured import Cohort, Condition, Measured, Model, Pair
-
-Floats = NDArray[np.float64]
-Score = Callable[[Model], Floats]
+from mrkd_ray.report.measured import Cohort, Measured
 
 BINS = 15  # of a reliability diagram: Guo et al.'s
 FEWEST = 5  # clips of a class in a fold, for its change to be called clear
 PHASES = ("train", "soft_labels", "held_out_accuracy", "distil", "evaluate", "checkpoint")
 """In the order in which a cycle goes through them."""
-
-
-def hits(model: Model) -> Floats:
-    """Return [n]: 1 where the label has the highest probability."""
-    return metrics.hits(model.probabilities, model.labels)
-
-
-def reciprocal_rank_at_3(model: Model) -> Floats:
-    """Return [n]: the terms of mAP@3."""
-    return metrics.reciprocal_rank_at_3(model.probabilities, model.labels)
-
-
-def by_fold(models: Sequence[Model], score: Score) -> list[Floats]:
-    """Return the scores of each fold's clips: S seeds, N clips in the order of their ids, [S, N].
-
-    Folds, and seeds within them, are in the order of the models.
-    """
-    folds: dict[int, list[Floats]] = {}
-    for model in models:
-        order = np.argsort(np.array(model.clip_ids, dtype=str))
-        folds.setdefault(model.fold, []).append(score(model)[order])
-    return [np.stack(seeds) for seeds in folds.values()]
-
-
-def difference(pairs: Sequence[Pair], score: Score) -> Difference:
-    """Return the mean of distilled minus independent, with its 95 % interval.
-
-    A paired bootstrap over seeds and clips within folds: `metrics.paired_bootstrap`.
-    """
-    independent = by_fold([pair.independent for pair in pairs], score)
-    distilled = by_fold([pair.distilled for pair in pairs], score)
-    gains = [b - a for a, b in zip(independent, distilled, strict=True)]
-    return metrics.paired_bootstrap([fold for fold in gains if fold.size])
-
-
-def mean(models: Sequence[Model], score: Score) -> Difference:
-    """Return the mean score over clips with its 95 % interval, by the same bootstrap."""
-    return metrics.paired_bootstrap(by_fold(models, score))
 
 
 @dataclass(frozen=True)

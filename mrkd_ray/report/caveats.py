@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR, Training
+from mrkd_ray.config import PAPER, PRETRAINED_LR, SCRATCH_LR, Training
 from mrkd_ray.report import paper
 from mrkd_ray.report.measured import Measured
 from mrkd_ray.scale import STANDS_FOR
@@ -40,11 +40,11 @@ def warnings(measured: Measured, dataset: str) -> list[str]:
 
 
 def _settings(config: Mapping[str, Any], scratch: bool) -> list[str]:
-    """Name each setting that is not the paper's, which the defaults are."""
+    """Name each setting that is not the paper's, or that it lacks and is not the default."""
     weights = config["weights"] or ("none" if scratch else "imagenet")
     lr = config["lr"] or (SCRATCH_LR if weights == "none" else PRETRAINED_LR)
     asked = {**config, "weights": weights, "lr": lr}
-    theirs = {name: Training.model_fields[name].default for name in Training.model_fields}
+    theirs = {name: PAPER.get(name, info.default) for name, info in Training.model_fields.items()}
     theirs |= {"weights": "imagenet", "lr": PRETRAINED_LR}
     return [
         f"{name} {asked[name]}, not {value}" + " (the paper gives no alpha)" * (name == "mixup")

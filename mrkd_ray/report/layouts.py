@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mrkd_ray.comparison import ENSEMBLE
 from mrkd_ray.report import paper
 from mrkd_ray.report.boxes import (
     NAMES,
@@ -21,7 +22,7 @@ from mrkd_ray.report.boxes import (
     signed,
     with_difference,
 )
-from mrkd_ray.report.paper import ENSEMBLE, PaperTable
+from mrkd_ray.report.paper import PaperTable
 
 Key = tuple[str, ...]  # the branches of a pairing, sorted
 Sweep = dict[float, dict[str, Row]]  # temperature -> the paper's branch, or ensemble -> its row

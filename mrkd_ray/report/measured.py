@@ -4,68 +4,38 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mrkd_ray import cell_files
+from mrkd_ray import cell_files, comparison
 from mrkd_ray.cells import branch_names
+from mrkd_ray.comparison import ENSEMBLE, Condition, Model, Pair, Runs
 from mrkd_ray.config import BranchSpec, TrainConfig, read_yaml
 from mrkd_ray.errors import UserError
-from mrkd_ray.report.paper import ENSEMBLE
 
 CELL_FILES = ("result.json", "history.csv", "predictions.csv", "predicted.npy")
-NAMES = {"grid": str, "dataset": str}  # chosen by users: they may look like numbers
-COLUMNS = ("epochs", "folds", "seeds", "paired_runs")  # of table.csv, that older versions lack
+NAMES = {"grid": str, "dataset": str, "variant": str}  # chosen by users: they may look like numbers
+COLUMNS = (
+    "variant",
+    "epochs",
+    "folds",
+    "seeds",
+    "paired_runs",
+)  # of table.csv, that older versions lack
 DEFAULT_TEMPERATURE = float(TrainConfig.model_fields["temperature"].default)
-
-Floats = NDArray[np.float64]
-Condition = Literal["independent", "distilled"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """One trained model, or an ensemble, on the test clips of one run.
-
-    Attributes:
-        name: of the branch, or `ensemble`.
-        cohort: `a:b+c:d`; of an independent branch, the branch itself.
-        temperature: of the soft labels; None where nothing was distilled.
-        cell: its folder under `cells/`; "" for the ensemble of branches that were trained alone.
-        labels: class indices [n].
-        probabilities: [n, M], float64.
-    """
-
-    name: str
-    condition: Condition
-    cohort: str
-    temperature: float | None
-    fold: int
-    seed: int
-    cell: str
-    clip_ids: tuple[str, ...]
-    labels: NDArray[np.int64]
-    probabilities: Floats
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A branch or an ensemble, trained alone and distilled, on the same fold and seed."""
-
-    independent: Model
-    distilled: Model
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """A pairing at one temperature, with the names of its branches."""
+    """A pairing of one variant ("" where a grid has none) at one temperature, and its branches."""
 
+    variant: str
     name: str
     temperature: float
     branches: tuple[str, ...]
@@ -73,7 +43,8 @@ class Cohort:
     @property
     def title(self) -> str:
         """For people: `a:b + c:d, T = 2`."""
-        return f"{self.name.replace('+', ' + ')}, T = {self.temperature:g}"
+        variant = self.variant and f", {self.variant}"
+        return f"{self.name.replace('+', ' + ')}{variant}, T = {self.temperature:g}"
 
     @property
     def specs(self) -> list[tuple[str, str]]:
@@ -95,8 +66,8 @@ class Measured:
         folder: as given.
         config: grid.yaml.
         environment: environment.json.
-        tidy: results.csv, a row per model, fold and seed; accuracy and map3 in [0, 1].
-        table: table.csv, a row per cohort, temperature and model, in percent.
+        tidy: results.csv, a row per variant, model, fold and seed; accuracy and map3 in [0, 1].
+        table: table.csv, a row per variant, cohort, temperature and model, in percent.
         classes: names, in the order of the class indices.
     """
 
@@ -124,37 +95,41 @@ class Measured:
         Of several it is the one nearest to the default (2), the lower of two equally near: a rule
         that looks at no score.
         """
-        found = {}
+        found = []
         distilled = self.tidy[self.tidy["condition"] == "distilled"]
-        for name, rows in distilled.groupby("cohort", sort=False):
+        for (variant, name), rows in distilled.groupby(["variant", "cohort"], sort=False):
             temperature = min(
                 sorted(rows["temperature"].unique()), key=lambda t: abs(t - DEFAULT_TEMPERATURE)
             )
             branches = rows.loc[rows["model"] == "branch", "branch"].unique()
-            found[str(name)] = Cohort(str(name), float(temperature), tuple(branches))
-        return tuple(found.values())
+            found.append(Cohort(str(variant), str(name), float(temperature), tuple(branches)))
+        return tuple(found)
 
-    def distilled(self, cohort: Cohort, name: str) -> dict[tuple[int, int], Model]:
+    def distilled(self, cohort: Cohort, name: str) -> Runs:
         """One model of a cohort in every run, by (fold, seed)."""
         rows = self.tidy[
             (self.tidy["condition"] == "distilled")
+            & (self.tidy["variant"] == cohort.variant)
             & (self.tidy["cohort"] == cohort.name)
             & (self.tidy["temperature"] == cohort.temperature)
             & (self.tidy["branch"] == ("" if name == ENSEMBLE else name))
         ]
         return {(row["fold"], row["seed"]): self._model(row) for row in rows.to_dict("records")}
 
-    def independent(self, cohort: Cohort, name: str) -> dict[tuple[int, int], Model]:
+    def independent(self, cohort: Cohort, name: str) -> Runs:
         """Its twin that was trained alone, by (fold, seed); of the ensemble, the mean of them."""
         if name == ENSEMBLE:
-            return _ensembles(cohort, [self.independent(cohort, b) for b in cohort.branches])
-        rows = self.tidy[(self.tidy["condition"] == "independent") & (self.tidy["branch"] == name)]
+            return comparison.ensemble([self.independent(cohort, b) for b in cohort.branches])
+        rows = self.tidy[
+            (self.tidy["condition"] == "independent")
+            & (self.tidy["variant"] == cohort.variant)
+            & (self.tidy["branch"] == name)
+        ]
         return {(row["fold"], row["seed"]): self._model(row) for row in rows.to_dict("records")}
 
     def pairs(self, cohort: Cohort, name: str) -> list[Pair]:
         """Both of them, of the runs that have both, by fold and seed."""
-        alone, together = self.independent(cohort, name), self.distilled(cohort, name)
-        return [Pair(alone[run], together[run]) for run in sorted(set(alone) & set(together))]
+        return comparison.pairs(self.independent(cohort, name), self.distilled(cohort, name))
 
     def conditions(self, cohort: Cohort, name: str) -> dict[Condition, list[Model]]:
         """One model under both, in the same runs; where none has its twin, distilled alone."""
@@ -182,8 +157,6 @@ class Measured:
         return Model(
             name=name,
             condition=row["condition"],
-            cohort=row["cohort"],
-            temperature=None if np.isnan(row["temperature"]) else row["temperature"],
             fold=row["fold"],
             seed=row["seed"],
             cell=row["cell"],
@@ -263,24 +236,3 @@ def _table(path: Path) -> pd.DataFrame | None:
         return None
     words = frame.select_dtypes(exclude="number").columns
     return frame.fillna(dict.fromkeys(words, "")) if len(frame) else None
-
-
-def _ensembles(
-    cohort: Cohort, members: Sequence[dict[tuple[int, int], Model]]
-) -> dict[tuple[int, int], Model]:
-    runs = set.intersection(*(set(member) for member in members))
-    return {
-        (fold, seed): Model(
-            name=ENSEMBLE,
-            condition="independent",
-            cohort=cohort.name,
-            temperature=None,
-            fold=fold,
-            seed=seed,
-            cell="",
-            clip_ids=members[0][fold, seed].clip_ids,
-            labels=members[0][fold, seed].labels,
-            probabilities=np.mean([m[fold, seed].probabilities for m in members], axis=0),
-        )
-        for fold, seed in sorted(runs)
-    }

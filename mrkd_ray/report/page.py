@@ -10,13 +10,14 @@ from typing import Any
 
 import pandas as pd
 
+from mrkd_ray.comparison import BEST, ENSEMBLE
 from mrkd_ray.files import write_text
 from mrkd_ray.report import paper
 from mrkd_ray.report.boxes import Score, signed, significance
 from mrkd_ray.report.figures import Section, figures
 from mrkd_ray.report.measured import Measured, named, read
-from mrkd_ray.report.paper import ENSEMBLE
 from mrkd_ray.report.tables import tables
+from mrkd_ray.table import range_of
 
 NAME = "report.html"
 
@@ -70,6 +71,7 @@ def summary(measured: Measured) -> str:
     """Return one sentence on what was run."""
     tidy = measured.tidy
     cohorts = measured.table["cohort"].nunique()
+    variants = measured.table["variant"].nunique()
     temperatures = [f"{t:g}" for t in sorted(measured.table["temperature"].unique())]
     at = f"temperature{'s' * (len(temperatures) > 1)} {', '.join(temperatures)}"
     folds, seeds = (tidy[name].nunique() for name in ("fold", "seed"))
@@ -77,9 +79,10 @@ def summary(measured: Measured) -> str:
     times = f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
     alone = "independent" in set(tidy["condition"])
     text = (
-        f"{cohorts} cohort{'s' * (cohorts > 1)} of classifiers that teach each other, at {at}, on "
-        f"{tidy['dataset'].iloc[0]} ({len(measured.classes)} classes), {int(tidy['epochs'].max())} "
-        f"epochs, {times}"
+        f"{cohorts} cohort{'s' * (cohorts > 1)} of classifiers that teach each other, "
+        + (f"in {variants} variants of the method, " if variants > 1 else "")
+        + f"at {at}, on {tidy['dataset'].iloc[0]} ({len(measured.classes)} classes), "
+        f"{range_of(tidy['epochs'])} epochs, {times}"
         + (f", with {100 * noise:g} % of the training clips given a wrong label" if noise else "")
         + ("; each branch also trained alone with the same epochs and schedule." if alone else ".")
     )
@@ -92,19 +95,26 @@ def unfinished(measured: Measured) -> str:
     folds = sorted(tidy["fold"].unique()) if config["folds"] == "all" else config["folds"]
     runs = list(product(folds, config["seeds"]))
     pairings = ["+".join(branches) for branches in config["pairings"]]
-    names = {name for pairing in pairings for name in named(pairing)}
+    names = [name for pairing in pairings for name in named(pairing)]
 
     def missing(condition: str, columns: list[str], wanted: set[Any]) -> str:
         rows = tidy[tidy["condition"] == condition]
         lacking = wanted - set(rows[[*columns, "fold", "seed"]].itertuples(index=False, name=None))
         return f"{len(lacking)} of {len(wanted)} {condition} runs" if lacking else ""
 
-    cohorts = product(dict.fromkeys(pairings), config["temperatures"])
-    distilled = {(*cohort, *run) for cohort in cohorts for run in runs}
-    alone = {(name, *run) for name in names for run in runs if config["independent"]}
+    variants = config["variants"] or {"": {}}
+    distilled = {
+        (variant, pairing, temperature, *run)
+        for variant, changed in variants.items()
+        for pairing in pairings
+        for temperature in changed.get("temperatures", config["temperatures"])
+        for run in runs
+    }
+    names *= config["independent"]
+    alone = {(*branch, *run) for branch in product(variants, names) for run in runs}
     found = [
-        missing("distilled", ["cohort", "temperature"], distilled),
-        missing("independent", ["branch"], alone),
+        missing("distilled", ["variant", "cohort", "temperature"], distilled),
+        missing("independent", ["variant", "branch"], alone),
     ]
     listed = " and ".join(filter(None, found))
     return f"Unfinished: {listed} are missing; mrkd grid ... --resume goes on." if listed else ""
@@ -113,7 +123,7 @@ def unfinished(measured: Measured) -> str:
 def findings(table: pd.DataFrame) -> list[str]:
     """Return what the comparisons say, counted; the first sentence is the main one."""
     compared = table[table["paired_runs"] > 0]
-    branches = compared[compared["model"] != ENSEMBLE]
+    branches = compared[~compared["model"].isin((ENSEMBLE, BEST))]
     ensembles = compared[compared["model"] == ENSEMBLE]
     if branches.empty:
         return ["No branch was also trained alone: the gain of distillation cannot be told."]
@@ -131,8 +141,9 @@ def findings(table: pd.DataFrame) -> list[str]:
     one_seed = (compared["paired_runs"] < 2 * compared["folds"]).any()
     return [
         *found,
-        "Every swept temperature is counted, none chosen by its score. Comparisons share baselines "
-        "(a branch at several temperatures has one), so they are not independent of each other. "
+        "Every variant and swept temperature is counted, none chosen by its score. Comparisons "
+        "share baselines (a branch at several temperatures has one), so they are not independent "
+        "of each other. "
         + (
             "With one seed the variation between trainings is not in the intervals: more than one "
             "in twenty misses the true difference by chance."

@@ -18,7 +18,6 @@ TSNE_NOTE = (
     'dataset"; of its two data sets, the one with such a test side is FSDKaggle2018.'
 )
 EPOCHS = 150
-ENSEMBLE = "ensemble"
 DATASETS = {
     "fsdkaggle2018": "FSDKaggle2018",
     "tut2018": "TUT Urban Acoustic Scenes 2018",

@@ -11,6 +11,7 @@ from itertools import chain
 import pandas as pd
 
 from mrkd_ray import table as printed
+from mrkd_ray.comparison import BEST, ENSEMBLE
 from mrkd_ray.report import paper
 from mrkd_ray.report.boxes import NAMES, SCORES, Box, Table, difference, mean
 from mrkd_ray.report.caveats import warnings
@@ -28,13 +29,13 @@ from mrkd_ray.report.layouts import (
     rows_head,
 )
 from mrkd_ray.report.measured import Measured, named
-from mrkd_ray.report.paper import ENSEMBLE, PaperTable
+from mrkd_ray.report.paper import PaperTable
 from mrkd_ray.scale import STANDS_FOR
 
 
 def tables(measured: Measured) -> list[Table]:
     """Return the paper's table that the grid is meant for, if any, and the grid's own."""
-    asked = measured.config.get("paper")
+    asked = measured.config["reported"]
     if asked is None:
         return [own(measured)]
     return [
@@ -105,10 +106,11 @@ def figure3(measured: Measured) -> Table:
 
 
 def own(measured: Measured) -> Table:
-    """Return every cohort, model and temperature: independent, distilled and the difference."""
+    """Return every variant, cohort, model and temperature: both conditions, their difference."""
     groups = []
-    for cohort, rows in measured.table.groupby("cohort", sort=False):
-        title = Box(str(cohort).replace("+", " + "), columns=8, kind="stub")
+    for (cohort, variant), rows in measured.table.groupby(["cohort", "variant"], sort=False):
+        name = f"{variant}: {cohort}" if variant else str(cohort)
+        title = Box(name.replace("+", " + "), columns=8, kind="stub")
         lines: list[Sequence[Box]] = [[title]]
         for model, swept in rows.groupby("model", sort=False):
             found = [(float(row["temperature"]), row) for row in swept.to_dict("records")]
@@ -151,11 +153,13 @@ def own(measured: Measured) -> Table:
 def _sweeps(table: pd.DataFrame) -> tuple[dict[Key, Sweep], list[str]]:
     """Sort the measured rows by the paper's pairing, small networks standing for big ones.
 
-    Of several cohorts that stand for one pairing, the first does; the others are returned by name.
+    Of several cohorts that stand for one pairing, the first does, and of several variants; the
+    others are returned by name.
     """
     found: dict[Key, Sweep] = {}
     first: dict[Key, str] = {}
-    others: list[str] = []
+    others = [f"variant {variant}" for variant in table["variant"].unique()[1:]]
+    table = table[(table["variant"] == table["variant"].iloc[0]) & (table["model"] != BEST)]
     for cohort, rows in table.groupby("cohort", sort=False):
         branches = {name: _paper_branch(b) for name, b in named(str(cohort)).items()}
         key = tuple(sorted(branches.values()))

@@ -20,6 +20,7 @@ from mrkd_ray.window_sources import Resident
 
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")
 CELL = make_cell(*TWO, cycles=30)
+WINDOW = make_cell(*TWO, cycles=30, soft_labels="window")
 SMALL = Sizes(train=10, train_windows=40, held_out_windows=0, test=4, test_windows=16)
 FULL = Sizes(train=100, train_windows=800, held_out_windows=0, test=8, test_windows=64)
 FAST = {"train": 1.0, "soft_labels": 1.0, "distil": 1.0, "evaluate": 1.0, "checkpoint": 1.0}
@@ -37,7 +38,10 @@ FILES = {
 }
 PROBE = Probe(
     sizes=SMALL,
-    kinds={kind_of(CELL): Measured((FAST, SLOW), 0.5, (100, 200), (12, 24), FILES)},
+    kinds={
+        kind_of(cell): Measured((FAST, SLOW), 0.5, (100, 200), (12, 24), FILES)
+        for cell in (CELL, WINDOW)
+    },
     turns={CELL.branches: Turn(new=9.0, cold=5.0, warm=2.0)},
     end=1.0,
     features=0.0,
@@ -70,10 +74,9 @@ def test_each_phase_grows_with_its_own_unit_and_the_slowest_branch_counts() -> N
 
 
 def test_soft_labels_of_a_window_grow_with_clips() -> None:
-    window = make_cell(*TWO, cycles=30, soft_labels="window")
     by_clip, by_window = (
         costs.cost(cell, 1, FULL, PROBE, one_by_one=False, profile=False).cycle
-        for cell in (CELL, window)
+        for cell in (CELL, WINDOW)
     )
     assert by_clip - by_window == pytest.approx(20 - 10)
 

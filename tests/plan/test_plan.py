@@ -65,15 +65,17 @@ def counted_as(plan: Plan, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_plan_without_a_cluster(clips: Path, tmp_path: Path) -> None:
-    asked = config(clips, tmp_path)
+    variants = {"plain": {}, "strong": {"kl_weight": 2}, "longer": {"cycles": 8}}
+    asked = config(clips, tmp_path, temperatures="1", variants=variants)
     plan = make(asked, console=QUIET)
-    assert (plan.distilled, plan.independent, plan.compared) == (4, 4, 8)
+    assert (plan.distilled, plan.independent, plan.compared) == (6, 8, 12)
     assert (plan.clips, plan.classes, plan.folds, plan.nodes) == (24, 3, 2, 0)
     assert {(kind.condition, kind.cohort): kind.cells for kind in plan.kinds} == {
-        ("independent", FIRST): 2,
-        ("independent", SECOND): 2,
-        ("distilled", f"{FIRST}+{SECOND}"): 4,
+        ("independent", FIRST): 4,
+        ("independent", SECOND): 4,
+        ("distilled", f"{FIRST}+{SECOND}"): 6,
     }
+    assert [kind.variants for kind in plan.kinds] == [[], [], sorted(variants)]
     assert [kind.at_once for kind in plan.kinds] == [1, 1, 1]
     parts = plan.startup_seconds + plan.features_seconds + plan.training_seconds
     assert plan.seconds == pytest.approx(parts)
@@ -149,6 +151,7 @@ def planned(**fields: Any) -> Plan:
     kind: dict[str, Any] = {
         "condition": "distilled",
         "cohort": "logmel128:resnet_small+logmel64:resnet_small",
+        "variants": ["momentum", "paper"],
         "cells": 120,
         "at_once": 16,
         "gpus": 0.3333,

@@ -8,6 +8,7 @@ from typing import Any
 
 from conftest import make_cell
 
+from mrkd_ray import cells
 from mrkd_ray.cells import Cell
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.plan import probe
@@ -63,15 +64,28 @@ def test_what_no_cohort_covers_is_measured_too() -> None:
     assert chosen(COHORTS[:1]) == [("distilled", f"distilled {X}+{Y}", 1)]  # no baselines
 
 
+def test_variants_are_measured_apart_where_a_cycle_may_cost_another_time() -> None:
+    def grid(**options: Any) -> list[Cell]:
+        cohort = make_cell(X, Y, **options)
+        alone = [cells.independent_cell(n, cohort, device="cpu", content="") for n in cohort.names]
+        return [*alone, cohort]
+
+    plain = chosen(grid())
+    assert chosen([*grid(), *grid(kl_weight=2.0, cycles=9, lr=0.5)]) == plain
+    windows = chosen([*grid(), *grid(soft_labels="window")])  # with the baselines of the first
+    assert windows == [*plain, ("distilled", f"distilled {X}+{Y}", 1)]
+    assert chosen([*grid(), *grid(batch_size=4)]) == [*plain, *plain]
+
+
 def test_shortened_cells_follow_each_other_in_the_same_processes() -> None:
     pair = probe._Pair(SINGLES[0], COHORTS[0], copies=2)
-    cells = list(probe._copies(pair, fold=3))
-    assert [cell.condition for cell in cells] == ["independent"] * 2 + ["distilled"] * 2
-    assert len({cell.key for cell in cells}) == 4
+    made = list(probe._copies(pair, fold=3))
+    assert [cell.condition for cell in made] == ["independent"] * 2 + ["distilled"] * 2
+    assert len({cell.key for cell in made}) == 4
     twice = probe._Pair(SINGLES[0], SINGLES[0], copies=2)
     assert len({cell.key for cell in probe._copies(twice, fold=3)}) == 4
-    assert {cell.training.cycles for cell in cells} == {3}
-    assert {cell.fold for cell in cells} == {3}
+    assert {cell.training.cycles for cell in made} == {3}
+    assert {cell.fold for cell in made} == {3}
 
 
 def test_a_sample_is_of_whole_batches_from_all_over_the_split() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -40,27 +41,27 @@ def fake_grid(
     names = tuple(f"class {i}" for i in range(classes))
     rng = np.random.default_rng(0)
     done: dict[str, Cell] = {}
-    for pairing in config.pairings:
-        for fold in folds:
-            for seed in seeds:
-                for temperature in temperatures:
-                    cell = Cell(
-                        condition="distilled",
-                        branches=pairing,
-                        names=branch_names(pairing),
-                        temperature=temperature,
-                        fold=fold,
-                        seed=seed,
-                        training=config,
-                        device="cpu",
-                        threads=1,
-                        content="fake",
-                    )
-                    alone = [
-                        cells.independent_cell(name, cell, device="cpu", content="fake")
-                        for name in cell.names
-                    ]
-                    done |= {c.key: c for c in (*alone * config.independent, cell)}
+    for pairing, fold, seed in product(config.pairings, folds, seeds):
+        for variant, asked_here in config.by_variant().items():
+            for temperature in asked_here.temperatures:
+                cell = Cell(
+                    condition="distilled",
+                    branches=pairing,
+                    names=branch_names(pairing),
+                    temperature=temperature,
+                    fold=fold,
+                    seed=seed,
+                    training=asked_here.training,
+                    device="cpu",
+                    threads=1,
+                    content="fake",
+                    variant=variant,
+                )
+                alone = [
+                    cells.independent_cell(name, cell, device="cpu", content="fake")
+                    for name in cell.names
+                ]
+                done |= {c.key: c for c in (*alone * config.independent, cell)}
     labels = np.arange(clips) % classes
     for cell in done.values():
         rate = 0.6 + gain * (cell.condition == "distilled")

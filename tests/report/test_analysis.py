@@ -11,9 +11,9 @@ from fakes import fake_grid
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
-from mrkd_ray import metrics
+from mrkd_ray.comparison import Model, Pair
 from mrkd_ray.report import analysis
-from mrkd_ray.report.measured import Model, Pair, read
+from mrkd_ray.report.measured import read
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 
@@ -24,8 +24,6 @@ def model(
     return Model(
         name="a",
         condition="independent",
-        cohort="a",
-        temperature=None,
         fold=fold,
         seed=seed,
         cell="",
@@ -90,32 +88,6 @@ def test_the_silhouette_is_scikit_learns_and_does_not_see_the_temperature() -> N
 
 def test_a_silhouette_of_one_class_is_0() -> None:
     assert analysis.silhouette(model(sure([0, 1]), [1, 1])).tolist() == [0, 0]
-
-
-def test_seeds_of_a_fold_lie_together() -> None:
-    runs = [(1, 0, [0, 1]), (1, 1, [0, 0]), (2, 0, [1, 1])]
-    models = [model(sure(p), [0, 1], fold=fold, seed=seed) for fold, seed, p in runs]
-    first, second = analysis.by_fold(models, analysis.hits)
-    assert first.tolist() == [[1, 1], [1, 0]]
-    assert second.tolist() == [[0, 1]]
-    assert analysis.mean(models, analysis.hits).mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
-
-
-def test_differences_pair_clips_whatever_their_order() -> None:
-    labels = [0, 1, 2, 0]
-    before, after = model(sure([0, 0, 0, 1]), labels), model(sure([0, 1, 0, 1]), labels)
-    turned = Model(
-        **{
-            **vars(after),
-            "clip_ids": after.clip_ids[::-1],
-            "labels": after.labels[::-1],
-            "probabilities": after.probabilities[::-1],
-        }
-    )
-    found = analysis.difference([Pair(before, turned)], analysis.hits)
-    assert found.mean == 0.25
-    expected = metrics.paired_bootstrap([[[0, 1, 0, 0]]])
-    assert (found.low, found.high) == (expected.low, expected.high)
 
 
 def test_the_change_of_each_class() -> None:

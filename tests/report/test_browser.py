@@ -66,7 +66,7 @@ def report(
         "table1": "logmel64:resnet_small+logmel128:resnet_small",
     }
     pairing, data = (pairings[request.param],), {"data": str(clips), "cache": str(cache)}
-    return page.write(fake_grid(folder, pairings=pairing, paper=request.param, **data))
+    return page.write(fake_grid(folder, pairings=pairing, reported=request.param, **data))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Drawing
 
+from mrkd_ray import comparison
 from mrkd_ray.report import analysis
 from mrkd_ray.report.figures import (
     agreement,
@@ -26,6 +28,7 @@ from mrkd_ray.report.figures import (
     modes,
     phases,
     style,
+    variants,
 )
 from mrkd_ray.report.measured import Measured, read
 
@@ -64,7 +67,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Measured:
             folds=(1,),
             classes=50,
             clips=100,
-            paper="figure3",
+            reported="figure3",
         )
     )
 
@@ -109,7 +112,9 @@ def test_a_note_says_what_was_chosen_and_what_is_missing(small: Measured, tmp_pa
     assert "'nowhere'" in notes["What the networks see"]
     assert "two kinds of partners" in notes["Modes of distillation"]
     assert "nearest to 2" in notes["Learning curves"]
-    alone = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), independent=False)
+    assert notes["Variants of the method"] == ""  # the grid has none: no such section
+    fields = {"independent": False, "variants": {"one": {}, "two": {"kl_weight": 2}}}
+    alone = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), **fields)
     for section in figures(read(alone)):
         if section.title in DISTILLED_ALONE:
             assert section.figures
@@ -137,7 +142,7 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
     ]
     pairs = {which: many.pairs(cohort, name) for which, (cohort, name) in cohorts.items()}
     bars = {
-        which: analysis.mean([p.distilled for p in ps], analysis.hits)
+        which: comparison.mean([p.distilled for p in ps], comparison.hits)
         for which, ps in pairs.items()
     }
     drawing = modes.draw("accuracy", bars, {"DN": 89.18})
@@ -153,8 +158,29 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
     assert modes.figure(many, "modes") is not None
 
 
+def test_the_gains_of_variants(tmp_path: Path) -> None:
+    names = {"one": {}, "two": {"kl_weight": 2}, "three": {"kl_weight": 3, "temperatures": [1, 4]}}
+    pairings = ("logmel64:resnet_small+cqt:vgg_small", "cqt:vgg_small")
+    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), variants=names))
+    first, second = variants.figure(measured, "variants")
+    assert (
+        first.svg.count('role="img"') == 5
+    )  # branches, ensemble, best branch, and it less the ensemble
+    assert second.svg.count('role="img"') == 1
+    for name in ("one, T = 2", "two, T = 2", "three, T = 1", "three, T = 4"):
+        assert f">{name}<" in first.svg
+    rows = measured.table[measured.table["model"] == "ensemble"]
+    (axes,) = variants.draw("ensemble", rows).axes
+    means = [line.get_xdata()[0] for line in axes.lines[2::2]]
+    ends = [list(line.get_xdata()) for line in axes.lines[1::2]]
+    assert means == rows["accuracy_difference"].tolist()
+    assert ends == rows[["accuracy_difference_low", "accuracy_difference_high"]].values.tolist()
+    one = replace(measured, table=measured.table[measured.table["variant"] == "one"])
+    assert variants.figure(one, "variants") == ()
+
+
 @pytest.mark.parametrize(
-    ("branch", "partner", "paper", "beside"),
+    ("branch", "partner", "key", "beside"),
     [
         ("logmel64:resnet_small", "cqt:vgg_small", "figure3", True),
         ("logmel64:resnet101", "cqt:vgg19", "table6", True),
@@ -164,12 +190,12 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
     ],
 )
 def test_a_diamond_is_of_the_papers_own_pairing_and_data_set(
-    branch: str, partner: str, paper: str, beside: bool, tmp_path: Path
+    branch: str, partner: str, key: str, beside: bool, tmp_path: Path
 ) -> None:
     pairings = (f"{branch}+{partner}", f"{branch}+mfcc:{branch.split(':')[1]}")
-    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), paper=paper))
+    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), reported=key))
     found, cohorts = modes.find(measured)
-    assert ("D-RN" in modes.reported(found, cohorts, paper)) is beside
+    assert ("D-RN" in modes.reported(found, cohorts, key)) is beside
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from fakes import fake_grid
 
-from mrkd_ray import metrics
+from mrkd_ray import comparison, metrics
 from mrkd_ray.errors import UserError
 from mrkd_ray.report import page, tables
 from mrkd_ray.report.measured import read
@@ -52,6 +52,23 @@ def test_models_are_paired_by_run_and_have_the_scores_of_results_csv(folder: Pat
     assert measured.classes == tuple(f"class {i}" for i in range(5))
 
 
+def test_each_variant_is_a_cohort_with_its_own_control(tmp_path: Path) -> None:
+    variants = {"2": {}, "mixed": {"mixup": 1, "temperatures": 4}}
+    measured = read(fake_grid(tmp_path, pairings=(PAIRING,), temperatures=(1,), variants=variants))
+    plain, mixed = measured.cohorts
+    assert (plain.variant, plain.temperature) == ("2", 1)  # a name, though it looks like a number
+    assert (mixed.variant, mixed.temperature) == ("mixed", 4)
+    assert mixed.title.endswith("cqt:vgg_small, mixed, T = 4")
+    for name in (*BRANCHES, "ensemble"):
+        one, other = (measured.pairs(cohort, name)[0] for cohort in (plain, mixed))
+        assert (one.independent.probabilities != other.independent.probabilities).any()
+        for cohort, pair in ((plain, one), (mixed, other)):
+            rows = measured.table[measured.table["variant"] == cohort.variant].set_index("model")
+            found = comparison.difference(measured.pairs(cohort, name), comparison.hits)
+            assert rows.loc[name, "accuracy_difference"] == pytest.approx(100 * found.mean)
+            assert pair.distilled.cell.startswith("distilled")
+
+
 def test_the_independent_ensemble_is_the_mean_of_its_branches(folder: Path) -> None:
     measured = read(folder)
     (cohort,) = measured.cohorts
@@ -87,7 +104,7 @@ def test_a_table_of_an_older_version_is_refused_with_the_way_to_mend_it(folder: 
 
 def test_names_may_look_like_numbers(tmp_path: Path) -> None:
     folder = fake_grid(
-        tmp_path / "2018", pairings=(PAIRING,), temperatures=(2,), dataset="2018", paper="table6"
+        tmp_path / "2018", pairings=(PAIRING,), temperatures=(2,), dataset="2018", reported="table6"
     )
     measured = read(folder)
     assert set(measured.tidy["dataset"]) == set(measured.tidy["grid"]) == {"2018"}

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from fakes import TABLE6, fake_grid
 
+from mrkd_ray.comparison import Floats
 from mrkd_ray.files import write_json
 from mrkd_ray.report import page
 from mrkd_ray.report.figures import Figure, Section, embedding
-from mrkd_ray.report.measured import Floats, Measured, read
+from mrkd_ray.report.measured import Measured, read
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     folder = tmp_path_factory.mktemp("grids") / "t6"
-    return read(fake_grid(folder, paper="table6", dataset="<i>fake</i>"))
+    return read(fake_grid(folder, reported="table6", dataset="<i>fake</i>"))
 
 
 def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(measured: Measured) -> None:
@@ -56,7 +57,7 @@ def test_findings_count_the_comparisons(measured: Measured) -> None:
     table = measured.table.copy()
     table[["accuracy_difference_low", "accuracy_difference_high"]] = (-1.0, 1.0)
     table["accuracy_difference"] = 0.5
-    branches = table.index[table["model"] != "ensemble"]
+    branches = table.index[~table["model"].isin(("ensemble", "best branch"))]
     table.loc[branches[:3], "accuracy_difference_low"] = 0.1
     table.loc[branches[3:4], "accuracy_difference_high"] = -0.1
     assert page.findings(table)[0] == (
@@ -95,6 +96,18 @@ def test_an_unfinished_grid_says_how_much_is_missing(measured: Measured) -> None
     assert missing in page.summary(less)
     asked = {**measured.config, "seeds": [0, 1], "independent": False}
     assert "18 of 36 distilled runs are" in page.unfinished(replace(measured, config=asked))
+
+
+def test_variants_are_said_and_counted(tmp_path: Path) -> None:
+    variants = {"one": {}, "two": {"kl_weight": 2, "cycles": 4}}
+    folder = fake_grid(tmp_path, pairings=TABLE6[:1], temperatures=(2,), variants=variants)
+    measured = read(folder)
+    summary = page.summary(measured)
+    assert "1 cohort of classifiers that teach each other, in 2 variants of the method, " in summary
+    assert "6 to 8 epochs" in summary
+    assert "Unfinished" not in summary
+    less = replace(measured, tidy=measured.tidy[measured.tidy["variant"] == "one"])
+    assert "2 of 4 distilled runs and 4 of 8 independent runs are" in page.unfinished(less)
 
 
 def test_label_noise_is_said(tmp_path: Path) -> None:
@@ -141,7 +154,7 @@ def test_the_command_writes_the_page_and_prints_its_path(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_large_grid_stays_below_5_mb(tmp_path: Path) -> None:
     folder = fake_grid(
-        tmp_path, paper="table6", folds=(1, 2, 3, 4, 5), seeds=(0, 1, 2), classes=50, clips=100
+        tmp_path, reported="table6", folds=(1, 2, 3, 4, 5), seeds=(0, 1, 2), classes=50, clips=100
     )
     assert page.write(folder).stat().st_size < 5e6
 

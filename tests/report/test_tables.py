@@ -20,7 +20,7 @@ for _, row in paper.reported().drop_duplicates(["table", "branches"]).iterrows()
 
 @pytest.fixture(scope="module")
 def table6(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    return read(fake_grid(tmp_path_factory.mktemp("grids") / "t6", paper="table6"))
+    return read(fake_grid(tmp_path_factory.mktemp("grids") / "t6", reported="table6"))
 
 
 def laid_out(rows: Sequence[Sequence[Box]]) -> list[list[Box]]:
@@ -57,7 +57,7 @@ def test_every_table_of_the_paper_is_whole_and_shows_its_figures(key: str, tmp_p
             tmp_path,
             pairings=tuple(PAIRINGS[key]),
             dataset=paper.dataset_of(table.number),
-            paper=key,
+            reported=key,
             cycles=75,
         )
     )
@@ -124,7 +124,7 @@ def test_what_is_not_the_papers_is_said(table6: Measured) -> None:
 
 def test_a_pairing_in_another_order_and_one_of_no_table(tmp_path: Path) -> None:
     pairings = ("mfcc:vgg_small+logmel64:resnet_small", "mfcc:vgg_small+cqt:vgg_small")
-    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), paper="table6"))
+    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), reported="table6"))
     shown = tables.tables(measured)[0]
     row = measured.table.set_index(["cohort", "model"]).loc[pairings[0], "logmel64-resnet_small"]
     assert texts(shown.groups[0])[1][4].startswith(f"{row['accuracy_distilled']:.1f} ")
@@ -139,7 +139,7 @@ def test_pairings_that_look_alike_do_not_take_each_others_place(tmp_path: Path) 
         "logmel64:resnet_small+mfcc:vgg_small+mfcc:vgg_small",
         "logmel64:resnet101+mfcc:vgg19",
     )
-    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), paper="table6"))
+    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), reported="table6"))
     shown = tables.tables(measured)[0]
     rows = measured.table.set_index(["cohort", "model"])
     line = texts(shown.groups[0])[1]
@@ -156,7 +156,9 @@ def test_each_setting_that_is_not_the_papers_is_said(tmp_path: Path) -> None:
     asked = {"lr": 0.01, "batch_size": 32, "mixup": 0.4, "b": 2, "held_out": 0.1, "cycles": 50}
     asked |= {"label_noise": 0.2, "verified_only": True, "weights": "none"}
     pairing = ("logmel64:resnet101+mfcc:vgg19",)
-    folder = fake_grid(tmp_path, pairings=pairing, dataset="fsdkaggle2018", paper="table6", **asked)
+    folder = fake_grid(
+        tmp_path, pairings=pairing, dataset="fsdkaggle2018", reported="table6", **asked
+    )
     (warning,) = tables.tables(read(folder))[0].warnings
     for words in (
         *("lr 0.01, not 0.001", "batch_size 32, not 64", "mixup 0.4, not 0.2", "b 2, not 1"),
@@ -166,9 +168,31 @@ def test_each_setting_that_is_not_the_papers_is_said(tmp_path: Path) -> None:
         assert words in warning
 
 
+def test_the_papers_table_has_the_first_variant_and_the_grids_own_has_all(tmp_path: Path) -> None:
+    variants = {"one": {}, "two": {"kl_weight": 2}}
+    pairing = "logmel64:resnet_small+mfcc:vgg_small"
+    folder = fake_grid(
+        tmp_path, pairings=(pairing,), temperatures=(2,), reported="table6", variants=variants
+    )
+    measured = read(folder)
+    theirs, own = tables.tables(measured)
+    whole(own)
+    rows = measured.table.set_index(["variant", "model"])
+    first = rows.loc[("one", "logmel64-resnet_small"), "accuracy_distilled"]
+    assert texts(theirs.groups[0])[1][4].startswith(f"{first:.1f} ")
+    assert "variant two" in theirs.notes[-1]
+    for variant, group in zip(variants, own.groups, strict=True):
+        lines = texts(group)
+        assert lines[0][0].startswith(f"{variant}: logmel64")
+        models = ["logmel64-resnet_small", "mfcc-vgg_small", "ensemble", "best branch"]
+        assert [line[0] for line in lines[1:]] == models
+        for line in lines[1:]:
+            assert line[3].startswith(f"{rows.loc[(variant, line[0]), 'accuracy_distilled']:.1f} ")
+
+
 def test_figure_3_has_each_partner_of_the_papers_tables(tmp_path: Path) -> None:
     pairings = ("logmel64:vgg_small+logmel64:resnet_small", "logmel64:resnet_small+cqt:vgg_small")
-    measured = read(fake_grid(tmp_path, pairings=pairings, paper="figure3"))
+    measured = read(fake_grid(tmp_path, pairings=pairings, reported="figure3"))
     shown = tables.tables(measured)[0]
     whole(shown)
     rows = measured.table.set_index(["cohort", "temperature", "model"])

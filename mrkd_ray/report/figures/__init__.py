@@ -17,6 +17,7 @@ from mrkd_ray.report.figures import (
     learning,
     modes,
     phases,
+    variants,
 )
 from mrkd_ray.report.figures.style import MOST, Figure, Section, look
 from mrkd_ray.report.measured import DEFAULT_TEMPERATURE, Cohort, Measured
@@ -48,6 +49,7 @@ def figures(measured: Measured) -> list[Section]:
     with look():
         return [
             _clip(measured),
+            _variants(measured),
             Section("Modes of distillation", one(modes.figure, "modes"), _modes_note(measured)),
             section("Logits of the test clips", *each(embedding.figure, "tsne")),
             section("Learning curves", *each(learning.figure, "learning")),
@@ -86,6 +88,12 @@ def _clip(measured: Measured) -> Section:
     except clip.NoClip as missing:
         data = measured.config["data"]
         return Section(title, (), f"No figure: the data set {data!r} cannot be read: {missing}")
+
+
+def _variants(measured: Measured) -> Section:
+    drawn = variants.figure(measured, "variants")
+    missing = NO_BASELINE if measured.config["variants"] and not drawn else ""
+    return Section("Variants of the method", drawn, missing)
 
 
 def _modes_note(measured: Measured) -> str:

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
+from mrkd_ray.comparison import Condition, Floats
 from mrkd_ray.report import analysis
-from mrkd_ray.report.analysis import Floats
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
-from mrkd_ray.report.measured import Cohort, Condition, Measured
+from mrkd_ray.report.measured import Cohort, Measured
 
 
 def figure(measured: Measured, id: str) -> Figure | None:
@@ -39,7 +39,7 @@ def figure(measured: Measured, id: str) -> Figure | None:
 
 def draw(cohort: Cohort, both: Mapping[Condition, Floats]) -> Drawing:
     """Draw [runs, cycles] of each condition."""
-    title = cohort.name.replace("+", "\n+ ")
+    title = (cohort.variant and f"{cohort.variant}: ") + cohort.name.replace("+", "\n+ ")
     drawing, axes = style.new(2.5, title=title, xlabel="cycle", ylabel="agreement, %")
     ends = []
     for condition, runs in both.items():

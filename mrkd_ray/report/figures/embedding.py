@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from mrkd_ray import comparison
+from mrkd_ray.comparison import Floats, Pair
 from mrkd_ray.report import analysis
-from mrkd_ray.report.analysis import Floats
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
-from mrkd_ray.report.measured import Cohort, Measured, Pair
+from mrkd_ray.report.measured import Cohort, Measured
 
 SEED = 0
 PERPLEXITY = 30.0  # scikit-learn's default; fewer clips have less
@@ -49,9 +50,9 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
 
 def _score(pairs: list[Pair]) -> str:
     """Say whether distillation made the classes more compact."""
-    alone = analysis.mean([pair.independent for pair in pairs], analysis.silhouette)
-    together = analysis.mean([pair.distilled for pair in pairs], analysis.silhouette)
-    change = analysis.difference(pairs, analysis.silhouette)
+    alone = comparison.mean([pair.independent for pair in pairs], analysis.silhouette)
+    together = comparison.mean([pair.distilled for pair in pairs], analysis.silhouette)
+    change = comparison.difference(pairs, analysis.silhouette)
     verdict = "no difference beyond chance"
     if change.low > 0:
         verdict = "more compact"

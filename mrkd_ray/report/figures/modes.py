@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure as Drawing
 
+from mrkd_ray import comparison
+from mrkd_ray.comparison import Pair
 from mrkd_ray.metrics import Difference
-from mrkd_ray.report import analysis
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
-from mrkd_ray.report.measured import Cohort, Measured, Pair
+from mrkd_ray.report.measured import Cohort, Measured
 from mrkd_ray.scale import STANDS_FOR
 
 KINDS = ("DN", "DR", "D-RN")
-SCORES = {"accuracy": analysis.hits, "mAP@3": analysis.reciprocal_rank_at_3}
+SCORES = {"accuracy": comparison.hits, "mAP@3": comparison.reciprocal_rank_at_3}
 COLUMNS = {"accuracy": "accuracy", "mAP@3": "map3"}  # in what the paper reports
 Branch = tuple[str, str]  # representation, network
 
@@ -26,10 +27,12 @@ def kind(branch: Branch, partner: Branch) -> str | None:
 def find(measured: Measured) -> tuple[Branch, dict[str, tuple[Cohort, str]]]:
     """Return the branch with most kinds of partners, and of each kind its cohort and its name.
 
-    Of several branches, or cohorts of one kind, the first in the grid's order.
+    Of several branches, cohorts of one kind, or variants, the first in the grid's order.
     """
     found: dict[Branch, dict[str, tuple[Cohort, str]]] = {}
     for cohort in measured.cohorts:
+        if cohort.variant != measured.cohorts[0].variant:
+            continue
         specs = cohort.specs
         if len(specs) != 2:
             continue
@@ -50,11 +53,11 @@ def figure(measured: Measured, id: str) -> Figure | None:
         return None
     pairs = {which: measured.pairs(cohort, name) for which, (cohort, name) in cohorts.items()}
     alone = max(pairs.values(), key=len)
-    paper = reported(branch, cohorts, measured.config.get("paper"))
+    paper = reported(branch, cohorts, measured.config["reported"])
     panels = []
     for score, function in SCORES.items():
-        bars = {"baseline": analysis.mean([pair.independent for pair in alone], function)} | {
-            which: analysis.mean([pair.distilled for pair in found], function)
+        bars = {"baseline": comparison.mean([pair.independent for pair in alone], function)} | {
+            which: comparison.mean([pair.distilled for pair in found], function)
             for which, found in pairs.items()
         }
         marks = {which: values[score] for which, values in paper.items()}
@@ -135,7 +138,7 @@ def draw_gains(pairs: dict[str, list[Pair]], paper: dict[str, dict[str, float]])
         for shift, filled, (score, function) in zip(
             (-0.15, 0.15), (True, False), SCORES.items(), strict=True
         ):
-            gain = analysis.difference(found, function)
+            gain = comparison.difference(found, function)
             place = x + shift
             axes.plot([place] * 2, [100 * gain.low, 100 * gain.high], color=style.DISTILLED, lw=1.2)
             axes.plot(

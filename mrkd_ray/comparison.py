@@ -1,0 +1,121 @@
+"""What models predicted for test clips, and how two of them compare, paired. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrkd_ray import metrics
+from mrkd_ray.metrics import Difference
+
+ENSEMBLE = "ensemble"
+BEST = "best branch"
+"""Models of a cohort besides its branches; the best one may be another in each condition."""
+
+Floats = NDArray[np.float64]
+Condition = Literal["independent", "distilled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One trained model, or an ensemble, on the test clips of one run.
+
+    Attributes:
+        name: of the branch, or `ensemble`.
+        cell: its folder under `cells/`; "" for the ensemble of branches that were trained alone.
+        labels: class indices [n].
+        probabilities: [n, M], float64.
+    """
+
+    name: str
+    condition: Condition
+    fold: int
+    seed: int
+    cell: str
+    clip_ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: Floats
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models on the same fold and seed: mostly a branch, trained alone and distilled."""
+
+    independent: Model
+    distilled: Model
+
+
+Runs = dict[tuple[int, int], Model]  # one model in every run, by (fold, seed)
+Score = Callable[[Model], Floats]  # one figure a clip
+
+
+def hits(model: Model) -> Floats:
+    """Return [n]: 1 where the label has the highest probability."""
+    return metrics.hits(model.probabilities, model.labels)
+
+
+def reciprocal_rank_at_3(model: Model) -> Floats:
+    """Return [n]: the terms of mAP@3."""
+    return metrics.reciprocal_rank_at_3(model.probabilities, model.labels)
+
+
+def pairs(independent: Runs, distilled: Runs) -> list[Pair]:
+    """Return both of the runs that have both, by fold and seed."""
+    shared = sorted(set(independent) & set(distilled))
+    return [Pair(independent[run], distilled[run]) for run in shared]
+
+
+def ensemble(members: Sequence[Runs]) -> Runs:
+    """Return the mean of probabilities of each run that every member has."""
+    runs = sorted(set.intersection(*(set(member) for member in members)))
+    return {
+        run: replace(
+            members[0][run],
+            name=ENSEMBLE,
+            cell="",
+            probabilities=np.mean([member[run].probabilities for member in members], axis=0),
+        )
+        for run in runs
+    }
+
+
+def by_fold(models: Sequence[Model], score: Score) -> list[Floats]:
+    """Return the scores of each fold's clips, [S, N]: S seeds, N clips.
+
+    Folds, and seeds within them, are in the order of the models; clips in that of a fold's first.
+
+    Raises:
+        ValueError: the runs of a fold have not the same test clips.
+    """
+    folds: dict[int, list[Floats]] = {}
+    clips: dict[int, tuple[str, ...]] = {}
+    for model in models:
+        place = {clip_id: i for i, clip_id in enumerate(model.clip_ids)}
+        ids = clips.setdefault(model.fold, model.clip_ids)
+        if place.keys() != set(ids):
+            raise ValueError(f"fold {model.fold} has not the same test clips in all runs")
+        order = np.array([place[clip_id] for clip_id in ids], dtype=np.int64)
+        folds.setdefault(model.fold, []).append(score(model)[order])
+    return [np.stack(seeds) for seeds in folds.values()]
+
+
+def difference(pairs: Sequence[Pair], score: Score) -> Difference:
+    """Return the mean of distilled minus independent, with its 95 % interval.
+
+    A paired bootstrap over seeds and clips within folds: `metrics.paired_bootstrap`.
+
+    Raises:
+        ValueError: as `by_fold`.
+    """
+    folds = by_fold([m for pair in pairs for m in (pair.independent, pair.distilled)], score)
+    gains = [fold[1::2] - fold[::2] for fold in folds]
+    return metrics.paired_bootstrap([fold for fold in gains if fold.size])
+
+
+def mean(models: Sequence[Model], score: Score) -> Difference:
+    """Return the mean score over clips with its 95 % interval, by the same bootstrap."""
+    return metrics.paired_bootstrap(by_fold(models, score))
