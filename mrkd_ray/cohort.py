@@ -64,7 +64,7 @@ class LocalCohort:
         training = self._task.training
         if self._teachers and (training.remembers or self.cycle == training.cycles):
             shape = (len(self._teachers), *self._teachers[0].shape)
-            checkpoint.save_teacher(folder, self._task.train.clip_ids, self._teachers, shape)
+            checkpoint.save_teacher(folder, self._task.taught, self._teachers, shape)
         checkpoint.commit(folder, rows)
         return rows
 
