@@ -63,18 +63,18 @@ class Branch:
             fused=True,
         )
         self.statistics = statistics(task.store.bank(task.train.clip_ids))
-        parts = {"train": task.train, "held_out": task.held_out, "test": task.test}
-        bank = task.store.bank([clip for part in parts.values() for clip in part.clip_ids])
+        bank = task.store.bank(task.clip_ids)
         needed = Resident.bytes(bank.lengths, task.store.bins)
         resident = memory.resident(task, needed)
         self.windows = Windows(bank, self.statistics, self.device, resident=resident)
         self._kept, self._bytes = "resident" if resident else "streamed", needed
-        ends = np.cumsum([len(part.clip_ids) for part in parts.values()])
+        parts = (task.taught, task.held_out.clip_ids, task.test.clip_ids)
+        ends = np.cumsum([len(part) for part in parts])
         self._clips: dict[str, Index] = {
-            name: np.arange(end - len(part.clip_ids), end, dtype=np.int64)
-            for (name, part), end in zip(parts.items(), ends, strict=True)
+            name: np.arange(end - len(part), end, dtype=np.int64)
+            for name, part, end in zip(("taught", "held_out", "test"), parts, ends, strict=True)
         }
-        self.minibatches = Minibatches(task, self.windows, self._clips["train"], self.statistics)
+        self.minibatches = Minibatches(task, self.windows, self._clips["taught"], self.statistics)
         self._belief: Tensor | None = None  # [N, M], what is remembered of the teachers
         self._figures: dict[str, Any] = {}
         self.recorder = Recorder()
@@ -88,19 +88,19 @@ class Branch:
                 self._figures["loss_ce"] = self._epoch(epoch, window=epoch)[0]
 
     def soft_labels(self, temperature: float) -> Floats:
-        """Eq. 2 for all training clips.
+        """Eq. 2 for all training clips and unlabelled ones.
 
         Returns:
-            [N, M] float32, rows in the order of the task's training clips. The virtual sample of
+            [N, M] float32, rows in the order of the task's `taught` clips. The virtual sample of
             a row mixes its clip with another.
         """
         with self._phase("soft_labels"):
-            clips, epoch = self._clips["train"], self.task.training.b
+            clips, epoch = self._clips["taught"], self.task.training.b
             self.network.eval()
             if self.task.training.soft_labels == "clip":
                 logits = clip_logits(self._logits, self.windows, clips)
             elif self.task.training.soft_labels == "window":
-                starts = self.minibatches.starts(self.cycle, epoch)
+                starts = self.minibatches.starts(self.cycle, epoch, clips)
                 logits = window_logits(self._logits, self.windows, clips, starts)
             else:
                 logits = self._virtual_logits(epoch)
@@ -171,7 +171,7 @@ class Branch:
     # Around it -------------------------------------------------------------------------------
 
     def probabilities(self, part: str) -> Floats:
-        """Return clip-level probabilities [n, M] float32 of "train", "held_out" or "test"."""
+        """Return clip-level probabilities [n, M] float32 of "held_out" or "test"."""
         with self.compute.threads():
             self.network.eval()
             logits = clip_logits(self._logits, self.windows, self._clips[part])
@@ -219,13 +219,13 @@ class Branch:
                 **task.provenance,
             },
         )
-        digests = (task.store.digests[clip_id] for clip_id in task.train.clip_ids)
+        digests = (task.store.digests[clip_id] for clip_id in task.taught)
         write_text(folder / checkpoint.TRAINED_ON, "\n".join(digests) + "\n")
 
     def _epoch(
         self, epoch: int, window: int, teacher: Teacher | None = None
     ) -> tuple[float, float]:
-        """One pass over the training clips; returns the mean L_ce and L_kl over batches."""
+        """One epoch; returns the mean L_ce and L_kl over batches."""
         training = self.task.training
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()

@@ -44,7 +44,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @config_command(
-    app, "Run", only=("data", "cache", "folds", "split_seed", "skip_bad", "runner", "address")
+    app,
+    "Run",
+    only=("data", "unlabelled", "cache", "folds", "split_seed", "skip_bad", "runner", "address"),
 )
 def prepare(
     values: dict[str, Any],
@@ -62,7 +64,7 @@ def prepare(
     names = [name.strip() for name in representations.split(",")]
     prepared = prepare_only(config, names, Console(stderr=True))
     for name, store in prepared.stores.items():
-        clips = len(prepared.dataset.clips)
+        clips = len(prepared.dataset.recordings)
         print(f"{name}: {clips} clips, {store.index().frames} frames in {store.folder}")
 
 

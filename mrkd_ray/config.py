@@ -263,6 +263,13 @@ class Training(_Model):
         description="Part of the training clips that get another label, drawn at random: an "
         "experiment. Test labels stay.",
     )
+    labelled: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Part of the training clips that keep their label, drawn at random in each "
+        "class, one at least; the others are unlabelled: an experiment. Test labels stay.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
         description="What the network computes in; weights, softmax and loss stay fp32. "
@@ -303,6 +310,11 @@ class Run(_Model):
         "synthetic",
         description="A folder with one folder per class, a CSV file, a folder with meta.csv, a "
         "release of FSDKaggle2018, TUT 2018 or ESC-50 (FOLDER#esc10: its subset), or 'synthetic'.",
+    )
+    unlabelled: Path | None = Field(
+        None,
+        description="A folder of recordings without labels, at any depth: their soft labels join "
+        "the distillation epochs.",
     )
     cache: Path = Field(
         Path("cache"), description="Folder for computed representations; shared by all runs."

@@ -4,7 +4,8 @@ All randomness is derived: the order of clips, their windows and mixup come from
 by (seed, fold, cycle, epoch), so there is no random state to store, a resumed run continues
 bit for bit, and an independent branch sees the very batches that its distilled twin sees (with
 `soft_labels: window` and d > 1: the same clips, but not the same windows; with `virtual`: the same
-windows, in another order and with other partners).
+windows, in another order and with other partners; with unlabelled clips: as many batches, the same
+ones outside of distillation).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,7 +30,7 @@ from mrkd_ray.windows import Windows
 class Minibatch(NamedTuple):
     """Windows to train on; where mixed, each row with the next one, in a circle."""
 
-    rows: Tensor  # [B] int64, of the task's training clips
+    rows: Tensor  # [B] int64, of the task's `taught` clips
     inputs: Tensor  # [B, 3, bins, 150]
     targets: Tensor  # [B, M], hard labels, weighted and mixed
     teacher: Tensor | None  # [B, M]
@@ -44,12 +46,12 @@ class Teacher(NamedTuple):
 
 
 class Minibatches:
-    """Epochs over the training clips of one branch.
+    """Epochs over the training clips of one branch, and the unlabelled ones in distillation.
 
     Args:
         task: the branch's.
         windows: of all its clips.
-        clips: the training clips' places in `windows`, in the task's order.
+        clips: places in `windows` of the task's `taught` clips.
         statistics: what the windows are normalised with.
     """
 
@@ -66,15 +68,16 @@ class Minibatches:
         weights[0, unverified] = training.unverified_ce
         weights[1, unverified] = training.unverified_kl
         targets = F.one_hot(torch.from_numpy(task.train.labels), len(task.classes))
+        targets = F.pad(targets, (0, 0, 0, len(task.unlabelled)))  # with rows of zeros
         self._targets = (targets * weights[0, :, None]).to(device)
         self._kl_weights = weights[1].to(device) if training.unverified_kl != 1 else None
         doubted = torch.zeros(len(clips), 1, dtype=torch.bool)
         doubted[unverified or slice(None)] = True  # all, where nobody tells them apart
         self._doubted = doubted.to(device)
 
-    def starts(self, cycle: int, window: int) -> Index:
-        """One start for each training clip: the same time span in every branch of the cohort."""
-        return self._windows.random_starts(self._clips, self._task.rng(cycle, "windows", window))
+    def starts(self, cycle: int, window: int, clips: Index) -> Index:
+        """One start for each of the clips: the same time span in every branch of the cohort."""
+        return self._windows.random_starts(clips, self._task.rng(cycle, "windows", window))
 
     def epoch(
         self,
@@ -87,6 +90,9 @@ class Minibatches:
     ) -> Iterator[Minibatch]:
         """Yield an epoch's minibatches, augmented and mixed.
 
+        In distillation it is a pass over training and unlabelled clips; without a teacher it has as
+        many windows, of training clips only, pass after pass.
+
         All that is random is drawn, and copied to the device, before the first one. Virtual samples
         are the same in every branch, and their teacher is of mixed windows as it is; otherwise each
         branch has its own order and pairs.
@@ -95,19 +101,27 @@ class Minibatches:
         alpha, size = training.mixup, training.batch_size
         virtual = virtual or (teacher is not None and training.soft_labels == "virtual")
         rng = task.rng(cycle, "order", "virtual" if virtual else task.name, epoch)
-        order = rng.permutation(len(self._clips))
-        if teacher is None and cycle >= training.warm_up:
-            order = order[~task.left_out(cycle)[order]]
+        alone, n = teacher is None and not virtual, len(task.train.clip_ids)
+        pool = self._clips[:n] if alone else self._clips
+        count = n + task.more_windows
+        passes = range(0, count, len(pool))
+        drawn = np.concatenate([rng.permutation(len(pool)) + first for first in passes])[:count]
+        if alone and cycle >= training.warm_up:
+            drawn = drawn[~task.left_out(cycle)[drawn % n]]
+        order, pool = drawn % len(pool), np.tile(pool, len(passes))
         parts = split(order, size)
         shares = rng.beta(alpha, alpha, len(parts)).tolist() if alpha > 0 else []
         if virtual:  # a row is mostly its own clip's, as in MixMatch (Berthelot et al. 2019)
             shares = [max(share, 1 - share) for share in shares]
-        clips, starts = self._clips[order], self.starts(cycle, window)[order]
-        rows = torch.from_numpy(order).to(self._device).tensor_split(len(parts))
+        clips, starts = pool[drawn], self.starts(cycle, window, pool)[drawn]
+        rows, changes = (
+            torch.from_numpy(places).to(self._device).tensor_split(len(parts))
+            for places in (order, drawn)
+        )
         if self._augmentation.on:
             own = task.rng(cycle, "augment", task.name, epoch)
             shared = task.rng(cycle, "shift", window)
-            self._augmentation.draw(len(order), own, shared)
+            self._augmentation.draw(len(pool), own, shared)
         own_clips, own_starts = split(clips, size), split(starts, size)
         hard = self._targets
         if training.trust and teacher is not None and teacher.belief is not None:
@@ -118,7 +132,7 @@ class Minibatches:
             weights = self._kl_weights[rows[i]] if self._kl_weights is not None else None
             if self._augmentation.on:
                 inside = self._windows.inside(own_clips[i], own_starts[i])
-                inputs = self._augmentation.apply(inputs, rows[i], inside)
+                inputs = self._augmentation.apply(inputs, changes[i], inside)
             if shares:
                 if i == 0:  # the largest batch
                     mixed = torch.empty_like(inputs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +13,14 @@ import numpy as np
 import pytest
 import scipy.special
 import torch
-from conftest import TaskMaker
+from conftest import TaskMaker, make_cell
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mrkd_ray import branch as branch_module
-from mrkd_ray import losses, networks
+from mrkd_ray import cells, losses, networks
 from mrkd_ray.branch import Branch, Floats
+from mrkd_ray.cells import Prepared
 from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.networks import network
 from mrkd_ray.normalisation import statistics
@@ -381,6 +384,98 @@ def test_every_epoch_shows_every_clip_once_in_a_new_order(make_tasks: TaskMaker)
     assert [len(clips) for clips, _ in seen.gathered] == [4, 4, 4] * 2  # none left with one clip
     assert sorted(clips[:n]) == sorted(clips[n:]) == list(range(n))
     assert clips[:n] != clips[n:]
+
+
+# Unlabelled clips ------------------------------------------------------------------------------
+
+
+def unlabelled_tasks(prepared: Prepared, **options: Any) -> tuple[BranchTask, BranchTask]:
+    """A distilled branch with 6 labelled and 6 + 5 unlabelled clips, and its baseline."""
+    cell = make_cell(LOGMEL, **{"labelled": 0.5, "mixup": 0.0, **options})
+    alone = replace(cell, condition="independent", temperature=None)
+    (task,), (baseline,) = (cells.branch_tasks(each, prepared) for each in (cell, alone))
+    return task, baseline
+
+
+@pytest.mark.parametrize("soft_labels", ["clip", "window", "virtual"])
+def test_distillation_is_a_pass_over_all_clips_and_training_as_many_steps(
+    with_sounds: Prepared, soft_labels: str
+) -> None:
+    epochs = {}
+    for task in unlabelled_tasks(with_sounds, soft_labels=soft_labels, augment_gain=6.0):
+        branch = Branch(task)
+        seen = Seen(branch)
+        branch.train(1)
+        pairs = [(c, s) for part in seen.gathered for c, s in zip(*part, strict=True)]
+        assert Counter(Counter(clip for clip, _ in pairs).values()) == {3: 5, 2: 1}  # 17 of 6
+        assert len(set(pairs)) > 10  # windows differ from pass to pass
+        epochs[task.unlabelled] = pairs, [len(part[0]) for part in seen.gathered]
+        if task.unlabelled:
+            seen.take()
+            soft = branch.soft_labels(HEAT)
+            windows = seen.take()[1][0]
+            made_with = {} if soft_labels == "clip" else windows
+            branch.distil(soft, HEAT, 1)
+            trained_on = {c: s for part in seen.gathered for c, s in zip(*part, strict=True)}
+            assert made_with in ({}, trained_on)
+            assert sorted(c for part in seen.gathered for c in part[0]) == list(range(17))
+            assert [len(part[0]) for part in seen.gathered] == epochs[task.unlabelled][1]
+    distilled, alone = epochs.values()
+    assert distilled == alone  # training epochs are the baseline's
+
+
+def test_unlabelled_clips_have_soft_labels_and_no_hard_ones(
+    with_sounds: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, _ = unlabelled_tasks(with_sounds, unverified_kl=0.5)
+    branch = Branch(task)
+    soft = branch.soft_labels(HEAT)
+    everything = Part(clip_ids=task.taught, labels=np.zeros(17, np.int64))
+    expected = scipy.special.softmax(clip_logits(branch, everything) / HEAT, axis=1)
+    np.testing.assert_allclose(soft, expected, rtol=0, atol=1e-5)
+    seen = Seen(branch)
+    lost = recorded(monkeypatch, losses, "distillation_loss")
+    branch.distil(soft, HEAT, 1)
+    labels = np.concatenate([one_hot(task), np.zeros((11, 3), np.float32)])
+    for ((_, targets, teacher), options), (clips, _) in zip(lost, seen.gathered, strict=True):
+        assert targets.tolist() == labels[clips].tolist()
+        assert teacher.tolist() == soft[clips].tolist()
+        assert options["weights"].tolist() == [1] * len(clips)
+    labelled = statistics(task.store.bank(task.train.clip_ids))
+    np.testing.assert_array_equal(branch.statistics.mean, labelled.mean)  # as in the baseline
+
+
+def test_hidden_labels_do_not_leak(with_sounds: Prepared) -> None:
+    dataset, train = with_sounds.dataset, with_sounds.splits[0].train
+    task, _ = unlabelled_tasks(with_sounds)
+    hidden = [clip_id for clip_id in train if clip_id not in task.train.clip_ids]
+    swaps = (  # two hidden labels changed for each other, such that the same clips stay hidden
+        {a: dataset.by_id[b].label, b: dataset.by_id[a].label}
+        for a, b in itertools.combinations(hidden, 2)
+        if dataset.by_id[a].label != dataset.by_id[b].label
+    )
+    for swap in swaps:
+        clips = tuple(replace(c, label=swap.get(c.clip_id, c.label)) for c in dataset.clips)
+        changed = replace(with_sounds, dataset=replace(dataset, clips=clips))
+        other, _ = unlabelled_tasks(changed)
+        if other.train.clip_ids == task.train.clip_ids:
+            break
+    else:
+        pytest.fail("no labels to swap")
+    trained = []
+    for each in (task, other):
+        branch = Branch(each)
+        branch.train(1)
+        branch.distil(branch.soft_labels(HEAT), HEAT, 1)
+        trained.append(weights(branch))
+    assert same(*trained)
+
+
+def test_a_model_was_trained_on_its_unlabelled_clips(with_sounds: Prepared, tmp_path: Path) -> None:
+    for task in unlabelled_tasks(with_sounds):
+        Branch(task).export(tmp_path / task.name)
+        digests = (tmp_path / task.name / "trained_on.txt").read_text().split()
+        assert digests == [task.store.digests[clip_id] for clip_id in task.taught]
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.4])

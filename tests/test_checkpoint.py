@@ -455,3 +455,20 @@ def test_an_independent_cell_resumes_without_a_teacher(prepared: Prepared, tmp_p
     assert start(tasks, tmp_path / "killed", cell).cycle == 2
     assert_same_files(tmp_path / "killed", tmp_path / "undisturbed", cell.names)
     assert not (tmp_path / "killed" / "soft_labels.npz").exists()
+
+
+def test_soft_labels_of_unlabelled_clips_are_kept_and_a_killed_cell_goes_on_from_them(
+    with_sounds: Prepared, tmp_path: Path
+) -> None:
+    cell = make_cell(*TWO, labelled=0.5)
+    tasks = cells.branch_tasks(cell, with_sounds)
+    start(tasks, tmp_path / "undisturbed", cell)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Branch, "distil", call_number(3, Branch.distil))
+        with pytest.raises(Killed):
+            start(tasks, tmp_path / "killed", cell)
+    start(tasks, tmp_path / "killed", cell)
+    assert_same_files(tmp_path / "killed", tmp_path / "undisturbed", cell.names)
+    with np.load(tmp_path / "killed" / "soft_labels.npz", allow_pickle=False) as arrays:
+        assert arrays["clip_id"].tolist() == [*tasks[0].train.clip_ids, *tasks[0].unlabelled]
+        assert arrays["teacher"].shape == (1, 12 + 5, 3)

@@ -110,6 +110,7 @@ def test_a_cycle_is_submitted_before_the_one_before_is_waited_for(
             TWO,
             {"average": "weighted", "held_out": 0.3, "out_of_fold": 2, "cycles": 3},
         ),
+        (TWO, {"labelled": 0.5, "out_of_fold": 2, "teacher_momentum": 0.5}),
         (("cqt:vgg_small", "cqt:vgg_small", "logmel64:vgg_small"), {"cycles": 1}),
     ],
 )

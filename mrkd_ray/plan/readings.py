@@ -41,22 +41,22 @@ def kind_of(cell: Cell) -> Kind:
 class Sizes:
     """What the seconds and bytes of a cell grow with."""
 
-    train: int  # clips
+    train: int  # clips, labelled or not
     train_windows: int
     held_out_windows: int
     test: int
     test_windows: int
 
     @classmethod
-    def of(cls, split: Split, frames: Mapping[str, int]) -> Sizes:
-        """Count a split's clips and their windows, given each clip's frames."""
+    def of(cls, split: Split, unlabelled: Sequence[str], frames: Mapping[str, int]) -> Sizes:
+        """Count a split's and unlabelled clips and their windows, given each clip's frames."""
 
         def windows(clip_ids: Sequence[str]) -> int:
             return sum(max(1, -(-frames[clip_id] // WINDOW_FRAMES)) for clip_id in clip_ids)
 
         return cls(
-            len(split.train),
-            windows(split.train),
+            len(split.train) + len(unlabelled),
+            windows(split.train) + windows(unlabelled),
             windows(split.held_out),
             len(split.test),
             windows(split.test),

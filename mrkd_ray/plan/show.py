@@ -49,7 +49,8 @@ def show(plan: Plan, console: Console) -> None:
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
-    yield "data", f"{plan.clips} clips, {plan.classes} classes, {plan.folds} fold(s)"
+    clips = f"{plan.clips} clips" + f" and {plan.unlabelled} unlabelled" * bool(plan.unlabelled)
+    yield "data", f"{clips}, {plan.classes} classes, {plan.folds} fold(s)"
     finished = plan.distilled + plan.independent - plan.left
     cells_ = f"{plan.distilled} distilled, {plan.independent} independent"
     yield "cells", cells_ + (f"; {finished} of them are finished" if finished else "")
