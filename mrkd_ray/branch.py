@@ -70,16 +70,17 @@ class Branch:
             weight_decay=task.training.weight_decay,
             fused=True,
         )
-        self.statistics = statistics(task.store.bank(task.train.clip_ids))
+        representation = REPRESENTATIONS[task.spec.representation]
+        train = task.store.bank(task.train.clip_ids)
+        self.statistics = statistics(train, one_scale=representation.linear)
         parts = {"train": task.train, "held_out": task.held_out, "test": task.test}
         bank = task.store.bank([clip for part in parts.values() for clip in part.clip_ids])
         needed = Resident.bytes(bank.lengths, task.store.bins)
         resident = memory.resident(task, needed)
         self.windows = Windows(bank, self.statistics, self.device, resident=resident)
         self._kept, self._bytes = "resident" if resident else "streamed", needed
-        levels = REPRESENTATIONS[task.spec.representation].levels
-        level = torch.from_numpy(levels / self.statistics.std[0]).to(self.device)
-        self._augmentation = Augmentation(task.training, level)
+        level = torch.from_numpy(representation.levels / self.statistics.std[0]).to(self.device)
+        self._augmentation = Augmentation(task.training, level, linear=representation.linear)
         ends = np.cumsum([len(part.clip_ids) for part in parts.values()])
         self._clips: dict[str, Index] = {
             name: np.arange(end - len(part.clip_ids), end, dtype=np.int64)
