@@ -203,8 +203,8 @@ def _gammatone_filters(bands: int, lowest: float, device: torch.device) -> Tenso
     """
     quality, narrowest = 9.26449, 24.7  # of the ear's filters: ERB(f) = f / quality + narrowest
     offset = quality * narrowest
-    ends = np.log([lowest + offset, SAMPLE_RATE / 2 + offset])
-    middles = np.exp(np.linspace(*ends, bands, endpoint=False)) - offset
+    range_ = (SAMPLE_RATE / 2 + offset) / (lowest + offset)
+    middles = (lowest + offset) * range_ ** (np.arange(bands) / bands) - offset
     widths = 1.019 * (middles / quality + narrowest)
     frequencies = np.arange(1 + FRAME // 2)[:, None] * SAMPLE_RATE / FRAME
     responses = (1 + ((frequencies - middles) / widths) ** 2) ** -4.0
