@@ -24,6 +24,7 @@ from mrkd_ray.inference import clip_logits, window_logits
 from mrkd_ray.minibatches import Minibatches, Teacher
 from mrkd_ray.networks import build, initial_weights
 from mrkd_ray.normalisation import statistics
+from mrkd_ray.representations import REPRESENTATIONS
 from mrkd_ray.task import BranchTask
 from mrkd_ray.timeline import Recorder
 from mrkd_ray.window_sources import Index, Resident
@@ -62,7 +63,9 @@ class Branch:
             weight_decay=task.training.weight_decay,
             fused=True,
         )
-        self.statistics = statistics(task.store.bank(task.train.clip_ids))
+        representation = REPRESENTATIONS[task.spec.representation]
+        train = task.store.bank(task.train.clip_ids)
+        self.statistics = statistics(train, one_scale=representation.linear)
         bank = task.store.bank(task.clip_ids)
         needed = Resident.bytes(bank.lengths, task.store.bins)
         resident = memory.resident(task, needed)

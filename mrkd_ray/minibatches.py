@@ -60,9 +60,9 @@ class Minibatches:
     ) -> None:
         self._task, self._windows, self._clips = task, windows, clips
         self._device = device = windows.device
-        levels = REPRESENTATIONS[task.spec.representation].levels
-        level = torch.from_numpy(levels / statistics.std[0]).to(device)
-        self._augmentation = Augmentation(task.training, level)
+        representation = REPRESENTATIONS[task.spec.representation]
+        level = torch.from_numpy(representation.levels / statistics.std[0]).to(device)
+        self._augmentation = Augmentation(task.training, level, linear=representation.linear)
         training, unverified = task.training, list(task.train.unverified)
         weights = torch.ones(2, len(clips))  # of each clip in L_ce and in L_kl
         weights[0, unverified] = training.unverified_ce
