@@ -4,8 +4,8 @@
 
 For each fold the cohort is chosen on the training side. Then it and the default pairing are trained
 with equal budgets, and judged by the fold's test clips, which took no part in the choice. Both are
-judged by their ensemble, and by the member whose probes were the more accurate. Interrupted, it goes
-on where it stopped with the next call. All results lie under `--output`.
+judged by their ensemble, and by the member whose probes were the more accurate. Interrupted, it
+goes on where it stopped with the next call. All results lie under `--output`.
 """
 
 import argparse
