@@ -5,7 +5,8 @@
 For each fold the cohort is chosen on the training side. Then it and the default pairing are trained
 with equal budgets, and judged by the fold's test clips, which took no part in the choice. Both are
 judged by their ensemble, and by the member whose probes were the more accurate. Interrupted, it
-goes on where it stopped with the next call. All results lie under `--output`.
+goes on where it stopped with the next call. Each fold has a folder of its own under `--output`, so
+several can run at once (`--folds 1`, `--folds 2`), and a last call shows them together.
 """
 
 import argparse
@@ -33,10 +34,11 @@ def main() -> None:
     parser.add_argument("--output", default="results", type=Path)
     parser.add_argument("--runner", default="ray")
     asked = parser.parse_args()
-    shared = {"data": asked.data, "output": asked.output, "runner": asked.runner}
+    shared = {"data": asked.data, "runner": asked.runner}
     scores: dict[tuple[str, str], list[np.ndarray]] = {}  # [2, clips] a fold: default, chosen
     for fold in map(int, asked.folds.split(",")):
-        found = one_fold(fold, shared)
+        output = asked.output / f"recommended-fold{fold}"
+        found = one_fold(fold, {**shared, "output": output})
         for row, hits in found.items():
             scores.setdefault(row, []).append(hits)
         show(scores)
@@ -44,14 +46,13 @@ def main() -> None:
 
 def one_fold(fold: int, shared: dict[str, object]) -> dict[tuple[str, str], np.ndarray]:
     """Return which test clips each is right on, [2, clips], by condition and model."""
-    name = f"recommended-fold{fold}"
     config = parse(RecommendConfig, {**shared, "fold": fold}, "recommend")
-    file = Path(str(shared["output"])) / f"{name}.yaml"
+    file = config.output / "recommended.yaml"
     choice = recommend(config, file, force=True)
     accuracy = dict(zip(map(str, choice.probed.candidates), choice.probed.accuracy, strict=True))
     chosen = " + ".join(str(choice.probed.candidates[i]) for i in choice.cohorts[0].members)
-    values = {"name": name, "folds": [fold], "cycles": CYCLES, "pairings": [DEFAULT, chosen]}
-    folder = grid.run(parse(GridConfig, {**shared, **values}, name), resume=True).folder
+    values = {"name": "both", "folds": [fold], "cycles": CYCLES, "pairings": [DEFAULT, chosen]}
+    folder = grid.run(parse(GridConfig, {**shared, **values}, "both"), resume=True).folder
     print(f"fold {fold}: {chosen}")
     results = measured.read(folder)
     cohorts = {cohort.name: cohort for cohort in results.cohorts}

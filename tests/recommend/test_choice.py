@@ -65,6 +65,7 @@ def test_a_label_held_impossible_costs_much_and_not_everything() -> None:
 def test_members_far_below_the_best_are_left_out() -> None:
     candidates = probed([0], [1, 2], range(10, 17))  # 39, 38 and 33 of 40
     assert choose(candidates, size=2, margin=10).admitted == (0, 1)
+    assert choose(candidates, size=2, margin=14).admitted == (0, 1)
     assert choose(candidates, size=2, margin=15).admitted == (0, 1, 2)  # 15 points are 6 clips
 
 
@@ -86,9 +87,19 @@ def test_what_few_clips_do_not_tell_apart_is_counted() -> None:
     """One error each, each elsewhere: alike. Then one candidate that errs on half of the clips."""
     choice = choose(probed([0], [1], [2]), size=2, margin=10)
     assert choice.tied == 2
+    one_more = choose(probed([0], [1], [2, 3]), size=2, margin=10)  # one clip is no evidence
+    assert one_more.cohorts[0].members == (0, 1)
+    assert one_more.tied == 2
     sure = choose(probed([], [], range(20)), size=2, margin=50)
     assert sure.cohorts[0].members == (0, 1)
     assert sure.tied == 0
+
+
+def test_how_sure_an_ensemble_is_counts_and_not_only_whether_it_is_right() -> None:
+    choice = choose(probed([0], [0], [], [], sure=[0.9, 0.9, 0.3, 0.3]), size=2, margin=10)
+    first, last = choice.cohorts[0], choice.cohorts[-1]
+    assert (first.members, first.accuracy) == ((0, 1), 39 / 40)
+    assert (last.members, last.accuracy) == ((2, 3), 1)
 
 
 def test_the_choice_is_that_of_the_probabilities_and_not_of_their_order() -> None:
