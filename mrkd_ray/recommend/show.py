@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -12,6 +13,9 @@ from mrkd_ray import environment
 from mrkd_ray.config import GridConfig, RecommendConfig, Run, Training
 from mrkd_ray.recommend import diversity
 from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed, standard_error
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SHOWN = 12
 """Candidates in the matrix, the most accurate: more do not fit on a terminal."""
@@ -23,28 +27,31 @@ def sentences(choice: Choice, config: RecommendConfig) -> Iterator[str]:
     best = max(chosen.members, key=lambda i: float(probed.accuracy[i]))
     ensemble = probed.probabilities[list(chosen.members)].mean(axis=0, dtype=np.float64)
     error = standard_error((ensemble.argmax(axis=1) == probed.labels).astype(float))
+    others = len(choice.cohorts) - 1
+    first = (
+        f"Of {others + 1} cohorts its ensemble has the lowest log-loss, {chosen.log_loss:.3f} nats."
+        if others
+        else "No other candidates are as good."
+    )
     yield (
-        f"Chosen: {_names(choice, chosen)}. Of {len(choice.cohorts)} cohorts its ensemble has the "
-        f"lowest log-loss, {chosen.log_loss:.3f} nats. It is right on "
+        f"Chosen: {_names(choice, chosen)}. {first} Its ensemble is right on "
         f"{100 * chosen.accuracy:.1f} ± {100 * error:.1f} % of the clips, its best member on "
-        f"{_accuracy(probed, best)} %; one of two members alone is right on "
+        f"{_accuracy(probed, best)} %; exactly one of two members is right on "
         f"{100 * chosen.disagreement:.0f} %."
     )
+    parts = "1 part" if probed.parts == 1 else f"{probed.parts} parts"
     yield (
-        f"{len(probed.labels)} clips decide: {probed.parts} part(s) of the training clips of fold "
-        f"{config.fold}, each predicted by probes that were trained on the rest. ±: one standard "
-        "error."
+        f"{len(probed.labels)} clips decide: {parts} of the training clips of fold {config.fold}, "
+        "each predicted by probes that were trained on the rest. ±: one standard error."
     )
-    others = len(choice.cohorts) - 1
     if others:
         told = f"{choice.tied} of the other {others} cohorts are not told apart from it by so many "
         told += f"clips (log-loss within {ERRORS} standard errors)."
         if choice.tied > others / 2:
             told += " Take it as one of several good guesses, or give more clips."
-        yield told
+        yield f"{told} Its figures flatter it, as the best of many."
     yield (
-        "Its figures flatter it, as the best of many. The test clips of fold "
-        f"{config.fold} took no part: they can judge it."
+        f"The test clips of fold {config.fold} took no part in the choice, so they can judge it."
     )
 
 
@@ -132,26 +139,21 @@ def grid_file(choice: Choice, config: RecommendConfig) -> str:
     return "\n".join([*comments, text])
 
 
-def _matrix(probed: Probed, order: list[int]) -> object:
+def _matrix(probed: Probed, order: list[int]) -> Table:
     """Disagreement over correlation, of the candidates at these places."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    above, below = probed.pairwise(diversity.disagreement), probed.pairwise(diversity.correlation)
+    places = np.ix_(order, order)
+    above = probed.pairwise(diversity.disagreement)[places]
+    below = probed.pairwise(diversity.correlation)[places]
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    numbers = [str(number) for number in range(1, len(order) + 1)]
-    for heading in ("", *numbers):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for i, number in enumerate(numbers):
-        row = [
-            ""
-            if j == i
-            else f"{100 * above[order[i], order[j]]:.0f}"
-            if j > i
-            else f"{below[order[i], order[j]]:.2f}".replace("nan", "-")
-            for j in range(len(order))
-        ]
-        table.add_row(number, *row)
+    for heading in ("", *range(1, len(order) + 1)):
+        table.add_column(str(heading), justify="right", no_wrap=True)
+    for i in range(len(order)):
+        left = [f"{value:.2f}".replace("nan", "-") for value in below[i, :i]]
+        right = [f"{100 * value:.0f}" for value in above[i, i + 1 :]]
+        table.add_row(str(i + 1), *left, "", *right)
     return table
 
 
