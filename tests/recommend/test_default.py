@@ -48,12 +48,12 @@ def test_the_recommended_cohort_beats_the_default_pairing(whistles: Path, tmp_pa
         "cache": tmp_path / "cache",
         "output": tmp_path / "results",
         "runner": "local",
-        "cycles": 6,
+        "cycles": 5,
     }
     file = tmp_path / "recommended.yaml"
-    asked = {**shared, "parts": 3, "representations": "logmel64,mfcc,cqt"}
+    asked = {**shared, "parts": 1, "representations": "logmel64,mfcc,cqt"}
     recommend(parse(RecommendConfig, asked, "test"), file, console=QUIET)
-    grid.run(read_grid(file, {"cycles": 6}), console=QUIET)
+    grid.run(read_grid(file, {"cycles": 5}), console=QUIET)
     values = {**shared, "folds": (1,), "name": "default", "pairings": [DEFAULT]}
     grid.run(parse(GridConfig, values, "test"), console=QUIET)
     for condition in ("independent", "distilled"):
@@ -61,8 +61,8 @@ def test_the_recommended_cohort_beats_the_default_pairing(whistles: Path, tmp_pa
             _accuracies(tmp_path / "results" / name, condition)
             for name in ("recommended", "default")
         )
-        assert chosen["ensemble"] > default["ensemble"] + 0.1
-        assert min(chosen.values()) > min(default.values()) + 0.2
+        assert min(chosen.values()) > min(default.values()) + 0.3
+    assert chosen["ensemble"] > default["ensemble"] + 0.1  # distilled: a deaf branch taught it
 
 
 def _accuracies(folder: Path, condition: str) -> dict[str, float]:
@@ -72,5 +72,6 @@ def _accuracies(folder: Path, condition: str) -> dict[str, float]:
     for model in cohort.models:
         (run,) = getattr(results, condition)(cohort, model).values()
         found[model] = float((run.probabilities.argmax(axis=1) == run.labels).mean())
-    print(condition, cohort.name, found)
+    shown = ", ".join(f"{model} {100 * accuracy:.1f}" for model, accuracy in found.items())
+    print(f"{cohort.name}, {condition}: {shown}")
     return found
