@@ -118,7 +118,10 @@ def test_candidates_are_all_representations_unless_some_are_named(
 
 @pytest.mark.slow
 def test_from_clips_to_a_grid_that_runs(
-    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = config(clips, tmp_path, mixup=0.4)
     file = tmp_path / "recommended.yaml"
@@ -150,6 +153,13 @@ def test_from_clips_to_a_grid_that_runs(
     again = recommend(asked, file, force=True, console=shown)
     assert again.cohorts == choice.cohorts
     assert made == {path: path.stat().st_mtime_ns for path in results.glob("cells/*/result.json")}
+
+    environment = results / "environment.json"
+    environment.write_text(environment.read_text().replace('"torch": "', '"torch": "0.'))
+    monkeypatch.setattr("mrkd_ray.recommend._in_time", lambda *given: given[3:5])
+    monkeypatch.setattr(grid, "run_cells", lambda *given: [("a probe", "lost")])
+    with pytest.raises(grid.CellsFailed, match=r"1 of 4 probes .*\n.*lost\n.*/recommend-2\."):
+        recommend(asked, file, force=True, console=QUIET)  # probes of another PyTorch do not count
 
 
 @pytest.mark.slow
