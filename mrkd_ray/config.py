@@ -132,9 +132,16 @@ def _parse_numbers(value: Any) -> Any:
     return tuple(int(n) if float(n).is_integer() else n for n in numbers)
 
 
+def _parse_names(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(name.strip() for name in value.split(","))
+
+
 Branch = Annotated[BranchSpec, BeforeValidator(_parse_branch), PlainSerializer(str)]
 Pairing = Annotated[tuple[Branch, ...], Field(min_length=1), BeforeValidator(_parse_pairing)]
 Numbers = BeforeValidator(_parse_numbers)
+Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_parse_names)]
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -464,6 +471,55 @@ class GridConfig(Training, Run, _Published):
                         f"variants {other!r} and {name!r} are the same at T = {temperature:g}"
                     )
         return self
+
+
+class RecommendConfig(Training, Run):
+    """Short probes of independent branches, and which of them to make a cohort of."""
+
+    cycles: int = Field(
+        10, ge=1, description="Cycles of a probe, of b + d epochs, over which its rate falls to 0."
+    )
+    representations: Names | None = Field(
+        None, description="Representations of the candidates. Default: all that there are."
+    )
+    networks: Names | None = Field(
+        None,
+        description="Networks of the candidates, each with each representation. Default: the small "
+        "ones; on GPUs give those that you would use.",
+    )
+    size: int = Field(2, ge=2, le=5, description="Branches of the cohort.")
+    margin: float = Field(
+        10.0,
+        ge=0,
+        description="Points of accuracy that a member may lack to the best candidate at most.",
+    )
+    fold: int = Field(
+        1,
+        ge=0,
+        description="Fold whose test clips take no part, so that they can judge the cohort.",
+    )
+    parts: int = Field(
+        4,
+        ge=1,
+        le=20,
+        description="Parts of the training clips, at most, that are held out in turn and decide.",
+    )
+    minutes: float | None = Field(
+        None, gt=0, description="Time that probes may take: as many parts as fit are used."
+    )
+    seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
+    name: FolderName = Field("recommend", description="Name of the results folder.")
+
+    def as_grid(self, candidates: tuple[BranchSpec, ...]) -> GridConfig:
+        """Return the grid of which the independent cells are the probes."""
+        shared = {*Training.model_fields, *Run.model_fields} & {*GridConfig.model_fields}
+        return GridConfig(
+            **self.model_dump(include=shared - {"folds"}),
+            folds=(self.fold,),
+            name=self.name,
+            pairings=tuple((branch,) for branch in candidates),
+            seeds=(self.seed,),
+        )
 
 
 def parse(model: type[C], values: dict[str, Any], source: str) -> C:

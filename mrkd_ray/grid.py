@@ -80,6 +80,8 @@ def run(
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
+    if any(len(pairing) == 1 for pairing in config.pairings):
+        console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
     with opened(config, console) as ready:
         grid, prepared = ready.cells, ready.checked.prepared
         workers, display = ready.workers, ready.display
@@ -133,8 +135,6 @@ def opened(config: GridConfig, console: Console) -> Iterator[Opened]:
     dataset = open_data(config)
     for note in dataset.notes:
         console.print(f"note: {note}", markup=False)
-    if any(len(pairing) == 1 for pairing in config.pairings):
-        console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
     specs = _specs(config)
     largest = max(len(pairing) for pairing in config.pairings)
     began = time.perf_counter()
