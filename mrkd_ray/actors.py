@@ -101,7 +101,7 @@ class RayCohort:
         self._branches, self._aggregator = actors.branches, actors.aggregator
         self._checkpoints = folder.absolute() / "checkpoint"
         self._rule = AVERAGES[self._task.training.average]
-        self._rows = len(self._task.train.clip_ids)
+        self._rows = len(self._task.taught)
         self._shards = max(1, -(-self._rows * len(self._task.classes) * 4 // SHARD_BYTES))
         self._recorder = Recorder()
         found = checkpoint.latest(self._checkpoints)
@@ -174,7 +174,7 @@ class RayCohort:
             if cycle.teachers:
                 shards = (ray.get(ref) for refs in cycle.teachers for ref in refs)
                 shape = (len(cycle.teachers), self._rows, len(self._task.classes))
-                checkpoint.save_teacher(cycle.folder, self._task.train.clip_ids, shards, shape)
+                checkpoint.save_teacher(cycle.folder, self._task.taught, shards, shape)
             rows: list[Row] = done[-len(self._branches) :]
             checkpoint.commit(cycle.folder, rows)
         return rows

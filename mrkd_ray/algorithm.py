@@ -38,11 +38,14 @@ class Cohort(Protocol):
 
 def distilled(cohort: Cohort, training: Training, temperature: float) -> Iterator[Handle]:
     """Algorithm 1: cyclic distillation, from the cycle that the cohort stands at."""
-    for _ in range(cohort.cycle, training.cycles):
-        cohort.train(epochs=training.b)
-        soft_labels = cohort.soft_labels(temperature)
-        teacher = cohort.average(soft_labels)
-        cohort.distil(teacher, temperature, epochs=training.d)
+    for cycle in range(cohort.cycle, training.cycles):
+        if cycle < training.warm_up:  # 0 in the paper
+            cohort.train(epochs=training.b + training.d)
+        else:
+            cohort.train(epochs=training.b)
+            soft_labels = cohort.soft_labels(temperature)
+            teacher = cohort.average(soft_labels)
+            cohort.distil(teacher, temperature, epochs=training.d)
         yield cohort.end_cycle()
 
 

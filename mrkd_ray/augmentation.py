@@ -19,14 +19,18 @@ class Augmentation:
         training: the options `augment_gain`, `augment_shift`, `specaugment_time` and
             `specaugment_bins`; 0 is off.
         level: float32 [bins], what 1 dB of gain adds to the normalised static channel.
+        linear: the values are proportional to the samples: gain multiplies them, and no bins are
+            masked, which would be single samples.
     """
 
-    def __init__(self, training: Training, level: Tensor) -> None:
+    def __init__(self, training: Training, level: Tensor, *, linear: bool = False) -> None:
         self._gain = training.augment_gain
         self._shift = round(training.augment_shift * SAMPLE_RATE / HOP)
         self._sizes = (WINDOW_FRAMES, len(level))
-        self._masks = (training.specaugment_time, min(training.specaugment_bins, len(level)))
+        bins = 0 if linear else min(training.specaugment_bins, len(level))
+        self._masks = (training.specaugment_time, bins)
         self._level = level
+        self._linear = linear
         self.on = bool(self._gain or self._shift or any(self._masks))
 
     def draw(self, n: int, own: np.random.Generator, shared: np.random.Generator) -> None:
@@ -55,7 +59,9 @@ class Augmentation:
             rows: [B] int64, which of the n drawn changes belongs to each window.
             inside: [B, 150] bool, the frames that are not padding: only these get louder.
         """
-        if self._gain:
+        if self._gain and self._linear:
+            windows[:, 0] *= (10 ** (self._gains[rows] / 20))[:, None, None]
+        elif self._gain:
             louder = self._gains[rows][:, None, None] * self._level[:, None]
             windows[:, 0] += louder * inside[:, None, :]
         if self._shift:

@@ -73,6 +73,15 @@ def weighted_mean(parts: Sequence[Array], weights: Sequence[float]) -> list[Arra
     return [_weighted_sum(parts, shares)]
 
 
+@average("confidence", "the mean weighted, clip by clip, by how certain a branch is")
+def confidence(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
+    """A branch's weight in a clip is 1 / (entropy + 0.01 nats)."""
+    certain = [1 / (0.01 - (part * np.log(np.maximum(part, 1e-30))).sum(1)) for part in parts]
+    total = np.sum(certain, axis=0)
+    shares = [(one / total).astype(np.float32)[:, None] for one in certain]
+    return [sum(share * part for share, part in zip(shares, parts, strict=True))]
+
+
 @average("logits", "the softmax of the mean logits (a geometric mean)")
 def mean_of_logits(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
     """softmax(mean_i(z_i / T)), found from the soft labels: log p_i is z_i / T less a constant."""

@@ -1,15 +1,8 @@
-"""One branch: a network that trains on one representation, alone or under a teacher.
-
-All randomness is derived: the order of clips, their windows and mixup come from a generator keyed
-by (seed, fold, cycle, epoch), so there is no random state to store, a resumed run continues
-bit for bit, and an independent branch sees the very batches that its distilled twin sees (with
-`soft_labels: window` and d > 1: the same clips, but not the same windows).
-"""
+"""One branch: a network that trains on one representation, alone or under a teacher."""
 
 from __future__ import annotations
 
 import gc
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,18 +16,18 @@ from torch import Tensor
 
 from mrkd_ray import checkpoint, losses, memory, metrics
 from mrkd_ray.algorithm import learning_rate
-from mrkd_ray.augmentation import Augmentation
 from mrkd_ray.compute import Compute
 from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.errors import UserError
 from mrkd_ray.files import write_text
 from mrkd_ray.inference import clip_logits, window_logits
+from mrkd_ray.minibatches import Minibatches, Teacher
 from mrkd_ray.networks import build, initial_weights
 from mrkd_ray.normalisation import statistics
 from mrkd_ray.representations import REPRESENTATIONS
 from mrkd_ray.task import BranchTask
 from mrkd_ray.timeline import Recorder
-from mrkd_ray.window_sources import Index, Resident, split
+from mrkd_ray.window_sources import Index, Resident
 from mrkd_ray.windows import Windows
 
 Floats = NDArray[np.float32]
@@ -70,27 +63,22 @@ class Branch:
             weight_decay=task.training.weight_decay,
             fused=True,
         )
-        self.statistics = statistics(task.store.bank(task.train.clip_ids))
-        parts = {"train": task.train, "held_out": task.held_out, "test": task.test}
-        bank = task.store.bank([clip for part in parts.values() for clip in part.clip_ids])
+        representation = REPRESENTATIONS[task.spec.representation]
+        train = task.store.bank(task.train.clip_ids)
+        self.statistics = statistics(train, one_scale=representation.linear)
+        bank = task.store.bank(task.clip_ids)
         needed = Resident.bytes(bank.lengths, task.store.bins)
         resident = memory.resident(task, needed)
         self.windows = Windows(bank, self.statistics, self.device, resident=resident)
         self._kept, self._bytes = "resident" if resident else "streamed", needed
-        levels = REPRESENTATIONS[task.spec.representation].levels
-        level = torch.from_numpy(levels / self.statistics.std[0]).to(self.device)
-        self._augmentation = Augmentation(task.training, level)
-        ends = np.cumsum([len(part.clip_ids) for part in parts.values()])
+        parts = (task.taught, task.held_out.clip_ids, task.test.clip_ids)
+        ends = np.cumsum([len(part) for part in parts])
         self._clips: dict[str, Index] = {
-            name: np.arange(end - len(part.clip_ids), end, dtype=np.int64)
-            for (name, part), end in zip(parts.items(), ends, strict=True)
+            name: np.arange(end - len(part), end, dtype=np.int64)
+            for name, part, end in zip(("taught", "held_out", "test"), parts, ends, strict=True)
         }
-        targets = F.one_hot(torch.from_numpy(task.train.labels), len(task.classes))
-        trust = torch.ones(2, len(targets))  # of each clip in L_ce and in L_kl
-        trust[0, list(task.train.unverified)] = task.training.unverified_ce
-        trust[1, list(task.train.unverified)] = task.training.unverified_kl
-        self._targets = (targets * trust[0, :, None]).to(self.device)
-        self._kl_weights = trust[1].to(self.device) if task.training.unverified_kl != 1 else None
+        self.minibatches = Minibatches(task, self.windows, self._clips["taught"], self.statistics)
+        self._belief: Tensor | None = None  # [N, M], what is remembered of the teachers
         self._figures: dict[str, Any] = {}
         self.recorder = Recorder()
 
@@ -103,19 +91,22 @@ class Branch:
                 self._figures["loss_ce"] = self._epoch(epoch, window=epoch)[0]
 
     def soft_labels(self, temperature: float) -> Floats:
-        """Eq. 2 for all training clips.
+        """Eq. 2 for all training clips and unlabelled ones.
 
         Returns:
-            [N, M] float32, rows in the order of the task's training clips.
+            [N, M] float32, rows in the order of the task's `taught` clips. The virtual sample of
+            a row mixes its clip with another.
         """
         with self._phase("soft_labels"):
-            clips = self._clips["train"]
+            clips, epoch = self._clips["taught"], self.task.training.b
             self.network.eval()
             if self.task.training.soft_labels == "clip":
                 logits = clip_logits(self._logits, self.windows, clips)
-            else:
-                starts = self._starts(window=self.task.training.b)
+            elif self.task.training.soft_labels == "window":
+                starts = self.minibatches.starts(self.cycle, epoch, clips)
                 logits = window_logits(self._logits, self.windows, clips, starts)
+            else:
+                logits = self._virtual_logits(epoch)
             return losses.soften(logits, temperature).cpu().numpy()
 
     def distil(self, teacher: Floats, temperature: float, epochs: int) -> None:
@@ -126,12 +117,18 @@ class Branch:
             temperature: T of Eq. 2, the one the teacher was made with.
             epochs: d; where soft labels are those of a window, all d epochs use that window.
         """
-        first = self.task.training.b
-        fixed_window = self.task.training.soft_labels == "window"
+        training, first = self.task.training, self.task.training.b
         with self._phase("distil"):
             rows = torch.from_numpy(teacher).to(self.device)
+            self._figures["teacher_entropy"] = -torch.xlogy(rows, rows).sum(dim=1).mean().item()
+            if training.remembers:
+                self._belief = self._remember(rows)
+                if training.soft_labels == "clip":
+                    rows = self._belief
+            taught = Teacher(rows, self._belief, temperature)
             for epoch in range(first, first + epochs):
-                ce, kl = self._epoch(epoch, first if fixed_window else epoch, rows, temperature)
+                window = epoch if training.soft_labels == "clip" else first
+                ce, kl = self._epoch(epoch, window, taught)
                 self._figures |= {"loss_distil_ce": ce, "loss_distil_kl": kl}
 
     def end_cycle(self, folder: Path) -> dict[str, Any]:
@@ -170,13 +167,14 @@ class Branch:
                 self.optimiser,
                 self.cycle,
                 self.compute.precision,
+                self._belief,
             )
         return figures | self._figures
 
     # Around it -------------------------------------------------------------------------------
 
     def probabilities(self, part: str) -> Floats:
-        """Return clip-level probabilities [n, M] float32 of "train", "held_out" or "test"."""
+        """Return clip-level probabilities [n, M] float32 of "held_out" or "test"."""
         with self.compute.threads():
             self.network.eval()
             logits = clip_logits(self._logits, self.windows, self._clips[part])
@@ -192,7 +190,7 @@ class Branch:
         Raises:
             UserError: see `checkpoint.load_branch`.
         """
-        self.cycle = checkpoint.load_branch(
+        self.cycle, self._belief = checkpoint.load_branch(
             folder,
             self.task.name,
             self.network,
@@ -224,35 +222,38 @@ class Branch:
                 **task.provenance,
             },
         )
-        digests = (task.store.digests[clip_id] for clip_id in task.train.clip_ids)
+        digests = (task.store.digests[clip_id] for clip_id in task.taught)
         write_text(folder / checkpoint.TRAINED_ON, "\n".join(digests) + "\n")
 
     def _epoch(
-        self, epoch: int, window: int, teacher: Tensor | None = None, temperature: float = 1.0
+        self, epoch: int, window: int, teacher: Teacher | None = None
     ) -> tuple[float, float]:
-        """One pass over the training clips; returns the mean L_ce and L_kl over batches."""
+        """One epoch; returns the mean L_ce and L_kl over batches."""
         training = self.task.training
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()
+        taught = self.cycle + 1 - training.warm_up  # cycles with a teacher, this one included
+        kl_weight = training.kl_weight * min(1.0, taught / training.ramp if training.ramp else 1.0)
         sums = torch.zeros(2, device=self.device)
         steps = 0
         self.network.train()
         with self._deterministic("dropout", epoch):
-            for inputs, targets, soft, weights in self._batches(epoch, window, teacher):
-                logits = self._logits(inputs)
-                if soft is None:
-                    loss = losses.cross_entropy(logits, targets)
+            for batch in self.minibatches.epoch(self.cycle, epoch, window, teacher):
+                logits = self._logits(batch.inputs)
+                if batch.teacher is None or teacher is None:
+                    loss = losses.cross_entropy(logits, batch.targets)
                     sums[0] += loss.detach()
                 else:
                     loss, ce, kl = losses.distillation_loss(
                         logits,
-                        targets,
-                        soft,
-                        temperature=temperature,
-                        direction=training.direction,
+                        batch.targets,
+                        batch.teacher,
+                        temperature=teacher.temperature,
+                        kind=training.divergence,
                         t_squared=training.t_squared,
-                        kl_weight=training.kl_weight,
-                        weights=weights,
+                        kl_weight=kl_weight,
+                        ce_weight=training.ce_weight,
+                        weights=batch.weights,
                     )
                     sums += torch.stack((ce.detach(), kl.detach()))
                 self.optimiser.zero_grad(set_to_none=True)
@@ -262,60 +263,39 @@ class Branch:
         ce_mean, kl_mean = (sums / steps).tolist()
         return ce_mean, kl_mean
 
-    def _batches(
-        self, epoch: int, window: int, teacher: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Tensor | None]]:
-        """Yield an epoch's inputs, hard labels, rows of the teacher and their weights, if any.
+    def _remember(self, rows: Tensor) -> Tensor:
+        """Return the exponential average over cycles of teachers [N, M], these included.
 
-        Augmented and mixed.
-
-        All that is random is drawn, and copied to the device, before the first batch.
+        Temporal ensembling (Laine and Aila 2017). With `out_of_fold`, only the rows of clips that
+        this cycle's b epochs left out change.
         """
-        alpha, size = self.task.training.mixup, self.task.training.batch_size
-        rng = self._rng("order", self.task.name, epoch)
-        order = rng.permutation(len(self._clips["train"]))
-        parts = split(order, size)
-        shares = rng.beta(alpha, alpha, len(parts)).tolist() if alpha > 0 else []
-        clips, starts = self._clips["train"][order], self._starts(window)[order]
-        rows = torch.from_numpy(order).to(self.device).tensor_split(len(parts))
-        if self._augmentation.on:
-            own, shared = self._rng("augment", self.task.name, epoch), self._rng("shift", window)
-            self._augmentation.draw(len(order), own, shared)
-        own_clips, own_starts = split(clips, size), split(starts, size)
-        for i, inputs in enumerate(self.windows.batches(clips, starts, size)):
-            targets = self._targets[rows[i]]
-            soft = teacher[rows[i]] if teacher is not None else None
-            weights = self._kl_weights[rows[i]] if self._kl_weights is not None else None
-            if self._augmentation.on:
-                inside = self.windows.inside(own_clips[i], own_starts[i])
-                inputs = self._augmentation.apply(inputs, rows[i], inside)
-            if shares:
-                if i == 0:  # the largest batch
-                    mixed = torch.empty_like(inputs)
-                inputs = losses.mix(inputs, shares[i], out=mixed[: len(inputs)])
-                targets = losses.mix(targets, shares[i])
-                soft = losses.mix(soft, shares[i]) if soft is not None else None
-                weights = losses.mix(weights, shares[i]) if weights is not None else None
-            yield inputs, targets, soft, weights
+        if self._belief is None:
+            return rows.clone()  # whoever gave them may use their memory again
+        renewed = torch.from_numpy(self.task.renewed(self.cycle))[:, None].to(self.device)
+        mixed = rows.lerp(self._belief, self.task.training.teacher_momentum)
+        return mixed.where(renewed, self._belief)
+
+    def _virtual_logits(self, epoch: int) -> Tensor:
+        """Logits [N, M] of the mixed windows of a distillation epoch to come, in evaluation mode.
+
+        The row of each is its first clip's.
+        """
+        with torch.inference_mode():
+            batches = self.minibatches.epoch(self.cycle, epoch, epoch, virtual=True)
+            found = [(batch.rows, self._logits(batch.inputs)) for batch in batches]
+            rows, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
+            return torch.empty_like(logits).index_copy_(0, rows, logits)
 
     def _logits(self, windows: Tensor) -> Tensor:
         return self.compute.logits(self.network, windows)
 
-    def _starts(self, window: int) -> Index:
-        """One start for each training clip: the same time span in every branch of the cohort."""
-        return self.windows.random_starts(self._clips["train"], self._rng("windows", window))
-
     def _lr(self) -> float:
         return learning_rate(self.initial_lr, self.cycle, self.task.training.cycles)
-
-    def _rng(self, *purpose: str | int) -> np.random.Generator:
-        words = [zlib.crc32(str(word).encode()) for word in purpose]
-        return np.random.default_rng([self.task.seed, self.task.fold, self.cycle, *words])
 
     @contextmanager
     def _deterministic(self, *purpose: str | int) -> Iterator[None]:
         """Seed torch's global generators (initial weights, dropout) inside, restore them after."""
-        seed = int(self._rng(*purpose, self.task.name).integers(2**63))
+        seed = int(self.task.rng(self.cycle, *purpose, self.task.name).integers(2**63))
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)

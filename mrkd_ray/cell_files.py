@@ -85,7 +85,8 @@ def read_history(folder: Path, cycle: int) -> tuple[list[Row], Predicted]:
 
 def _write_csv(path: Path, rows: list[Row]) -> None:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    fields = dict.fromkeys(name for row in rows for name in row)  # warm-up cycles have fewer
+    writer = csv.DictWriter(text, fieldnames=list(fields), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

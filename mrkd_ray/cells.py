@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray import algorithm, cell_files, checkpoint, metrics
-from mrkd_ray.config import BranchSpec, Training
+from mrkd_ray.config import DISTILLATION, BranchSpec, Training
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features import FeatureStore
@@ -41,7 +41,7 @@ class Prepared:
     dataset: Dataset
     splits: tuple[Split, ...]
     stores: Mapping[str, FeatureStore]
-    content: str  # hash of labels, splits and the bytes of all clips
+    content: str  # hash of labels, splits and the bytes of all labelled clips
 
 
 class CohortWithFiles(algorithm.Cohort, Protocol):
@@ -74,7 +74,7 @@ class Cell:
     device: str  # "cpu" or "cuda"
     threads: int  # of each branch: it changes the order of sums
     cpus: int = 1  # of each branch's actor: fewer than threads where branches overlap
-    content: str  # hash of clips, labels, representations' versions and files of weights
+    content: str  # hash of clips, labels, representations' versions, files of weights
     windows: str = "auto"  # `config.Run.windows`; changes no result
     variant: str = ""  # a name for people, in no key: renamed, a variant keeps its results
 
@@ -127,9 +127,9 @@ def without_teacher(training: Training) -> Training:
 
     So cohorts and variants share baselines.
     """
-    defaults = {name: field.default for name, field in Training.model_fields.items()}
-    neutral = ("soft_labels", "direction", "t_squared", "kl_weight", "unverified_kl", "average")
-    return training.model_copy(update={name: defaults[name] for name in neutral})
+    return training.model_copy(
+        update={name: Training.model_fields[name].default for name in DISTILLATION}
+    )
 
 
 def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cell:
@@ -163,6 +163,15 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
         cell.training.label_noise,
         seed=[cell.seed, cell.fold],
     )
+    kept = keep_labels(
+        {clip_id: true[clip_id] for clip_id in split.train},
+        cell.training.labelled,
+        seed=[cell.seed, cell.fold],
+    )
+    unlabelled = (
+        *(clip_id for clip_id in split.train if clip_id not in kept),
+        *(clip.clip_id for clip in dataset.unlabelled),
+    )
 
     def part(clip_ids: Sequence[str], labels: Mapping[str, int] = noisy) -> Part:
         unverified = [i for i in range(len(clip_ids)) if not dataset.by_id[clip_ids[i]].verified]
@@ -179,11 +188,13 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
             training=cell.training,
             store=prepared.stores[spec.representation],
             classes=dataset.classes,
-            train=part(split.train),
+            train=part([clip_id for clip_id in split.train if clip_id in kept]),
             held_out=part(split.held_out),
             test=part(split.test, true),
             fold=cell.fold,
             seed=cell.seed,
+            unlabelled=unlabelled if cell.condition == "distilled" else (),
+            more_windows=len(unlabelled),
             device=cell.device,
             threads=cell.threads,
             cpus=cell.cpus,
@@ -218,6 +229,22 @@ def with_noise(
         for i, shift in zip(chosen, shifts, strict=True)
     }
     return {**labels, **changed}
+
+
+def keep_labels(labels: Mapping[str, int], part: float, seed: Sequence[int]) -> set[str]:
+    """Return the clip_ids that keep their label: a part of each class, one clip at least.
+
+    The same clips for the same seed, in any order; a smaller part is in every larger one.
+    """
+    rng = np.random.default_rng([*seed, zlib.crc32(b"labelled")])
+    clip_ids = sorted(labels)
+    left = {label: max(1, round(part * n)) for label, n in Counter(labels.values()).items()}
+    kept = set()
+    for clip_id in (clip_ids[i] for i in rng.permutation(len(clip_ids))):
+        if left[labels[clip_id]] > 0:
+            left[labels[clip_id]] -= 1
+            kept.add(clip_id)
+    return kept
 
 
 def run(
@@ -275,6 +302,7 @@ def run(
         "dataset": tasks[0].provenance["dataset"],
         "epochs": cell.training.epochs,
         "train_clips": len(tasks[0].train.clip_ids),
+        "unlabelled_clips": len(tasks[0].unlabelled),
         "clips": len(labels),
         "seconds": sum({row["cycle"]: float(row["seconds"]) for row in history}.values()),
         "models": [

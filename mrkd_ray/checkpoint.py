@@ -49,8 +49,11 @@ def save_branch(
     optimiser: torch.optim.Optimizer,
     cycle: int,
     precision: str,
+    belief: torch.Tensor | None = None,
 ) -> None:
     """Write weights, momentum, the next cycle, and "fp32" or "bf16", in which they were computed.
+
+    `belief` [N, M], where there is one, is what the branch remembers of its teachers.
 
     The learning rate follows from the cycle.
     """
@@ -62,6 +65,8 @@ def save_branch(
         if momentum is not None:
             tensors[f"momentum.{key}"] = momentum
     tensors["cycle"] = torch.tensor(cycle)
+    if belief is not None:
+        tensors["belief"] = belief
     tensors["bf16"] = torch.tensor(precision == "bf16")
     _save_tensors(folder / f"{name}.safetensors", tensors)
 
@@ -73,8 +78,8 @@ def load_branch(
     optimiser: torch.optim.Optimizer,
     precision: str,
     device: torch.device,
-) -> int:
-    """Restore what `save_branch` wrote; return the next cycle.
+) -> tuple[int, torch.Tensor | None]:
+    """Restore what `save_branch` wrote; return the next cycle and the belief, if any.
 
     Raises:
         UserError: it was computed in another precision (`auto` on other hardware), or before
@@ -108,7 +113,7 @@ def load_branch(
         if momentum is not None:
             buffer = torch.empty_like(parameter)  # keeps the parameter's memory format
             optimiser.state[parameter] = {"momentum_buffer": buffer.copy_(momentum).detach()}
-    return cycle
+    return cycle, tensors.get("belief")
 
 
 def export_model(

@@ -44,7 +44,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @config_command(
-    app, "Run", only=("data", "cache", "folds", "split_seed", "skip_bad", "runner", "address")
+    app,
+    "Run",
+    only=("data", "unlabelled", "cache", "folds", "split_seed", "skip_bad", "runner", "address"),
 )
 def prepare(
     values: dict[str, Any],
@@ -62,7 +64,7 @@ def prepare(
     names = [name.strip() for name in representations.split(",")]
     prepared = prepare_only(config, names, Console(stderr=True))
     for name, store in prepared.stores.items():
-        clips = len(prepared.dataset.clips)
+        clips = len(prepared.dataset.recordings)
         print(f"{name}: {clips} clips, {store.index().frames} frames in {store.folder}")
 
 
@@ -128,6 +130,49 @@ def plan(
         print(json.dumps(asdict(made), indent=2))
     else:
         show(made, Console())
+
+
+@config_command(
+    app,
+    "RecommendConfig",
+    only=(
+        *("data", "cache", "output", "name", "split_seed", "skip_bad", "runner", "address"),
+        *("gpus_per_branch", "cpus_per_branch", "windows", "fold", "parts", "minutes", "seed"),
+        *("representations", "networks", "size", "margin", "cycles", "batch_size", "lr", "mixup"),
+        *("augment_gain", "augment_shift", "specaugment_time", "specaugment_bins"),
+        *("weights", "verified_only", "precision"),
+    ),
+)
+def recommend(
+    values: dict[str, Any],
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The grid file to write.")] = Path(
+        "recommended.yaml"
+    ),
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over a file that is there.")
+    ] = False,
+) -> None:
+    """Choose representations and networks for a data set by short probes, and write a grid."""
+    from rich.console import Console
+
+    from mrkd_ray.config import RecommendConfig, parse
+    from mrkd_ray.grid import CellsFailed
+    from mrkd_ray.recommend import recommend as choose
+    from mrkd_ray.recommend.show import show
+
+    config = parse(RecommendConfig, values, "command line")
+    try:
+        choice = choose(config, to, force=force)
+    except CellsFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted: finished probes are kept; call again to go on", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    console = Console()
+    show(choice, config, console)
+    run = shlex.join(["mrkd", "grid", str(to)])
+    console.print(f"Run it: {run}", markup=False, soft_wrap=True)
 
 
 def _run(config: GridConfig, resume: bool) -> None:

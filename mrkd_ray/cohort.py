@@ -59,7 +59,7 @@ class LocalCohort:
         self.cycle += 1
         if self._teachers and self.cycle == self._task.training.cycles:  # the last is a result
             shape = (len(self._teachers), *self._teachers[0].shape)
-            checkpoint.save_teacher(folder, self._task.train.clip_ids, self._teachers, shape)
+            checkpoint.save_teacher(folder, self._task.taught, self._teachers, shape)
         checkpoint.commit(folder, rows)
         return rows
 

@@ -42,15 +42,38 @@ PAPER: dict[str, Any] = {
     "d": 1,
     "batch_size": 64,
     "mixup": 0.2,
+    "warm_up": 0,
     "soft_labels": "clip",
-    "direction": "reverse",
+    "divergence": "reverse",
     "t_squared": False,
     "kl_weight": 1.0,
+    "ce_weight": 1.0,
+    "ramp": 0,
     "average": "mean",
+    "teacher_momentum": 0.0,
+    "out_of_fold": 0,
+    "trust": False,
     "temperature": 2.0,  # which it does not give
     "temperatures": (2.0,),
 }
 """The published values, which `paper` sets: of fields whose default may be another."""
+
+
+DISTILLATION = (
+    "warm_up",
+    "soft_labels",
+    "divergence",
+    "t_squared",
+    "kl_weight",
+    "ce_weight",
+    "ramp",
+    "average",
+    "teacher_momentum",
+    "out_of_fold",
+    "trust",
+    "unverified_kl",
+)
+"""Fields of `Training` that change nothing where there is no teacher."""
 
 
 class BranchSpec(BaseModel):
@@ -109,9 +132,16 @@ def _parse_numbers(value: Any) -> Any:
     return tuple(int(n) if float(n).is_integer() else n for n in numbers)
 
 
+def _parse_names(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(name.strip() for name in value.split(","))
+
+
 Branch = Annotated[BranchSpec, BeforeValidator(_parse_branch), PlainSerializer(str)]
 Pairing = Annotated[tuple[Branch, ...], Field(min_length=1), BeforeValidator(_parse_pairing)]
 Numbers = BeforeValidator(_parse_numbers)
+Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_parse_names)]
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -167,20 +197,49 @@ class _Options(_Model):
         "file a network (resnet101*.pth). Default: imagenet for torchvision's networks. "
         "The small ones start from none.",
     )
-    soft_labels: Literal["clip", "window"] = Field(
-        "clip",
-        description="Soft labels from the mean logits over a clip's windows, or from the very "
-        "window that the distillation epoch trains on.",
+    warm_up: int = Field(
+        0, ge=0, description="First cycles without a teacher: all their epochs on hard labels."
     )
-    direction: Literal["reverse", "forward"] = Field(
+    soft_labels: Literal["clip", "window", "virtual"] = Field(
+        "clip",
+        description="Soft labels from the mean logits over a clip's windows; window: from the very "
+        "window that the distillation epoch trains on; virtual: from its very mixed windows, the "
+        "same pairs and shares in every branch.",
+    )
+    divergence: Literal["reverse", "forward", "js", "decoupled"] = Field(
         "reverse",
-        description="reverse: KL(student || teacher), Eq. 4 as printed; "
-        "forward: KL(teacher || student), the usual one.",
+        description="reverse: KL(student || teacher), Eq. 4 as printed; forward: "
+        "KL(teacher || student), the usual one; js: Jensen-Shannon; decoupled: forward, the other "
+        "classes weighted 8 times (DKD).",
     )
     t_squared: bool = Field(False, description="Multiply the KL loss by the temperature squared.")
     kl_weight: float = Field(1.0, ge=0, description="Weight of the KL loss in Eq. 5.")
+    ce_weight: float = Field(
+        1.0, ge=0, description="Weight of the hard labels' loss in Eq. 5: in distillation epochs."
+    )
+    ramp: int = Field(
+        0, ge=0, description="Cycles with a teacher over which kl_weight rises from 0, linearly."
+    )
     average: str = Field(
-        "mean", description="Rule of Eq. 3: mean, leave_one_out, weighted or logits."
+        "mean", description="Rule of Eq. 3: mean, leave_one_out, weighted, confidence or logits."
+    )
+    teacher_momentum: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="The part of each cycle's teacher that stays in the next: an exponential "
+        "average over cycles. Of use with soft_labels=clip, and for trust.",
+    )
+    out_of_fold: int = Field(
+        0,
+        ge=0,
+        description="Parts of the training clips. In each cycle another part is left out of the b "
+        "epochs, and the teacher changes there only; 0 is off. With soft_labels=clip and b > 0.",
+    )
+    trust: bool = Field(
+        False,
+        description="Weigh a clip's hard label, unless it is verified, by the teacher's "
+        "probability of it over that of its likeliest class, as remembered by teacher_momentum.",
     )
     held_out: float = Field(
         0.0,
@@ -209,6 +268,13 @@ class _Options(_Model):
         description="Part of the training clips that get another label, drawn at random: an "
         "experiment. Test labels stay.",
     )
+    labelled: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Part of the training clips that keep their label, drawn at random in each "
+        "class, one at least; the others are unlabelled: an experiment. Test labels stay.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
         description="What the network computes in; weights, softmax and loss stay fp32. "
@@ -225,6 +291,21 @@ class _Options(_Model):
 class Training(_Options):
     """Everything about the method and the optimiser that changes a result."""
 
+    @model_validator(mode="after")
+    def _options_that_go_together(self) -> Training:
+        if self.soft_labels != "clip" and self.remembers and not self.trust:
+            raise ValueError("teacher_momentum and out_of_fold need soft_labels: clip, or trust")
+        if self.soft_labels == "virtual" and self.d != 1:
+            raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
+        if self.out_of_fold == 1 or (self.out_of_fold and not self.b):
+            raise ValueError("out_of_fold needs 2 parts or more, and b of 1 or more")
+        return self
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a branch keeps an average of its teachers over cycles."""
+        return bool(self.teacher_momentum or self.out_of_fold or self.trust)
+
     @property
     def epochs(self) -> int:
         """The budget of every branch, distilled or not: Q x (b + d)."""
@@ -238,6 +319,11 @@ class Run(_Model):
         "synthetic",
         description="A folder with one folder per class, a CSV file, a folder with meta.csv, a "
         "release of FSDKaggle2018, TUT 2018 or ESC-50 (FOLDER#esc10: its subset), or 'synthetic'.",
+    )
+    unlabelled: Path | None = Field(
+        None,
+        description="A folder of recordings without labels, at any depth: their soft labels join "
+        "the distillation epochs.",
     )
     cache: Path = Field(
         Path("cache"), description="Folder for computed representations; shared by all runs."
@@ -386,7 +472,8 @@ class GridConfig(Training, Run, _Published):
             try:
                 training = grid.training
             except ValidationError as error:
-                raise ValueError(f"variants.{name}: {error.errors()[0]['msg']}") from None
+                why = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"variants.{name}: {why}") from None
             for temperature in grid.temperatures:
                 other = seen.setdefault((training, temperature), name)
                 if other != name:
@@ -394,6 +481,55 @@ class GridConfig(Training, Run, _Published):
                         f"variants {other!r} and {name!r} are the same at T = {temperature:g}"
                     )
         return self
+
+
+class RecommendConfig(Training, Run):
+    """Short probes of independent branches, and which of them to make a cohort of."""
+
+    cycles: int = Field(
+        10, ge=1, description="Cycles of a probe, of b + d epochs, over which its rate falls to 0."
+    )
+    representations: Names | None = Field(
+        None, description="Representations of the candidates. Default: all that there are."
+    )
+    networks: Names | None = Field(
+        None,
+        description="Networks of the candidates, each with each representation. Default: the small "
+        "ones; on GPUs give those that you would use.",
+    )
+    size: int = Field(2, ge=2, le=5, description="Branches of the cohort.")
+    margin: float = Field(
+        10.0,
+        ge=0,
+        description="Points of accuracy that a member may lack to the best candidate at most.",
+    )
+    fold: int = Field(
+        1,
+        ge=0,
+        description="Fold whose test clips take no part, so that they can judge the cohort.",
+    )
+    parts: int = Field(
+        4,
+        ge=1,
+        le=20,
+        description="Parts of the training clips, at most, that are held out in turn and decide.",
+    )
+    minutes: float | None = Field(
+        None, gt=0, description="Time that probes may take: as many parts as fit are used."
+    )
+    seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
+    name: FolderName = Field("recommend", description="Name of the results folder.")
+
+    def as_grid(self, candidates: tuple[BranchSpec, ...]) -> GridConfig:
+        """Return the grid of which the independent cells are the probes."""
+        shared = {*Training.model_fields, *Run.model_fields} & {*GridConfig.model_fields}
+        return GridConfig(
+            **self.model_dump(include=shared - {"folds"}),
+            folds=(self.fold,),
+            name=self.name,
+            pairings=tuple((branch,) for branch in candidates),
+            seeds=(self.seed,),
+        )
 
 
 def parse(model: type[C], values: dict[str, Any], source: str) -> C:

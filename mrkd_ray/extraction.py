@@ -50,7 +50,7 @@ def extract(
     finds everything there. What is stored stays when the extraction is interrupted or fails.
 
     Args:
-        dataset: the clips.
+        dataset: the clips, labelled or not.
         representations: registered names.
         cache: folder of all caches.
         digests: clip_id -> digest of the file's bytes, for each clip of the data set.
@@ -79,7 +79,7 @@ def missing(
     """Return what is not stored yet: a job for each distinct file, with what it lacks."""
     stored = {name: store.index().entries for name, store in stores.items()}
     jobs: dict[str, Job] = {}
-    for clip in dataset.clips:
+    for clip in dataset.recordings:
         digest = digests[clip.clip_id]
         names = tuple(name for name, entries in stored.items() if digest not in entries)
         if names:

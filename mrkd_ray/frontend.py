@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrkd_ray import constants
+from mrkd_ray.audio import SAMPLE_RATE
 from mrkd_ray.constants import FRAME, HALVINGS, HOP, OCTAVE, REACH
 
 AMIN = 1e-10  # librosa's smallest power
@@ -73,10 +74,25 @@ class Recordings:
         ).mT
         return spectrum.real.square() + spectrum.imag.square()
 
-    def mel(self, bands: int) -> Tensor:
-        """Power in Mel bands, [B, bands, frames]."""
+    def mel(self, bands: int, *, magnitude: bool = False) -> Tensor:
+        """Power, or magnitude, in Mel bands, [B, bands, frames]."""
+        spectrum = self.power.sqrt() if magnitude else self.power
         groups = _mel_filters(bands, self.waveforms.device)
-        return torch.cat([self.power[..., part] @ filters for part, filters in groups], dim=-1).mT
+        return torch.cat([spectrum[..., part] @ filters for part, filters in groups], dim=-1).mT
+
+    def gammatone(self, bands: int, lowest: float) -> Tensor:
+        """Power in gammatone bands from `lowest` Hz up, [B, bands, frames]."""
+        return (self.power @ _gammatone_filters(bands, lowest, self.waveforms.device)).mT
+
+    def samples(self) -> Tensor:
+        """The waveforms in hops, [B, HOP, frames]: frame t has the HOP samples around its middle.
+
+        Samples before the first are 0, and so are those behind the last.
+        """
+        length = self.frames * HOP - HOP // 2
+        padded = F.pad(self.waveforms[:, :length], (HOP // 2, 0))
+        padded = F.pad(padded, (0, self.frames * HOP - padded.shape[1]))
+        return padded.unflatten(1, (self.frames, HOP)).mT
 
     def cqt(self, bins: int) -> Tensor:
         """Power of `librosa.cqt`, [B, bins, frames], for whole octaves of bins.
@@ -175,6 +191,24 @@ def _mel_filters(bands: int, device: torch.device) -> list[tuple[slice, Tensor]]
         weights = np.ascontiguousarray(filters[:, part].T)
         groups.append((part, torch.from_numpy(weights).to(device)))
     return groups
+
+
+@functools.cache
+@torch.inference_mode(False)  # for both modes, whichever asks first
+def _gammatone_filters(bands: int, lowest: float, device: torch.device) -> Tensor:
+    """Power responses [1 + FRAME // 2, bands] of gammatone filters of order 4, 1 at their middle.
+
+    Their middles are evenly spaced on the scale of equivalent rectangular bandwidths (ERB: Glasberg
+    and Moore 1990; Slaney 1993), from `lowest` to one step below half the sample rate.
+    """
+    quality, narrowest = 9.26449, 24.7  # of the ear's filters: ERB(f) = f / quality + narrowest
+    offset = quality * narrowest
+    range_ = (SAMPLE_RATE / 2 + offset) / (lowest + offset)
+    middles = (lowest + offset) * range_ ** (np.arange(bands) / bands) - offset
+    widths = 1.019 * (middles / quality + narrowest)
+    frequencies = np.arange(1 + FRAME // 2)[:, None] * SAMPLE_RATE / FRAME
+    responses = (1 + ((frequencies - middles) / widths) ** 2) ** -4.0
+    return torch.from_numpy(responses.astype(np.float32)).to(device)
 
 
 @functools.cache

@@ -16,7 +16,6 @@ from mrkd_ray import cells, environment, grid_folder, results
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, parse
-from mrkd_ray.datasets import open_dataset
 from mrkd_ray.errors import UserError
 from mrkd_ray.preparation import (
     Checked,
@@ -27,6 +26,7 @@ from mrkd_ray.preparation import (
     check_networks,
     compute,
     hash_of,
+    open_data,
     workers_of,
 )
 from mrkd_ray.progress import Display
@@ -80,6 +80,8 @@ def run(
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
+    if any(len(pairing) == 1 for pairing in config.pairings):
+        console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
     with opened(config, console) as ready:
         grid, prepared = ready.cells, ready.checked.prepared
         workers, display = ready.workers, ready.display
@@ -130,11 +132,9 @@ def opened(config: GridConfig, console: Console) -> Iterator[Opened]:
     """
     check_names(config)
     check_folders(config.cache, config.output)
-    dataset = open_dataset(config.data, config.cache)
+    dataset = open_data(config)
     for note in dataset.notes:
         console.print(f"note: {note}", markup=False)
-    if any(len(pairing) == 1 for pairing in config.pairings):
-        console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
     specs = _specs(config)
     largest = max(len(pairing) for pairing in config.pairings)
     began = time.perf_counter()
@@ -205,10 +205,14 @@ def expand(
     distilled: dict[str, Cell] = {}
     variants = config.by_variant()
 
-    def content(branches: Sequence[BranchSpec]) -> str:
+    digests = next(iter(prepared.stores.values())).digests
+    unlabelled = {clip.clip_id: digests[clip.clip_id] for clip in prepared.dataset.unlabelled}
+
+    def content(branches: Sequence[BranchSpec], unlabelled: object) -> str:
         used = sorted({spec.representation for spec in branches})
         files = [networks[spec.network].digest for spec in branches]
-        return hash_of(prepared.content, [prepared.stores[name].version for name in used], files)
+        versions = [prepared.stores[name].version for name in used]
+        return hash_of(prepared.content, versions, files, unlabelled)
 
     def device(branches: int) -> str:
         if config.runner == "local":
@@ -231,16 +235,16 @@ def expand(
                 device=where,
                 threads=config.cpus_per_branch * (len(pairing) if overlap else 1),
                 cpus=config.cpus_per_branch,
-                content=content(pairing),
+                content=content(pairing, unlabelled),
                 windows=config.windows,
                 variant=variant,
             )
             same = [replace(cell, temperature=temperature) for temperature in asked.temperatures]
             distilled |= {each.key: each for each in same}
             for name, spec in zip(cell.names, pairing, strict=True) if config.independent else ():
-                alone = cells.independent_cell(
-                    name, cell, device=device(1), content=content((spec,))
-                )
+                # Of the unlabelled clips only their number is in it: see `BranchTask`.
+                own = content((spec,), len(unlabelled))
+                alone = cells.independent_cell(name, cell, device=device(1), content=own)
                 independent[alone.key] = alone
     baselines = sorted(independent.values(), key=lambda cell: cell.names)
     return [*baselines, *distilled.values()]

@@ -103,6 +103,15 @@ def take_over(found: Mapping[str, Path], folder: Path) -> Counter[Path]:
     return sources
 
 
+def same_versions(folder: Path) -> bool:
+    """Say whether all in a grid's folder was made with the `SAME_VERSIONS` that are here."""
+    if not (folder / ENVIRONMENT).exists():
+        return False
+    packages = _read(folder)["packages"]
+    made_with = {name: packages.get(name) for name in SAME_VERSIONS}
+    return made_with == environment.versions(SAME_VERSIONS)
+
+
 def commit_of(folder: Path) -> str:
     """Say which commit a grid's folder was made at, where it is another than this run's."""
     commit = _read(folder)["commit"]
@@ -119,13 +128,7 @@ def _of_this_name(config: GridConfig) -> dict[int, Path]:
 def _others(config: GridConfig) -> list[Path]:
     """The folders of other names that were written with the same versions."""
     own = set(_of_this_name(config).values())
-    current = environment.versions(SAME_VERSIONS)
-    return [
-        path
-        for path in sorted(set(_folders(config)) - own)
-        if (path / ENVIRONMENT).exists()
-        and {name: _read(path)["packages"].get(name) for name in SAME_VERSIONS} == current
-    ]
+    return [path for path in sorted(set(_folders(config)) - own) if same_versions(path)]
 
 
 def _folders(config: GridConfig) -> list[Path]:

@@ -12,6 +12,9 @@ from torch import Tensor
 PROBABILITY_FLOOR = 1e-12
 """A teacher's probability is not taken below this, so that its logarithm stays finite."""
 
+OTHERS_WEIGHT = 8.0
+"""Beta of decoupled knowledge distillation, as its authors chose for CIFAR-100."""
+
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Eq. 1: cross-entropy with the hard labels.
@@ -31,11 +34,11 @@ def soften(logits: Tensor, temperature: float) -> Tensor:
     return F.softmax(logits / temperature, dim=1)
 
 
-def kl_divergence(
+def divergence(
     logits: Tensor,
     teacher: Tensor,
     temperature: float,
-    direction: str,
+    kind: str,
     weights: Tensor | None = None,
 ) -> Tensor:
     """Eq. 4: divergence between a branch's soft labels P and the teacher's.
@@ -44,22 +47,55 @@ def kl_divergence(
         logits: [N, M], the branch's.
         teacher: [N, M], probabilities at the same temperature; no gradient flows into them.
         temperature: T of Eq. 2.
-        direction: "reverse" is KL(P || teacher), as Eq. 4 is printed; "forward" is
-            KL(teacher || P), the usual one (Hinton et al.).
+        kind: "reverse" is KL(P || teacher), as Eq. 4 is printed; "forward" is KL(teacher || P),
+            the usual one (Hinton et al. 2015); "js" is Jensen-Shannon, the mean of both to the
+            middle; "decoupled" is `decoupled`.
         weights: [N], of each clip in the mean; 1 where None.
 
     Returns:
         Scalar, the mean over N, in nats.
     """
     log_student = F.log_softmax(logits / temperature, dim=1)
-    teacher = teacher.detach()
-    log_teacher = teacher.clamp_min(PROBABILITY_FLOOR).log()
-    if direction == "reverse":
-        terms = log_student.exp() * (log_student - log_teacher)
-    else:
-        terms = teacher * (log_teacher - log_student)
-    divergences = terms.sum(dim=1)
+    divergences = _DIVERGENCES[kind](log_student, teacher.detach())
     return (divergences if weights is None else divergences * weights).mean()
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    return probabilities.clamp_min(PROBABILITY_FLOOR).log()
+
+
+def _forward(log_student: Tensor, teacher: Tensor) -> Tensor:
+    return (teacher * (_log(teacher) - log_student)).sum(dim=1)
+
+
+def _reverse(log_student: Tensor, teacher: Tensor) -> Tensor:
+    return (log_student.exp() * (log_student - _log(teacher))).sum(dim=1)
+
+
+def _js(log_student: Tensor, teacher: Tensor) -> Tensor:
+    log_middle = _log((log_student.exp() + teacher) / 2)
+    return (_reverse(log_student, log_middle.exp()) + _forward(log_middle, teacher)) / 2
+
+
+def _decoupled(log_student: Tensor, teacher: Tensor) -> Tensor:
+    """Decoupled knowledge distillation (Zhao et al. 2022), rows [N].
+
+    KL of "the target or not" plus `OTHERS_WEIGHT` times KL among the other classes. The target is
+    the teacher's likeliest class: a mixed window has no single label.
+    """
+    target = teacher.argmax(dim=1, keepdim=True)
+    of_teacher = teacher.gather(1, target).clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    log_target = log_student.gather(1, target)
+    log_others = log_student.scatter(1, target, -torch.inf).logsumexp(dim=1, keepdim=True)
+    two = torch.cat([of_teacher, 1 - of_teacher], dim=1)
+    target_or_not = _forward(torch.cat([log_target, log_others], dim=1), two)
+    others = teacher.scatter(1, target, 0.0)
+    others = others / others.sum(dim=1, keepdim=True).clamp_min(PROBABILITY_FLOOR)
+    among = _forward((log_student - log_others).scatter(1, target, 0.0), others)
+    return target_or_not + OTHERS_WEIGHT * among
+
+
+_DIVERGENCES = {"reverse": _reverse, "forward": _forward, "js": _js, "decoupled": _decoupled}
 
 
 def distillation_loss(
@@ -68,12 +104,13 @@ def distillation_loss(
     teacher: Tensor,
     *,
     temperature: float,
-    direction: str = "reverse",
+    kind: str = "reverse",
     t_squared: bool = False,
     kl_weight: float = 1.0,
+    ce_weight: float = 1.0,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Eq. 5: L_d = L_ce + L_kl, where the options weigh the second term.
+    """Eq. 5: L_d = L_ce + L_kl, where the options weigh the terms.
 
     `weights` [N] are of each clip in L_kl; those of L_ce are in `targets`, whose rows then do not
     sum to 1.
@@ -82,9 +119,23 @@ def distillation_loss(
         The loss, and its two parts L_ce and L_kl unweighted.
     """
     ce = cross_entropy(logits, targets)
-    kl = kl_divergence(logits, teacher, temperature, direction, weights)
+    kl = divergence(logits, teacher, temperature, kind, weights)
     factor = kl_weight * (temperature**2 if t_squared else 1.0)
-    return ce + factor * kl, ce, kl
+    return ce_weight * ce + factor * kl, ce, kl
+
+
+def trust(targets: Tensor, teacher: Tensor) -> Tensor:
+    """Weigh hard labels by the teacher's belief in them: a wrong one is often seen by others.
+
+    Args:
+        targets: [N, M], one-hot rows.
+        teacher: [N, M], probabilities of the same clips.
+
+    Returns:
+        [N, 1] in [0, 1], the probability of the label over that of the likeliest class.
+    """
+    belief = (targets * teacher).sum(dim=1, keepdim=True)
+    return belief / teacher.amax(dim=1, keepdim=True)
 
 
 def mix(rows: Tensor, share: float, out: Tensor | None = None) -> Tensor:

@@ -202,15 +202,15 @@ def resnet_small(n_classes: int) -> nn.Module:
     Eight channels in the first convolution and pooling before any block are what makes it fast.
     Strides in place of the pooling were slower and less accurate on ESC-10 and the synthetic set.
     """
-    widths = (8, 24, 48, 96)
-    blocks = [_Residual(before, after) for before, after in itertools.pairwise(widths)]
-    blocks[-1].end = nn.ReLU(inplace=True)
-    return nn.Sequential(
-        *_convolution(3, widths[0], stride=2),
-        _pooled_relu(),
-        *blocks,
-        *_head(widths[-1], n_classes),
-    )
+    return nn.Sequential(*_residual(3, n_classes))
+
+
+@network("leaf_small", description="learned filters, then resnet_small, for `waveform`; 0.2 M")
+def leaf_small(n_classes: int) -> nn.Module:
+    """A learned filterbank in front of `resnet_small`, which sees its bands as one channel."""
+    from mrkd_ray.filterbank import GaborFilterbank
+
+    return nn.Sequential(GaborFilterbank(), *_residual(1, n_classes))
 
 
 @network("vgg_small", description="plain, 5 convolutions, for CPUs; 0.2 M parameters")
@@ -226,6 +226,15 @@ def vgg_small(n_classes: int) -> nn.Module:
         layers += [*_convolution(before, width), nn.ReLU(inplace=True)]
         before = width
     return nn.Sequential(*layers, *_head(before, n_classes))
+
+
+def _residual(channels: int, n_classes: int) -> list[nn.Module]:
+    """Return the layers of `resnet_small`."""
+    widths = (8, 24, 48, 96)
+    blocks = [_Residual(before, after) for before, after in itertools.pairwise(widths)]
+    blocks[-1].end = nn.ReLU(inplace=True)
+    stem = _convolution(channels, widths[0], stride=2)
+    return [*stem, _pooled_relu(), *blocks, *_head(widths[-1], n_classes)]
 
 
 def _convolution(before: int, after: int, *, size: int = 3, stride: int = 1) -> list[nn.Module]:

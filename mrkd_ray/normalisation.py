@@ -13,7 +13,8 @@ STD_FLOOR = 1e-3  # dB: a bin that (almost) never changes is not blown up by nor
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation per channel (static, delta, delta-delta) and bin, in dB.
+    """Mean and standard deviation per channel (static, delta, delta-delta) and bin, in the
+    representation's unit.
 
     Both float32 [3, bins]; `std` is at least `STD_FLOOR`.
     """
@@ -22,8 +23,11 @@ class Statistics:
     std: Array
 
 
-def statistics(bank: Bank) -> Statistics:
+def statistics(bank: Bank, *, one_scale: bool = False) -> Statistics:
     """Return the statistics over all frames of the bank's clips: those of the training part.
+
+    Those of each bin, or with `one_scale` those of all bins together, in every bin: samples of a
+    waveform stay what they are to one another.
 
     Summed in float64, clip by clip in the order given, on one thread: the same clips in the same
     order give the same bits, wherever they lie in the store.
@@ -46,6 +50,8 @@ def statistics(bank: Bank) -> Statistics:
         channels = with_deltas(torch.from_numpy(padded)[None])[0].numpy()
         sums[0] += channels.sum(axis=-1)
         sums[1] += (channels * channels).sum(axis=-1)
+    if one_scale:
+        sums = np.broadcast_to(sums.mean(axis=-1, keepdims=True), sums.shape)
     mean = sums[0] / total
     variance = np.maximum(sums[1] / total - mean * mean, STD_FLOOR**2)
     return Statistics(mean.astype(np.float32), np.sqrt(variance).astype(np.float32))

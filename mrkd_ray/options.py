@@ -123,7 +123,7 @@ def _metavar(name: str, info: FieldInfo) -> str:
         return "|".join(typing.get_args(info.annotation))
     text = str(info.annotation)
     if "tuple" in text:
-        return "N,N,..."
+        return "NAME,NAME,..." if "str" in text else "N,N,..."
     return "N" if "int" in text else "X" if "float" in text else "TEXT"
 
 

@@ -20,6 +20,7 @@ from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.check import Skipped, check, scan
 from mrkd_ray.datasets.scan import ClipScan, digest
 from mrkd_ray.datasets.splits import Split, make_splits
+from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
 from mrkd_ray.errors import UserError
 from mrkd_ray.extraction import extract
 from mrkd_ray.features import FeatureStore
@@ -62,12 +63,18 @@ def check_folders(*folders: Path) -> None:
             raise UserError(f"{folder}: cannot be written to: no permission in {there}")
 
 
+def open_data(config: Run) -> Dataset:
+    """Open the data set, with its unlabelled clips where a folder of them is given."""
+    dataset = open_dataset(config.data, config.cache)
+    return with_unlabelled(dataset, config.unlabelled) if config.unlabelled else dataset
+
+
 def prepare_only(config: Run, names: Sequence[str], console: Console) -> Prepared:
     """Check a data set and compute representations, for runs to come."""
     for name in names:
         REPRESENTATIONS[name]
     check_folders(config.cache)
-    dataset = open_dataset(config.data, config.cache)
+    dataset = open_data(config)
     with workers_of(config, 1) as workers, Display(console) as display:
         return prepare(config, dataset, names, workers.map, display, console)
 
@@ -150,9 +157,12 @@ def check_data(
             console.print(f"warning: {problem}", markup=False)
     if skipped:
         console.print(f"left out {len(skipped)} clips (--skip-bad)", markup=False)
-    digests = {clip.clip_id: scans[clip.clip_id].digest for clip in dataset.clips}
+    if config.unlabelled:
+        dataset = _without_copies(dataset, scans, config.unlabelled, console)
+    digests = {clip.clip_id: scans[clip.clip_id].digest for clip in dataset.recordings}
     cache = config.cache.absolute()
-    content = hash_of(dataset.fingerprint, digests, config.split_seed)
+    labelled = {clip.clip_id: digests[clip.clip_id] for clip in dataset.clips}
+    content = hash_of(dataset.fingerprint, labelled, config.split_seed)
     folds = config.folds if config.folds == "all" else list(config.folds)
     splits = tuple(make_splits(dataset, folds, config.split_seed, held_out, verified_only))
     prepared = Prepared(
@@ -162,6 +172,25 @@ def check_data(
         content=content,
     )
     return Checked(prepared, scans, skipped)
+
+
+def _without_copies(
+    dataset: Dataset, scans: Mapping[str, ClipScan], folder: Path, console: Console
+) -> Dataset:
+    """Leave out unlabelled clips that are in the data set, and say how many."""
+    found = without_copies(dataset, scans)
+    count = len(dataset.unlabelled)
+    if copies := count - len(found.unlabelled):
+        console.print(
+            f"note: {copies} of {count} unlabelled clips are left out: the same bytes are in the "
+            "data set, or twice among them",
+            markup=False,
+        )
+    if not found.unlabelled:
+        raise UserError(
+            f"unlabelled {str(folder)!r}: no recording in it is good and not in the data set too."
+        )
+    return found
 
 
 def prepare(

@@ -1,4 +1,4 @@
-"""Representations: waveforms to [bins, frames] in dB, one function each.
+"""Representations: waveforms to [bins, frames], most of them in dB, one function each.
 
 All representations share the sample rate and the hop, so frame t is the same moment in each. Only
 the static channel is computed here; deltas are derived where they are needed (`deltas.py`).
@@ -52,6 +52,7 @@ class Representation:
     params: Mapping[str, Any]
     constants: Sequence[str]
     gain: tuple[float, ...] = ()  # of each bin for 1 dB of gain; empty: 1 everywhere
+    linear: bool = False  # proportional to the samples: normalised by one scale, gain multiplies
 
     @property
     def levels(self) -> Array:
@@ -76,14 +77,15 @@ def representation(
     description: str,
     constants: Sequence[str] = (),
     gain: Sequence[float] = (),
+    linear: bool = False,
     **params: Any,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register the decorated `function(recordings, bins, **params)` as the representation `name`.
 
-    It returns [B, bins, recordings.frames] in dB. `constants` are the keys (`constants.get`) that
-    it uses; `params` go to the function and into the version, and must be JSON values. `gain` is
-    how far each bin moves when the recording gets 1 dB louder, for augmentation; by default 1 in
-    every bin.
+    It returns [B, bins, recordings.frames]. `constants` are the keys (`constants.get`) that it
+    uses; `params` go to the function and into the version, and must be JSON values. `gain` is how
+    far each bin moves when the recording gets 1 dB louder, for augmentation; by default 1 in every
+    bin, as of values in dB. `linear` says that all values are proportional to the samples instead.
 
     Raises:
         ValueError: the name is registered already.
@@ -100,6 +102,7 @@ def representation(
                 params={"sample_rate": SAMPLE_RATE, "frame": FRAME, "hop": HOP, **params},
                 constants=constants,
                 gain=tuple(gain),
+                linear=linear,
             ),
         )
         return function
@@ -108,7 +111,7 @@ def representation(
 
 
 def compute(name: str, recordings: Recordings) -> Tensor:
-    """Return the representation `name` of a batch: float32 [B, bins, recordings.frames], dB.
+    """Return the representation `name` of a batch: float32 [B, bins, recordings.frames].
 
     On the device of the waveforms. Frames behind the end of a recording that is padded are 80 dB
     under its maximum, or follow from such frames, and stand for nothing.
@@ -129,7 +132,7 @@ def compute(name: str, recordings: Recordings) -> Tensor:
 
 
 def compute_clip(names: Iterable[str], waveform: Array) -> dict[str, Array]:
-    """Return representations of one clip, each float32 [frames, bins] in dB, contiguous.
+    """Return representations of one clip, each float32 [frames, bins], contiguous.
 
     By itself and on one CPU thread, so that its bits depend neither on the clips beside it nor on
     who computes it: a worker or a user's process.
@@ -189,3 +192,46 @@ def mfcc(recordings: Recordings, bins: int, bands: int) -> Tensor:
 def cqt(recordings: Recordings, bins: int) -> Tensor:
     """Magnitude of the constant-Q transform from C1 (32.7 Hz) up, dB, floored as `logmel`."""
     return recordings.decibels(recordings.cqt(bins))
+
+
+@representation(
+    "pcen64",
+    bins=64,
+    description="64 Mel bands, each normalised by its own recent past (PCEN)",
+    constants=["mel-64"],
+    gain=[0.0] * 64,  # a louder recording has a louder past: 1 dB is 0.2 % at most
+    scale=2**31,
+    seconds=0.4,
+    pcen_gain=0.98,
+    bias=2.0,
+    power=0.5,
+    eps=1e-6,
+)
+def pcen_mel(
+    recordings: Recordings, bins: int, scale: float, seconds: float, pcen_gain: float, **rest: float
+) -> Tensor:
+    """Per-channel energy normalisation of the magnitude in Mel bands; no unit, no floor.
+
+    `librosa.pcen` with its defaults, of samples as 32-bit integers as its documentation advises.
+    """
+    from mrkd_ray.pcen import pcen
+
+    frames = seconds * SAMPLE_RATE / HOP
+    energy = recordings.mel(bins, magnitude=True) * scale
+    return pcen(energy, frames=frames, gain=pcen_gain, **rest)
+
+
+@representation(
+    "gammatone64", bins=64, description="64 gammatone bands from 50 Hz up, dB", lowest=50.0
+)
+def gammatone(recordings: Recordings, bins: int, lowest: float) -> Tensor:
+    """Power in gammatone bands, evenly spaced on the ear's scale (ERB), dB, floored as `logmel`."""
+    return recordings.decibels(recordings.gammatone(bins, lowest))
+
+
+@representation(
+    "waveform", bins=HOP, description="the samples, 220 a frame, for leaf_small", linear=True
+)
+def waveform(recordings: Recordings, bins: int) -> Tensor:
+    """The samples themselves, in frames side by side: read in order, frames are the recording."""
+    return recordings.samples()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,8 @@ class BranchTask:
     test: Part
     fold: int
     seed: int
+    unlabelled: tuple[str, ...] = ()  # clip_ids, for distillation epochs; a baseline has none
+    more_windows: int = 0  # of an epoch beyond one a training clip: the cohort's unlabelled clips
     device: str = "cpu"
     threads: int = 1
     cpus: int = 1  # of its actor: fewer than threads where branches overlap
@@ -42,3 +45,31 @@ class BranchTask:
     gpus: float = 1.0  # of its actor: a fraction shares a card
     windows: str = "auto"  # `config.Run.windows`
     provenance: dict[str, Any] = field(default_factory=dict)  # copied into the exported config
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The clips that soft labels are of, in their order: training clips, then unlabelled."""
+        return self.train.clip_ids + self.unlabelled
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        """All clips whose windows the branch needs."""
+        return self.taught + self.held_out.clip_ids + self.test.clip_ids
+
+    def rng(self, cycle: int, *purpose: str | int) -> np.random.Generator:
+        """Return the generator of one purpose in one cycle: there is no random state to keep."""
+        words = [zlib.crc32(str(word).encode()) for word in purpose]
+        return np.random.default_rng([self.seed, self.fold, cycle, *words])
+
+    def left_out(self, cycle: int) -> NDArray[np.bool_]:
+        """Return which training clips [n] the b epochs of a cycle leave out: `out_of_fold`."""
+        parts, n = self.training.out_of_fold, len(self.train.clip_ids)
+        if not parts:
+            return np.zeros(n, bool)
+        return np.equal(self.rng(0, "out of fold").permutation(n) % parts, cycle % parts)
+
+    def renewed(self, cycle: int) -> NDArray[np.bool_]:
+        """Return for which of the `taught` clips [n] a cycle changes a teacher that is kept."""
+        left_out = self.left_out(cycle)
+        changed = left_out if self.training.out_of_fold else ~left_out
+        return np.concatenate([changed, np.ones(len(self.unlabelled), bool)])

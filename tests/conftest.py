@@ -20,10 +20,9 @@ import soundfile
 from rich.console import Console
 
 from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
-from mrkd_ray.config import BranchSpec, GridConfig, Training, parse
-from mrkd_ray.datasets import open_dataset
+from mrkd_ray.config import BranchSpec, Run, Training, parse
 from mrkd_ray.mapping import serial_map
-from mrkd_ray.preparation import prepare
+from mrkd_ray.preparation import open_data, prepare
 from mrkd_ray.progress import Display
 from mrkd_ray.task import BranchTask
 
@@ -63,6 +62,19 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sounds(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """7 recordings without labels at several depths: 5 new ones, a copy, and one of `clips`."""
+    root = tmp_path_factory.mktemp("sounds")
+    rng = np.random.default_rng(8)
+    for i, name in enumerate(("a.wav", "in/b.wav", "in/c.wav", "in/deep/d.wav", "z.flac")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / name, rng.normal(size=9000 * (i + 1)) / 9, 22050)
+    shutil.copy(root / "a.wav", root / "in/copy.wav")
+    shutil.copy(clips / "00.wav", root / "in/00.wav")
+    return root
+
+
+@pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder for the whole session."""
     return tmp_path_factory.mktemp("cache")
@@ -71,14 +83,22 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prepared(clips: Path, cache: Path) -> Prepared:
     """The small data set, checked, with logmel64 and cqt computed, both folds."""
-    config = parse(
-        GridConfig, {"data": str(clips), "cache": cache, "pairings": ["logmel64:vgg_small"]}, "test"
-    )
-    console = Console(quiet=True)
-    names = ["logmel64", "cqt"]
-    data = open_dataset(clips, cache)
+    return prepare_clips(data=str(clips), cache=cache)
+
+
+@pytest.fixture(scope="session")
+def with_sounds(clips: Path, sounds: Path, cache: Path) -> Prepared:
+    """The same, and 5 unlabelled clips."""
+    return prepare_clips(data=str(clips), cache=cache, unlabelled=sounds)
+
+
+def prepare_clips(console: Console | None = None, **fields: object) -> Prepared:
+    """Check a data set and compute its logmel64 and cqt."""
+    config = parse(Run, fields, "test")
+    console = console or Console(quiet=True)
+    data = open_data(config)
     with Display(console) as display:
-        return prepare(config, data, names, serial_map, display, console)
+        return prepare(config, data, ["logmel64", "cqt"], serial_map, display, console)
 
 
 @pytest.fixture(scope="session")

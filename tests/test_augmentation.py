@@ -26,13 +26,16 @@ EACH = [
 ]
 
 
-def augmented(level: Tensor | None = None, seed: int = 0, **options: Any) -> tuple[Tensor, ...]:
+def augmented(
+    level: Tensor | None = None, seed: int = 0, linear: bool = False, **options: Any
+) -> tuple[Tensor, ...]:
     """Windows before and after, and which of their frames are not padding."""
     windows = torch.randn(N, 3, BINS, WINDOW, generator=torch.Generator().manual_seed(1)) + 9
     windows = windows.contiguous(memory_format=torch.channels_last)
     inside = torch.ones(N, WINDOW, dtype=torch.bool)
     inside[::2, :20] = False
-    augmentation = Augmentation(Training(**options), torch.ones(BINS) if level is None else level)
+    level = torch.ones(BINS) if level is None else level
+    augmentation = Augmentation(Training(**options), level, linear=linear)
     augmentation.draw(N, np.random.default_rng(seed), np.random.default_rng(seed + 1))
     rows = torch.arange(N).flip(0)
     after = augmentation.apply(windows.clone(), rows, inside)
@@ -53,12 +56,22 @@ def test_gain_adds_one_level_to_the_static_channel_of_a_clips_own_frames() -> No
     assert 3 < gains.max() <= 6
 
 
-@pytest.mark.parametrize("name", ["logmel64", "mfcc", "cqt"])
+@pytest.mark.parametrize("name", ["logmel64", "mfcc", "cqt", "gammatone64"])
 def test_a_representations_gain_is_what_a_louder_recording_gives(name: str) -> None:
     noise = np.random.default_rng(0).normal(size=11025).astype(np.float32)
     quiet, loud = (compute_clip([name], noise * factor)[name].T for factor in (0.1, 0.2))
     louder = 20 * np.log10(2) * REPRESENTATIONS[name].levels
     np.testing.assert_allclose(loud - quiet, np.tile(louder[:, None], quiet.shape[1]), atol=2e-3)
+
+
+def test_gain_multiplies_samples_and_no_sample_of_a_frame_is_masked() -> None:
+    before, after, _ = augmented(linear=True, augment_gain=6.0, specaugment_bins=3)
+    factors = (after / before)[:, 0]
+    assert (after[:, 1:] == before[:, 1:]).all()
+    torch.testing.assert_close(factors, factors[:, :1, :1].expand_as(factors))
+    gains = 20 * factors[:, 0, 0].log10()
+    assert -6 <= gains.min() < -3
+    assert 3 < gains.max() <= 6
 
 
 def test_shift_rolls_each_window_in_time() -> None:
@@ -127,7 +140,7 @@ def test_all_off_is_the_default() -> None:
 
 
 def inputs(branch: Branch, epoch: int = 0) -> Tensor:
-    return torch.cat([x.clone() for x, *_ in branch._batches(epoch, epoch, None)])
+    return torch.cat([batch.inputs.clone() for batch in branch.minibatches.epoch(0, epoch, epoch)])
 
 
 @pytest.mark.parametrize("options", EACH)
@@ -150,7 +163,9 @@ def test_a_shift_is_the_same_in_every_branch_and_gains_are_not(make_tasks: TaskM
     for task in make_tasks(LOGMEL, CQT, **options):
         branch = Branch(task)
         inputs(branch)
-        drawn.append((branch._augmentation._shifts, branch._augmentation._gains))
+        drawn.append(
+            (branch.minibatches._augmentation._shifts, branch.minibatches._augmentation._gains)
+        )
     (shifts, gains), (other_shifts, other_gains) = drawn
     assert torch.equal(shifts, other_shifts)
     assert not torch.equal(gains, other_gains)

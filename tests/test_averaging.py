@@ -125,4 +125,14 @@ def test_an_unknown_rule_is_answered_with_the_nearest_and_all_names() -> None:
     message = str(caught.value)
     assert "unknown average 'leave_out'" in message
     assert "Did you mean 'leave_one_out'?" in message
-    assert message.endswith("Known: leave_one_out, logits, mean, weighted.")
+    assert message.endswith("Known: confidence, leave_one_out, logits, mean, weighted.")
+
+
+def test_confidence_by_hand() -> None:
+    even = np.array([[0.5, 0.5], [1.0, 0.0]], np.float32)
+    sure = np.array([[1.0, 0.0], [0.5, 0.5]], np.float32)
+    (teacher,) = AVERAGES["confidence"].combine([even, sure], [1.0, 1.0])
+    # Entropies 0 and ln 2: weights 100 and 1 / (0.01 + ln 2).
+    share = 100 / (100 + 1 / (0.01 + np.log(2)))
+    first = share + (1 - share) / 2
+    np.testing.assert_allclose(teacher, [[first, 1 - first]] * 2, rtol=0, atol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +13,14 @@ import numpy as np
 import pytest
 import scipy.special
 import torch
-from conftest import TaskMaker
+from conftest import TaskMaker, make_cell
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mrkd_ray import branch as branch_module
-from mrkd_ray import losses, networks
+from mrkd_ray import cells, losses, networks
 from mrkd_ray.branch import Branch, Floats
+from mrkd_ray.cells import Prepared
 from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.networks import network
 from mrkd_ray.normalisation import statistics
@@ -200,6 +203,124 @@ def test_distillation_on_soft_labels_of_clips_draws_a_new_window_each_epoch(
     assert first != second != third != first
 
 
+def test_virtual_samples_are_what_soft_labels_are_of_and_what_is_trained_on(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"soft_labels": "virtual", "mixup": 1.0, "batch_size": 5}
+    drawn = []
+    for task in make_tasks(LOGMEL, CQT, **options):
+        branch = Branch(task)
+        branch.train(1)
+        seen, mixed = Seen(branch), recorded(monkeypatch, losses, "mix")
+        soft = branch.soft_labels(HEAT)
+        inputs, (made_with,) = seen.take()
+        shares = [call[0][1] for call in mixed[::2]]  # inputs, then hard labels
+        with torch.no_grad():
+            logits = torch.cat([branch.network.eval()(x) for x in inputs]).numpy()
+        expected = scipy.special.softmax(logits / HEAT, axis=1)
+        np.testing.assert_allclose(soft[list(made_with)], expected, rtol=0, atol=1e-6)
+        seen.take()
+        mixed.clear()
+        lost = recorded(monkeypatch, losses, "distillation_loss")
+        branch.distil(soft, HEAT, 1)
+        again, (trained_on,) = seen.take()
+        assert list(trained_on.items()) == list(made_with.items())  # order and windows
+        for one, other in zip(inputs, again, strict=True):
+            assert torch.equal(one, other)
+        assert [call[0][1] for call in mixed[::2]] == shares  # hard labels are mixed, no teacher
+        assert min(shares) >= 0.5  # a row is mostly its own clip's
+        for ((_, targets, teacher), _), clips in zip(lost, split_of(made_with, 5), strict=True):
+            np.testing.assert_array_equal(teacher, soft[clips])  # as it is
+            assert targets.sum(dim=1) == pytest.approx(np.ones(len(clips)))
+        drawn.append((list(made_with.items()), shares))
+    assert drawn[0] == drawn[1]  # in another representation too
+
+
+def split_of(clips: dict[int, int], size: int) -> list[Index]:
+    return split(np.array(list(clips)), size)
+
+
+def test_each_cycle_leaves_another_part_of_the_clips_out_of_training(
+    make_tasks: TaskMaker,
+) -> None:
+    (task,) = make_tasks(LOGMEL, out_of_fold=3, b=2)
+    branch = Branch(task)
+    seen, n = Seen(branch), len(task.train.clip_ids)
+    left_out = []
+    for _ in range(4):
+        branch.train(2)
+        first, second = seen.take()[1]
+        assert first.keys() == second.keys()
+        left_out.append(set(range(n)) - first.keys())
+        assert sorted(left_out[-1]) == np.flatnonzero(task.renewed(branch.cycle)).tolist()
+        branch.distil(teacher_for(task), HEAT, 1)
+        assert sorted(seen.take()[1][0]) == list(range(n))
+        branch.cycle += 1
+    assert sorted(clip for part in left_out[:3] for clip in part) == list(range(n))
+    assert left_out[3] == left_out[0]
+
+
+@pytest.mark.parametrize("unverified", [(), (1, 4)])
+def test_trust_weighs_hard_labels_that_nobody_verified(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch, unverified: tuple[int, ...]
+) -> None:
+    (task,) = make_tasks(LOGMEL, mixup=0.0, trust=True)
+    task = replace(task, train=replace(task.train, unverified=unverified))
+    teacher = np.full((len(task.train.clip_ids), 3), 0.25, np.float32)
+    teacher[:, 0] = 0.5
+    branch = Branch(task)
+    seen, lost = Seen(branch), recorded(monkeypatch, losses, "distillation_loss")
+    branch.distil(teacher, HEAT, 1)
+    weights = np.where(task.train.labels == 0, 1.0, 0.5)
+    if unverified:  # where people verified some, those are believed
+        weights[[i for i in range(len(weights)) if i not in unverified]] = 1.0
+    for ((_, targets, _), _), (clips, _) in zip(lost, seen.gathered, strict=True):
+        np.testing.assert_allclose(targets, one_hot(task)[clips] * weights[clips][:, None])
+
+
+def test_teachers_are_remembered_over_cycles(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks(LOGMEL, mixup=0.0, teacher_momentum=0.75, trust=True, cycles=3)
+    rng = np.random.default_rng(0)
+    teachers = rng.dirichlet(np.ones(3), (3, len(task.train.clip_ids))).astype(np.float32)
+    branch = Branch(task)
+    seen, lost = Seen(branch), recorded(monkeypatch, losses, "distillation_loss")
+    for branch.cycle, teacher in enumerate(teachers):
+        branch.distil(teacher, HEAT, 1)
+    belief = 0.75 * (0.75 * teachers[0] + 0.25 * teachers[1]) + 0.25 * teachers[2]
+    of_label = belief[np.arange(len(belief)), task.train.labels] / belief.max(axis=1)
+    calls = list(zip(lost, seen.gathered, strict=True))
+    for ((_, targets, soft), _), (clips, _) in calls[-(len(calls) // 3) :]:
+        np.testing.assert_allclose(soft, belief[clips], rtol=1e-5)
+        np.testing.assert_allclose(targets.sum(dim=1), of_label[clips], rtol=1e-5)
+
+
+def test_only_clips_that_were_left_out_get_a_new_teacher(make_tasks: TaskMaker) -> None:
+    (task,) = make_tasks(LOGMEL, out_of_fold=2, cycles=3)
+    n = len(task.train.clip_ids)
+    branch = Branch(task)
+    teachers = [np.full((n, 3), value, np.float32) for value in (0.25, 0.5, 0.75)]
+    for branch.cycle, teacher in enumerate(teachers[:2]):
+        branch.distil(teacher, HEAT, 1)
+    assert branch._belief is not None
+    expected = np.where(task.renewed(1), 0.5, 0.25)
+    np.testing.assert_array_equal(branch._belief[:, 0], expected)
+
+
+def test_the_weight_of_the_teacher_rises_over_the_ramp(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks(LOGMEL, kl_weight=3.0, warm_up=2, ramp=3, cycles=7)
+    branch = Branch(task)
+    lost = recorded(monkeypatch, losses, "distillation_loss")
+    weights = []
+    for branch.cycle in range(2, 7):
+        branch.distil(teacher_for(task), HEAT, 1)
+        weights.append(lost[-1][1]["kl_weight"])
+    assert weights == pytest.approx([1, 2, 3, 3, 3])
+
+
 def test_soft_labels_and_evaluation_change_nothing(make_tasks: TaskMaker) -> None:
     (task,) = make_tasks("logmel64:resnet_small")
     branch = Branch(task)
@@ -265,6 +386,98 @@ def test_every_epoch_shows_every_clip_once_in_a_new_order(make_tasks: TaskMaker)
     assert clips[:n] != clips[n:]
 
 
+# Unlabelled clips ------------------------------------------------------------------------------
+
+
+def unlabelled_tasks(prepared: Prepared, **options: Any) -> tuple[BranchTask, BranchTask]:
+    """A distilled branch with 6 labelled and 6 + 5 unlabelled clips, and its baseline."""
+    cell = make_cell(LOGMEL, **{"labelled": 0.5, "mixup": 0.0, **options})
+    alone = replace(cell, condition="independent", temperature=None)
+    (task,), (baseline,) = (cells.branch_tasks(each, prepared) for each in (cell, alone))
+    return task, baseline
+
+
+@pytest.mark.parametrize("soft_labels", ["clip", "window", "virtual"])
+def test_distillation_is_a_pass_over_all_clips_and_training_as_many_steps(
+    with_sounds: Prepared, soft_labels: str
+) -> None:
+    epochs = {}
+    for task in unlabelled_tasks(with_sounds, soft_labels=soft_labels, augment_gain=6.0):
+        branch = Branch(task)
+        seen = Seen(branch)
+        branch.train(1)
+        pairs = [(c, s) for part in seen.gathered for c, s in zip(*part, strict=True)]
+        assert Counter(Counter(clip for clip, _ in pairs).values()) == {3: 5, 2: 1}  # 17 of 6
+        assert len(set(pairs)) > 10  # windows differ from pass to pass
+        epochs[task.unlabelled] = pairs, [len(part[0]) for part in seen.gathered]
+        if task.unlabelled:
+            seen.take()
+            soft = branch.soft_labels(HEAT)
+            windows = seen.take()[1][0]
+            made_with = {} if soft_labels == "clip" else windows
+            branch.distil(soft, HEAT, 1)
+            trained_on = {c: s for part in seen.gathered for c, s in zip(*part, strict=True)}
+            assert made_with in ({}, trained_on)
+            assert sorted(c for part in seen.gathered for c in part[0]) == list(range(17))
+            assert [len(part[0]) for part in seen.gathered] == epochs[task.unlabelled][1]
+    distilled, alone = epochs.values()
+    assert distilled == alone  # training epochs are the baseline's
+
+
+def test_unlabelled_clips_have_soft_labels_and_no_hard_ones(
+    with_sounds: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, _ = unlabelled_tasks(with_sounds, unverified_kl=0.5)
+    branch = Branch(task)
+    soft = branch.soft_labels(HEAT)
+    everything = Part(clip_ids=task.taught, labels=np.zeros(17, np.int64))
+    expected = scipy.special.softmax(clip_logits(branch, everything) / HEAT, axis=1)
+    np.testing.assert_allclose(soft, expected, rtol=0, atol=1e-5)
+    seen = Seen(branch)
+    lost = recorded(monkeypatch, losses, "distillation_loss")
+    branch.distil(soft, HEAT, 1)
+    labels = np.concatenate([one_hot(task), np.zeros((11, 3), np.float32)])
+    for ((_, targets, teacher), options), (clips, _) in zip(lost, seen.gathered, strict=True):
+        assert targets.tolist() == labels[clips].tolist()
+        assert teacher.tolist() == soft[clips].tolist()
+        assert options["weights"].tolist() == [1] * len(clips)
+    labelled = statistics(task.store.bank(task.train.clip_ids))
+    np.testing.assert_array_equal(branch.statistics.mean, labelled.mean)  # as in the baseline
+
+
+def test_hidden_labels_do_not_leak(with_sounds: Prepared) -> None:
+    dataset, train = with_sounds.dataset, with_sounds.splits[0].train
+    task, _ = unlabelled_tasks(with_sounds)
+    hidden = [clip_id for clip_id in train if clip_id not in task.train.clip_ids]
+    swaps = (  # two hidden labels changed for each other, such that the same clips stay hidden
+        {a: dataset.by_id[b].label, b: dataset.by_id[a].label}
+        for a, b in itertools.combinations(hidden, 2)
+        if dataset.by_id[a].label != dataset.by_id[b].label
+    )
+    for swap in swaps:
+        clips = tuple(replace(c, label=swap.get(c.clip_id, c.label)) for c in dataset.clips)
+        changed = replace(with_sounds, dataset=replace(dataset, clips=clips))
+        other, _ = unlabelled_tasks(changed)
+        if other.train.clip_ids == task.train.clip_ids:
+            break
+    else:
+        pytest.fail("no labels to swap")
+    trained = []
+    for each in (task, other):
+        branch = Branch(each)
+        branch.train(1)
+        branch.distil(branch.soft_labels(HEAT), HEAT, 1)
+        trained.append(weights(branch))
+    assert same(*trained)
+
+
+def test_a_model_was_trained_on_its_unlabelled_clips(with_sounds: Prepared, tmp_path: Path) -> None:
+    for task in unlabelled_tasks(with_sounds):
+        Branch(task).export(tmp_path / task.name)
+        digests = (tmp_path / task.name / "trained_on.txt").read_text().split()
+        assert digests == [task.store.digests[clip_id] for clip_id in task.taught]
+
+
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
 def test_inputs_labels_and_teacher_stay_together(
     make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch, mixup: float
@@ -317,14 +530,16 @@ def test_a_teacher_in_the_object_store_is_read_only(make_tasks: TaskMaker) -> No
     np.testing.assert_array_equal(teacher, before)
 
 
-@pytest.mark.parametrize("options", [{"direction": "forward"}, {"t_squared": True}])
+@pytest.mark.parametrize("options", [{"divergence": "forward"}, {"t_squared": True}])
 def test_options_of_the_loss_reach_it(
     make_tasks: TaskMaker, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (task,) = make_tasks(LOGMEL, kl_weight=0.25, **options)
     lost = recorded(monkeypatch, losses, "distillation_loss")
     Branch(task).distil(teacher_for(task), 3.0, 1)
-    expected = {"direction": "reverse", "t_squared": False} | options
+    expected = {"kind": "reverse", "t_squared": False, "ce_weight": 1.0} | {
+        {"divergence": "kind"}.get(name, name): value for name, value in options.items()
+    }
     assert lost[0][1] == {**expected, "temperature": 3.0, "kl_weight": 0.25, "weights": None}
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import TaskMaker, make_cell
-from test_cohort import same_files
+from test_cohort import actors_of, same_files
 
 from mrkd_ray import algorithm, cell_files, cells, checkpoint, files
+from mrkd_ray.actors import RayCohort
 from mrkd_ray.branch import Branch
 from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.cohort import LocalCohort
@@ -412,6 +413,37 @@ def test_soft_labels_are_the_last_teachers(
     assert np.abs(stored[0] - taught[0]).max() > 1e-4  # the first cycle's was another
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"teacher_momentum": 0.5}, {"out_of_fold": 2}, {"trust": True, "soft_labels": "virtual"}],
+)
+@pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.cluster)])
+def test_a_resumed_cell_remembers_its_teachers(
+    prepared: Prepared,
+    tmp_path: Path,
+    options: dict[str, Any],
+    runner: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    cell = make_cell(*TWO, cycles=3, **options)
+    tasks = cells.branch_tasks(cell, prepared)
+    start(tasks, tmp_path / "undisturbed", cell)
+    killed = tmp_path / "killed"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Branch, "train", call_number(5, Branch.train))  # in the third cycle
+        with pytest.raises(Killed):
+            start(tasks, killed, cell)
+    if runner == "local":
+        assert start(tasks, killed, cell).cycle == 3
+    else:
+        request.getfixturevalue("ray_cluster")
+        with actors_of(*TWO) as processes:
+            cohort = RayCohort(processes, tasks, killed)
+            assert cohort.cycle == 2
+            list(cells.run(cell, tasks, cohort, killed))
+    assert_same_files(killed, tmp_path / "undisturbed", cell.names)
+
+
 def test_an_independent_cell_resumes_without_a_teacher(prepared: Prepared, tmp_path: Path) -> None:
     cell = make_cell("cqt:vgg_small", temperature=None)
     tasks = cells.branch_tasks(cell, prepared)
@@ -423,3 +455,20 @@ def test_an_independent_cell_resumes_without_a_teacher(prepared: Prepared, tmp_p
     assert start(tasks, tmp_path / "killed", cell).cycle == 2
     assert_same_files(tmp_path / "killed", tmp_path / "undisturbed", cell.names)
     assert not (tmp_path / "killed" / "soft_labels.npz").exists()
+
+
+def test_soft_labels_of_unlabelled_clips_are_kept_and_a_killed_cell_goes_on_from_them(
+    with_sounds: Prepared, tmp_path: Path
+) -> None:
+    cell = make_cell(*TWO, labelled=0.5)
+    tasks = cells.branch_tasks(cell, with_sounds)
+    start(tasks, tmp_path / "undisturbed", cell)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Branch, "distil", call_number(3, Branch.distil))
+        with pytest.raises(Killed):
+            start(tasks, tmp_path / "killed", cell)
+    start(tasks, tmp_path / "killed", cell)
+    assert_same_files(tmp_path / "killed", tmp_path / "undisturbed", cell.names)
+    with np.load(tmp_path / "killed" / "soft_labels.npz", allow_pickle=False) as arrays:
+        assert arrays["clip_id"].tolist() == [*tasks[0].train.clip_ids, *tasks[0].unlabelled]
+        assert arrays["teacher"].shape == (1, 12 + 5, 3)

@@ -49,9 +49,9 @@ def test_a_wrong_option(tmp_path: Path) -> None:
 
 def test_wrong_values_are_all_named_at_once(tmp_path: Path) -> None:
     done = mrkd(
-        "train", *BRANCH, "--cycles", "0", "--lr", "fast", "--direction", "up", cwd=tmp_path
+        "train", *BRANCH, "--cycles", "0", "--lr", "fast", "--divergence", "up", cwd=tmp_path
     )
-    refused(done, "cycles", "lr", "fast", "direction", "reverse")
+    refused(done, "cycles", "lr", "fast", "divergence", "reverse")
 
 
 def test_no_branch(tmp_path: Path) -> None:
@@ -378,3 +378,16 @@ def test_a_cell_that_lacks_a_part_is_refused(trained: Path, clips: Path, tmp_pat
     refused(mrkd("predict", cell, clips / "00.wav"), "cqt-resnet_small", "not a whole model")
     (cell / "branches" / "cqt-resnet_small" / "config.json").write_text("{}")
     refused(mrkd("predict", cell, clips / "00.wav"), "cqt-resnet_small", "not a whole model")
+
+
+def test_a_recommendation_is_refused_before_long_work(clips: Path, tmp_path: Path) -> None:
+    asked = ("recommend", "--data", clips, "--runner", "local")
+    refused(mrkd(*asked, "--size", "6", cwd=tmp_path), "size", "less than or equal to 5")
+    one = ("--representations", "cqt", "--networks", "vgg_small")
+    refused(mrkd(*asked, *one, cwd=tmp_path), "cqt:vgg_small", "cohort of 2", "--networks")
+    refused(mrkd(*asked, "--representations", "cqtt", cwd=tmp_path), "Did you mean 'cqt'?")
+    refused(mrkd(*asked, "--fold", "7", cwd=tmp_path), "7 asked for", "folds 1, 2")
+    (tmp_path / "recommended.yaml").write_text("mine\n")
+    refused(mrkd(*asked, cwd=tmp_path), "recommended.yaml", "--force")
+    assert (tmp_path / "recommended.yaml").read_text() == "mine\n"
+    assert not (tmp_path / "results").exists()

@@ -53,8 +53,8 @@ def refusal(model: type[BaseModel], **values: Any) -> list[str]:
         ("name", "../elsewhere", "match pattern"),
         ("name", "", "match pattern"),
         ("held_out", 0.5, "less than 0.5"),
-        ("direction", "backward", "'reverse' or 'forward'"),
-        ("soft_labels", "frame", "'clip' or 'window'"),
+        ("divergence", "backward", "'reverse', 'forward', 'js' or 'decoupled'"),
+        ("soft_labels", "frame", "'clip', 'window' or 'virtual'"),
         ("augment_gain", -1, "greater than or equal to 0"),
         ("augment_shift", 2, "less than or equal to 1.5"),
         ("specaugment_time", 151, "less than or equal to 150"),
@@ -77,9 +77,9 @@ def test_an_error_names_file_field_value_and_what_is_expected(
 
 
 def test_all_errors_come_at_once() -> None:
-    first, *lines = refusal(GridConfig, cycles=0, lr="fast", direction="up")
+    first, *lines = refusal(GridConfig, cycles=0, lr="fast", divergence="up")
     assert "3 problem(s)" in first
-    assert [line.split(":")[0].strip() for line in lines] == ["cycles", "lr", "direction"]
+    assert [line.split(":")[0].strip() for line in lines] == ["cycles", "lr", "divergence"]
 
 
 def test_a_missing_field_is_named() -> None:
@@ -140,6 +140,16 @@ def test_a_variant_overrides_the_method_and_may_have_its_temperatures() -> None:
 def test_a_wrong_variant_is_one_line_with_its_place(variant: dict[str, Any], line: str) -> None:
     (found,) = refusal(GridConfig, variants={"fine": {}, "not-fine": variant})[1:]
     assert found.startswith(f"  variants.not-fine.{line}")
+
+
+def test_which_options_go_together_is_a_question_of_variant_and_grid() -> None:
+    virtual = {"soft_labels": "virtual"}
+    assert grid(**virtual, variants={"a": {"soft_labels": "clip", "teacher_momentum": 0.5}})
+    assert grid(teacher_momentum=0.5, variants={"a": {"soft_labels": "virtual", "trust": True}})
+    lines = refusal(GridConfig, **virtual, variants={"a": {}, "b": {"teacher_momentum": 0.5}})
+    assert lines[1].startswith("  configuration: variants.b: teacher_momentum and out_of_fold need")
+    fine = {"trust": True, **virtual}
+    assert grid(variants={"a": {"d": 2}, "b": fine}).by_variant()["b"].training.trust
 
 
 def test_variants_have_names_of_folders_and_differ() -> None:
@@ -261,14 +271,18 @@ CHANGED: dict[str, Any] = {
     "mixup": 0.75,
     "weights": "none",
     "soft_labels": "window",
-    "direction": "forward",
+    "divergence": "forward",
     "t_squared": True,
     "kl_weight": 0.1,
+    "ce_weight": 0.5,
+    "warm_up": 1,
+    "ramp": 2,
     "average": "logits",
     "verified_only": True,
     "unverified_ce": 0.5,
     "unverified_kl": 2.0,
     "label_noise": 0.3,
+    "labelled": 0.2,
     "held_out": 0.2,
     "augment_gain": 3.0,
     "augment_shift": 0.5,
@@ -279,6 +293,7 @@ CHANGED: dict[str, Any] = {
     "compile": True,
     "windows": "streamed",
     "data": "some/where",
+    "unlabelled": Path("more/sounds"),
     "cache": Path("other/cache"),
     "output": Path("other/results"),
     "folds": (2, 4),
@@ -293,12 +308,14 @@ CHANGED: dict[str, Any] = {
     "name": "changed",
     "paper": True,
 }
+OF_CLIPS: dict[str, Any] = {"teacher_momentum": 0.5, "out_of_fold": 3, "trust": True}
 CONFIGS = {
     "train": TrainConfig(branches=(ONE, "cqt:vgg_small")),
     "grid": GridConfig(pairings=(TWO, ONE)),
     "train, changed": TrainConfig(
         branches=(ONE, "cqt:vgg_small"), temperature=0.3, seed=5, independent=True, **CHANGED
     ),
+    "train, teachers of clips": TrainConfig(branches=(ONE,), **OF_CLIPS),
     "grid, changed": GridConfig(
         pairings=(TWO, ONE),
         temperatures=(0.3, 4),
@@ -325,10 +342,31 @@ def test_yaml_that_is_written_reads_back_the_same(
 
 def test_the_changed_fields_are_all_fields_and_differ_from_the_defaults() -> None:
     shared = set(TrainConfig.model_fields) & set(GridConfig.model_fields)
-    assert set(CHANGED) == shared - {"independent"}
+    assert CHANGED.keys() | OF_CLIPS.keys() == shared - {"independent"}
     for model in (TrainConfig, GridConfig):
-        for name, value in CHANGED.items():
+        for name, value in (CHANGED | OF_CLIPS).items():
             assert model.model_fields[name].default != value, name
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (
+            {"soft_labels": "virtual", "teacher_momentum": 0.5},
+            "teacher_momentum and out_of_fold need soft",
+        ),
+        (
+            {"soft_labels": "window", "out_of_fold": 2},
+            "need soft_labels: clip, or trust",
+        ),
+        ({"soft_labels": "virtual", "d": 2}, "virtual needs d: 1"),
+        ({"out_of_fold": 1}, "out_of_fold needs 2 parts"),
+        ({"out_of_fold": 2, "b": 0}, "out_of_fold needs 2 parts or more, and b of 1"),
+    ],
+)
+def test_options_of_distillation_that_exclude_each_other(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        parse(GridConfig, {"pairings": [TWO], **options}, "grid.yaml")
 
 
 @pytest.mark.parametrize("name", ["train", "train, changed"])

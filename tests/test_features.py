@@ -344,6 +344,16 @@ def test_statistics_are_of_the_clips_asked_for_only(root: Path) -> None:
     assert np.array_equal(statistics(part).std, statistics(alone).std)
 
 
+def test_one_scale_is_the_statistics_of_all_bins_together() -> None:
+    rng = np.random.default_rng(0)
+    clip = rng.normal([1, 5, 3], [0.1, 2, 7], (80, 3)).astype(np.float32)
+    found = statistics(bank_of([clip]), one_scale=True)
+    assert found.mean.shape == found.std.shape == (3, 3)
+    assert np.array_equal(found.std, np.tile(found.std[:, :1], 3))
+    np.testing.assert_allclose(found.mean[0], clip.mean(), rtol=1e-5)
+    np.testing.assert_allclose(found.std[0], clip.std(), rtol=1e-5)
+
+
 def test_std_of_a_constant_bin_is_floored() -> None:
     result = statistics(bank_of([np.full((50, 2), -100.0, np.float32)]))
     assert np.array_equal(result.std, np.full((3, 2), STD_FLOOR, np.float32))

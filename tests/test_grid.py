@@ -13,6 +13,7 @@ from mrkd_ray import cells, grid
 from mrkd_ray.cells import Prepared
 from mrkd_ray.config import GridConfig, parse
 from mrkd_ray.errors import UserError
+from mrkd_ray.features import FeatureStore
 from mrkd_ray.preparation import Initial
 
 FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
@@ -88,6 +89,29 @@ def test_weights_of_other_bytes_and_a_gpu_are_other_cells(prepared: Prepared) ->
     assert len(keys & {cell.key for cell in changed}) == 2  # the other branch's baselines
     gpu = grid.expand(config(), prepared, NETWORKS, lambda branches: 0.5)
     assert not keys & {cell.key for cell in gpu}
+
+
+def test_unlabelled_clips_are_other_cells_and_their_number_is_that_of_baselines(
+    prepared: Prepared, with_sounds: Prepared
+) -> None:
+    def keys(prepared: Prepared, condition: str) -> set[str]:
+        return {c.key for c in expand(config(), prepared) if c.condition == condition}
+
+    dataset = with_sounds.dataset
+    one, *others = dataset.unlabelled
+    stores = {
+        name: FeatureStore(store.folder, dataset, name, {**store.digests, one.clip_id: "other"})
+        for name, store in with_sounds.stores.items()
+    }
+    fewer = replace(with_sounds, dataset=replace(dataset, unlabelled=tuple(others)))
+    changed = replace(with_sounds, stores=stores)
+    cases = (prepared, fewer, with_sounds)
+    for condition in ("distilled", "independent"):
+        assert len(set.union(*(keys(case, condition) for case in cases))) == 3 * len(
+            keys(prepared, condition)
+        )
+    assert keys(changed, "independent") == keys(with_sounds, "independent")  # shared
+    assert not keys(changed, "distilled") & keys(with_sounds, "distilled")
 
 
 def test_branches_that_overlap_have_the_threads_of_the_cohort_on_cpus_only(

@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy.spatial.distance
 import scipy.special
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrkd_ray.losses import cross_entropy, distillation_loss, kl_divergence, mix, soften
+from mrkd_ray.losses import cross_entropy, distillation_loss, divergence, mix, soften, trust
 
 LN2, LN3 = math.log(2), math.log(3)
-DIRECTIONS = ("reverse", "forward")
+KINDS = ("reverse", "forward", "js", "decoupled")
 
 # The example worked out by hand: one clip, two classes. At T = 2 the logits (2 ln 3, 0) become
 # (ln 3, 0), so P = (3/4, 1/4); at T = 1 they are P = (9/10, 1/10). The teacher is even.
@@ -25,6 +26,11 @@ HAND_CE = math.log(10 / 9)  # label: the first class
 HAND_KL = {
     "reverse": 0.75 * math.log(1.5) + 0.25 * math.log(0.5),
     "forward": 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25),
+    # The middle is (5/8, 3/8).
+    "js": (0.75 * math.log(6 / 5) + 0.25 * math.log(2 / 3)) / 2
+    + (0.5 * math.log(4 / 5) + 0.5 * math.log(4 / 3)) / 2,
+    # Of two classes there is one other: only "the target or not" is left.
+    "decoupled": 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25),
 }
 
 
@@ -72,43 +78,43 @@ def test_eq2_equals_scipy(temperature: float) -> None:
     np.testing.assert_allclose(soften(logits, temperature).numpy(), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_eq4_by_hand(direction: str) -> None:
-    kl = kl_divergence(HAND_LOGITS, HAND_TEACHER, 2.0, direction)
-    assert kl.item() == pytest.approx(HAND_KL[direction])
+@pytest.mark.parametrize("kind", KINDS)
+def test_eq4_by_hand(kind: str) -> None:
+    kl = divergence(HAND_LOGITS, HAND_TEACHER, 2.0, kind)
+    assert kl.item() == pytest.approx(HAND_KL[kind])
     assert HAND_KL["reverse"] != pytest.approx(HAND_KL["forward"])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_eq4_equals_a_sum_over_clips_and_classes(direction: str, temperature: float) -> None:
+@pytest.mark.parametrize("kind", ["reverse", "forward"])
+def test_eq4_equals_a_sum_over_clips_and_classes(kind: str, temperature: float) -> None:
     logits, _, teacher = rows()
     total = 0.0
     for z, t in zip(logits.numpy(), teacher.numpy(), strict=True):
         p = np.exp(z / temperature) / np.exp(z / temperature).sum()
-        first, second = (p, t) if direction == "reverse" else (t, p)
+        first, second = (p, t) if kind == "reverse" else (t, p)
         total += sum(a * (math.log(a) - math.log(b)) for a, b in zip(first, second, strict=True))
-    kl = kl_divergence(logits, teacher, temperature, direction)
+    kl = divergence(logits, teacher, temperature, kind)
     assert kl.item() == pytest.approx(total / len(logits))
 
 
 def test_eq4_forward_equals_torch() -> None:
     logits, _, teacher = rows()
     expected = F.kl_div(F.log_softmax(logits / 3, dim=1), teacher, reduction="batchmean")
-    assert torch.allclose(kl_divergence(logits, teacher, 3.0, "forward"), expected)
+    assert torch.allclose(divergence(logits, teacher, 3.0, "forward"), expected)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_eq4_is_zero_under_a_teacher_that_agrees(direction: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_eq4_is_zero_under_a_teacher_that_agrees(kind: str) -> None:
     logits = rows()[0]
     teacher = soften(logits, 2.0)
-    assert abs(kl_divergence(logits, teacher, 2.0, direction).item()) < 1e-12
-    assert kl_divergence(logits, teacher, 1.0, direction).item() > 1e-2
-    slope = gradient(lambda z: kl_divergence(z, teacher, 2.0, direction), logits)
+    assert abs(divergence(logits, teacher, 2.0, kind).item()) < 1e-12
+    assert divergence(logits, teacher, 1.0, kind).item() > 1e-2
+    slope = gradient(lambda z: divergence(z, teacher, 2.0, kind), logits)
     assert slope.abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("options", "factor"),
     [
@@ -119,15 +125,15 @@ def test_eq4_is_zero_under_a_teacher_that_agrees(direction: str) -> None:
         ({"kl_weight": 0.0}, 0.0),
     ],
 )
-def test_eq5_by_hand(options: dict[str, float], factor: float, direction: str) -> None:
+def test_eq5_by_hand(options: dict[str, float], factor: float, kind: str) -> None:
     label = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     loss, ce, kl = distillation_loss(
-        HAND_LOGITS, label, HAND_TEACHER, temperature=2.0, direction=direction, **options
+        HAND_LOGITS, label, HAND_TEACHER, temperature=2.0, kind=kind, **options
     )
     # The hard labels are met at T = 1, the teacher at T = 2.
     assert ce.item() == pytest.approx(HAND_CE)
-    assert kl.item() == pytest.approx(HAND_KL[direction])
-    assert loss.item() == pytest.approx(HAND_CE + factor * HAND_KL[direction])
+    assert kl.item() == pytest.approx(HAND_KL[kind])
+    assert loss.item() == pytest.approx(HAND_CE + factor * HAND_KL[kind])
 
 
 def test_eq5_takes_the_papers_choices_where_none_are_given() -> None:
@@ -146,7 +152,7 @@ def test_gradient_of_eq4_forward() -> None:
     logits, _, teacher = rows()
     heat = 2.5
     expected = (soften(logits, heat) - teacher) / (heat * len(logits))
-    found = gradient(lambda z: kl_divergence(z, teacher, heat, "forward"), logits)
+    found = gradient(lambda z: divergence(z, teacher, heat, "forward"), logits)
     assert torch.allclose(found, expected)
 
 
@@ -157,12 +163,12 @@ def test_gradient_of_eq4_reverse() -> None:
     terms = p.log() - teacher.log()
     kl = (p * terms).sum(dim=1, keepdim=True)
     expected = p * (terms - kl) / (heat * len(logits))
-    found = gradient(lambda z: kl_divergence(z, teacher, heat, "reverse"), logits)
+    found = gradient(lambda z: divergence(z, teacher, heat, "reverse"), logits)
     assert torch.allclose(found, expected)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_gradients_equal_finite_differences(direction: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_equal_finite_differences(kind: str) -> None:
     logits, targets, teacher = rows(n=3)
 
     def loss(z: Tensor) -> Tensor:
@@ -171,7 +177,7 @@ def test_gradients_equal_finite_differences(direction: str) -> None:
             targets,
             teacher,
             temperature=3.0,
-            direction=direction,
+            kind=kind,
             t_squared=True,
             kl_weight=0.7,
         )[0]
@@ -179,22 +185,63 @@ def test_gradients_equal_finite_differences(direction: str) -> None:
     assert torch.autograd.gradcheck(loss, (logits.requires_grad_(),))
 
 
+def test_eq4_js_equals_scipy() -> None:
+    logits, _, teacher = rows()
+    p = scipy.special.softmax(logits.numpy() / 2, axis=1)
+    expected = scipy.spatial.distance.jensenshannon(p, teacher.numpy(), axis=1) ** 2
+    assert divergence(logits, teacher, 2.0, "js").item() == pytest.approx(expected.mean())
+
+
+def test_eq4_decoupled_weighs_the_two_parts_of_kl_apart() -> None:
+    logits, _, teacher = rows()
+    p, t = soften(logits, 2.0).numpy(), teacher.numpy()
+    expected = []
+    for student, row in zip(p, t, strict=True):
+        target = row.argmax()
+        others = np.delete(np.arange(len(row)), target)
+        two = scipy.special.rel_entr(
+            [row[target], 1 - row[target]], [student[target], 1 - student[target]]
+        )
+        among = scipy.special.rel_entr(
+            row[others] / row[others].sum(), student[others] / student[others].sum()
+        )
+        # Zhao et al., eq. 6: KL is the first plus the teacher's doubt times the second.
+        whole = two.sum() + (1 - row[target]) * among.sum()
+        assert whole == pytest.approx(scipy.special.rel_entr(row, student).sum())
+        expected.append(two.sum() + 8 * among.sum())
+    assert divergence(logits, teacher, 2.0, "decoupled").item() == pytest.approx(np.mean(expected))
+
+
+def test_eq5_weighs_hard_labels() -> None:
+    label = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    loss, ce, _ = distillation_loss(
+        HAND_LOGITS, label, HAND_TEACHER, temperature=2.0, ce_weight=0.25
+    )
+    assert loss.item() == pytest.approx(0.25 * HAND_CE + HAND_KL["reverse"])
+    assert ce.item() == pytest.approx(HAND_CE)
+
+
+def test_trust_is_the_belief_in_a_label_over_that_in_the_likeliest_class() -> None:
+    targets = torch.eye(3)[[0, 1, 1]]
+    teacher = torch.tensor([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.0, 0.0, 1.0]])
+    assert torch.allclose(trust(targets, teacher), torch.tensor([[1.0], [0.5], [0.0]]))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("direction", DIRECTIONS)
-def test_zero_probabilities_and_large_logits_stay_finite(
-    direction: str, dtype: torch.dtype
-) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_zero_probabilities_and_large_logits_stay_finite(kind: str, dtype: torch.dtype) -> None:
     logits = torch.tensor([[300.0, -300.0, 0.0], [0.0, 5.0, -5.0]], dtype=dtype)
     teacher = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], dtype=dtype)
     at = logits.clone().requires_grad_()
-    loss, ce, kl = distillation_loss(at, teacher, teacher, temperature=1.0, direction=direction)
+    loss, ce, kl = distillation_loss(at, teacher, teacher, temperature=1.0, kind=kind)
     loss.backward()
     assert torch.isfinite(torch.stack((loss, ce, kl))).all()
     assert at.grad is not None
     assert torch.isfinite(at.grad).all()
-    assert kl.item() > 5  # a confident disagreement still costs: the floor does not hide it
+    # A confident disagreement still costs: the floor does not hide it. Jensen-Shannon is bounded.
+    assert kl.item() > (0.3 if kind == "js" else 5)
     # Of the second clip: KL(t || p) with a one-hot teacher is the cross-entropy.
-    alone = kl_divergence(logits[1:], teacher[1:], 1.0, "forward")
+    alone = divergence(logits[1:], teacher[1:], 1.0, "forward")
     assert torch.allclose(alone, cross_entropy(logits[1:], teacher[1:]))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import librosa
 import numpy as np
 import pytest
+import scipy.signal
 import torch
 from torch import Tensor
 
@@ -46,12 +47,19 @@ def plain_cqt(waveform: Array) -> Array:
     return np.asarray(librosa.amplitude_to_db(np.abs(librosa.cqt(waveform, n_bins=84, **PLAIN))))
 
 
+def plain_pcen(waveform: Array) -> Array:
+    magnitude = librosa.feature.melspectrogram(y=waveform, n_fft=1764, n_mels=64, power=1, **PLAIN)
+    return np.asarray(librosa.pcen(magnitude * 2**31, **PLAIN))
+
+
 PLAIN_CALLS = {
     "logmel64": lambda waveform: plain_logmel(waveform, 64),
     "logmel128": lambda waveform: plain_logmel(waveform, 128),
     "mfcc": plain_mfcc,
     "cqt": plain_cqt,
+    "pcen64": plain_pcen,
 }
+ALL = list(REPRESENTATIONS)
 
 
 @pytest.fixture
@@ -62,13 +70,15 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> Registry[Representation]:
     return fresh
 
 
-# The largest and the 99.9th percentile difference from librosa, in dB (mfcc: in its own unit, dB
-# times the cosine transform), as `python -m benchmarks frontend_error` measures them on ESC-10.
+# The largest and the 99.9th percentile difference from librosa, in dB, as `python -m benchmarks
+# frontend_error` measures them on ESC-10. mfcc is in its own unit, dB times the cosine transform;
+# pcen64 has no unit, ends at about 6, and has no floor that would hide float32's rounding.
 TOLERANCES = {
     "logmel64": (0.003, 0.0005),
     "logmel128": (0.003, 0.0005),
     "mfcc": (0.003, 0.002),
     "cqt": (0.1, 0.01),
+    "pcen64": (0.1, 0.02),
 }
 
 
@@ -108,7 +118,7 @@ def test_equals_librosa_on_real_clips(name: str, shared: Path) -> None:
         assert_as_librosa(name, audio.load(file))
 
 
-@pytest.mark.parametrize("name", PLAIN_CALLS)
+@pytest.mark.parametrize("name", ALL)
 def test_a_padded_batch_is_each_clip_alone(name: str) -> None:
     lengths = [1, 700, 22051, 22219, 30000]
     batch = torch.zeros(len(lengths), max(lengths))
@@ -123,7 +133,7 @@ def test_a_padded_batch_is_each_clip_alone(name: str) -> None:
         assert np.allclose(result[:, : 1 + length // 220], alone, atol=0.01)
 
 
-@pytest.mark.parametrize("name", PLAIN_CALLS)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("samples", [1, 2, 219, 220, 221, 1763, 1764, 22050, 110257, 60 * 22050])
 def test_frame_count_is_the_same_for_any_length_and_nothing_is_warned(
     name: str, samples: int
@@ -135,9 +145,59 @@ def test_frame_count_is_the_same_for_any_length_and_nothing_is_warned(
     assert np.isfinite(result).all()
 
 
-@pytest.mark.parametrize("name", PLAIN_CALLS)
+@pytest.mark.parametrize("name", ALL)
 def test_silence_is_finite(name: str) -> None:
     assert np.isfinite(one(name, np.zeros(5000, np.float32))).all()
+
+
+def test_gammatone_filters_are_those_of_the_filters_impulse_responses() -> None:
+    """scipy's finite ones, away from both ends of the spectrum, where real filters fold over."""
+    offset = 9.26449 * 24.7
+    middles = (50 + offset) * ((11025 + offset) / (50 + offset)) ** (np.arange(64) / 64) - offset
+    filters = frontend._gammatone_filters(64, 50.0, torch.device("cpu")).numpy()
+    steps = np.diff(21.4 * np.log10(1 + 0.00437 * middles))  # the ERB scale as it is often written
+    assert np.ptp(steps) < 1e-3 * steps.mean()
+    tested = [i for i, middle in enumerate(middles) if 200 < middle < 7000]
+    for i in tested[::5]:
+        taps, _ = scipy.signal.gammatone(middles[i], "fir", numtaps=8000, fs=22050)
+        _, response = scipy.signal.freqz(taps, worN=np.arange(883) * 12.5, fs=22050)
+        loud = np.abs(response) ** 2 > 1e-3
+        difference = 10 * np.log10(np.abs(response[loud]) ** 2 / filters[loud, i])
+        assert loud.sum() > 15
+        assert np.abs(difference).max() < 0.2
+
+
+def test_gammatone_is_the_power_in_its_bands_in_decibels() -> None:
+    """Of two tones on filters' middles: as far apart as they are loud, the rest far below."""
+    offset = 9.26449 * 24.7
+    middles = (50 + offset) * ((11025 + offset) / (50 + offset)) ** (np.arange(64) / 64) - offset
+    time = np.arange(22050) / 22050
+    tones = np.sin(2 * np.pi * middles[20] * time) + 0.01 * np.sin(2 * np.pi * middles[50] * time)
+    levels = one("gammatone64", tones.astype(np.float32))[:, 50]
+    assert levels[20] == levels.max()
+    assert levels[20] - levels[50] == pytest.approx(40, abs=1)
+    assert levels[50] - levels[62] > 30
+    assert (
+        levels.max() - one("gammatone64", np.append(tones, [0] * 9000).astype(np.float32)).min()
+        == 80
+    )
+
+
+@pytest.mark.parametrize("samples", [1, 109, 110, 111, 220, 30000])
+def test_a_waveform_is_its_samples_in_order(samples: int) -> None:
+    recording = noise(samples)
+    frames = one("waveform", recording).T
+    assert not frames[0, :110].any()
+    read = frames.ravel()[110 : 110 + samples]
+    assert len(read) > samples - 110  # what is left of half a frame at the end
+    np.testing.assert_array_equal(read, recording[: len(read)])
+    assert not frames.ravel()[110 + samples :].any()
+
+
+def test_pcen_hardly_hears_how_loud_a_recording_is() -> None:
+    quiet, loud = (one("pcen64", noise(30000) * factor) for factor in (0.1, 1))  # 20 dB
+    assert (loud > quiet).all()
+    assert (loud < 1.05 * quiet).all()
 
 
 def test_the_spectrum_is_computed_once_per_recording(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +209,7 @@ def test_the_spectrum_is_computed_once_per_recording(monkeypatch: pytest.MonkeyP
         return stft(*args, **kwargs)
 
     monkeypatch.setattr(torch, "stft", counting)
-    compute_clip(["logmel64", "logmel128", "mfcc"], noise(5000))
+    compute_clip(["logmel64", "logmel128", "mfcc", "pcen64", "gammatone64"], noise(5000))
     assert len(calls) == 1
 
 
@@ -246,7 +306,7 @@ def test_versions_of_all_are_distinct_and_the_common_parameters_are_part_of_them
         assert common.items() <= json.loads(json.dumps(entry.params)).items()
 
 
-@pytest.mark.parametrize("name", PLAIN_CALLS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_constants_used_are_the_ones_in_the_version(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,7 +343,7 @@ def test_a_clip_is_computed_on_one_thread(registry: Registry[Representation]) ->
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", PLAIN_CALLS)
+@pytest.mark.parametrize("name", ALL)
 def test_neither_threads_nor_neighbours_change_a_bit(name: str) -> None:
     before = torch.get_num_threads()
     for length in (9_000, 20_000, 44_100):

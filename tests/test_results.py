@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -369,6 +370,42 @@ def test_noise_is_in_all_training_labels_and_in_no_test_label(prepared: Prepared
     for task in (*noisy, *alone):  # one wrong label for all
         assert task.train.labels.tolist() == noisy[0].train.labels.tolist()
         assert task.test.labels.tolist() == clean[0].test.labels.tolist()
+
+
+def test_a_part_of_each_class_keeps_its_label() -> None:
+    labels = {f"clip{i}": min(i % 5, 3) for i in range(400)} | {"only": 4}
+    kept = cells.keep_labels(labels, 0.2, seed=[0, 1])
+    count = Counter(labels[clip] for clip in kept)
+    assert count == {0: 16, 1: 16, 2: 16, 3: 32, 4: 1}
+    backwards = dict(reversed(labels.items()))
+    assert cells.keep_labels(backwards, 0.2, seed=[0, 1]) == kept
+    assert cells.keep_labels(labels, 0.2, seed=[1, 1]) != kept
+    assert kept < cells.keep_labels(labels, 0.5, seed=[0, 1])
+    assert cells.keep_labels(labels, 1.0, seed=[0, 1]) == set(labels)
+
+
+def test_the_same_clips_keep_their_label_whatever_else(with_sounds: Prepared) -> None:
+    (split, _), test = with_sounds.splits, with_sounds.splits[0].test
+    cell = make_cell(*TWO, labelled=0.25)
+    noisy = make_cell(*TWO, labelled=0.25, label_noise=0.9, mixup=0.0, cycles=1)
+    plain, *others = (
+        task
+        for each in (cell, noisy, baseline(cell), baseline(noisy))
+        for task in cells.branch_tasks(each, with_sounds)
+    )
+    assert len(plain.train.clip_ids) == 3  # one a class
+    assert set(plain.train.labels.tolist()) == {0, 1, 2}
+    for task in others:
+        assert task.train.clip_ids == plain.train.clip_ids
+        assert task.more_windows == plain.more_windows == 9 + 5
+    assert set(plain.train.clip_ids).union(plain.unlabelled[:9]) == set(split.train)
+    assert plain.taught == plain.train.clip_ids + plain.unlabelled
+    assert {task.unlabelled for task in others} == {plain.unlabelled, ()}  # a baseline's
+    assert not set(plain.taught) & set(test)
+    assert plain.test.clip_ids == test
+    other_fold = cells.branch_tasks(replace(cell, fold=2), with_sounds)[0]
+    assert set(other_fold.unlabelled[9:]) == set(plain.unlabelled[9:])
+    assert not set(other_fold.taught) & set(other_fold.test.clip_ids)
 
 
 def test_tasks_say_which_labels_nobody_verified(prepared: Prepared) -> None:

@@ -28,6 +28,7 @@ _OTHER_MODULES = {
     "splits",
     "tables",
     "transfer",
+    "unlabelled",
     SYNTHETIC,
 }  # no layouts; not imported at start-up
 for _module in pkgutil.iter_modules(__path__):

@@ -53,7 +53,7 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Labelled clips. Either all clips or none carry a fold, and likewise a split.
+    """Labelled clips; either all or none carry a fold, and likewise a split. And unlabelled ones.
 
     Raises:
         ValueError: a clip_id occurs twice, or only some clips carry a fold or split.
@@ -63,11 +63,13 @@ class Dataset:
     root: Path
     """Absolute path of the folder that the data set was read from."""
     clips: tuple[Clip, ...]
+    unlabelled: tuple[Clip, ...] = ()
+    """Recordings without a label (it is ""), for distillation only: never in a split."""
     notes: tuple[str, ...] = ()
     """What the reader left out or decided, one sentence each, to be shown to the user."""
 
     def __post_init__(self) -> None:
-        if len({clip.clip_id for clip in self.clips}) != len(self.clips):
+        if len({clip.clip_id for clip in self.recordings}) != len(self.recordings):
             raise ValueError(f"{self.name}: a clip_id occurs twice")
         for field in ("fold", "split"):
             given = sum(getattr(clip, field) is not None for clip in self.clips)
@@ -90,16 +92,25 @@ class Dataset:
         """The clips by clip_id, in the order of `clips`."""
         return {clip.clip_id: clip for clip in self.clips}
 
+    @property
+    def recordings(self) -> tuple[Clip, ...]:
+        """All clips, labelled or not."""
+        return self.clips + self.unlabelled
+
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over all of the clips in order but paths and audio."""
+        """16 hex digits over all of the labelled clips in order but paths and audio."""
         rows = [(c.clip_id, c.label, c.fold, c.split, c.group, c.verified) for c in self.clips]
         return hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest()
 
     def without(self, clip_ids: Collection[str]) -> Dataset:
         """Return the data set less these clips; classes without clips disappear."""
         gone = set(clip_ids)
-        return replace(self, clips=tuple(c for c in self.clips if c.clip_id not in gone))
+
+        def kept(clips: tuple[Clip, ...]) -> tuple[Clip, ...]:
+            return tuple(clip for clip in clips if clip.clip_id not in gone)
+
+        return replace(self, clips=kept(self.clips), unlabelled=kept(self.unlabelled))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,7 @@ def problems(
     found = [
         _about_files(dataset, scans, kind)
         for kind in get_args(Fault)
-        if any(scans[clip.clip_id].problem == kind for clip in dataset.clips)
+        if any(scans[clip.clip_id].problem == kind for clip in dataset.recordings)
     ]
     found += _same_bytes(scans, splits)
     count = Counter(clip.label for clip in dataset.clips)
@@ -114,7 +114,8 @@ def check(
         if not skip_bad or not mendable:
             raise UserError(_report(dataset, errors, bool(mendable), skipped))
         bad = {id_: _reason(p, scans[id_]) for p in reversed(mendable) for id_ in p.clip_ids}
-        skipped += [Skipped(c.clip_id, bad[c.clip_id]) for c in dataset.clips if c.clip_id in bad]
+        left_out = (clip.clip_id for clip in dataset.recordings if clip.clip_id in bad)
+        skipped += [Skipped(clip_id, bad[clip_id]) for clip_id in left_out]
         dataset = dataset.without(bad)
 
 
@@ -149,7 +150,7 @@ def _of(dataset: Dataset, labels: set[str]) -> tuple[str, ...]:
 
 
 def _about_files(dataset: Dataset, scans: Mapping[str, ClipScan], kind: Fault) -> Problem:
-    bad = [clip.clip_id for clip in dataset.clips if scans[clip.clip_id].problem == kind]
+    bad = [clip.clip_id for clip in dataset.recordings if scans[clip.clip_id].problem == kind]
     listed = few((f"{clip_id} ({scans[clip_id].detail})" for clip_id in bad), LISTED)
     return Problem(
         kind=kind, clip_ids=tuple(bad), message=f"{kind} ({len(bad)}): {listed}.", mend=_MENDS[kind]

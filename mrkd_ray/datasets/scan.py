@@ -115,10 +115,10 @@ def scan(
     """
     file = _scans_file(dataset, cache)
     known = _read_known(file)
-    stamps = {clip.clip_id: _stamp(clip.path) for clip in dataset.clips}
+    stamps = {clip.clip_id: _stamp(clip.path) for clip in dataset.recordings}
     found: dict[str, ClipScan] = {}
     todo: list[tuple[str, Path]] = []
-    for clip in dataset.clips:
+    for clip in dataset.recordings:
         entry = known.get(clip.clip_id)
         if entry is not None and entry["stamp"] == list(stamps[clip.clip_id] or ()):
             found[clip.clip_id] = ClipScan(**entry["scan"])

@@ -50,7 +50,8 @@ class Plan:
 
     grid: str
     data: str
-    clips: int
+    clips: int  # labelled
+    unlabelled: int
     classes: int
     folds: int
     distilled: int  # cells in all
@@ -95,7 +96,8 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         left = {cell.key: _cycles_left(cell, folder) for cell in opened.cells}
         todo = [cell for cell in opened.cells if cell.key not in finished]
         scans, dataset = opened.checked.scans, opened.checked.prepared.dataset
-        frames = {clip.clip_id: costs.frames_of(scans[clip.clip_id]) for clip in dataset.clips}
+        unlabelled = [clip.clip_id for clip in dataset.unlabelled]
+        frames = {c.clip_id: costs.frames_of(scans[c.clip_id]) for c in dataset.recordings}
         stores = opened.checked.prepared.stores
         digests = next(iter(stores.values())).digests
         jobs = missing(dataset, stores, digests)
@@ -105,7 +107,8 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
             windows = windows_of(config, opened, todo, frames)
             probed = probe.run(config, opened, todo, at_once, jobs, windows, frames)
             features = probed.features
-            sizes = {s.fold: Sizes.of(s, frames) for s in opened.checked.prepared.splits}
+            splits = opened.checked.prepared.splits
+            sizes = {split.fold: Sizes.of(split, unlabelled, frames) for split in splits}
             local = opened.workers.cluster is None
             of_cells = [
                 costs.cost(cell, left[cell.key], sizes[cell.fold], probed, local, config.profile)
@@ -124,6 +127,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         grid=config.name,
         data=dataset.name,
         clips=len(dataset.clips),
+        unlabelled=len(unlabelled),
         classes=len(dataset.classes),
         folds=len(opened.checked.prepared.splits),
         distilled=len(distilled),

@@ -95,7 +95,7 @@ def cost(
         probed = getattr(probe.sizes, unit) if unit else 1
         return getattr(sizes, unit) / probed if unit and probed else 1.0
 
-    units = PHASES | ({"soft_labels": "train"} if cell.training.soft_labels == "window" else {})
+    units = PHASES | ({"soft_labels": "train"} if cell.training.soft_labels != "clip" else {})
     phases = [
         {name: seconds * grown(units.get(name)) for name, seconds in branch.items()}
         for branch in measured.phases

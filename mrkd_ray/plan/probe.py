@@ -55,19 +55,19 @@ class _Pair:
 
 def sample(split: Split, frames: Mapping[str, int], batch_size: int) -> Split:
     """Return a split with few of its clips, from all over it."""
-
-    def some(clip_ids: tuple[str, ...], count: int) -> tuple[str, ...]:
-        places = np.linspace(0, len(clip_ids) - 1, min(count, len(clip_ids))).round().astype(int)
-        return tuple(clip_ids[i] for i in places)
-
-    whole = Sizes.of(split, frames)
+    whole = Sizes.of(split, (), frames)
     tested = -(-WINDOWS * whole.test // max(1, whole.test_windows))
     return Split(
         fold=split.fold,
-        train=some(split.train, BATCHES * batch_size),
-        held_out=some(split.held_out, tested),
-        test=some(split.test, tested),
+        train=_some(split.train, BATCHES * batch_size),
+        held_out=_some(split.held_out, tested),
+        test=_some(split.test, tested),
     )
+
+
+def _some(clip_ids: Sequence[str], count: int) -> tuple[str, ...]:
+    places = np.linspace(0, len(clip_ids) - 1, min(count, len(clip_ids))).round().astype(int)
+    return tuple(clip_ids[i] for i in places)
 
 
 def run(
@@ -94,12 +94,16 @@ def run(
     prepared = opened.checked.prepared
     largest = max(cell.training.batch_size for cell in todo)
     few = sample(prepared.splits[0], frames, largest)
+    every = [clip.clip_id for clip in prepared.dataset.unlabelled]
+    unlabelled = _some(every, BATCHES * largest)
+    wanted = {*few.train, *few.held_out, *few.test, *unlabelled}
     pairs = list(_pairs(todo, at_once, windows, opened))
     shortened = [cell for pair in pairs for cell in _copies(pair, few.fold)]
     mini = config.model_copy(update={"profile": True})
     with _temporary(config.cache) as folder:
-        stores, features = _sample_features(opened, jobs, few, folder)
-        small = replace(prepared, splits=(few,), stores=stores)
+        stores, features = _sample_features(opened, jobs, wanted, folder)
+        dataset = prepared.dataset.without(set(every) - wanted)
+        small = replace(prepared, dataset=dataset, splits=(few,), stores=stores)
         began = time.time()
         failed = grid.run_cells(
             mini, shortened, small, folder, opened.shares, opened.workers, opened.display
@@ -119,7 +123,7 @@ def run(
             kinds.setdefault((condition, (spec,), options), alone(found, branches, i))
             turns.setdefault((spec,), turns[branches])
     end = ended - max(each.end for each in ran)
-    return Probe(Sizes.of(few, frames), kinds, turns, end, features)
+    return Probe(Sizes.of(few, unlabelled, frames), kinds, turns, end, features)
 
 
 def _pairs(
@@ -155,7 +159,8 @@ def _pairs(
 
 
 def _copies(pair: _Pair, fold: int) -> Iterator[Cell]:
-    training = pair.first.training.model_copy(update={"cycles": CYCLES})
+    # Every cycle with a teacher: one without takes as long, but for the soft labels.
+    training = pair.first.training.model_copy(update={"cycles": CYCLES, "warm_up": 0})
     for place, cell in enumerate((pair.first, pair.second)):
         for copy in range(pair.copies):
             seed = place * pair.copies + copy
@@ -173,12 +178,12 @@ def _temporary(cache: Path) -> Iterator[Path]:
 
 
 def _sample_features(
-    opened: Opened, jobs: Sequence[Job], few: Split, folder: Path
+    opened: Opened, jobs: Sequence[Job], wanted: set[str], folder: Path
 ) -> tuple[dict[str, FeatureStore], float]:
     """Compute what lacks, for a few clips, in a folder of its own.
 
     Returns:
-        Stores that have the clips of `few`, and the seconds that all the jobs will take.
+        Stores that have the `wanted` clips, and the seconds that all the jobs will take.
     """
     prepared, workers = opened.checked.prepared, opened.workers
     stores = dict(prepared.stores)
@@ -189,8 +194,8 @@ def _sample_features(
     others = (
         jobs[i].clip_id for i in np.linspace(0, len(jobs) - 1, min(count, len(jobs)), dtype=int)
     )
-    wanted = {*few.train, *few.held_out, *few.test, *others}
-    dataset = prepared.dataset.without(prepared.dataset.by_id.keys() - wanted)
+    known = {clip.clip_id for clip in prepared.dataset.recordings}
+    dataset = prepared.dataset.without(known - {*wanted, *others})
     show = opened.display.step(f"Probing {', '.join(names)}")
     seen: list[tuple[float, int]] = []
 

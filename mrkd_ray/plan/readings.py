@@ -24,7 +24,8 @@ Kind = tuple[str, tuple[BranchSpec, ...], Training]
 folds and their number of cycles."""
 FREE = (
     *("cycles", "lr", "momentum", "weight_decay", "label_noise", "unverified_ce", "unverified_kl"),
-    *("direction", "t_squared", "kl_weight"),
+    *("divergence", "t_squared", "kl_weight", "ce_weight", "ramp", "teacher_momentum", "trust"),
+    "warm_up",
 )
 """Options that tell no kinds apart: what a cycle takes does not hang on them."""
 
@@ -41,22 +42,22 @@ def kind_of(cell: Cell) -> Kind:
 class Sizes:
     """What the seconds and bytes of a cell grow with."""
 
-    train: int  # clips
+    train: int  # clips, labelled or not
     train_windows: int
     held_out_windows: int
     test: int
     test_windows: int
 
     @classmethod
-    def of(cls, split: Split, frames: Mapping[str, int]) -> Sizes:
-        """Count a split's clips and their windows, given each clip's frames."""
+    def of(cls, split: Split, unlabelled: Sequence[str], frames: Mapping[str, int]) -> Sizes:
+        """Count a split's and unlabelled clips and their windows, given each clip's frames."""
 
         def windows(clip_ids: Sequence[str]) -> int:
             return sum(max(1, -(-frames[clip_id] // WINDOW_FRAMES)) for clip_id in clip_ids)
 
         return cls(
-            len(split.train),
-            windows(split.train),
+            len(split.train) + len(unlabelled),
+            windows(split.train) + windows(unlabelled),
             windows(split.held_out),
             len(split.test),
             windows(split.test),

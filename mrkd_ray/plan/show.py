@@ -36,7 +36,7 @@ def show(plan: Plan, console: Console) -> None:
             str(kind.at_once),
             f"{kind.gpus * (kind.cohort.count('+') + 1):g}",
             decimal(kind.memory),
-            _time(kind.seconds),
+            time_text(kind.seconds),
         )
     console.print()
     console.print(shown)
@@ -49,7 +49,8 @@ def show(plan: Plan, console: Console) -> None:
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
-    yield "data", f"{plan.clips} clips, {plan.classes} classes, {plan.folds} fold(s)"
+    clips = f"{plan.clips} clips" + f" and {plan.unlabelled} unlabelled" * bool(plan.unlabelled)
+    yield "data", f"{clips}, {plan.classes} classes, {plan.folds} fold(s)"
     finished = plan.distilled + plan.independent - plan.left
     cells_ = f"{plan.distilled} distilled, {plan.independent} independent"
     yield "cells", cells_ + (f"; {finished} of them are finished" if finished else "")
@@ -69,12 +70,12 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
         "features": plan.features_seconds,
         "training": plan.training_seconds,
     }
-    spent = ", ".join(f"{name} {_time(seconds)}" for name, seconds in parts.items())
-    yield "will take about", f"{_time(plan.seconds)}: {spent}"
-    yield "this plan took", _time(plan.plan_seconds)
+    spent = ", ".join(f"{name} {time_text(seconds)}" for name, seconds in parts.items())
+    yield "will take about", f"{time_text(plan.seconds)}: {spent}"
+    yield "this plan took", time_text(plan.plan_seconds)
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
     """Two units at most: 42 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -52,20 +52,21 @@ def windows_of(
 ) -> dict[Kind, Windows]:
     """Decide as the branches will, for the largest of the splits."""
     prepared = opened.checked.prepared
-    lengths = [
-        [frames[clip_id] for clip_id in (*split.train, *split.held_out, *split.test)]
-        for split in prepared.splits
-    ]
     found: dict[Kind, Windows] = {}
     for kind, cell in {kind_of(cell): cell for cell in todo}.items():
         share = opened.shares(len(cell.branches))
-        first = replace(cell, fold=prepared.splits[0].fold)
-        tasks = cells.branch_tasks(first, prepared, share or None)
-        needed = [max(costs.window_bytes(own, t.store.bins) for own in lengths) for t in tasks]
+        tasks = [  # [splits][branches]
+            cells.branch_tasks(replace(cell, fold=split.fold), prepared, share or None)
+            for split in prepared.splits
+        ]
+        needed = [
+            max(costs.window_bytes([frames[c] for c in t.clip_ids], t.store.bins) for t in branch)
+            for branch in zip(*tasks, strict=True)
+        ]
         room = max(needed)
         if config.windows == "auto":
             where = {"gpus": share} if share else {}
-            (room,) = opened.workers.map(_budget, tasks[:1], **where)
+            (room,) = opened.workers.map(_budget, tasks[0][:1], **where)
         kept = tuple(config.windows != "streamed" and each <= room for each in needed)
         found[kind] = Windows(tuple(needed), kept, cell.device)
     return found

@@ -64,6 +64,15 @@ def counted_as(plan: Plan, folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_plan_counts_unlabelled_clips(clips: Path, sounds: Path, tmp_path: Path) -> None:
+    asked = config(clips, tmp_path, unlabelled=sounds, labelled=0.5, temperatures="1", folds="1")
+    plan = make(asked, console=QUIET)
+    assert (plan.clips, plan.unlabelled, plan.left) == (24, 5, 3)
+    grid.run(asked, console=QUIET)
+    counted_as(plan, tmp_path)
+
+
+@pytest.mark.slow
 def test_a_plan_without_a_cluster(clips: Path, tmp_path: Path) -> None:
     variants = {"plain": {}, "strong": {"kl_weight": 2}, "longer": {"cycles": 8}}
     asked = config(clips, tmp_path, temperatures="1", variants=variants)

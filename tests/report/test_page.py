@@ -110,9 +110,20 @@ def test_variants_are_said_and_counted(tmp_path: Path) -> None:
     assert "2 of 4 distilled runs and 4 of 8 independent runs are" in page.unfinished(less)
 
 
-def test_label_noise_is_said(tmp_path: Path) -> None:
-    folder = fake_grid(tmp_path / "g", temperatures=(2,), folds=(1,), label_noise=0.2)
-    assert "with 20 % of the training clips given a wrong label" in page.summary(read(folder))
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"label_noise": 0.2}, ", with 20 % of the training clips given a wrong label"),
+        ({"labelled": 0.3}, ", with 30 % of the training clips' labels"),
+        ({"unlabelled": "more"}, ", with unlabelled clips of more"),
+        ({}, " epochs, 1 fold × 1 seed; each"),
+    ],
+)
+def test_labels_that_are_wrong_or_lack_are_said(
+    tmp_path: Path, asked: dict[str, object], said: str
+) -> None:
+    folder = fake_grid(tmp_path / "g", temperatures=(2,), folds=(1,), **asked)
+    assert said in page.summary(read(folder))
 
 
 def test_cells_of_other_grids_are_told_apart(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""Recordings without labels beside a data set: only distillation uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.datasets.folder import audio_files
+from mrkd_ray.datasets.scan import ClipScan
+from mrkd_ray.errors import UserError
+
+
+def with_unlabelled(dataset: Dataset, folder: Path) -> Dataset:
+    """Return the data set with all recordings of a folder, at any depth, as unlabelled clips.
+
+    Their clip_ids begin with `unlabelled:`, so that they differ from those of the labelled ones.
+
+    Raises:
+        UserError: no such folder, or no recordings in it.
+    """
+    root = folder.expanduser().resolve()
+    if not root.is_dir():
+        raise UserError(f"unlabelled {str(folder)!r}: no such folder.")
+    clips = tuple(
+        Clip(clip_id=f"unlabelled:{path.relative_to(root).as_posix()}", path=path, label="")
+        for path in audio_files(root)
+    )
+    if not clips:
+        raise UserError(
+            f"unlabelled {str(folder)!r}: the folder holds no recordings (wav, flac, ogg, mp3)."
+        )
+    return replace(dataset, unlabelled=clips)
+
+
+def without_copies(dataset: Dataset, scans: Mapping[str, ClipScan]) -> Dataset:
+    """Return the data set less unlabelled clips with the bytes of a labelled one, or of another.
+
+    A branch would else be distilled on the very clips that it is tested on.
+
+    Args:
+        scans: of all labelled clips that there are, also of those that the data set is without.
+    """
+    unlabelled = {clip.clip_id for clip in dataset.unlabelled}
+    seen = {scan.digest for clip_id, scan in scans.items() if clip_id not in unlabelled}
+    copies = []
+    for clip in dataset.unlabelled:
+        if scans[clip.clip_id].digest in seen:
+            copies.append(clip.clip_id)
+        seen.add(scans[clip.clip_id].digest)
+    return dataset.without(copies)

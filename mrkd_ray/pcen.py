@@ -1,0 +1,49 @@
+"""Per-channel energy normalisation (Wang et al. 2017), as `librosa.pcen` computes it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCK = 256  # frames smoothed by one product of matrices
+
+
+def pcen(
+    energy: Tensor, *, frames: float, gain: float, bias: float, power: float, eps: float
+) -> Tensor:
+    """Divide each band by its own recent past, and compress what is left.
+
+    (E / (eps + M)**gain + bias)**power - bias**power, where M is E smoothed in time.
+
+    Args:
+        energy: [B, bands, frames], not negative; its scale matters, by `eps` and `bias`.
+        frames: the smoother's time constant in frames.
+
+    Returns:
+        [B, bands, frames], not negative.
+    """
+    squared = frames * frames
+    share = ((1 + 4 * squared) ** 0.5 - 1) / (2 * squared)  # of each new frame in the average
+    past = _smooth(energy, share)
+    steady = (-gain * (torch.log1p(past / eps) + torch.tensor(eps).log())).exp()
+    return bias**power * torch.expm1(power * torch.log1p(energy * steady / bias))
+
+
+def _smooth(energy: Tensor, share: float) -> Tensor:
+    """M[t] = (1 - share) M[t - 1] + share E[t]; M before the first frame is 1, as librosa's.
+
+    In blocks of frames: a recursion frame by frame would be slow and long to export.
+    """
+    size = min(BLOCK, energy.shape[-1])
+    ages = torch.arange(size + 1, device=energy.device)
+    decay = (1 - share) ** ages.double()
+    lags = ages[None, :size] - ages[:size, None]  # [from frame, to frame]
+    weights = torch.where(lags >= 0, share * decay[lags.clamp_min(0)], 0.0).to(energy.dtype)
+    decay = decay[1:].to(energy.dtype)
+    last = torch.ones_like(energy[..., :1])
+    smoothed = []
+    for block in energy.split(BLOCK, dim=-1):
+        n = block.shape[-1]
+        smoothed.append(block @ weights[:n, :n] + last * decay[:n])
+        last = smoothed[-1][..., -1:]
+    return torch.cat(smoothed, dim=-1)

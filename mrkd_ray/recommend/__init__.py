@@ -1,0 +1,133 @@
+"""Which representations and networks to make a cohort of, from short probes on the user's data.
+
+Probes are independent cells that run as a grid's do (`probes`); they are judged on clips held out
+from the training side (`choice`, `diversity`), and the answer is a grid file (`show`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from rich.console import Console
+
+from mrkd_ray import cells, grid, grid_folder
+from mrkd_ray.cells import Cell
+from mrkd_ray.config import BranchSpec, GridConfig, RecommendConfig
+from mrkd_ray.errors import UserError
+from mrkd_ray.files import write_text
+from mrkd_ray.grid import CellsFailed, Opened
+from mrkd_ray.plan.show import time_text
+from mrkd_ray.preparation import check_folders, compute
+from mrkd_ray.recommend import probes, show
+from mrkd_ray.recommend.choice import Choice, choose
+from mrkd_ray.representations import REPRESENTATIONS
+from mrkd_ray.scale import STANDS_FOR
+
+
+def recommend(
+    config: RecommendConfig, to: Path, *, force: bool = False, console: Console | None = None
+) -> Choice:
+    """Run the probes, choose a cohort and write its grid file.
+
+    Probes that are finished are kept in the results folder, with `probes.csv` and `cohorts.csv`:
+    the same call, or one with other candidates besides, goes on from there.
+
+    Args:
+        config: what is asked.
+        to: the grid file.
+        force: write over a file that is there.
+        console: where progress is shown; default: standard error.
+
+    Raises:
+        UserError: bad input, before any training.
+        CellsFailed: some probes did not finish; the finished ones are kept.
+    """
+    console = console or Console(stderr=True)
+    candidates = candidates_of(config)
+    if to.exists() and not force:
+        raise UserError(f"{to} is there: --force writes over it, --to FILE writes elsewhere")
+    check_folders(to.parent)
+    asked = config.as_grid(candidates)
+    with grid.opened(asked, console) as opened:
+        parts = probes.parts_of(opened.checked.prepared.dataset, config)
+        wanted = probes.cells_of(opened, parts)
+        folder = grid_folder.choose(asked, wanted, resume=True)
+        if folder.exists() and not grid_folder.same_versions(folder):
+            folder = grid_folder.choose(asked, wanted, resume=False)
+        left = [cell for cell in wanted if cells.finished(folder / "cells" / cell.key) is None]
+        opened = probes.with_parts(opened, parts)
+        if left:
+            wanted, left = _in_time(config, asked, opened, wanted, left, console)
+        with grid_folder.locked(folder):
+            grid_folder.write_request(folder, asked, opened.checked.skipped)
+            prepared = opened.checked.prepared
+            if left:
+                compute(asked, prepared, opened.workers.map, opened.display)
+            failed = grid.run_cells(
+                asked, wanted, prepared, folder, opened.shares, opened.workers, opened.display
+            )
+            if failed:
+                raise CellsFailed(
+                    f"{len(failed)} of {len(wanted)} probes did not finish; the same call takes "
+                    f"them up again.\n{grid.listed(failed)}\nWhat is finished is in {folder}."
+                )
+            choice = choose(probes.read(folder, wanted), config.size, config.margin)
+            for name, text in show.tables(choice).items():
+                write_text(folder / name, text)
+    write_text(to, show.grid_file(choice, config))
+    console.print(f"Probes: {folder}", markup=False, soft_wrap=True)
+    return choice
+
+
+def candidates_of(config: RecommendConfig) -> tuple[BranchSpec, ...]:
+    """Return each representation with each network, as asked or by default.
+
+    Raises:
+        UserError: too few for a cohort.
+    """
+    names = config.representations or tuple(REPRESENTATIONS)
+    pairs = itertools.product(dict.fromkeys(names), dict.fromkeys(config.networks or STANDS_FOR))
+    found = tuple(BranchSpec(representation=r, network=n) for r, n in pairs)
+    if len(found) < config.size:
+        listed = ", ".join(map(str, found))
+        raise UserError(
+            f"{len(found)} candidate(s) ({listed}) for a cohort of {config.size}: give more "
+            "--representations or --networks, or a smaller --size"
+        )
+    return found
+
+
+def _in_time(
+    config: RecommendConfig,
+    asked: GridConfig,
+    opened: Opened,
+    wanted: list[Cell],
+    left: list[Cell],
+    console: Console,
+) -> tuple[list[Cell], list[Cell]]:
+    """Say what the probes will take, and keep those of as many parts as there is time for."""
+    clock = probes.Clock.measure(asked, opened, left)
+    parts = [split.fold for split in opened.checked.prepared.splits]
+    for count in range(len(parts), 0, -1):
+        now = [cell for cell in left if cell.fold in parts[:count]]
+        seconds = clock.seconds(now)
+        if config.minutes is None or seconds <= 60 * config.minutes:
+            break
+    else:
+        raise UserError(
+            f"minutes: probes on one part of the clips take about {time_text(seconds)}, more than "
+            f"{config.minutes:g} min. Give fewer --representations, --networks or --cycles, or "
+            "more time"
+        )
+    kept = [cell for cell in wanted if cell.fold in parts[:count]]
+    clips = sum(len(split.test) for split in opened.checked.prepared.splits[:count])
+    finished = f", {len(kept) - len(now)} of them finished" if len(now) < len(kept) else ""
+    console.print(
+        f"{len(kept)} probes of {asked.epochs} epochs{finished}: {len(asked.pairings)} candidates "
+        f"on {count} of {len(parts)} parts. {clips} held-out clips will decide. "
+        f"About {time_text(seconds)} at most.",
+        markup=False,
+        soft_wrap=True,
+    )
+    return kept, now

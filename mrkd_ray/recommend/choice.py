@@ -1,0 +1,145 @@
+"""Which candidates to make a cohort of, from their probabilities on the clips that decide.
+
+The cohort whose ensemble has the lowest log-loss. Not the highest accuracy: of a few hundred clips
+that moves in steps of one, so many cohorts are equal or apart by chance, while log-loss takes from
+every clip how probable its label was; it is a proper score, and a teacher is a probability. Members
+far below the best candidate are left out all the same: any one of the cohort may be used alone.
+NumPy only.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mrkd_ray import metrics
+from mrkd_ray.config import BranchSpec
+from mrkd_ray.recommend import diversity
+
+Floats = NDArray[np.float64]
+ERRORS = 2
+"""Standard errors within which a difference does not count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What the probes predict for the clips that decide.
+
+    Attributes:
+        candidates: C of them.
+        labels: class indices [N].
+        probabilities: [C, N, M], by networks that were trained on other clips.
+        parts: how many parts of the training clips these are.
+    """
+
+    candidates: tuple[BranchSpec, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    parts: int
+
+    @cached_property
+    def hits(self) -> Floats:
+        """Where each candidate is right, [C, N]: 1 or 0."""
+        return np.array([metrics.hits(p, self.labels) for p in self.probabilities])
+
+    @cached_property
+    def accuracy(self) -> Floats:
+        """Of each candidate, [C], in [0, 1]."""
+        found: Floats = self.hits.mean(axis=1)
+        return found
+
+    def pairwise(self, measure: Callable[[ArrayLike, ArrayLike], float]) -> Floats:
+        """Return a measure of `diversity` for each pair, [C, C], symmetric; NaN on the diagonal."""
+        found = np.full((len(self.candidates),) * 2, np.nan)
+        for i, j in itertools.combinations(range(len(self.candidates)), 2):
+            found[i, j] = found[j, i] = measure(self.hits[i], self.hits[j])
+        return found
+
+    def losses(self, members: Sequence[int]) -> Floats:
+        """Return the log-loss of the members' ensemble on each clip, [N], in nats."""
+        places = np.arange(len(self.labels))
+        own = self.probabilities[list(members)][:, places, self.labels].astype(np.float64)
+        loss: Floats = -np.log(np.maximum(own.mean(axis=0), np.finfo(np.float32).eps))
+        return loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """Some of the candidates and their ensemble; diversity is the mean over their pairs."""
+
+    members: tuple[int, ...]  # places among the candidates
+    log_loss: float  # nats
+    accuracy: float  # in [0, 1]
+    disagreement: float
+    correlation: float
+    yule_q: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """All cohorts of the size asked for.
+
+    Attributes:
+        admitted: places of the candidates that may be members.
+        cohorts: of admitted candidates, the best first: the chosen one.
+        tied: how many of the others are not told apart from it: the mean difference of their
+            log-loss, paired by clip, is within two standard errors.
+    """
+
+    probed: Probed
+    admitted: tuple[int, ...]
+    cohorts: tuple[Cohort, ...]
+    tied: int
+
+
+def standard_error(values: Floats) -> float:
+    """Return that of the mean of values [N]; NaN of a single one."""
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+
+
+def choose(probed: Probed, size: int, margin: float) -> Choice:
+    """Rank all cohorts of `size` candidates.
+
+    Args:
+        margin: points of accuracy that a member may lack to the best candidate. Where fewer than
+            `size` candidates are that good, the best `size` are the members.
+
+    Raises:
+        ValueError: fewer candidates than `size`.
+    """
+    if size > len(probed.candidates):
+        raise ValueError(f"{size} of {len(probed.candidates)} candidates")
+    right = probed.hits.sum(axis=1)
+    by_accuracy = np.argsort(-right, kind="stable")
+    least = right.max() - margin / 100 * len(probed.labels)
+    good = [int(i) for i in by_accuracy if right[i] >= least - 1e-9]
+    admitted = sorted(good if len(good) >= size else map(int, by_accuracy[:size]))
+    measures = [
+        probed.pairwise(measure)
+        for measure in (diversity.disagreement, diversity.correlation, diversity.yule_q)
+    ]
+    cohorts = []
+    for members in itertools.combinations(admitted, size):
+        ensemble = probed.probabilities[list(members)].mean(axis=0, dtype=np.float64)
+        pairs = tuple(np.array(list(itertools.combinations(members, 2))).T)
+        disagreement, correlation, yule_q = (float(each[pairs].mean()) for each in measures)
+        cohorts.append(
+            Cohort(
+                members=members,
+                log_loss=float(probed.losses(members).mean()),
+                accuracy=metrics.accuracy(ensemble, probed.labels),
+                disagreement=disagreement,
+                correlation=correlation,
+                yule_q=yule_q,
+            )
+        )
+    cohorts.sort(key=lambda cohort: cohort.log_loss)
+    best = probed.losses(cohorts[0].members)
+    worse = (probed.losses(cohort.members) - best for cohort in cohorts[1:])
+    tied = sum(not loss.mean() > ERRORS * standard_error(loss) for loss in worse)
+    return Choice(probed=probed, admitted=tuple(admitted), cohorts=tuple(cohorts), tied=tied)

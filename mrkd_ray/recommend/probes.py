@@ -1,0 +1,145 @@
+"""The probes: each candidate trained alone, on all parts of the training side but one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mrkd_ray import cell_files
+from mrkd_ray.cells import Cell
+from mrkd_ray.config import BranchSpec, GridConfig, RecommendConfig
+from mrkd_ray.datasets.base import Dataset
+from mrkd_ray.datasets.splits import Split, make_splits
+from mrkd_ray.errors import UserError
+from mrkd_ray.extraction import missing
+from mrkd_ray.grid import Opened
+from mrkd_ray.plan import costs, probe
+from mrkd_ray.plan.readings import Probe, Sizes
+from mrkd_ray.plan.windows import windows_of
+from mrkd_ray.preparation import hash_of
+from mrkd_ray.recommend.choice import Probed
+
+
+def parts_of(dataset: Dataset, config: RecommendConfig) -> list[Split]:
+    """Divide the training side of `config.fold` into parts; each is the test side of one split.
+
+    The parts are the other folds, which keep apart what the data set's own folds do. Where there
+    are fewer than two, as with one given split, the training side gets stratified folds. Only
+    clips with a verified label decide. The test clips of `config.fold` are in none of the splits.
+
+    Raises:
+        UserError: as `make_splits`; a part has no clip to decide by.
+    """
+    verified_only, seed = config.verified_only, config.split_seed
+    (whole,) = make_splits(dataset, [config.fold], seed, verified_only=verified_only)
+    splits = make_splits(dataset, "all", seed)
+    sides = {split.fold: split.test for split in splits if split.fold != config.fold}
+    if len(sides) < 2:
+        training = dataset.without(whole.test)
+        clips = tuple(replace(clip, fold=None, split=None) for clip in training.clips)
+        splits = make_splits(replace(training, clips=clips), "all", seed)
+        sides = {split.fold: split.test for split in splits}
+    found = []
+    for fold, side in list(sides.items())[: config.parts]:
+        held = frozenset(side)
+        test = tuple(clip_id for clip_id in side if dataset.by_id[clip_id].verified)
+        if not test:
+            raise UserError(
+                f"{dataset.root}: no clip of part {fold} of the training side has a verified label "
+                "to choose by. Verify some, or leave the column out."
+            )
+        train = tuple(clip_id for clip_id in whole.train if clip_id not in held)
+        found.append(Split(fold=fold, train=train, held_out=(), test=test))
+    return found
+
+
+def cells_of(opened: Opened, parts: Sequence[Split]) -> list[Cell]:
+    """Return the probes: for each candidate, one a part, since the same branches share processes.
+
+    Their keys are those of no grid's cells, whose test sides are others.
+    """
+    found = []
+    for cell in opened.cells:
+        if cell.condition == "independent":
+            content = hash_of("probe", cell.content, cell.fold)
+            found += [replace(cell, fold=part.fold, content=content) for part in parts]
+    return found
+
+
+def with_parts(opened: Opened, parts: Sequence[Split]) -> Opened:
+    """Return the opened grid with the parts in place of its splits."""
+    prepared = replace(opened.checked.prepared, splits=tuple(parts))
+    return replace(opened, checked=replace(opened.checked, prepared=prepared))
+
+
+def read(folder: Path, probes: Sequence[Cell]) -> Probed:
+    """Put the predictions of finished probes together, the parts one after the other."""
+    candidates: dict[BranchSpec, list[Cell]] = {}
+    for cell in probes:
+        candidates.setdefault(cell.branches[0], []).append(cell)
+    scores = []
+    for own in candidates.values():
+        found = [cell_files.read_predictions(folder / "cells" / cell.key) for cell in own]
+        labels = np.concatenate([of_part for _, of_part, _ in found])
+        scores.append(np.concatenate([next(iter(of_part.values())) for _, _, of_part in found]))
+    return Probed(
+        candidates=tuple(candidates),
+        labels=labels,
+        probabilities=np.stack(scores),
+        parts=len({cell.fold for cell in probes}),
+    )
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What the probes take, by `mrkd plan`'s measure of one probe of each network.
+
+    It has the representation with the most bins: the other probes of its network take less.
+    """
+
+    opened: Opened
+    probed: Probe
+    measured: dict[str, Cell]
+    at_once: int
+
+    @classmethod
+    def measure(cls, config: GridConfig, opened: Opened, probes: Sequence[Cell]) -> Clock:
+        """Run shortened probes, in a folder that is removed."""
+        prepared, workers = opened.checked.prepared, opened.workers
+        largest = sorted(probes, key=lambda c: prepared.stores[c.branches[0].representation].bins)
+        measured = {cell.branches[0].network: cell for cell in largest}
+        at_once = 1
+        if workers.cluster is not None:
+            at_once = workers.cluster.room(config.cpus_per_branch, opened.shares(1))
+        frames = _frames(opened)
+        shown = list(measured.values())
+        digests = next(iter(prepared.stores.values())).digests
+        jobs = missing(prepared.dataset, prepared.stores, digests)
+        windows = windows_of(config, opened, shown, frames)
+        rooms = [at_once] * len(shown)
+        probed = probe.run(config, opened, shown, rooms, jobs, windows, frames)
+        return cls(opened, probed, measured, at_once)
+
+    def seconds(self, probes: Sequence[Cell]) -> float:
+        """Return about how long these probes take at most, with the features that lack."""
+        frames = _frames(self.opened)
+        splits = self.opened.checked.prepared.splits
+        sizes = {split.fold: Sizes.of(split, frames) for split in splits}
+        local = self.opened.workers.cluster is None
+        of_cells = []
+        for cell in probes:
+            like = replace(cell, branches=self.measured[cell.branches[0].network].branches)
+            cycles = cell.training.cycles
+            cost = costs.cost(like, cycles, sizes[cell.fold], self.probed, local, profile=False)
+            of_cells.append(replace(cost, branches=cell.branches))
+        took: float = costs.duration(of_cells, [self.at_once] * len(of_cells))
+        return self.probed.features + took + self.probed.end
+
+
+def _frames(opened: Opened) -> dict[str, int]:
+    scans = opened.checked.scans
+    clips = opened.checked.prepared.dataset.clips
+    return {clip.clip_id: costs.frames_of(scans[clip.clip_id]) for clip in clips}

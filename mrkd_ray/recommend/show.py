@@ -1,0 +1,166 @@
+"""A choice for people, as CSV tables, and as a grid file that says why."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+
+from mrkd_ray import environment
+from mrkd_ray.config import GridConfig, RecommendConfig, Run, Training
+from mrkd_ray.recommend import diversity
+from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed, standard_error
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SHOWN = 12
+"""Candidates in the matrix, the most accurate: more do not fit on a terminal."""
+
+
+def sentences(choice: Choice, config: RecommendConfig) -> Iterator[str]:
+    """Say what was chosen and why, and how sure that is."""
+    probed, chosen = choice.probed, choice.cohorts[0]
+    best = max(chosen.members, key=lambda i: float(probed.accuracy[i]))
+    ensemble = probed.probabilities[list(chosen.members)].mean(axis=0, dtype=np.float64)
+    error = standard_error((ensemble.argmax(axis=1) == probed.labels).astype(float))
+    others = len(choice.cohorts) - 1
+    first = (
+        f"Of {others + 1} cohorts its ensemble has the lowest log-loss, {chosen.log_loss:.3f} nats."
+        if others
+        else "No other candidates are as good."
+    )
+    yield (
+        f"Chosen: {_names(choice, chosen)}. {first} Its ensemble is right on "
+        f"{100 * chosen.accuracy:.1f} ± {100 * error:.1f} % of the clips, its best member on "
+        f"{_accuracy(probed, best)} %; exactly one of two members is right on "
+        f"{100 * chosen.disagreement:.0f} %."
+    )
+    parts = "1 part" if probed.parts == 1 else f"{probed.parts} parts"
+    yield (
+        f"{len(probed.labels)} clips decide: {parts} of the training clips of fold {config.fold}, "
+        "each predicted by probes that were trained on the rest. ±: one standard error."
+    )
+    if others:
+        told = f"{choice.tied} of the other {others} cohorts are not told apart from it by so many "
+        told += f"clips (log-loss within {ERRORS} standard errors)."
+        if choice.tied > others / 2:
+            told += " Take it as one of several good guesses, or give more clips."
+        yield f"{told} Its figures flatter it, as the best of many."
+    yield (
+        f"The test clips of fold {config.fold} took no part in the choice, so they can judge it."
+    )
+
+
+def show(choice: Choice, config: RecommendConfig, console: Console) -> None:
+    """Print the candidates, how their errors go together, and what was chosen."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    probed, chosen = choice.probed, choice.cohorts[0].members
+    order = sorted(range(len(probed.candidates)), key=lambda i: -probed.accuracy[i])
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("", "candidate", "accuracy %", "log-loss", ""):
+        right = heading in ("", "accuracy %", "log-loss")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for number, i in enumerate(order, start=1):
+        mark = "chosen" if i in chosen else "" if i in choice.admitted else "too weak"
+        loss = float(probed.losses([i]).mean())
+        row = (str(number), str(probed.candidates[i]), _accuracy(probed, i), f"{loss:.3f}", mark)
+        table.add_row(*row, style="bold" if i in chosen else None)
+    console.print(table)
+    console.print()
+    console.print(_matrix(probed, order[:SHOWN]))
+    console.print(
+        "Above the diagonal: clips on which one of two alone is right, %. Below: correlation of "
+        "their errors, 0 where independent.",
+        style="dim",
+    )
+    for sentence in sentences(choice, config):
+        console.print(sentence, markup=False, highlight=False)
+
+
+def tables(choice: Choice) -> dict[str, str]:
+    """Return the CSV files by name: a row a candidate, a row a pair, a row a cohort, best first."""
+    import pandas as pd
+
+    probed = choice.probed
+    candidates = [
+        {
+            "candidate": str(candidate),
+            "accuracy": probed.accuracy[i],
+            "standard_error": standard_error(probed.hits[i]),
+            "log_loss": probed.losses([i]).mean(),
+            "clips": len(probed.labels),
+            "admitted": i in choice.admitted,
+        }
+        for i, candidate in enumerate(probed.candidates)
+    ]
+    measures = (diversity.disagreement, diversity.correlation, diversity.yule_q)
+    matrices = {measure.__name__: probed.pairwise(measure) for measure in measures}
+    pairs = [
+        {"first": str(probed.candidates[i]), "second": str(probed.candidates[j])}
+        | {name: matrix[i, j] for name, matrix in matrices.items()}
+        for i, j in zip(*np.triu_indices(len(candidates), k=1), strict=True)
+    ]
+    cohorts = [
+        {
+            "cohort": _names(choice, cohort, "+"),
+            "log_loss": cohort.log_loss,
+            "accuracy": cohort.accuracy,
+            **{name: getattr(cohort, name) for name in matrices},
+        }
+        for cohort in choice.cohorts
+    ]
+    named = {"probes.csv": candidates, "pairs.csv": pairs, "cohorts.csv": cohorts}
+    return {name: pd.DataFrame(rows).to_csv(index=False) for name, rows in named.items()}
+
+
+def grid_file(choice: Choice, config: RecommendConfig) -> str:
+    """Return the grid of the chosen cohort as YAML, with the evidence as comments.
+
+    It has the options of the probes, but for their few cycles: those are the grid's own to choose.
+    """
+    import yaml
+
+    made = environment.describe()
+    lines = [f"Written by `{made['command']}`, {made['date'][:10]}.", *sentences(choice, config)]
+    comments = [f"# {line}" for text in lines for line in textwrap.wrap(text, 98)]
+    names = {*Training.model_fields, *Run.model_fields} - {"cycles", "data", "folds"}
+    given = config.model_dump(mode="json", include=names)
+    defaults = GridConfig.model_construct().model_dump(mode="json", include=names, warnings=False)
+    fields = {"data": config.data, "folds": [config.fold]}
+    fields |= {name: value for name, value in given.items() if value != defaults[name]}
+    fields |= {"pairings": [_names(choice, choice.cohorts[0])]}
+    text: str = yaml.safe_dump(fields, sort_keys=False, width=98)
+    return "\n".join([*comments, text])
+
+
+def _matrix(probed: Probed, order: list[int]) -> Table:
+    """Disagreement over correlation, of the candidates at these places."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    places = np.ix_(order, order)
+    above = probed.pairwise(diversity.disagreement)[places]
+    below = probed.pairwise(diversity.correlation)[places]
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("", *range(1, len(order) + 1)):
+        table.add_column(str(heading), justify="right", no_wrap=True)
+    for i in range(len(order)):
+        left = [f"{value:.2f}".replace("nan", "-") for value in below[i, :i]]
+        right = [f"{100 * value:.0f}" for value in above[i, i + 1 :]]
+        table.add_row(str(i + 1), *left, "", *right)
+    return table
+
+
+def _accuracy(probed: Probed, i: int) -> str:
+    error = standard_error(probed.hits[i])
+    return f"{100 * probed.accuracy[i]:.1f} ± {100 * error:.1f}"
+
+
+def _names(choice: Choice, cohort: Cohort, between: str = " + ") -> str:
+    return between.join(str(choice.probed.candidates[i]) for i in cohort.members)

@@ -1,0 +1,175 @@
+"""From a data set to a grid file; the probes are real ones, and small."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import FAST
+from rich.console import Console
+
+from mrkd_ray import grid
+from mrkd_ray.config import RecommendConfig, parse
+from mrkd_ray.datasets import Dataset, open_dataset
+from mrkd_ray.errors import UserError
+from mrkd_ray.recommend import candidates_of, recommend
+from mrkd_ray.recommend.probes import parts_of
+from mrkd_ray.recommend.show import show
+from mrkd_ray.representations import REPRESENTATIONS
+from mrkd_ray.scale import read_grid
+
+QUIET = Console(quiet=True)
+
+
+def config(clips: Path, folder: Path, **fields: Any) -> RecommendConfig:
+    values = {
+        **FAST,
+        "cycles": 3,
+        "data": str(clips),
+        "cache": folder / "cache",
+        "output": folder / "results",
+        "representations": "logmel64,cqt",
+        "networks": "vgg_small",
+        "parts": 2,
+        "runner": "local",
+    }
+    return parse(RecommendConfig, values | fields, "test")
+
+
+@pytest.fixture
+def dataset(clips: Path, tmp_path: Path) -> Dataset:
+    return open_dataset(clips, tmp_path)
+
+
+def with_folds(dataset: Dataset, folds: int) -> Dataset:
+    clips = enumerate(dataset.clips)
+    return replace(
+        dataset, clips=tuple(replace(c, fold=1 + i // 3 % folds, split=None) for i, c in clips)
+    )
+
+
+def test_other_folds_decide_in_turn(dataset: Dataset, clips: Path, tmp_path: Path) -> None:
+    four = with_folds(dataset, 4)
+    of_fold = {f: {c.clip_id for c in four.clips if c.fold == f} for f in range(1, 5)}
+    parts = parts_of(four, config(clips, tmp_path, fold=3, parts=4))
+    assert [part.fold for part in parts] == [1, 2, 4]
+    for part in parts:
+        assert set(part.test) == of_fold[part.fold]
+        assert not part.held_out
+        everything = {clip.clip_id for clip in four.clips}
+        assert set(part.train) == everything - of_fold[part.fold] - of_fold[3]
+    assert len(parts_of(four, config(clips, tmp_path, fold=3, parts=2))) == 2
+
+
+@pytest.mark.parametrize("given", ["two folds", "a split"])
+def test_a_lone_training_side_is_divided(
+    dataset: Dataset, clips: Path, tmp_path: Path, given: str
+) -> None:
+    if given == "a split":
+        sides = ("train", "test")
+        few = tuple(
+            replace(clip, fold=None, split=sides[(clip.fold or 0) - 1]) for clip in dataset.clips
+        )
+        dataset = replace(dataset, clips=few)
+        judged = {clip.clip_id for clip in few if clip.split == "test"}
+    else:
+        judged = {clip.clip_id for clip in dataset.clips if clip.fold == 1}
+    parts = parts_of(dataset, config(clips, tmp_path, parts=20))
+    assert len(parts) > 1
+    deciding = [clip_id for part in parts for clip_id in part.test]
+    assert len(deciding) == len(set(deciding)) == len(dataset.clips) - len(judged)
+    for part in parts:
+        used = {*part.train, *part.test}
+        assert not set(part.train) & set(part.test)
+        assert used == {clip.clip_id for clip in dataset.clips} - judged
+
+
+def test_only_verified_labels_decide(dataset: Dataset, clips: Path, tmp_path: Path) -> None:
+    doubtful = replace(
+        dataset,
+        clips=tuple(replace(c, verified=i % 2 == 0) for i, c in enumerate(dataset.clips)),
+    )
+    parts = parts_of(doubtful, config(clips, tmp_path))
+    assert all(doubtful.by_id[clip_id].verified for part in parts for clip_id in part.test)
+    assert any(not doubtful.by_id[clip_id].verified for clip_id in parts[0].train)
+    strict = parts_of(doubtful, config(clips, tmp_path, verified_only=True))
+    assert all(doubtful.by_id[clip_id].verified for clip_id in strict[0].train)
+    none = replace(dataset, clips=tuple(replace(c, verified=False) for c in dataset.clips))
+    with pytest.raises(UserError, match="verified"):
+        parts_of(none, config(clips, tmp_path))
+
+
+def test_candidates_are_all_representations_unless_some_are_named(
+    clips: Path, tmp_path: Path
+) -> None:
+    every = candidates_of(config(clips, tmp_path, representations=None, networks=None))
+    assert {branch.representation for branch in every} == set(REPRESENTATIONS)
+    assert {branch.network for branch in every} == {"resnet_small", "vgg_small"}
+    named = candidates_of(config(clips, tmp_path, networks="vgg_small, resnet18,vgg_small"))
+    assert list(map(str, named)) == [
+        *("logmel64:vgg_small", "logmel64:resnet18"),
+        *("cqt:vgg_small", "cqt:resnet18"),
+    ]
+
+
+@pytest.mark.slow
+def test_from_clips_to_a_grid_that_runs(
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = config(clips, tmp_path, mixup=0.4)
+    file = tmp_path / "recommended.yaml"
+    choice = recommend(asked, file, console=QUIET)
+    assert len(choice.probed.labels) == 8  # two of the three parts of fold 2
+    (results,) = (tmp_path / "results").iterdir()
+    rows = {name: _rows(results / f"{name}.csv") for name in ("probes", "pairs", "cohorts")}
+    assert [row["candidate"] for row in rows["probes"]] == ["logmel64:vgg_small", "cqt:vgg_small"]
+    assert len(rows["pairs"]) == len(rows["cohorts"]) == 1
+    assert rows["cohorts"][0]["cohort"] == "logmel64:vgg_small+cqt:vgg_small"
+    show(choice, asked, Console())
+    assert "8 clips decide" in capsys.readouterr().out
+
+    text = file.read_text()
+    assert "# 8 clips decide" in text
+    written = yaml.safe_load(text)
+    assert written["folds"] == [1]
+    assert written["mixup"] == 0.4
+    assert "cycles" not in written
+    ran = grid.run(read_grid(file, {"cycles": 2}), console=QUIET)
+    assert set(ran.tidy["fold"]) == {1}
+    assert set(ran.tidy["cell"]) - {""}  # and none of a probe's, whose test clips are others
+    assert not {path.name for path in (results / "cells").iterdir()} & set(ran.tidy["cell"])
+
+    made = {path: path.stat().st_mtime_ns for path in results.glob("cells/*/result.json")}
+    shown = Console(record=True, quiet=True)
+    with pytest.raises(UserError, match="--force"):
+        recommend(asked, file, console=shown)
+    again = recommend(asked, file, force=True, console=shown)
+    assert again.cohorts == choice.cohorts
+    assert made == {path: path.stat().st_mtime_ns for path in results.glob("cells/*/result.json")}
+
+    environment = results / "environment.json"
+    environment.write_text(environment.read_text().replace('"torch": "', '"torch": "0.'))
+    monkeypatch.setattr("mrkd_ray.recommend._in_time", lambda *given: given[3:5])
+    monkeypatch.setattr(grid, "run_cells", lambda *given: [("a probe", "lost")])
+    with pytest.raises(grid.CellsFailed, match=r"1 of 4 probes .*\n.*lost\n.*/recommend-2\."):
+        recommend(asked, file, force=True, console=QUIET)  # probes of another PyTorch do not count
+
+
+@pytest.mark.slow
+def test_too_little_time_is_said_before_training(clips: Path, tmp_path: Path) -> None:
+    asked = config(clips, tmp_path, minutes=1e-4)
+    with pytest.raises(UserError, match=r"minutes: .* take about"):
+        recommend(asked, tmp_path / "recommended.yaml", console=QUIET)
+    assert not (tmp_path / "results").exists()
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

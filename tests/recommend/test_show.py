@@ -1,0 +1,94 @@
+"""What a choice says of itself: on the terminal, as tables, as a grid file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from rich.console import Console
+
+from mrkd_ray.config import BranchSpec, RecommendConfig, parse
+from mrkd_ray.recommend.choice import Choice, Probed, choose
+from mrkd_ray.recommend.show import grid_file, show, tables
+from mrkd_ray.scale import read_grid
+
+CLIPS = 100
+
+
+def made(*wrong: range, margin: float = 10) -> Choice:
+    """A choice among candidates that are wrong on these clips of 100."""
+    labels = np.arange(CLIPS) % 2
+    scores = np.full((len(wrong), CLIPS, 2), 0.2, np.float32)
+    for own, p in zip(wrong, scores, strict=True):
+        said = np.where(np.isin(np.arange(CLIPS), own), 1 - labels, labels)
+        p[np.arange(CLIPS), said] = 0.8
+    names = ("logmel64", "cqt", "mfcc")
+    candidates = [BranchSpec(representation=n, network="vgg_small") for n in names[: len(wrong)]]
+    probed = Probed(candidates=tuple(candidates), labels=labels, probabilities=scores, parts=4)
+    return choose(probed, 2, margin)
+
+
+def printed(choice: Choice) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    show(choice, RecommendConfig(), console)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_candidates_pairs_and_how_sure_the_choice_is() -> None:
+    text = printed(made(range(10), range(5, 15), range(80, 90)))
+    sentence = " ".join(text.split())
+    assert "logmel64:vgg_small 90.0 ± 3.0" in sentence
+    assert sentence.count("chosen") == 2
+    assert "100 clips decide: 4 parts of the training clips of fold 1" in sentence
+    assert "of the other 2 cohorts are not told apart from it" in sentence
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_matrix_has_disagreement_above_and_correlation_below() -> None:
+    """Two candidates of 90 % that share 5 of their 10 errors: on 10 clips one of them is right."""
+    lines = [line.split() for line in printed(made(range(10), range(5, 15))).splitlines()]
+    assert ["1", "10"] in lines
+    assert ["2", "0.44"] in lines  # (85 * 5 - 5 * 5) / (90 * 10)
+
+
+def test_one_cohort_is_not_called_the_best_of_many() -> None:
+    text = " ".join(printed(made(range(10), range(5, 15), range(60))).split())
+    assert "too weak" in text
+    assert "not told apart" not in text
+    assert "best of many" not in text
+
+
+def test_tables_have_all_candidates_and_all_pairs() -> None:
+    found = {name: pd.read_csv(io.StringIO(text)) for name, text in tables(_three()).items()}
+    probes, pairs, cohorts = (found[f"{name}.csv"] for name in ("probes", "pairs", "cohorts"))
+    assert list(probes["accuracy"]) == pytest.approx([0.9, 0.9, 0.4])
+    assert list(probes["admitted"]) == [True, True, False]
+    assert len(pairs) == 3
+    first = pairs.iloc[0]
+    assert (first["first"], first["second"]) == ("logmel64:vgg_small", "cqt:vgg_small")
+    assert first["disagreement"] == pytest.approx(0.1)
+    assert list(cohorts["cohort"]) == ["logmel64:vgg_small+cqt:vgg_small"]
+
+
+def test_the_grid_file_is_read_as_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "recommended.yaml"
+    asked = {"data": "my clips", "fold": 3, "mixup": 0, "cycles": 2, "parts": 2, "split_seed": 5}
+    file.write_text(grid_file(_three(), parse(RecommendConfig, asked, "test")))
+    config = read_grid(file, {})
+    assert [str(branch) for branch in config.pairings[0]] == ["logmel64:vgg_small", "cqt:vgg_small"]
+    assert (config.data, config.folds, config.mixup, config.split_seed) == ("my clips", (3,), 0, 5)
+    assert config.name == "recommended"
+    assert set(yaml.safe_load(file.read_text())) == {
+        *("data", "folds", "mixup", "split_seed", "pairings")
+    }
+    assert "# 100 clips decide" in file.read_text()
+
+
+def _three() -> Choice:
+    return made(range(10), range(5, 15), range(60))
