@@ -39,7 +39,7 @@ class Cohort(Protocol):
 def distilled(cohort: Cohort, training: Training, temperature: float) -> Iterator[Handle]:
     """Algorithm 1: cyclic distillation, from the cycle that the cohort stands at."""
     for cycle in range(cohort.cycle, training.cycles):
-        if cycle < training.warm_up:  # 0 in the paper
+        if cycle < training.warm_up_cycles:  # 0 in the paper
             cohort.train(epochs=training.b + training.d)
         else:
             cohort.train(epochs=training.b)

@@ -232,8 +232,7 @@ class Branch:
         training = self.task.training
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()
-        taught = self.cycle + 1 - training.warm_up  # cycles with a teacher, this one included
-        kl_weight = training.kl_weight * min(1.0, taught / training.ramp if training.ramp else 1.0)
+        kl_weight = training.kl_weight * self._ramped()
         sums = torch.zeros(2, device=self.device)
         steps = 0
         self.network.train()
@@ -262,6 +261,12 @@ class Branch:
                 steps += 1
         ce_mean, kl_mean = (sums / steps).tolist()
         return ce_mean, kl_mean
+
+    def _ramped(self) -> float:
+        """Return the part of `kl_weight` that has its effect in this cycle."""
+        cycles = self.task.training.ramp * self.task.training.cycles
+        taught = self.cycle + 1 - self.task.training.warm_up_cycles  # this one included
+        return min(1.0, taught / cycles) if cycles else 1.0
 
     def _remember(self, rows: Tensor) -> Tensor:
         """Return the exponential average over cycles of teachers [N, M], these included.

@@ -42,13 +42,13 @@ PAPER: dict[str, Any] = {
     "d": 1,
     "batch_size": 64,
     "mixup": 0.2,
-    "warm_up": 0,
+    "warm_up": 0.0,
     "soft_labels": "clip",
     "divergence": "reverse",
     "t_squared": False,
     "kl_weight": 1.0,
     "ce_weight": 1.0,
-    "ramp": 0,
+    "ramp": 0.0,
     "average": "mean",
     "teacher_momentum": 0.0,
     "out_of_fold": 0,
@@ -156,11 +156,11 @@ class _Model(BaseModel):
 
 class _Options(_Model):
     cycles: int = Field(
-        75,
+        150,
         ge=1,
         description="Q: cycles of Algorithm 1; Q x (b + d) epochs in all (150 as published).",
     )
-    b: int = Field(1, ge=0, description="Epochs of single branch training in each cycle (Eq. 1).")
+    b: int = Field(0, ge=0, description="Epochs of single branch training in each cycle (Eq. 1).")
     d: int = Field(1, ge=1, description="Epochs of distillation training in each cycle (Eq. 5).")
     batch_size: int = Field(64, ge=2, description="Windows in a minibatch.")
     lr: float | None = Field(
@@ -197,17 +197,21 @@ class _Options(_Model):
         "file a network (resnet101*.pth). Default: imagenet for torchvision's networks. "
         "The small ones start from none.",
     )
-    warm_up: int = Field(
-        0, ge=0, description="First cycles without a teacher: all their epochs on hard labels."
+    warm_up: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Part of the cycles, the first ones, without a teacher: all their epochs on "
+        "hard labels.",
     )
     soft_labels: Literal["clip", "window", "virtual"] = Field(
-        "clip",
+        "virtual",
         description="Soft labels from the mean logits over a clip's windows; window: from the very "
         "window that the distillation epoch trains on; virtual: from its very mixed windows, the "
         "same pairs and shares in every branch.",
     )
     divergence: Literal["reverse", "forward", "js", "decoupled"] = Field(
-        "reverse",
+        "forward",
         description="reverse: KL(student || teacher), Eq. 4 as printed; forward: "
         "KL(teacher || student), the usual one; js: Jensen-Shannon; decoupled: forward, the other "
         "classes weighted 8 times (DKD).",
@@ -217,14 +221,17 @@ class _Options(_Model):
     ce_weight: float = Field(
         1.0, ge=0, description="Weight of the hard labels' loss in Eq. 5: in distillation epochs."
     )
-    ramp: int = Field(
-        0, ge=0, description="Cycles with a teacher over which kl_weight rises from 0, linearly."
+    ramp: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Part of the cycles, behind the warm-up, over which kl_weight rises linearly.",
     )
     average: str = Field(
         "mean", description="Rule of Eq. 3: mean, leave_one_out, weighted, confidence or logits."
     )
     teacher_momentum: float = Field(
-        0.0,
+        0.9,
         ge=0,
         lt=1,
         description="The part of each cycle's teacher that stays in the next: an exponential "
@@ -234,10 +241,10 @@ class _Options(_Model):
         0,
         ge=0,
         description="Parts of the training clips. In each cycle another part is left out of the b "
-        "epochs, and the teacher changes there only; 0 is off. With soft_labels=clip and b > 0.",
+        "epochs, and what is remembered of the teacher changes there only; 0 is off.",
     )
     trust: bool = Field(
-        False,
+        True,
         description="Weigh a clip's hard label, unless it is verified, by the teacher's "
         "probability of it over that of its likeliest class, as remembered by teacher_momentum.",
     )
@@ -293,13 +300,16 @@ class Training(_Options):
 
     @model_validator(mode="after")
     def _options_that_go_together(self) -> Training:
-        if self.soft_labels != "clip" and self.remembers and not self.trust:
-            raise ValueError("teacher_momentum and out_of_fold need soft_labels: clip, or trust")
         if self.soft_labels == "virtual" and self.d != 1:
             raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
         if self.out_of_fold == 1 or (self.out_of_fold and not self.b):
             raise ValueError("out_of_fold needs 2 parts or more, and b of 1 or more")
         return self
+
+    @property
+    def warm_up_cycles(self) -> int:
+        """The number of cycles before the first with a teacher."""
+        return round(self.warm_up * self.cycles)
 
     @property
     def remembers(self) -> bool:
@@ -386,7 +396,7 @@ class Variant(_Options, _Published):
     Which of them go together is checked with the grid's.
     """
 
-    temperatures: Temperatures = Field((2.0,), description="In place of the grid's.")
+    temperatures: Temperatures = Field((1.0,), description="In place of the grid's.")
 
     @field_validator("weights", "held_out", "verified_only")
     @classmethod
@@ -405,7 +415,7 @@ class TrainConfig(Training, Run, _Published):
         min_length=1,
         description="REPRESENTATION:NETWORK; repeat it for every branch of the cohort.",
     )
-    temperature: float = Field(2.0, gt=0, description="T of the soft labels (Eq. 2).")
+    temperature: float = Field(1.0, gt=0, description="T of the soft labels (Eq. 2).")
     seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
     name: FolderName = Field("train", description="Name of the results folder.")
     independent: bool = Field(
@@ -432,7 +442,7 @@ class GridConfig(Training, Run, _Published):
         description="Cohorts, each written REPRESENTATION:NETWORK+REPRESENTATION:NETWORK...",
     )
     temperatures: Temperatures = Field(
-        (2.0,), description="Temperatures of the soft labels (Eq. 2), such as 1,2,4."
+        (1.0,), description="Temperatures of the soft labels (Eq. 2), such as 1,2,4."
     )
     seeds: Annotated[tuple[Count, ...], Numbers, Field(min_length=1)] = Field(
         (0,), description="Seeds; every cell is repeated with each, such as 0..4."
@@ -487,7 +497,7 @@ class RecommendConfig(Training, Run):
     """Short probes of independent branches, and which of them to make a cohort of."""
 
     cycles: int = Field(
-        10, ge=1, description="Cycles of a probe, of b + d epochs, over which its rate falls to 0."
+        20, ge=1, description="Cycles of a probe, of b + d epochs, over which its rate falls to 0."
     )
     representations: Names | None = Field(
         None, description="Representations of the candidates. Default: all that there are."

@@ -20,14 +20,16 @@ import soundfile
 from rich.console import Console
 
 from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
-from mrkd_ray.config import BranchSpec, Run, Training, parse
+from mrkd_ray.config import PAPER, BranchSpec, Run, Training, parse
 from mrkd_ray.mapping import serial_map
 from mrkd_ray.preparation import open_data, prepare
 from mrkd_ray.progress import Display
 from mrkd_ray.task import BranchTask
 
 SHARED = Path(__file__).parents[2] / "shared"
-FAST = {"cycles": 2, "batch_size": 8, "lr": 0.02}
+FAST = {name: PAPER[name] for name in Training.model_fields if name in PAPER}
+"""The paper's method, in few epochs: the plainest case, with every phase of Algorithm 1."""
+FAST |= {"cycles": 2, "batch_size": 8, "lr": 0.02}
 
 TaskMaker = Callable[..., list[BranchTask]]
 

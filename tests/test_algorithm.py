@@ -58,10 +58,10 @@ def test_distilled_is_algorithm_1() -> None:
 
 def test_warm_up_cycles_have_all_their_epochs_on_hard_labels() -> None:
     cohort = Recorder()
-    list(distilled(cohort, Training(cycles=3, b=2, d=5, warm_up=2), 4.0))
+    list(distilled(cohort, Training(cycles=3, b=2, d=5, warm_up=0.6, soft_labels="clip"), 4.0))
     assert cohort.calls == [("train", 7), ("end_cycle",)] * 2 + cycle_of(2, 2, 5, 4.0)
     resumed = Recorder(cycle=2)
-    list(distilled(resumed, Training(cycles=3, b=2, d=5, warm_up=2), 4.0))
+    list(distilled(resumed, Training(cycles=3, b=2, d=5, warm_up=0.6, soft_labels="clip"), 4.0))
     assert resumed.calls == cycle_of(2, 2, 5, 4.0)
 
 

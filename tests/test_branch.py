@@ -311,7 +311,7 @@ def test_only_clips_that_were_left_out_get_a_new_teacher(make_tasks: TaskMaker) 
 def test_the_weight_of_the_teacher_rises_over_the_ramp(
     make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (task,) = make_tasks(LOGMEL, kl_weight=3.0, warm_up=2, ramp=3, cycles=7)
+    (task,) = make_tasks(LOGMEL, kl_weight=3.0, warm_up=0.2, ramp=0.3, cycles=10)
     branch = Branch(task)
     lost = recorded(monkeypatch, losses, "distillation_loss")
     weights = []

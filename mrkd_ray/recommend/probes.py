@@ -127,7 +127,7 @@ class Clock:
         """Return about how long these probes take at most, with the features that lack."""
         frames = _frames(self.opened)
         splits = self.opened.checked.prepared.splits
-        sizes = {split.fold: Sizes.of(split, frames) for split in splits}
+        sizes = {split.fold: Sizes.of(split, (), frames) for split in splits}
         local = self.opened.workers.cluster is None
         of_cells = []
         for cell in probes:
