@@ -154,9 +154,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Training(_Model):
-    """Everything about the method and the optimiser that changes a result."""
-
+class _Options(_Model):
     cycles: int = Field(
         150,
         ge=1,
@@ -296,6 +294,10 @@ class Training(_Model):
         False, description="Compile the network with torch.compile: pays in long runs on GPUs."
     )
 
+
+class Training(_Options):
+    """Everything about the method and the optimiser that changes a result."""
+
     @model_validator(mode="after")
     def _options_that_go_together(self) -> Training:
         if self.soft_labels == "virtual" and self.d != 1:
@@ -388,8 +390,11 @@ class _Published(_Model):
         return values
 
 
-class Variant(Training, _Published):
-    """What one variant of a grid changes: the fields that are given, and no others."""
+class Variant(_Options, _Published):
+    """What one variant of a grid changes: the fields that are given, and no others.
+
+    Which of them go together is checked with the grid's.
+    """
 
     temperatures: Temperatures = Field((1.0,), description="In place of the grid's.")
 
@@ -474,8 +479,13 @@ class GridConfig(Training, Run, _Published):
     def _differ(self) -> GridConfig:
         seen: dict[tuple[Training, float], str] = {}
         for name, grid in self.by_variant().items():
+            try:
+                training = grid.training
+            except ValidationError as error:
+                why = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"variants.{name}: {why}") from None
             for temperature in grid.temperatures:
-                other = seen.setdefault((grid.training, temperature), name)
+                other = seen.setdefault((training, temperature), name)
                 if other != name:
                     raise ValueError(
                         f"variants {other!r} and {name!r} are the same at T = {temperature:g}"

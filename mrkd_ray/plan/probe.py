@@ -159,7 +159,8 @@ def _pairs(
 
 
 def _copies(pair: _Pair, fold: int) -> Iterator[Cell]:
-    training = pair.first.training.model_copy(update={"cycles": CYCLES})
+    # Every cycle with a teacher: one without takes as long, but for the soft labels.
+    training = pair.first.training.model_copy(update={"cycles": CYCLES, "warm_up": 0})
     for place, cell in enumerate((pair.first, pair.second)):
         for copy in range(pair.copies):
             seed = place * pair.copies + copy
