@@ -507,6 +507,9 @@ class RecommendConfig(Training, Run):
         description="Networks of the candidates, each with each representation. Default: the small "
         "ones; on GPUs give those that you would use.",
     )
+    branches: tuple[Branch, ...] | None = Field(
+        None, description="REPRESENTATION:NETWORK, a candidate besides those; repeat it."
+    )
     size: int = Field(2, ge=2, le=5, description="Branches of the cohort.")
     margin: float = Field(
         10.0,
