@@ -231,3 +231,11 @@ def vgg_small(n_classes: int) -> nn.Module:
         layers += [*convolution(before, width), nn.ReLU(inplace=True)]
         before = width
     return nn.Sequential(*layers, *head(before, n_classes))
+
+
+@network("ast", description="Audio Spectrogram Transformer, for `logmel128`; 86 M (the ast extra)")
+def ast(n_classes: int) -> nn.Module:
+    """transformers' AST; with `weights: PATH`, what others trained on AudioSet."""
+    from mrkd_ray.spectrogram_transformer import SpectrogramTransformer
+
+    return SpectrogramTransformer(n_classes)

@@ -192,7 +192,7 @@ def test_unknown_names_and_weights_that_do_not_exist() -> None:
 
 
 def test_lists() -> None:
-    assert {*SMALL, "leaf_small", "resnet101", "vgg19", "...", "timm...."} == set(describe())
+    assert {*SMALL, "leaf_small", "ast", "resnet101", "vgg19", "...", "timm...."} == set(describe())
     assert len(set(known_networks())) == len(known_networks()) > 80
     assert [default_weights(n) for n in ("vgg19", "resnet18", *SMALL)] == [
         *["imagenet"] * 2,
