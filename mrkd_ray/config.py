@@ -194,7 +194,7 @@ class _Options(_Model):
     weights: Annotated[str | None, AfterValidator(_whole_path)] = Field(
         None,
         description="Initial weights: imagenet, none, the path of a file, or of a folder with one "
-        "file a network (resnet101*.pth). Default: imagenet for torchvision's networks. "
+        "file a network (resnet101*.pth). Default: imagenet for torchvision's and timm's networks. "
         "The small ones start from none.",
     )
     warm_up: float = Field(
