@@ -27,7 +27,7 @@ from mrkd_ray.progress import Display
 from mrkd_ray.task import BranchTask
 
 SHARED = Path(__file__).parents[2] / "shared"
-FAST = {name: PAPER[name] for name in Training.model_fields if name in PAPER}
+FAST: dict[str, Any] = published().model_dump(include=PAPER.keys())
 """The paper's method, in few epochs: the plainest case, with every phase of Algorithm 1."""
 FAST |= {"cycles": 2, "batch_size": 8, "lr": 0.02}
 
