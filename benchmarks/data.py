@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.common import CACHE, DATA, Skip, cores
 from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
-from mrkd_ray.config import BranchSpec, GridConfig, published, parse
+from mrkd_ray.config import BranchSpec, GridConfig, parse, published
 
 if TYPE_CHECKING:
     from mrkd_ray.task import BranchTask, Part

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before anything imports ray: it would write a token into the home folder otherwise.
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
