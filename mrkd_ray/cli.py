@@ -138,8 +138,8 @@ def plan(
     only=(
         *("data", "cache", "output", "name", "split_seed", "skip_bad", "runner", "address"),
         *("gpus_per_branch", "cpus_per_branch", "windows", "fold", "parts", "minutes", "seed"),
-        *("representations", "networks", "size", "margin", "cycles", "batch_size", "lr", "mixup"),
-        *("augment_gain", "augment_shift", "specaugment_time", "specaugment_bins"),
+        *("representations", "networks", "branches", "size", "margin", "cycles", "batch_size"),
+        *("lr", "mixup", "augment_gain", "augment_shift", "specaugment_time", "specaugment_bins"),
         *("weights", "verified_only", "precision"),
     ),
 )

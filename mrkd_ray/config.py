@@ -194,7 +194,7 @@ class _Options(_Model):
     weights: Annotated[str | None, AfterValidator(_whole_path)] = Field(
         None,
         description="Initial weights: imagenet, none, the path of a file, or of a folder with one "
-        "file a network (resnet101*.pth). Default: imagenet for torchvision's networks. "
+        "file a network (resnet101*.pth). Default: imagenet for torchvision's and timm's networks. "
         "The small ones start from none.",
     )
     warm_up: float = Field(
@@ -506,6 +506,9 @@ class RecommendConfig(Training, Run):
         None,
         description="Networks of the candidates, each with each representation. Default: the small "
         "ones; on GPUs give those that you would use.",
+    )
+    branches: tuple[Branch, ...] | None = Field(
+        None, description="REPRESENTATION:NETWORK, a candidate besides those; repeat it."
     )
     size: int = Field(2, ge=2, le=5, description="Branches of the cohort.")
     margin: float = Field(

@@ -18,7 +18,8 @@ class GaborFilterbank(nn.Module):
 
     LEAF's front-end (Zeghidour et al. 2021) with its Gabor filters, which are learned, squared
     modulus and pooling at the hop. Filters and pooling are computed on the spectrum of frames,
-    where a Gabor filter is a bell curve: far less work than convolving samples. Compression is the logarithm with BatchNorm of each band, in place of LEAF's PCEN.
+    where a Gabor filter is a bell curve: far less work than convolving samples. Compression is the
+    logarithm with BatchNorm of each band, in place of LEAF's PCEN.
 
     What is learned are each filter's middle, as a shift in filters' widths, and the logarithm of
     its width; both start from 0, which is the Mel scale, and weight decay pulls them back there.
@@ -49,7 +50,7 @@ class GaborFilterbank(nn.Module):
         return self.norm(level.mT)[:, None]
 
     def _power(self, samples: Tensor) -> Tensor:
-        """|STFT|² of noise of variance 1 is 1: [B, samples] to [B, samples / HOP, 1 + FRAME / 2]."""
+        """|STFT|², about 1 for noise of variance 1: [B, samples / HOP, 1 + FRAME // 2]."""
         spectrum = torch.stft(
             samples, FRAME, HOP, window=self.window, pad_mode="constant", return_complex=True
         ).mT[:, :-1]

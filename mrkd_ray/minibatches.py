@@ -38,7 +38,7 @@ class Minibatch(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """What a branch learns from in a distillation epoch, a row a training clip."""
+    """What a branch learns from in a distillation epoch, a row for each `taught` clip."""
 
     rows: Tensor  # [N, M], probabilities
     belief: Tensor | None  # [N, M], what is remembered of the rows: trust in hard labels is from it

@@ -1,7 +1,8 @@
 """Networks: windows [B, 3, bins, 150] to logits [B, n_classes], built by name.
 
-Two small ones for CPUs stand here; every other name is one of torchvision's classification
-networks. To add one, decorate a function that returns a module for a number of classes::
+Small ones for CPUs stand here; every other name is one of torchvision's classification networks,
+or of timm's (`timm_models.py`). To add one, decorate a function that returns a module for a number
+of classes::
 
     @network("my_net", description="what it is, in one line")
     def my_net(n_classes: int) -> nn.Module: ...
@@ -12,26 +13,25 @@ serves every number of bins, so that it can be paired with every representation.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from mrkd_ray import timm_models
 from mrkd_ray.errors import UserError
+from mrkd_ray.layers import convolution, head, pooled_relu, residual
 from mrkd_ray.registry import Registry, unknown
 from mrkd_ray.weights import SUFFIXES, WeightsReport, load_weights
-
-BANDS = 4  # the small networks average over time, and over frequency within this many bands
 
 Builder = Callable[[int], nn.Module]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that can be built: `imagenet` says whether torchvision has weights for it."""
+    """A network that can be built: `imagenet` says whether its library has weights for it."""
 
     description: str
     builder: Builder
@@ -64,9 +64,9 @@ def build(
     weights.
 
     Args:
-        name: a registered network, or a classification network of torchvision.
+        name: a registered network, a classification network of torchvision, or `timm.NAME`.
         n_classes: M, the number of logits.
-        weights: `none`, `imagenet` (torchvision's, downloaded on first use) or the path of a
+        weights: `none`, `imagenet` (its library's, downloaded on first use) or the path of a
             state dict (.pth, .pt, .safetensors).
         bins: where given, it is checked that the network takes windows of this many bins.
 
@@ -91,11 +91,14 @@ def find(name: str) -> Network:
         return NETWORKS[name]
     if name in known_networks():
         return Network(f"torchvision's {name}", lambda n: _torchvision(name, n), imagenet=True)
+    if timm_models.known(name):
+        pretrained = timm_models.pretrained(name)
+        return Network(f"timm's {name}", lambda n: timm_models.build(name, n), imagenet=pretrained)
     raise unknown("network", name, known_networks())
 
 
 def known_networks() -> tuple[str, ...]:
-    """Return all names: the registered ones, then the rest of torchvision's (imports it)."""
+    """Return all names but timm's: the registered ones, then torchvision's others (imports it)."""
     from torchvision import models
 
     others = [name for name in models.list_models(module=models) if name not in NETWORKS]
@@ -103,11 +106,13 @@ def known_networks() -> tuple[str, ...]:
 
 
 def describe() -> dict[str, str]:
-    """Return one line for each registered network, and one for torchvision's others together."""
+    """Return one line for each registered network, and one for each library's others together."""
     lines = {name: entry.description for name, entry in NETWORKS.items()}
     return lines | {
         "...": "any other classification network of torchvision by its name, "
-        "for example resnet18, mobilenet_v3_small or efficientnet_b0"
+        "for example resnet18, mobilenet_v3_small, efficientnet_b0 or convnext_tiny",
+        f"{timm_models.PREFIX}...": "any network of timm that takes windows, for example "
+        "timm.mobilenetv4_conv_small (needs the timm extra)",
     }
 
 
@@ -130,7 +135,7 @@ def initial_weights(name: str, asked: str | None) -> str:
             weights and start from `none` under `imagenet` or a folder that has nothing for them.
 
     Raises:
-        UserError: an unknown name; a folder with no file, or several, for one of torchvision's.
+        UserError: an unknown name; a folder with no file, or several, for one of a library's.
     """
     if asked is None or (asked == "imagenet" and not find(name).imagenet):
         return default_weights(name)
@@ -202,7 +207,7 @@ def resnet_small(n_classes: int) -> nn.Module:
     Eight channels in the first convolution and pooling before any block are what makes it fast.
     Strides in place of the pooling were slower and less accurate on ESC-10 and the synthetic set.
     """
-    return nn.Sequential(*_residual(3, n_classes))
+    return nn.Sequential(*residual(3, n_classes))
 
 
 @network("leaf_small", description="learned filters, then resnet_small, for `waveform`; 0.2 M")
@@ -210,7 +215,7 @@ def leaf_small(n_classes: int) -> nn.Module:
     """A learned filterbank in front of `resnet_small`, which sees its bands as one channel."""
     from mrkd_ray.filterbank import GaborFilterbank
 
-    return nn.Sequential(GaborFilterbank(), *_residual(1, n_classes))
+    return nn.Sequential(GaborFilterbank(), *residual(1, n_classes))
 
 
 @network("vgg_small", description="plain, 5 convolutions, for CPUs; 0.2 M parameters")
@@ -219,61 +224,18 @@ def vgg_small(n_classes: int) -> nn.Module:
     layers: list[nn.Module] = []
     before = 3
     for width in (16, 32, 64):
-        convolution = _convolution(before, width, stride=1 if layers else 2)
-        layers += [*convolution, *_pooled_relu()]
+        stride = 1 if layers else 2
+        layers += [*convolution(before, width, stride=stride), *pooled_relu()]
         before = width
     for width in (96, 96):
-        layers += [*_convolution(before, width), nn.ReLU(inplace=True)]
+        layers += [*convolution(before, width), nn.ReLU(inplace=True)]
         before = width
-    return nn.Sequential(*layers, *_head(before, n_classes))
+    return nn.Sequential(*layers, *head(before, n_classes))
 
 
-def _residual(channels: int, n_classes: int) -> list[nn.Module]:
-    """Return the layers of `resnet_small`."""
-    widths = (8, 24, 48, 96)
-    blocks = [_Residual(before, after) for before, after in itertools.pairwise(widths)]
-    blocks[-1].end = nn.ReLU(inplace=True)
-    stem = _convolution(channels, widths[0], stride=2)
-    return [*stem, _pooled_relu(), *blocks, *_head(widths[-1], n_classes)]
+@network("ast", description="Audio Spectrogram Transformer, for `logmel128`; 86 M (the ast extra)")
+def ast(n_classes: int) -> nn.Module:
+    """transformers' AST; with `weights: PATH`, what others trained on AudioSet."""
+    from mrkd_ray.spectrogram_transformer import SpectrogramTransformer
 
-
-def _convolution(before: int, after: int, *, size: int = 3, stride: int = 1) -> list[nn.Module]:
-    """Return a convolution and its BatchNorm, which makes a bias needless."""
-    convolution = nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False)
-    return [convolution, nn.BatchNorm2d(after)]
-
-
-def _head(width: int, n_classes: int) -> list[nn.Module]:
-    return [_BandMeans(), nn.Linear(BANDS * width, n_classes)]
-
-
-def _pooled_relu() -> nn.Sequential:
-    """ReLU of maxima: what maxima of ReLUs are, gradient included, at a quarter of the cost."""
-    return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
-
-
-class _Residual(nn.Module):
-    """Two 3 x 3 convolutions added to a 1 x 1 one, then max pooling and ReLU."""
-
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__()
-        self.main = nn.Sequential(
-            *_convolution(before, after), nn.ReLU(inplace=True), *_convolution(after, after)
-        )
-        self.shortcut = nn.Sequential(*_convolution(before, after, size=1))
-        self.end: nn.Module = _pooled_relu()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.end(self.main(x) + self.shortcut(x))
-        return out
-
-
-class _BandMeans(nn.Module):
-    """[B, C, bins, frames] to [B, BANDS * C]: the mean over time, and over each frequency band.
-
-    As adaptive pooling, whose gradient is not deterministic on GPUs.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        bands = x.mean(dim=3).tensor_split(BANDS, dim=2)
-        return torch.cat([band.mean(dim=2) for band in bands], dim=1)
+    return SpectrogramTransformer(n_classes)

@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor, nn
 
+from mrkd_ray import timm_models
 from mrkd_ray.errors import UserError
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -65,7 +66,7 @@ def load_weights(
 
     Args:
         network: on the CPU.
-        name: the network's name, which `imagenet` looks up in torchvision.
+        name: the network's name, which `imagenet` looks up in its library.
         weights: `none`, `imagenet`, or the path of a state dict.
         classifier: prefix of the tensors that stay random.
 
@@ -117,7 +118,12 @@ def _copy(
 
 
 def _imagenet(name: str) -> tuple[str, dict[str, Tensor]]:
-    """Return (file, its tensors) of torchvision's best weights, downloading them where needed."""
+    """Return (file, its tensors) of torchvision's best weights, downloading them where needed.
+
+    Of timm's default ones for a network of timm's.
+    """
+    if name.startswith(timm_models.PREFIX):
+        return timm_models.download(name)
     from torchvision import models
 
     url: str = models.get_model_weights(name).DEFAULT.url

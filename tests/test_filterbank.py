@@ -40,22 +40,18 @@ def test_all_frames_of_noise_are_about_as_loud_and_time_stays_in_place() -> None
     assert ends[82:].max() < -8
 
 
-def test_filters_move_by_gradients() -> None:
-    """A filter beside a tone learns to lie on it."""
+def test_a_filter_beside_a_tone_moves_onto_it_and_narrows() -> None:
     bank = GaborFilterbank().eval()
     sound = windows(tone((bank.middles[30] + 0.4 * bank.widths[30]).item()))
-    optimiser = torch.optim.SGD(bank.parameters(), lr=0.1)
-    for _ in range(30):
-        optimiser.zero_grad()
-        (-bank(sound)[:, :, 30].mean()).backward()
-        optimiser.step()
-    assert bank.shifts[30].item() == pytest.approx(0.4, abs=0.1)
-    assert bank.log_widths[30] < -0.1
-    assert bank.shifts.count_nonzero() == bank.log_widths.count_nonzero() == 1
+    (-bank(sound)[:, :, 30].mean()).backward()
+    for parameter, sign in ((bank.shifts, -1), (bank.log_widths, 1)):
+        assert parameter.grad is not None
+        assert parameter.grad[30].sign() == sign
+        assert parameter.grad.count_nonzero() == 1
 
 
 def test_other_representations_are_refused_by_name() -> None:
-    with pytest.raises(UserError, match="windows of 64 x 150.*`waveform`"):
+    with pytest.raises(UserError, match=r"windows of 64 x 150.*`waveform`"):
         build("leaf_small", 3, bins=64)
     build("leaf_small", 3, bins=220)
 

@@ -25,7 +25,7 @@ MOBILENET = SHARED / "mobilenet_v2-features-imagenet.pth"
 real_weights = pytest.mark.skipif(
     not SHARED.exists(), reason="the real weights of ../shared/weights are not there"
 )
-SMALL = ("resnet_small", "vgg_small")
+SMALL = ("resnet_small", "vgg_small")  # leaf_small takes samples: test_filterbank.py
 
 # The cheapest network of each of torchvision's families that takes windows.
 FAMILIES = [
@@ -72,6 +72,33 @@ def test_builds_each_family_of_torchvision(name: str) -> None:
     assert logits(module, 64).shape == (2, 7)
     layer = module.get_submodule(networks.classifier_layer(module))
     assert 7 in (getattr(layer, "out_features", 0), getattr(layer, "out_channels", 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "classifier"),
+    [
+        ("efficientnet_b0", "classifier.1"),
+        ("convnext_tiny", "classifier.2"),
+        ("mobilenet_v3_small", "classifier.3"),
+        ("timm.mobilenetv4_conv_small", "classifier"),
+    ],
+)
+def test_networks_of_today_load_a_file_and_train(
+    name: str, classifier: str, tmp_path: Path
+) -> None:
+    stored = build(name, 4)[0].state_dict()
+    file = tmp_path / f"{name}.safetensors"
+    save_file(stored, file)
+    module, report = build(name, 7, initial_weights(name, str(tmp_path)), bins=64)
+    assert report.complete
+    assert report.unexpected == ()
+    assert report.replaced == (f"{classifier}.weight", f"{classifier}.bias")
+    assert all(torch.equal(module.state_dict()[key], stored[key]) for key in report.loaded)
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
+    nn.functional.cross_entropy(module(torch.randn(2, 3, 64, 150)), torch.tensor([0, 6])).backward()
+    optimiser.step()
+    assert all(p.grad is not None for p in module.parameters())
+    assert logits(module, 84).isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["resnet101", "vgg19"])
@@ -165,7 +192,7 @@ def test_unknown_names_and_weights_that_do_not_exist() -> None:
 
 
 def test_lists() -> None:
-    assert {*SMALL, "resnet101", "vgg19", "..."} == set(describe())
+    assert {*SMALL, "leaf_small", "ast", "resnet101", "vgg19", "...", "timm...."} == set(describe())
     assert len(set(known_networks())) == len(known_networks()) > 80
     assert [default_weights(n) for n in ("vgg19", "resnet18", *SMALL)] == [
         *["imagenet"] * 2,
@@ -177,13 +204,13 @@ def test_lists() -> None:
         networks.network("vgg_small", description="")(find("vgg_small").builder)
 
 
-def test_starts_without_torchvision() -> None:
+def test_starts_without_torchvision_and_timm() -> None:
     code = (
         "import sys; from mrkd_ray.networks import build, describe; build('vgg_small', 3); "
-        "describe(); print('torchvision' in sys.modules)"
+        "describe(); print({'torchvision', 'timm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "set()\n"
 
 
 @real_weights

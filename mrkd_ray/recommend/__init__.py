@@ -81,19 +81,20 @@ def recommend(
 
 
 def candidates_of(config: RecommendConfig) -> tuple[BranchSpec, ...]:
-    """Return each representation with each network, as asked or by default.
+    """Return each representation with each network, as asked or by default, and single branches.
 
     Raises:
         UserError: too few for a cohort.
     """
     names = config.representations or tuple(REPRESENTATIONS)
-    pairs = itertools.product(dict.fromkeys(names), dict.fromkeys(config.networks or STANDS_FOR))
-    found = tuple(BranchSpec(representation=r, network=n) for r, n in pairs)
+    pairs = itertools.product(names, config.networks or STANDS_FOR)
+    product = [BranchSpec(representation=r, network=n) for r, n in pairs]
+    found = tuple(dict.fromkeys([*product, *(config.branches or ())]))
     if len(found) < config.size:
         listed = ", ".join(map(str, found))
         raise UserError(
             f"{len(found)} candidate(s) ({listed}) for a cohort of {config.size}: give more "
-            "--representations or --networks, or a smaller --size"
+            "--representations, --networks or --branch, or a smaller --size"
         )
     return found
 

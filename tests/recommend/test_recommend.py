@@ -109,10 +109,14 @@ def test_candidates_are_all_representations_unless_some_are_named(
     every = candidates_of(config(clips, tmp_path, representations=None, networks=None))
     assert {branch.representation for branch in every} == set(REPRESENTATIONS)
     assert {branch.network for branch in every} == {"resnet_small", "vgg_small"}
-    named = candidates_of(config(clips, tmp_path, networks="vgg_small, resnet18,vgg_small"))
+    besides = ["mfcc:resnet18", "cqt:resnet18"]
+    named = candidates_of(
+        config(clips, tmp_path, networks="vgg_small, resnet18,vgg_small", branches=besides)
+    )
     assert list(map(str, named)) == [
         *("logmel64:vgg_small", "logmel64:resnet18"),
         *("cqt:vgg_small", "cqt:resnet18"),
+        "mfcc:resnet18",
     ]
 
 

@@ -1,0 +1,62 @@
+"""Layers of the small networks."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+BANDS = 4  # the small networks average over time, and over frequency within this many bands
+
+
+def residual(channels: int, n_classes: int) -> list[nn.Module]:
+    """Return the layers of `resnet_small`."""
+    widths = (8, 24, 48, 96)
+    blocks = [_Residual(before, after) for before, after in itertools.pairwise(widths)]
+    blocks[-1].end = nn.ReLU(inplace=True)
+    stem = convolution(channels, widths[0], stride=2)
+    return [*stem, pooled_relu(), *blocks, *head(widths[-1], n_classes)]
+
+
+def convolution(before: int, after: int, *, size: int = 3, stride: int = 1) -> list[nn.Module]:
+    """Return a convolution and its BatchNorm, which makes a bias needless."""
+    convolution = nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(after)]
+
+
+def head(width: int, n_classes: int) -> list[nn.Module]:
+    """Return means over time and bands, and the classifier layer."""
+    return [_BandMeans(), nn.Linear(BANDS * width, n_classes)]
+
+
+def pooled_relu() -> nn.Sequential:
+    """ReLU of maxima: what maxima of ReLUs are, gradient included, at a quarter of the cost."""
+    return nn.Sequential(nn.MaxPool2d(2), nn.ReLU(inplace=True))
+
+
+class _Residual(nn.Module):
+    """Two 3 x 3 convolutions added to a 1 x 1 one, then max pooling and ReLU."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            *convolution(before, after), nn.ReLU(inplace=True), *convolution(after, after)
+        )
+        self.shortcut = nn.Sequential(*convolution(before, after, size=1))
+        self.end: nn.Module = pooled_relu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.end(self.main(x) + self.shortcut(x))
+        return out
+
+
+class _BandMeans(nn.Module):
+    """[B, C, bins, frames] to [B, BANDS * C]: the mean over time, and over each frequency band.
+
+    As adaptive pooling, whose gradient is not deterministic on GPUs.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        bands = x.mean(dim=3).tensor_split(BANDS, dim=2)
+        return torch.cat([band.mean(dim=2) for band in bands], dim=1)
