@@ -143,12 +143,10 @@ def test_a_wrong_variant_is_one_line_with_its_place(variant: dict[str, Any], lin
 
 
 def test_which_options_go_together_is_a_question_of_variant_and_grid() -> None:
-    virtual = {"soft_labels": "virtual", "trust": False, "teacher_momentum": 0, "out_of_fold": 0}
-    assert grid(**virtual, variants={"a": {"soft_labels": "clip", "teacher_momentum": 0.5}})
-    clip = {"soft_labels": "clip", "teacher_momentum": 0.5}
-    assert grid(**clip, variants={"a": {"soft_labels": "virtual", "trust": True}})
-    lines = refusal(GridConfig, **virtual, variants={"a": {}, "b": {"teacher_momentum": 0.5}})
-    assert lines[1].startswith("  configuration: variants.b: teacher_momentum and out_of_fold need")
+    both = {"soft_labels": "clip", "d": 2}  # virtual soft labels need d: 1
+    assert grid(**both, variants={"a": {"soft_labels": "virtual", "d": 1}, "b": {"d": 3}})
+    lines = refusal(GridConfig, **both, variants={"a": {}, "b": {"soft_labels": "virtual"}})
+    assert lines[1].startswith("  configuration: variants.b: soft_labels: virtual needs d: 1")
 
 
 def test_variants_have_names_of_folders_and_differ() -> None:
