@@ -507,7 +507,7 @@ class RecommendConfig(Training, Run):
         20, ge=1, description="Cycles of a probe, of b + d epochs, over which its rate falls to 0."
     )
     representations: Names | None = Field(
-        None, description="Representations of the candidates. Default: all that there are."
+        None, description="Representations of the candidates. Default: all but raw samples."
     )
     networks: Names | None = Field(
         None,

@@ -86,7 +86,9 @@ def candidates_of(config: RecommendConfig) -> tuple[BranchSpec, ...]:
     Raises:
         UserError: too few for a cohort.
     """
-    names = config.representations or tuple(REPRESENTATIONS)
+    # Raw samples are for a network of their own: `--branch waveform:leaf_small` adds that.
+    images = tuple(name for name, entry in REPRESENTATIONS.items() if not entry.linear)
+    names = config.representations or images
     pairs = itertools.product(names, config.networks or STANDS_FOR)
     product = [BranchSpec(representation=r, network=n) for r, n in pairs]
     found = tuple(dict.fromkeys([*product, *(config.branches or ())]))
