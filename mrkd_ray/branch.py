@@ -143,8 +143,7 @@ class Branch:
                     f"branch {self.task.name} diverged in cycle {self.cycle}: its outputs are not "
                     f"finite. Lower the learning rate (--lr, now {self.initial_lr:g})."
                 )
-            self._figures["accuracy"] = metrics.accuracy(probabilities, self.task.test.labels)
-            self._figures["map3"] = metrics.map_at_3(probabilities, self.task.test.labels)
+            self._figures |= metrics.measure(probabilities, self.task.test.labels)
             self._figures["predicted"] = probabilities.argmax(axis=1).tolist()
         figures = {
             "cycle": self.cycle,

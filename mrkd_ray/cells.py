@@ -155,11 +155,14 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
         seed=[cell.seed, cell.fold],
     )
 
-    def part(clip_ids: Sequence[str], labels: Mapping[str, int] = noisy) -> Part:
+    def part(clip_ids: Sequence[str], labels: Mapping[str, Any] = noisy) -> Part:
         unverified = [i for i in range(len(clip_ids)) if not dataset.by_id[clip_ids[i]].verified]
         return Part(
             clip_ids=tuple(clip_ids),
-            labels=np.array([labels[clip_id] for clip_id in clip_ids], dtype=np.int64),
+            labels=np.array([labels[clip_id] for clip_id in clip_ids], dtype=np.int64).reshape(
+                -1,
+                *dataset.labels.shape[1:],  # also where there are none
+            ),
             unverified=tuple(unverified),
         )
 
@@ -268,14 +271,7 @@ def run(
         "train_clips": len(tasks[0].train.clip_ids),
         "clips": len(labels),
         "seconds": sum({row["cycle"]: float(row["seconds"]) for row in history}.values()),
-        "models": [
-            {
-                "model": name,
-                "accuracy": metrics.accuracy(p, labels),
-                "map3": metrics.map_at_3(p, labels),
-            }
-            for name, p in scores.items()
-        ],
+        "models": [{"model": name, **metrics.measure(p, labels)} for name, p in scores.items()],
     }
     write_json(folder / "result.json", result)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)

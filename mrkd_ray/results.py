@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Probabilities = NDArray[np.float64]
-Score = Callable[[Probabilities, NDArray[np.int64]], Probabilities]  # one figure a clip
+Score = Callable[[Probabilities, NDArray[np.int64]], Probabilities]  # one term a clip
 Scores = dict[str, dict[tuple[int, int], "Scored"]]  # model -> (fold, seed) -> its predictions
 
 
@@ -38,9 +38,10 @@ class Results:
 
     Attributes:
         folder: where everything lies.
-        tidy: a row per model, fold and seed (`results.csv`); accuracy and map3 in [0, 1]. `cell`
-            is the folder with its predictions; an independent ensemble has none: it is the mean
-            of the probabilities of its cohort's branches that were trained alone.
+        tidy: a row per model, fold and seed (`results.csv`); accuracy and map3 in [0, 1], of a
+            multi-label data set map and lwlrap (`metrics.of`). `cell` is the folder with its
+            predictions; an independent ensemble has none: it is the mean of the probabilities of
+            its cohort's branches that were trained alone.
         table: a row per cohort, temperature and model (`table.csv`), in percent: means over folds
             and seeds, standard deviations, and the paired difference distilled minus independent
             with its 95% interval.
@@ -110,8 +111,7 @@ def _tidy_rows(folder: Path, grid: str, done: Sequence[Cell]) -> Iterable[dict[s
                 "label_noise": cell.training.label_noise,
                 "epochs": result["epochs"],
                 "clips": result["clips"],
-                "accuracy": model["accuracy"],
-                "map3": model["map3"],
+                **{name: value for name, value in model.items() if name != "model"},
                 "seconds": result["seconds"],
                 "cell": cell.key,
             }
@@ -138,8 +138,7 @@ def _ensemble_rows(
                 "branch": "",
                 "representation": "",
                 "network": "",
-                "accuracy": metrics.accuracy(scored.probabilities, scored.labels),
-                "map3": metrics.map_at_3(scored.probabilities, scored.labels),
+                **metrics.measure(scored.probabilities, scored.labels),
                 "seconds": sum(row["seconds"] for row in members),
                 "cell": "",
             }
@@ -197,7 +196,8 @@ def _compare(
     row: dict[str, Any] = {"runs": len(distilled)}
     for i, name in enumerate(("folds", "seeds")):
         row[name] = len({run[i] for run in distilled})
-    for name, score in (("accuracy", metrics.hits), ("map3", metrics.reciprocal_rank_at_3)):
+    for metric in metrics.of(next(iter(distilled.values())).labels):
+        name, score = metric.name, metric.terms
         for condition, runs in (("independent", independent), ("distilled", distilled)):
             values = [100 * float(score(s.probabilities, s.labels).mean()) for s in runs.values()]
             row[f"{name}_{condition}"] = float(np.mean(values)) if values else float("nan")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrkd_ray import metrics
+
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
@@ -20,6 +22,7 @@ def show(table: pd.DataFrame, console: Console) -> None:
         console.print("No cohort is finished yet.")
         return
     compared = bool(table["paired_runs"].any())
+    shown_metrics = metrics.named(table.columns)
     for (cohort, temperature), rows in table.groupby(["cohort", "temperature"], sort=False):
         title = f"{str(cohort).replace('+', ' + ')}, T = {temperature:g}"
         shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
@@ -32,8 +35,9 @@ def show(table: pd.DataFrame, console: Console) -> None:
             shown.add_column("difference [95%]", justify="right", min_width=20, no_wrap=True)
             shown.add_column("", min_width=2)  # the mark
         for row in rows.to_dict("records"):
-            for label, name in (("accuracy", "accuracy"), ("mAP@3", "map3")):
-                line = [row["model"] if name == "accuracy" else "", label]
+            for i, metric in enumerate(shown_metrics):
+                name = metric.name
+                line = [row["model"] if i == 0 else "", metric.title]
                 line += [_with_sd(row, f"{name}_independent")] if compared else []
                 line += [_with_sd(row, f"{name}_distilled")]
                 line += _interval(row, f"{name}_difference") if compared else []
