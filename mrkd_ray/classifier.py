@@ -17,9 +17,10 @@ from mrkd_ray import audio
 from mrkd_ray.checkpoint import TRAINED_ON
 from mrkd_ray.errors import UserError
 from mrkd_ray.features import Bank
-from mrkd_ray.inference import clip_logits, probabilities
+from mrkd_ray.inference import clip_logits
 from mrkd_ray.networks import build
 from mrkd_ray.normalisation import Statistics
+from mrkd_ray.outputs import outputs_of
 from mrkd_ray.representations import REPRESENTATIONS, compute_clip
 from mrkd_ray.windows import Windows
 
@@ -45,6 +46,7 @@ class BranchModel:
         self.name = str(self.config["branch"])
         self.classes: tuple[str, ...] = tuple(self.config["classes"])
         self.multi_label = bool(self.config.get("multi_label", False))
+        self.outputs = outputs_of(self.multi_label)
         self.representation = str(self.config["representation"])
         self.trained_on = set((folder / TRAINED_ON).read_text().split())
         version = REPRESENTATIONS[self.representation].version
@@ -73,8 +75,8 @@ class BranchModel:
         bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
         windows = Windows(bank, self.statistics, self._device)
         logits = clip_logits(self.network, windows, np.zeros(1, np.int64))
-        found: Floats = probabilities(logits, self.multi_label)[0].cpu().numpy()
-        return found
+        probabilities: Floats = self.outputs.probabilities(logits)[0].cpu().numpy()
+        return probabilities
 
 
 class Classifier:

@@ -26,7 +26,6 @@ from mrkd_ray.errors import UserError
 from mrkd_ray.features import Bank
 from mrkd_ray.files import replacing
 from mrkd_ray.frontend import Recordings
-from mrkd_ray.inference import probabilities
 from mrkd_ray.representations import REPRESENTATIONS, WINDOW_FRAMES, compute
 from mrkd_ray.windows import Windows
 
@@ -37,7 +36,7 @@ class _Branch(nn.Module):
     def __init__(self, model: BranchModel, frames: int) -> None:
         super().__init__()
         self.representation = model.representation
-        self.multi_label = model.multi_label
+        self.outputs = model.outputs
         # A copy in PyTorch's own layout: torch.export.save warns of any other.
         self.network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
         self.mean = nn.Buffer(torch.tensor(model.statistics.mean)[:, :, None])
@@ -58,7 +57,7 @@ class _Branch(nn.Module):
             windows = [channels[..., start : start + WINDOW_FRAMES] for start in self.starts]
         logits: Tensor = self.network(torch.stack(windows, dim=1).flatten(0, 1))
         logits = logits.view(-1, len(windows), logits.shape[1]).mean(dim=1)
-        return probabilities(logits, self.multi_label)
+        return self.outputs.probabilities(logits)
 
 
 class Program(nn.Module):

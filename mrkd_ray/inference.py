@@ -16,11 +16,6 @@ Network = Callable[[Tensor], Tensor]
 """Windows [B, 3, bins, 150] to logits [B, M]: a network in evaluation mode."""
 
 
-def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
-    """Of logits [N, M]: softmax over the classes, or, multi-label, the sigmoid of each."""
-    return logits.sigmoid() if multi_label else logits.softmax(dim=1)
-
-
 def window_logits(network: Network, windows: Windows, clips: Index, starts: Index) -> Tensor:
     """Logits [len(clips), M] of one window for each entry."""
     with torch.inference_mode():

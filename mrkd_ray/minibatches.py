@@ -19,6 +19,7 @@ from torch import Tensor
 from mrkd_ray import losses
 from mrkd_ray.augmentation import Augmentation
 from mrkd_ray.normalisation import Statistics
+from mrkd_ray.outputs import outputs_of
 from mrkd_ray.representations import REPRESENTATIONS
 from mrkd_ray.task import BranchTask
 from mrkd_ray.window_sources import Index, split
@@ -30,7 +31,7 @@ class Minibatch(NamedTuple):
 
     rows: Tensor  # [B] int64, of the task's training clips
     inputs: Tensor  # [B, 3, bins, 150]
-    targets: Tensor  # [B, M], hard labels, weighted and mixed
+    targets: Tensor  # [B, M], hard labels, weighted and mixed; multi-label [B, M, 2]
     teacher: Tensor | None  # [B, M]
     weights: Tensor | None  # [B], of L_kl
 
@@ -65,8 +66,10 @@ class Minibatches:
         weights = torch.ones(2, len(clips))  # of each clip in L_ce and in L_kl
         weights[0, unverified] = training.unverified_ce
         weights[1, unverified] = training.unverified_kl
-        targets = F.one_hot(torch.from_numpy(task.train.labels), len(task.classes))
-        self._targets = (targets * weights[0, :, None]).to(device)
+        labels = torch.from_numpy(task.train.labels)
+        hot = labels if task.multi_label else F.one_hot(labels, len(task.classes))
+        targets = outputs_of(task.multi_label).distributions(hot)
+        self._targets = (targets * weights[0].view(-1, *[1] * (targets.ndim - 1))).to(device)
         self._kl_weights = weights[1].to(device) if training.unverified_kl != 1 else None
         doubted = torch.zeros(len(clips), 1, dtype=torch.bool)
         doubted[unverified or slice(None)] = True  # all, where nobody tells them apart
