@@ -241,7 +241,7 @@ class Curves:
     Attributes:
         loss: L_ce of the last epoch of single branch training; trained alone, of the cycle.
         distil_ce, distil_kl: the terms of Eq. 5 of the last epoch of distillation; None alone.
-        accuracy: on the test clips, in [0, 1].
+        accuracy: on the test clips, in [0, 1]; multi-label: mAP.
     """
 
     loss: Floats
@@ -263,12 +263,12 @@ def curves(measured: Measured, models: Sequence[Model]) -> Curves:
     history = measured.history(models[0].cell)
     distilled = models[0].condition == "distilled"
     # b = 0: no single branch training, so no loss of it
-    loss = column("loss_ce") if "loss_ce" in history else np.full_like(column("accuracy"), np.nan)
+    loss = column("loss_ce") if "loss_ce" in history else np.full_like(column("lr"), np.nan)
     return Curves(
         loss=loss,
         distil_ce=column("loss_distil_ce") if distilled else None,
         distil_kl=column("loss_distil_kl") if distilled else None,
-        accuracy=column("accuracy"),
+        accuracy=column(measured.metrics[0].name),
     )
 
 

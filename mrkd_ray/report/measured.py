@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mrkd_ray import cell_files
+from mrkd_ray import cell_files, metrics
 from mrkd_ray.cells import branch_names
 from mrkd_ray.config import BranchSpec, TrainConfig, read_yaml
 from mrkd_ray.errors import UserError
+from mrkd_ray.metrics import Metric
 from mrkd_ray.report.paper import ENSEMBLE
 
 CELL_FILES = ("result.json", "history.csv", "predictions.csv", "predicted.npy")
@@ -38,7 +39,7 @@ class Model:
         cohort: `a:b+c:d`; of an independent branch, the branch itself.
         temperature: of the soft labels; None where nothing was distilled.
         cell: its folder under `cells/`; "" for the ensemble of branches that were trained alone.
-        labels: class indices [n].
+        labels: class indices [n]; multi-label 0 or 1 [n, M].
         probabilities: [n, M], float64.
     """
 
@@ -95,7 +96,7 @@ class Measured:
         folder: as given.
         config: grid.yaml.
         environment: environment.json.
-        tidy: results.csv, a row per model, fold and seed; accuracy and map3 in [0, 1].
+        tidy: results.csv, a row per model, fold and seed; `metrics` in [0, 1].
         table: table.csv, a row per cohort, temperature and model, in percent.
         classes: names, in the order of the class indices.
     """
@@ -106,6 +107,16 @@ class Measured:
     tidy: pd.DataFrame
     table: pd.DataFrame
     classes: tuple[str, ...]
+
+    @property
+    def metrics(self) -> tuple[Metric, Metric]:
+        """What models are scored by."""
+        return metrics.named(self.table.columns)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip may have several labels."""
+        return self.metrics == metrics.MULTI_LABEL
 
     @cached_property
     def taken_over(self) -> dict[str, dict[str, Any]]:
@@ -166,7 +177,7 @@ class Measured:
         return {"distilled": list(self.distilled(cohort, name).values())}
 
     def history(self, cell: str) -> pd.DataFrame:
-        """A row per cycle and branch: losses, accuracy and map3 in [0, 1], `seconds_<phase>`."""
+        """A row per cycle and branch: losses, `metrics` in [0, 1], `seconds_<phase>`."""
         found: pd.DataFrame = self._histories(cell)
         return found
 

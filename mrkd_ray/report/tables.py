@@ -12,7 +12,7 @@ import pandas as pd
 
 from mrkd_ray import table as printed
 from mrkd_ray.report import paper
-from mrkd_ray.report.boxes import NAMES, SCORES, Box, Table, difference, mean
+from mrkd_ray.report.boxes import NAMES, Box, Table, difference, mean
 from mrkd_ray.report.caveats import warnings
 from mrkd_ray.report.layouts import (
     Key,
@@ -35,7 +35,7 @@ from mrkd_ray.scale import STANDS_FOR
 def tables(measured: Measured) -> list[Table]:
     """Return the paper's table that the grid is meant for, if any, and the grid's own."""
     asked = measured.config.get("paper")
-    if asked is None:
+    if asked is None or measured.multi_label:
         return [own(measured)]
     return [
         figure3(measured) if asked == "figure3" else paper_table(measured, asked),
@@ -107,6 +107,7 @@ def figure3(measured: Measured) -> Table:
 def own(measured: Measured) -> Table:
     """Return every cohort, model and temperature: independent, distilled and the difference."""
     groups = []
+    scores = [metric.name for metric in measured.metrics]
     for cohort, rows in measured.table.groupby("cohort", sort=False):
         title = Box(str(cohort).replace("+", " + "), columns=8, kind="stub")
         lines: list[Sequence[Box]] = [[title]]
@@ -123,7 +124,7 @@ def own(measured: Measured) -> Table:
                                 mean(row, f"{score}_distilled"),
                                 difference(row, score),
                             ]
-                            for score in SCORES
+                            for score in scores
                         ),
                     ]
                     for temperature, row in found
@@ -140,7 +141,7 @@ def own(measured: Measured) -> Table:
             [
                 Box("Model", rows=2, kind="stub"),
                 Box("T", rows=2),
-                *(Box(NAMES[score], columns=3) for score in SCORES),
+                *(Box(NAMES[score], columns=3) for score in scores),
             ],
             [*pair, *pair],
         ],
