@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.common import CACHE, DATA, Skip, cores
 from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
-from mrkd_ray.config import BranchSpec, GridConfig, Training, parse
+from mrkd_ray.config import BranchSpec, GridConfig, parse, published
 
 if TYPE_CHECKING:
     from mrkd_ray.task import BranchTask, Part
@@ -68,7 +68,7 @@ def cell(
         temperature=temperature,
         fold=fold,
         seed=seed,
-        training=Training(**options),
+        training=published(**options),
         device="cpu",
         threads=threads,
         content="benchmark",

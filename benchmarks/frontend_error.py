@@ -74,8 +74,8 @@ def run(quick: bool = False) -> Result:
         name=NAME,
         title="The front-end beside librosa",
         how=f"All bins and frames of {len(files)} clips of ESC-10, in dB; that of mfcc is in its "
-        "own unit, dB times the orthonormal cosine transform, and pcen64 has none. Not a time, and one run: both sides "
-        "are deterministic.",
+        "own unit, dB times the orthonormal cosine transform, and pcen64 has none. Not a time, and "
+        "one run: both sides are deterministic.",
         rows=[
             Row(what=f"{name}: {title}", unit="dB", ours=[value])
             for name, values in found.items()

@@ -34,7 +34,7 @@ from benchmarks.steps import constant_step
 from mrkd_ray import algorithm
 from mrkd_ray.branch import Branch
 from mrkd_ray.cohort import LocalCohort
-from mrkd_ray.config import BranchSpec, Training
+from mrkd_ray.config import BranchSpec, published
 from mrkd_ray.task import BranchTask
 
 NAME = "gpu"
@@ -296,7 +296,7 @@ def cohort(setting: Setting, deadline: float) -> list[Row]:
             "lr": 0.01 if weights == "none" else None,
             "precision": "auto",  # not compiled, which would take minutes of the eight
         }
-        training = Training(**options)
+        training = published(**options)
         return [
             BranchTask(
                 name=f"{spec.representation}-{spec.network}",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import DATA
-from mrkd_ray.config import BranchSpec, Training
+from mrkd_ray.config import BranchSpec, published
 from mrkd_ray.features import Bank
 from mrkd_ray.task import BranchTask, Part
 
@@ -50,7 +50,7 @@ def random_task(network: str, clips: int, device: str, **options: Any) -> Branch
     return BranchTask(
         name=network,
         spec=BranchSpec(representation="logmel64", network=network),
-        training=Training(weights="none", **options),
+        training=published(weights="none", **options),
         store=_Store("logmel64", frames),  # type: ignore[arg-type]
         classes=tuple(f"{i:02d}" for i in range(CLASSES)),
         train=part(np.arange(clips), labels),

@@ -21,7 +21,7 @@ from mrkd_ray.recommend import recommend
 from mrkd_ray.report import measured
 
 DEFAULT = "logmel64:resnet_small + cqt:vgg_small"  # of README and experiments/grids/demo.yaml
-CYCLES = 15  # 30 epochs, as in docs/results/esc10.md
+CYCLES = 30  # of one epoch each
 
 
 def main() -> None:

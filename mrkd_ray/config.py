@@ -322,6 +322,13 @@ class Training(_Options):
         return self.cycles * (self.b + self.d)
 
 
+def published(**options: Any) -> Training:
+    """Return the paper's method, with these options changed."""
+    return Training(
+        **{name: PAPER[name] for name in Training.model_fields if name in PAPER} | options
+    )
+
+
 class Run(_Model):
     """Where the data, the cache and the results lie, and what a run may use."""
 

@@ -28,7 +28,7 @@ class GaborFilterbank(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         ends = _mel(torch.tensor([LOWEST, SAMPLE_RATE / 2]))
-        middles = _hertz(torch.linspace(*ends.tolist(), FILTERS + 1))
+        middles = _hertz(torch.linspace(ends[0], ends[1], FILTERS + 1))
         self.window = nn.Buffer(torch.hann_window(FRAME), persistent=False)
         frequencies = torch.fft.rfftfreq(FRAME, 1 / SAMPLE_RATE)
         self.frequencies = nn.Buffer(frequencies, persistent=False)
@@ -47,7 +47,8 @@ class GaborFilterbank(nn.Module):
         widths = self.widths * self.log_widths.exp()
         filters = (-(((self.frequencies[:, None] - middles) / widths) ** 2)).exp()
         level = (power @ filters / filters.sum(dim=0) + FLOOR).log()
-        return self.norm(level.mT)[:, None]
+        normalised: Tensor = self.norm(level.mT)
+        return normalised[:, None]
 
     def _power(self, samples: Tensor) -> Tensor:
         """|STFT|², about 1 for noise of variance 1: [B, samples / HOP, 1 + FRAME // 2]."""

@@ -92,7 +92,7 @@ class Recordings:
         length = self.frames * HOP - HOP // 2
         padded = F.pad(self.waveforms[:, :length], (HOP // 2, 0))
         padded = F.pad(padded, (0, self.frames * HOP - padded.shape[1]))
-        return padded.unflatten(1, (self.frames, HOP)).mT
+        return padded.view(-1, self.frames, HOP).mT
 
     def cqt(self, bins: int) -> Tensor:
         """Power of `librosa.cqt`, [B, bins, frames], for whole octaves of bins.

@@ -26,7 +26,8 @@ def pcen(
     share = ((1 + 4 * squared) ** 0.5 - 1) / (2 * squared)  # of each new frame in the average
     past = _smooth(energy, share)
     steady = (-gain * (torch.log1p(past / eps) + torch.tensor(eps).log())).exp()
-    return bias**power * torch.expm1(power * torch.log1p(energy * steady / bias))
+    compressed: Tensor = bias**power * torch.expm1(power * torch.log1p(energy * steady / bias))
+    return compressed
 
 
 def _smooth(energy: Tensor, share: float) -> Tensor:
@@ -42,7 +43,7 @@ def _smooth(energy: Tensor, share: float) -> Tensor:
     decay = decay[1:].to(energy.dtype)
     last = torch.ones_like(energy[..., :1])
     smoothed = []
-    for block in energy.split(BLOCK, dim=-1):
+    for block in torch.split(energy, BLOCK, dim=-1):
         n = block.shape[-1]
         smoothed.append(block @ weights[:n, :n] + last * decay[:n])
         last = smoothed[-1][..., -1:]

@@ -36,7 +36,7 @@ class SpectrogramTransformer(nn.Module):
             raise UserError("network 'ast' needs one more package: pip install 'mrkd-ray[ast]'")
         from transformers import ASTConfig, ASTForAudioClassification
 
-        whole = ASTForAudioClassification(ASTConfig(num_labels=n_classes, **config))
+        whole = ASTForAudioClassification(ASTConfig(**{"num_labels": n_classes, **config}))
         self.audio_spectrogram_transformer = whole.audio_spectrogram_transformer
         self.classifier = whole.classifier
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before anything imports ray: it would write a token into the home folder otherwise.
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
@@ -20,14 +21,14 @@ import soundfile
 from rich.console import Console
 
 from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
-from mrkd_ray.config import PAPER, BranchSpec, Run, Training, parse
+from mrkd_ray.config import PAPER, BranchSpec, Run, Training, parse, published
 from mrkd_ray.mapping import serial_map
 from mrkd_ray.preparation import open_data, prepare
 from mrkd_ray.progress import Display
 from mrkd_ray.task import BranchTask
 
 SHARED = Path(__file__).parents[2] / "shared"
-FAST = {name: PAPER[name] for name in Training.model_fields if name in PAPER}
+FAST: dict[str, Any] = published().model_dump(include=PAPER.keys())
 """The paper's method, in few epochs: the plainest case, with every phase of Algorithm 1."""
 FAST |= {"cycles": 2, "batch_size": 8, "lr": 0.02}
 

@@ -274,7 +274,7 @@ def test_train_writes_a_run_folder_and_python_gives_the_same(
 ) -> None:
     from mrkd_ray import train
 
-    options = {**FAST, "cycles": 1, "folds": [2]}
+    options = {"cycles": 1, "batch_size": FAST["batch_size"], "lr": FAST["lr"], "folds": [2]}
     done = mrkd(
         *("train", *BRANCH, "--branch", "cqt:vgg_small", "--data", clips, "--cache", cache),
         *("--runner", "local", "--output", tmp_path / "cli", "--independent"),

@@ -143,19 +143,16 @@ def test_a_wrong_variant_is_one_line_with_its_place(variant: dict[str, Any], lin
 
 
 def test_which_options_go_together_is_a_question_of_variant_and_grid() -> None:
-    virtual = {"soft_labels": "virtual"}
-    assert grid(**virtual, variants={"a": {"soft_labels": "clip", "teacher_momentum": 0.5}})
-    assert grid(teacher_momentum=0.5, variants={"a": {"soft_labels": "virtual", "trust": True}})
-    lines = refusal(GridConfig, **virtual, variants={"a": {}, "b": {"teacher_momentum": 0.5}})
-    assert lines[1].startswith("  configuration: variants.b: teacher_momentum and out_of_fold need")
-    fine = {"trust": True, **virtual}
-    assert grid(variants={"a": {"d": 2}, "b": fine}).by_variant()["b"].training.trust
+    both = {"soft_labels": "clip", "d": 2}  # virtual soft labels need d: 1
+    assert grid(**both, variants={"a": {"soft_labels": "virtual", "d": 1}, "b": {"d": 3}})
+    lines = refusal(GridConfig, **both, variants={"a": {}, "b": {"soft_labels": "virtual"}})
+    assert lines[1].startswith("  configuration: variants.b: soft_labels: virtual needs d: 1")
 
 
 def test_variants_have_names_of_folders_and_differ() -> None:
     assert "match pattern" in refusal(GridConfig, variants={"../up": {}})[1]
     twins = {"one": {"kl_weight": 2}, "two": {"kl_weight": 2.0, "temperatures": "1,2"}}
-    line = refusal(GridConfig, variants=twins)[1]
+    line = refusal(GridConfig, temperatures=2, variants=twins)[1]
     assert line == "  configuration: variants 'one' and 'two' are the same at T = 2"
 
 

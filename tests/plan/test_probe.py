@@ -71,7 +71,7 @@ def test_variants_are_measured_apart_where_a_cycle_may_cost_another_time() -> No
         return [*alone, cohort]
 
     plain = chosen(grid())
-    assert chosen([*grid(), *grid(kl_weight=2.0, cycles=9, lr=0.5, warm_up=1)]) == plain
+    assert chosen([*grid(), *grid(kl_weight=2.0, cycles=9, lr=0.5, warm_up=0.3)]) == plain
     windows = chosen([*grid(), *grid(soft_labels="window")])  # with the baselines of the first
     assert windows == [*plain, ("distilled", f"distilled {X}+{Y}", 1)]
     assert chosen([*grid(), *grid(batch_size=4)]) == [*plain, *plain]
@@ -82,7 +82,7 @@ def test_shortened_cells_follow_each_other_in_the_same_processes() -> None:
     made = list(probe._copies(pair, fold=3))
     assert [cell.condition for cell in made] == ["independent"] * 2 + ["distilled"] * 2
     assert len({cell.key for cell in made}) == 4
-    later = make_cell(X, Y, warm_up=5)
+    later = make_cell(X, Y, warm_up=0.5)
     assert {c.training.warm_up for c in probe._copies(probe._Pair(later, later, 1), 3)} == {0}
     twice = probe._Pair(SINGLES[0], SINGLES[0], copies=2)
     assert len({cell.key for cell in probe._copies(twice, fold=3)}) == 4

@@ -130,17 +130,17 @@ def test_from_clips_to_a_grid_that_runs(
     asked = config(clips, tmp_path, mixup=0.4)
     file = tmp_path / "recommended.yaml"
     choice = recommend(asked, file, console=QUIET)
-    assert len(choice.probed.labels) == 8  # two of the three parts of fold 2
+    assert len(choice.probed.labels) == 6  # two of the four parts of fold 2
     (results,) = (tmp_path / "results").iterdir()
     rows = {name: _rows(results / f"{name}.csv") for name in ("probes", "pairs", "cohorts")}
-    assert [row["candidate"] for row in rows["probes"]] == ["logmel64:vgg_small", "cqt:vgg_small"]
+    assert [row["candidate"] for row in rows["probes"]] == ["cqt:vgg_small", "logmel64:vgg_small"]
     assert len(rows["pairs"]) == len(rows["cohorts"]) == 1
-    assert rows["cohorts"][0]["cohort"] == "logmel64:vgg_small+cqt:vgg_small"
+    assert rows["cohorts"][0]["cohort"] == "cqt:vgg_small+logmel64:vgg_small"
     show(choice, asked, Console())
-    assert "8 clips decide" in capsys.readouterr().out
+    assert "6 clips decide" in capsys.readouterr().out
 
     text = file.read_text()
-    assert "# 8 clips decide" in text
+    assert "# 6 clips decide" in text
     written = yaml.safe_load(text)
     assert written["folds"] == [1]
     assert written["mixup"] == 0.4
@@ -155,7 +155,8 @@ def test_from_clips_to_a_grid_that_runs(
     with pytest.raises(UserError, match="--force"):
         recommend(asked, file, console=shown)
     again = recommend(asked, file, force=True, console=shown)
-    assert again.cohorts == choice.cohorts
+    assert again.cohorts[0].members == choice.cohorts[0].members
+    assert again.cohorts[0].log_loss == choice.cohorts[0].log_loss
     assert made == {path: path.stat().st_mtime_ns for path in results.glob("cells/*/result.json")}
 
     environment = results / "environment.json"
