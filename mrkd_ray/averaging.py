@@ -24,12 +24,14 @@ class Average:
 
     It returns one teacher for all branches where `shared`, else one for each branch in order.
     Parts may be read-only (they lie in Ray's object store). Weights are the branches' accuracies
-    on the held-out clips, and are all 1 where `weighted` is false.
+    on the held-out clips, and are all 1 where `weighted` is false. With `one_label` a row must be
+    one distribution, as it is where a clip has one label.
     """
 
     combine: Rule
     shared: bool
     weighted: bool
+    one_label: bool
     description: str
 
 
@@ -39,12 +41,17 @@ BLOCK_BYTES = 2**18  # stays in a core's cache
 
 
 def average(
-    name: str, description: str, *, shared: bool = True, weighted: bool = False
+    name: str,
+    description: str,
+    *,
+    shared: bool = True,
+    weighted: bool = False,
+    one_label: bool = False,
 ) -> Callable[[Rule], Rule]:
     """Register a rule of information fusion."""
 
     def decorate(rule: Rule) -> Rule:
-        AVERAGES.add(name, Average(rule, shared, weighted, description))
+        AVERAGES.add(name, Average(rule, shared, weighted, one_label, description))
         return rule
 
     return decorate
@@ -73,7 +80,9 @@ def weighted_mean(parts: Sequence[Array], weights: Sequence[float]) -> list[Arra
     return [_weighted_sum(parts, shares)]
 
 
-@average("confidence", "the mean weighted, clip by clip, by how certain a branch is")
+@average(
+    "confidence", "the mean weighted, clip by clip, by how certain a branch is", one_label=True
+)
 def confidence(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
     """A branch's weight in a clip is 1 / (entropy + 0.01 nats)."""
     certain = [1 / (0.01 - (part * np.log(np.maximum(part, 1e-30))).sum(1)) for part in parts]
@@ -82,7 +91,7 @@ def confidence(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
     return [sum(share * part for share, part in zip(shares, parts, strict=True))]
 
 
-@average("logits", "the softmax of the mean logits (a geometric mean)")
+@average("logits", "the softmax of the mean logits (a geometric mean)", one_label=True)
 def mean_of_logits(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
     """softmax(mean_i(z_i / T)), found from the soft labels: log p_i is z_i / T less a constant."""
     floor = np.float32(1e-30)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from mrkd_ray.inference import clip_logits, window_logits
 from mrkd_ray.minibatches import Minibatches, Teacher
 from mrkd_ray.networks import build, initial_weights
 from mrkd_ray.normalisation import statistics
+from mrkd_ray.outputs import outputs_of
 from mrkd_ray.representations import REPRESENTATIONS
 from mrkd_ray.task import BranchTask
 from mrkd_ray.timeline import Recorder
@@ -51,6 +51,7 @@ class Branch:
         self.cycle = 0
         self.device = torch.device(task.device)
         self.compute = Compute(task.training, self.device, task.threads)
+        self.outputs = outputs_of(task.multi_label)
         weights = initial_weights(task.spec.network, task.training.weights)
         with self._deterministic("initial weights"):
             network, self.weights_report = build(task.spec.network, len(task.classes), weights)
@@ -107,7 +108,7 @@ class Branch:
                 logits = window_logits(self._logits, self.windows, clips, starts)
             else:
                 logits = self._virtual_logits(epoch)
-            return losses.soften(logits, temperature).cpu().numpy()
+            return losses.soften(logits, temperature, self.outputs).cpu().numpy()
 
     def distil(self, teacher: Floats, temperature: float, epochs: int) -> None:
         """Distillation training, Eqs. 4 and 5.
@@ -120,7 +121,9 @@ class Branch:
         training, first = self.task.training, self.task.training.b
         with self._phase("distil"):
             rows = torch.from_numpy(teacher).to(self.device)
-            self._figures["teacher_entropy"] = -torch.xlogy(rows, rows).sum(dim=1).mean().item()
+            self._figures["teacher_entropy"] = losses.entropy(
+                self.outputs.distributions(rows)
+            ).item()
             if training.remembers:
                 self._belief = self._remember(rows)
                 if training.soft_labels == "clip":
@@ -135,9 +138,9 @@ class Branch:
         """Evaluate, write this branch's checkpoint into `folder` and go on to the next cycle.
 
         Returns:
-            Figures of the cycle: losses, accuracy and map3 in [0, 1], the class index predicted
-            for each test clip, seconds of each phase; and the learning rate, where windows are
-            kept, and the most memory that was in use.
+            Figures of the cycle: losses, accuracy and map3 (or `metrics.of`) in [0, 1], the index
+            of the most probable class of each test clip, seconds of each phase; and the learning
+            rate, where windows are kept, and the most memory that was in use.
         """
         with self._phase("evaluate"):
             probabilities = self.probabilities("test")
@@ -146,8 +149,7 @@ class Branch:
                     f"branch {self.task.name} diverged in cycle {self.cycle}: its outputs are not "
                     f"finite. Lower the learning rate (--lr, now {self.initial_lr:g})."
                 )
-            self._figures["accuracy"] = metrics.accuracy(probabilities, self.task.test.labels)
-            self._figures["map3"] = metrics.map_at_3(probabilities, self.task.test.labels)
+            self._figures |= metrics.measure(probabilities, self.task.test.labels)
             self._figures["predicted"] = probabilities.argmax(axis=1).tolist()
         figures = {
             "cycle": self.cycle,
@@ -178,11 +180,12 @@ class Branch:
         with self.compute.threads():
             self.network.eval()
             logits = clip_logits(self._logits, self.windows, self._clips[part])
-            return F.softmax(logits, dim=1).cpu().numpy()
+            return self.outputs.probabilities(logits).cpu().numpy()
 
     def held_out_accuracy(self) -> float:
-        """Return the accuracy on the held-out clips, in [0, 1]."""
-        return metrics.accuracy(self.probabilities("held_out"), self.task.held_out.labels)
+        """Return the accuracy on the held-out clips, in [0, 1]; multi-label: mAP."""
+        labels = self.task.held_out.labels
+        return metrics.measure(self.probabilities("held_out"), labels)[metrics.of(labels)[0].name]
 
     def resume(self, folder: Path) -> int:
         """Load this branch's checkpoint from `folder`; return the next cycle.
@@ -213,6 +216,7 @@ class Branch:
                 "representation_version": task.store.version,
                 "network": task.spec.network,
                 "classes": list(task.classes),
+                "multi_label": task.multi_label,
                 "weights": self.weights_report.summary(),
                 "fold": task.fold,
                 "seed": task.seed,
@@ -238,7 +242,7 @@ class Branch:
         self.network.train()
         with self._deterministic("dropout", epoch):
             for batch in self.minibatches.epoch(self.cycle, epoch, window, teacher):
-                logits = self._logits(batch.inputs)
+                logits = self.outputs.logits(self._logits(batch.inputs))
                 if batch.teacher is None or teacher is None:
                     loss = losses.cross_entropy(logits, batch.targets)
                     sums[0] += loss.detach()
@@ -246,7 +250,7 @@ class Branch:
                     loss, ce, kl = losses.distillation_loss(
                         logits,
                         batch.targets,
-                        batch.teacher,
+                        self.outputs.distributions(batch.teacher),
                         temperature=teacher.temperature,
                         kind=training.divergence,
                         t_squared=training.t_squared,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray import checkpoint
+from mrkd_ray.datasets.base import encode
 from mrkd_ray.files import replacing, write_text
 from mrkd_ray.task import Part
 
@@ -20,17 +21,22 @@ Predicted = list[list[list[int]]]  # [cycles][branches][clips]
 
 
 def read_predictions(folder: Path) -> tuple[list[str], NDArray[np.int64], dict[str, Any]]:
-    """Return clip_ids, label indices [n] and, for each model, probabilities [n, M] float32."""
+    """Return clip_ids, labels as in a `Part` and, by model, probabilities [n, M] float32."""
     import pandas as pd
 
     table = pd.read_csv(
-        folder / "predictions.csv", dtype={"clip_id": str, "label": str}, keep_default_na=False
+        folder / "predictions.csv",
+        dtype={"clip_id": str, "label": str, "labels": str},
+        keep_default_na=False,
     )
     columns = [name for name in table.columns if name.startswith("p_")]
-    index = {name.removeprefix("p_"): i for i, name in enumerate(columns)}
+    classes = [name.removeprefix("p_") for name in columns]
     models = dict(iter(table.groupby("model", sort=False)))
     first = next(iter(models.values()))
-    labels = np.array([index[label] for label in first["label"]], dtype=np.int64)
+    if "labels" in first:
+        labels = encode([row.split(",") for row in first["labels"]], classes, True)
+    else:
+        labels = encode([(label,) for label in first["label"]], classes, False)
     scores = {str(name): rows[columns].to_numpy(dtype=np.float32) for name, rows in models.items()}
     return list(first["clip_id"]), labels, scores
 
@@ -38,11 +44,19 @@ def read_predictions(folder: Path) -> tuple[list[str], NDArray[np.int64], dict[s
 def write_predictions(
     folder: Path, part: Part, classes: Sequence[str], scores: Mapping[str, NDArray[np.float32]]
 ) -> None:
-    """Write the probabilities [n, M] of each model by name, a row a clip of `part`."""
+    """Write the probabilities [n, M] of each model by name, a row a clip of `part`.
+
+    Column `label` has its class; or `labels` all of them, with commas between.
+    """
+    if part.labels.ndim == 2:
+        column = "labels"
+        labels = [",".join(classes[i] for i in row.nonzero()[0]) for row in part.labels]
+    else:
+        column, labels = "label", [classes[i] for i in part.labels]
     rows: list[Row] = []
     for model, probabilities in scores.items():
-        for clip_id, label, p in zip(part.clip_ids, part.labels, probabilities, strict=True):
-            row: Row = {"model": model, "clip_id": clip_id, "label": classes[label]}
+        for clip_id, label, p in zip(part.clip_ids, labels, probabilities, strict=True):
+            row: Row = {"model": model, "clip_id": clip_id, column: label}
             row |= {f"p_{name}": str(x) for name, x in zip(classes, p, strict=True)}
             rows.append(row)
     _write_csv(folder / "predictions.csv", rows)
@@ -53,7 +67,8 @@ def write_history(folder: Path, rows: list[Row], predicted: Predicted) -> None:
 
     Args:
         rows: one for each cycle and branch.
-        predicted: class indices [cycles, branches, n]; `predicted.npy` is int16.
+        predicted: indices of the most probable classes [cycles, branches, n]; `predicted.npy` is
+            int16.
     """
     with replacing(folder / "predicted.npy") as temporary, temporary.open("wb") as file:
         np.save(file, np.array(predicted, np.int16), allow_pickle=False)

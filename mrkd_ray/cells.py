@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mrkd_ray import algorithm, cell_files, checkpoint, metrics
 from mrkd_ray.config import DISTILLATION, BranchSpec, Training
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.datasets.splits import Split
+from mrkd_ray.datasets.splits import Split, rarest
 from mrkd_ray.features import FeatureStore
 from mrkd_ray.files import write_json
 from mrkd_ray.task import BranchTask, Part
@@ -163,8 +163,9 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
         cell.training.label_noise,
         seed=[cell.seed, cell.fold],
     )
+    strata = rarest([dataset.by_id[clip_id] for clip_id in split.train])
     kept = keep_labels(
-        {clip_id: true[clip_id] for clip_id in split.train},
+        dict(zip(split.train, strata, strict=True)),
         cell.training.labelled,
         seed=[cell.seed, cell.fold],
     )
@@ -173,11 +174,14 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
         *(clip.clip_id for clip in dataset.unlabelled),
     )
 
-    def part(clip_ids: Sequence[str], labels: Mapping[str, int] = noisy) -> Part:
+    def part(clip_ids: Sequence[str], labels: Mapping[str, Any] = noisy) -> Part:
         unverified = [i for i in range(len(clip_ids)) if not dataset.by_id[clip_ids[i]].verified]
         return Part(
             clip_ids=tuple(clip_ids),
-            labels=np.array([labels[clip_id] for clip_id in clip_ids], dtype=np.int64),
+            labels=np.array([labels[clip_id] for clip_id in clip_ids], dtype=np.int64).reshape(
+                -1,
+                *dataset.labels.shape[1:],  # also where there are none
+            ),
             unverified=tuple(unverified),
         )
 
@@ -231,7 +235,7 @@ def with_noise(
     return {**labels, **changed}
 
 
-def keep_labels(labels: Mapping[str, int], part: float, seed: Sequence[int]) -> set[str]:
+def keep_labels(labels: Mapping[str, str], part: float, seed: Sequence[int]) -> set[str]:
     """Return the clip_ids that keep their label: a part of each class, one clip at least.
 
     The same clips for the same seed, in any order; a smaller part is in every larger one.
@@ -305,14 +309,7 @@ def run(
         "unlabelled_clips": len(tasks[0].unlabelled),
         "clips": len(labels),
         "seconds": sum({row["cycle"]: float(row["seconds"]) for row in history}.values()),
-        "models": [
-            {
-                "model": name,
-                "accuracy": metrics.accuracy(p, labels),
-                "map3": metrics.map_at_3(p, labels),
-            }
-            for name, p in scores.items()
-        ],
+        "models": [{"model": name, **metrics.measure(p, labels)} for name, p in scores.items()],
     }
     write_json(folder / "result.json", result)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)

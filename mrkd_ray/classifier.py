@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +20,7 @@ from mrkd_ray.features import Bank
 from mrkd_ray.inference import clip_logits
 from mrkd_ray.networks import build
 from mrkd_ray.normalisation import Statistics
+from mrkd_ray.outputs import outputs_of
 from mrkd_ray.representations import REPRESENTATIONS, compute_clip
 from mrkd_ray.windows import Windows
 
@@ -45,6 +45,8 @@ class BranchModel:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
         self.name = str(self.config["branch"])
         self.classes: tuple[str, ...] = tuple(self.config["classes"])
+        self.multi_label = bool(self.config.get("multi_label", False))
+        self.outputs = outputs_of(self.multi_label)
         self.representation = str(self.config["representation"])
         self.trained_on = set((folder / TRAINED_ON).read_text().split())
         version = REPRESENTATIONS[self.representation].version
@@ -73,7 +75,7 @@ class BranchModel:
         bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
         windows = Windows(bank, self.statistics, self._device)
         logits = clip_logits(self.network, windows, np.zeros(1, np.int64))
-        probabilities: Floats = F.softmax(logits[0], dim=0).cpu().numpy()
+        probabilities: Floats = self.outputs.probabilities(logits)[0].cpu().numpy()
         return probabilities
 
 
@@ -82,6 +84,7 @@ class Classifier:
 
     Attributes:
         classes: names of the M classes.
+        multi_label: whether each class has a probability of its own; else they sum to 1.
         config: what the (first) branch was trained with.
         trained_on: digests of the clips that the branches were trained on.
     """
@@ -89,6 +92,7 @@ class Classifier:
     def __init__(self, branches: Sequence[BranchModel]) -> None:
         self.branches = branches
         self.classes = branches[0].classes
+        self.multi_label = branches[0].multi_label
         self.config = branches[0].config
         self.trained_on = set.union(*(branch.trained_on for branch in branches))
 
@@ -105,6 +109,10 @@ class Classifier:
         """
         mean: Floats = self.predict_branches(file).astype(np.float64).mean(axis=0)
         return mean.astype(np.float32)
+
+    def by_class(self, probabilities: Floats) -> dict[str, float]:
+        """Return probabilities [M] by class, the highest first."""
+        return {self.classes[i]: float(probabilities[i]) for i in probabilities.argsort()[::-1]}
 
     def predict_branches(self, file: Path) -> Floats:
         """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
@@ -131,6 +139,6 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
             "results/demo/cells/distilled_..."
         )
     branches = [BranchModel(folder, torch.device(device)) for folder in folders]
-    if len({branch.classes for branch in branches}) > 1:
+    if len({(branch.classes, branch.multi_label) for branch in branches}) > 1:
         raise UserError(f"{path}: its branches were trained on different classes.")
     return Classifier(branches)

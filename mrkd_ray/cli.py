@@ -202,6 +202,7 @@ Model = Annotated[
 @config_command(app, "Run", only=("data", "cache", "skip_bad"))
 def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
+    from mrkd_ray import metrics
     from mrkd_ray.config import Run, parse
     from mrkd_ray.evaluation import evaluate as score
 
@@ -212,8 +213,8 @@ def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> Non
     left_out = f"{report['trained_on']} that it was trained on and {report['skipped']} bad ones"
     print(f"{report['clips']} clips of {report['data']}; left out {left_out}")
     for row in report["models"]:
-        accuracy, map3 = 100 * row["accuracy"], 100 * row["map3"]
-        print(f"{row['model']}: accuracy {accuracy:.2f} %, mAP@3 {map3:.2f} %")
+        figures = (f"{m.title} {100 * row[m.name]:.2f} %" for m in metrics.named(row))
+        print(f"{row['model']}: {', '.join(figures)}")
 
 
 @app.command()
@@ -221,6 +222,10 @@ def predict(
     model: Model,
     files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Recordings.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to print for each file.")] = 3,
+    threshold: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Of a multi-label model: print classes from here up."),
+    ] = 0.5,
     as_json: Json = False,
 ) -> None:
     """Classify recordings."""
@@ -239,13 +244,18 @@ def predict(
             print(f"error: {error}", file=sys.stderr)
             failed += 1
             continue
-        best = probabilities.argsort()[::-1]
-        if as_json:
-            scores = {classifier.classes[i]: float(probabilities[i]) for i in best}
-            rows.append({"file": str(file), "label": classifier.classes[best[0]], "scores": scores})
+        scores = classifier.by_class(probabilities)
+        if classifier.multi_label:
+            found = [label for label, score in scores.items() if score >= threshold]
+            row: dict[str, Any] = {"labels": found}
         else:
-            shown = (f"{classifier.classes[i]} {100 * probabilities[i]:.1f} %" for i in best[:top])
-            print(f"{file}: {', '.join(shown)}")
+            found = list(scores)[:top]
+            row = {"label": found[0]}
+        if as_json:
+            rows.append({"file": str(file), **row, "scores": scores})
+        else:
+            shown = [f"{label} {100 * scores[label]:.1f} %" for label in found]
+            print(f"{file}: {', '.join(shown) or f'no class from {100 * threshold:g} % up'}")
     if as_json:
         print(json.dumps(rows, indent=2))
     if failed:
@@ -306,14 +316,14 @@ def report(
 def list_() -> None:
     """List data set layouts, representations, networks and averages."""
     from mrkd_ray.averaging import AVERAGES
-    from mrkd_ray.datasets import LAYOUTS
+    from mrkd_ray.datasets import EMBEDDED, LAYOUTS
     from mrkd_ray.networks import describe
     from mrkd_ray.representations import REPRESENTATIONS
 
     sections: dict[str, dict[str, str]] = {
         "datasets": {
             **{name: layout.description for name, layout in LAYOUTS.items()},
-            "synthetic": "sounds of many kinds, made on first use from a seed",
+            **EMBEDDED,
         },
         "representations": {name: r.description for name, r in REPRESENTATIONS.items()},
         "networks": describe(),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray import metrics
-from mrkd_ray.metrics import Difference
+from mrkd_ray.metrics import Difference, Metric
 
 ENSEMBLE = "ensemble"
 BEST = "best branch"
@@ -27,7 +27,7 @@ class Model:
     Attributes:
         name: of the branch, or `ensemble`.
         cell: its folder under `cells/`; "" for the ensemble of branches that were trained alone.
-        labels: class indices [n].
+        labels: class indices [n]; multi-label 0 or 1 [n, M].
         probabilities: [n, M], float64.
     """
 
@@ -53,14 +53,9 @@ Runs = dict[tuple[int, int], Model]  # one model in every run, by (fold, seed)
 Score = Callable[[Model], Floats]  # one figure a clip
 
 
-def hits(model: Model) -> Floats:
-    """Return [n]: 1 where the label has the highest probability."""
-    return metrics.hits(model.probabilities, model.labels)
-
-
-def reciprocal_rank_at_3(model: Model) -> Floats:
-    """Return [n]: the terms of mAP@3."""
-    return metrics.reciprocal_rank_at_3(model.probabilities, model.labels)
+def terms(metric: Metric) -> Score:
+    """Return the score that is a metric's terms."""
+    return lambda model: metric.terms(model.probabilities, model.labels)
 
 
 def pairs(independent: Runs, distilled: Runs) -> list[Pair]:

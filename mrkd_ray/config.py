@@ -335,7 +335,8 @@ class Run(_Model):
     data: str = Field(
         "synthetic",
         description="A folder with one folder per class, a CSV file, a folder with meta.csv, a "
-        "release of FSDKaggle2018, TUT 2018 or ESC-50 (FOLDER#esc10: its subset), or 'synthetic'.",
+        "release of FSDKaggle2018, TUT 2018 or ESC-50 (FOLDER#esc10: its subset), or one "
+        "that is made: 'synthetic' or 'mixtures' (multi-label).",
     )
     unlabelled: Path | None = Field(
         None,

@@ -11,6 +11,7 @@ from mrkd_ray import metrics
 from mrkd_ray.classifier import load
 from mrkd_ray.config import Run
 from mrkd_ray.datasets import open_dataset
+from mrkd_ray.datasets.base import encode
 from mrkd_ray.datasets.scan import digest
 from mrkd_ray.errors import UserError
 from mrkd_ray.progress import Display
@@ -24,7 +25,7 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
 
     Returns:
         data, clips (scored), trained_on and skipped (left out), and models: name, accuracy, map3
-        in [0, 1].
+        in [0, 1]; of a multi-label model map and lwlrap.
 
     Raises:
         UserError: no model, unknown labels, a clip that cannot be decoded (unless skip_bad).
@@ -33,6 +34,12 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
 
     classifier = load(model)
     dataset = open_dataset(config.data, config.cache)
+    if dataset.multi_label != classifier.multi_label:
+        kinds = ("one label", "several labels")
+        raise UserError(
+            f"{config.data}: its clips have {kinds[dataset.multi_label]} each, the model's have "
+            f"{kinds[classifier.multi_label]}. A column `labels` in a csv says that it is several."
+        )
     unknown = sorted(set(dataset.classes) - set(classifier.classes))
     if unknown:
         raise UserError(
@@ -55,7 +62,7 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
                     raise UserError(f"{error} (--skip-bad leaves such clips out)") from None
                 skipped += 1
             else:
-                labels.append(classifier.classes.index(clip.label))
+                labels.append(clip.labels)
         show(len(dataset.clips), len(dataset.clips))
     if not scores:
         raise UserError(
@@ -66,18 +73,11 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
     models = dict(zip(classifier.names, branches, strict=True))
     if len(models) > 1:
         models["ensemble"] = branches.astype(np.float64).mean(axis=0)
-    truth = np.array(labels)
+    truth = encode(labels, classifier.classes, classifier.multi_label)
     return {
         "data": config.data,
         "clips": len(labels),
         "skipped": skipped,
         "trained_on": trained_on,
-        "models": [
-            {
-                "model": name,
-                "accuracy": metrics.accuracy(p, truth),
-                "map3": metrics.map_at_3(p, truth),
-            }
-            for name, p in models.items()
-        ],
+        "models": [{"model": name, **metrics.measure(p, truth)} for name, p in models.items()],
     }

@@ -36,6 +36,7 @@ class _Branch(nn.Module):
     def __init__(self, model: BranchModel, frames: int) -> None:
         super().__init__()
         self.representation = model.representation
+        self.outputs = model.outputs
         # A copy in PyTorch's own layout: torch.export.save warns of any other.
         self.network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
         self.mean = nn.Buffer(torch.tensor(model.statistics.mean)[:, :, None])
@@ -55,7 +56,8 @@ class _Branch(nn.Module):
         else:
             windows = [channels[..., start : start + WINDOW_FRAMES] for start in self.starts]
         logits: Tensor = self.network(torch.stack(windows, dim=1).flatten(0, 1))
-        return logits.view(-1, len(windows), logits.shape[1]).mean(dim=1).softmax(dim=1)
+        logits = logits.view(-1, len(windows), logits.shape[1]).mean(dim=1)
+        return self.outputs.probabilities(logits)
 
 
 class Program(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -15,7 +15,7 @@ from rich.console import Console
 from mrkd_ray import cells, environment, grid_folder, results
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell, Prepared
-from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, parse
+from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, Training, parse
 from mrkd_ray.errors import UserError
 from mrkd_ray.preparation import (
     Checked,
@@ -158,6 +158,8 @@ def opened(config: GridConfig, console: Console) -> Iterator[Opened]:
         )
         shares = _shares(config, workers)
         grid = expand(config, checked.prepared, networks, shares)
+        if dataset.multi_label:
+            check_multi_label({cell.training for cell in grid})
         if workers.cluster is not None:
             for cell in grid:
                 share = shares(len(cell.branches))
@@ -190,6 +192,21 @@ def check_names(config: GridConfig) -> None:
             raise UserError(
                 f"average {variant.average!r} weighs branches by their accuracy on held-out clips: "
                 "set held_out, for example --held-out 0.1"
+            )
+
+
+def check_multi_label(trainings: Iterable[Training]) -> None:
+    """Refuse options that have no meaning where a clip may have several labels."""
+    for training in trainings:
+        refused = {
+            f"average {training.average}": AVERAGES[training.average].one_label,
+            "divergence decoupled": training.divergence == "decoupled",
+            "label_noise": training.label_noise > 0,
+        }
+        if found := [name for name, asked in refused.items() if asked]:
+            raise UserError(
+                f"{', '.join(found)}: for data with one label a clip. This data set is multi-label "
+                "(its csv has a column labels): leave it out."
             )
 
 

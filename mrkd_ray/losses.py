@@ -1,6 +1,7 @@
 """The paper's equations 1, 2, 4 and 5 in PyTorch. Equation 3 is `averaging`, which needs no torch.
 
-Shapes: N windows or clips, M classes.
+Shapes: N windows or clips, M classes. Where [N, M] is written for distributions, those of a
+multi-label data set are [N, M, 2] (`outputs.py`); what is summed over M is summed over both axes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mrkd_ray.outputs import Outputs, Softmax
 
 PROBABILITY_FLOOR = 1e-12
 """A teacher's probability is not taken below this, so that its logarithm stays finite."""
@@ -26,12 +29,22 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     Returns:
         Scalar, the mean over N, in nats.
     """
-    return -(targets * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+    return -_sum(targets * F.log_softmax(logits, dim=-1)).mean()
 
 
-def soften(logits: Tensor, temperature: float) -> Tensor:
-    """Eq. 2: soft labels, the softmax of logits [N, M] at a temperature."""
-    return F.softmax(logits / temperature, dim=1)
+def _sum(terms: Tensor) -> Tensor:
+    """Return [N], the sum of each clip's terms."""
+    return terms.flatten(1).sum(dim=1)
+
+
+def soften(logits: Tensor, temperature: float, outputs: Outputs | None = None) -> Tensor:
+    """Eq. 2: soft labels [N, M], the softmax (or `outputs`) of logits [N, M] at a temperature."""
+    return (outputs or Softmax()).probabilities(logits / temperature)
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Return the mean entropy of distributions [N, M], in nats a clip: a scalar."""
+    return -_sum(torch.xlogy(probabilities, probabilities)).mean()
 
 
 def divergence(
@@ -55,7 +68,7 @@ def divergence(
     Returns:
         Scalar, the mean over N, in nats.
     """
-    log_student = F.log_softmax(logits / temperature, dim=1)
+    log_student = F.log_softmax(logits / temperature, dim=-1)
     divergences = _DIVERGENCES[kind](log_student, teacher.detach())
     return (divergences if weights is None else divergences * weights).mean()
 
@@ -65,11 +78,11 @@ def _log(probabilities: Tensor) -> Tensor:
 
 
 def _forward(log_student: Tensor, teacher: Tensor) -> Tensor:
-    return (teacher * (_log(teacher) - log_student)).sum(dim=1)
+    return _sum(teacher * (_log(teacher) - log_student))
 
 
 def _reverse(log_student: Tensor, teacher: Tensor) -> Tensor:
-    return (log_student.exp() * (log_student - _log(teacher))).sum(dim=1)
+    return _sum(log_student.exp() * (log_student - _log(teacher)))
 
 
 def _js(log_student: Tensor, teacher: Tensor) -> Tensor:
@@ -78,7 +91,7 @@ def _js(log_student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _decoupled(log_student: Tensor, teacher: Tensor) -> Tensor:
-    """Decoupled knowledge distillation (Zhao et al. 2022), rows [N].
+    """Decoupled knowledge distillation (Zhao et al. 2022), rows [N]; not for multi-label.
 
     KL of "the target or not" plus `OTHERS_WEIGHT` times KL among the other classes. The target is
     the teacher's likeliest class: a mixed window has no single label.
@@ -132,10 +145,11 @@ def trust(targets: Tensor, teacher: Tensor) -> Tensor:
         teacher: [N, M], probabilities of the same clips.
 
     Returns:
-        [N, 1] in [0, 1], the probability of the label over that of the likeliest class.
+        [N, 1] in [0, 1], the probability of the label over that of the likeliest class; multi-label
+        [N, M, 1], of what is said of each class over the likelier of present and absent.
     """
-    belief = (targets * teacher).sum(dim=1, keepdim=True)
-    return belief / teacher.amax(dim=1, keepdim=True)
+    belief = (targets * teacher).sum(dim=-1, keepdim=True)
+    return belief / teacher.amax(dim=-1, keepdim=True)
 
 
 def mix(rows: Tensor, share: float, out: Tensor | None = None) -> Tensor:

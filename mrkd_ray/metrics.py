@@ -1,12 +1,18 @@
-"""Accuracy and mAP@3 at clip level, and the uncertainty of a difference. numpy only, float64."""
+"""Figures at clip level, and the uncertainty of a difference. numpy only, float64.
+
+Of a model that gives a clip one label: accuracy and mAP@3. Of a multi-label one: mAP and lwlrap.
+Each has a term a clip, and is the mean of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from mrkd_ray.ranking import average_precision_terms, lwlrap_terms
 
 Floats = NDArray[np.float64]
 
@@ -37,17 +43,57 @@ def reciprocal_rank_at_3(scores: ArrayLike, labels: ArrayLike) -> Floats:
     return np.where(ranks < 3, 1.0 / (ranks + 1), 0.0)
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a model: the mean of its terms [N], in [0, 1].
+
+    Attributes:
+        name: in files and columns.
+        title: for people.
+        terms: of scores [N, M] and labels, one for each clip.
+    """
+
+    name: str
+    title: str
+    terms: Callable[[ArrayLike, ArrayLike], Floats]
+
+
+SINGLE_LABEL = (
+    Metric("accuracy", "accuracy", hits),
+    Metric("map3", "mAP@3", reciprocal_rank_at_3),
+)
+MULTI_LABEL = (
+    Metric("map", "mAP", average_precision_terms),
+    Metric("lwlrap", "lwlrap", lwlrap_terms),
+)
+
+
+def of(labels: ArrayLike) -> tuple[Metric, Metric]:
+    """Return the metrics for labels: class indices [N], or multi-hot [N, M]. The first is the main.
+
+    mAP@3 with one label a clip is the mean of `reciprocal_rank_at_3`.
+    """
+    return MULTI_LABEL if np.ndim(labels) == 2 else SINGLE_LABEL
+
+
+def named(names: Iterable[str]) -> tuple[Metric, Metric]:
+    """Return the metrics that figures with these names, or columns that begin with them, are of."""
+    multi = any(name == "lwlrap" or name.startswith("lwlrap_") for name in names)
+    return MULTI_LABEL if multi else SINGLE_LABEL
+
+
+def measure(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """Return each metric for these labels by its name, in [0, 1].
+
+    Raises:
+        ValueError: as the terms; also where there are no clips.
+    """
+    return {metric.name: _mean(metric.terms(scores, labels)) for metric in of(labels)}
+
+
 def accuracy(scores: ArrayLike, labels: ArrayLike) -> float:
     """Return the mean of `hits`, in [0, 1]. Raises ValueError also where there are no clips."""
     return _mean(hits(scores, labels))
-
-
-def map_at_3(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Return mAP@3, the mean of `reciprocal_rank_at_3`: with one label a clip they are the same.
-
-    Raises ValueError also where there are no clips.
-    """
-    return _mean(reciprocal_rank_at_3(scores, labels))
 
 
 @dataclass(frozen=True)

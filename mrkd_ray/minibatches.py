@@ -21,6 +21,7 @@ from torch import Tensor
 from mrkd_ray import losses
 from mrkd_ray.augmentation import Augmentation
 from mrkd_ray.normalisation import Statistics
+from mrkd_ray.outputs import outputs_of
 from mrkd_ray.representations import REPRESENTATIONS
 from mrkd_ray.task import BranchTask
 from mrkd_ray.window_sources import Index, split
@@ -32,7 +33,7 @@ class Minibatch(NamedTuple):
 
     rows: Tensor  # [B] int64, of the task's `taught` clips
     inputs: Tensor  # [B, 3, bins, 150]
-    targets: Tensor  # [B, M], hard labels, weighted and mixed
+    targets: Tensor  # [B, M], hard labels, weighted and mixed; multi-label [B, M, 2]
     teacher: Tensor | None  # [B, M]
     weights: Tensor | None  # [B], of L_kl
 
@@ -67,13 +68,18 @@ class Minibatches:
         weights = torch.ones(2, len(clips))  # of each clip in L_ce and in L_kl
         weights[0, unverified] = training.unverified_ce
         weights[1, unverified] = training.unverified_kl
-        targets = F.one_hot(torch.from_numpy(task.train.labels), len(task.classes))
-        targets = F.pad(targets, (0, 0, 0, len(task.unlabelled)))  # with rows of zeros
-        self._targets = (targets * weights[0, :, None]).to(device)
+        outputs = outputs_of(task.multi_label)
+        labels = torch.from_numpy(task.train.labels)
+        hot = labels if task.multi_label else F.one_hot(labels, len(task.classes))
+        targets = outputs.distributions(hot)
+        zeros = targets.new_zeros(len(task.unlabelled), *targets.shape[1:])
+        by_clip = (-1, *[1] * (targets.ndim - 1))
+        self._targets = (torch.cat([targets, zeros]) * weights[0].view(by_clip)).to(device)
         self._kl_weights = weights[1].to(device) if training.unverified_kl != 1 else None
-        doubted = torch.zeros(len(clips), 1, dtype=torch.bool)
+        doubted = torch.zeros(len(clips), dtype=torch.bool)
         doubted[unverified or slice(None)] = True  # all, where nobody tells them apart
-        self._doubted = doubted.to(device)
+        self._doubted = doubted.view(by_clip).to(device)
+        self._distributions = outputs.distributions
 
     def starts(self, cycle: int, window: int, clips: Index) -> Index:
         """One start for each of the clips: the same time span in every branch of the cohort."""
@@ -125,7 +131,8 @@ class Minibatches:
         own_clips, own_starts = split(clips, size), split(starts, size)
         hard = self._targets
         if training.trust and teacher is not None and teacher.belief is not None:
-            hard = hard * losses.trust(hard, teacher.belief).where(self._doubted, 1.0)
+            trust = losses.trust(hard, self._distributions(teacher.belief))
+            hard = hard * trust.where(self._doubted, 1.0)
         for i, inputs in enumerate(self._windows.batches(clips, starts, size)):
             targets = hard[rows[i]]
             soft = teacher.rows[rows[i]] if teacher is not None else None

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mrkd_ray import metrics
+
 Row = dict[str, Any]
 
 
@@ -71,10 +73,11 @@ class Display:
         assert self._grid is not None
         if key not in self._cells:
             self._cells[key] = self._progress.add_task(f"  {title}", total=cycles, figures="")
-        scores = " ".join(f"{100 * row['accuracy']:.1f}" for row in rows)
+        metric = metrics.named(rows[0])[0]
+        scores = " ".join(f"{100 * row[metric.name]:.1f}" for row in rows)
         losses = [row.get("loss_distil_ce", row.get("loss_ce")) for row in rows]
         windows = " ".join(dict.fromkeys(row["windows"].partition(",")[0] for row in rows))
-        figures = f"accuracy {scores} %  loss {' '.join(f'{loss:.2f}' for loss in losses)}"
+        figures = f"{metric.title} {scores} %  loss {' '.join(f'{loss:.2f}' for loss in losses)}"
         figures += f"  windows {windows}"
         self._progress.update(self._cells[key], completed=rows[0]["cycle"] + 1, figures=figures)
         self._done[key] = rows[0]["cycle"] + 1  # a resumed cell does not begin at 0

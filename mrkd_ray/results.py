@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-SCORES: dict[str, Score] = {
-    "accuracy": comparison.hits,
-    "map3": comparison.reciprocal_rank_at_3,
-}
 Baselines = Mapping[tuple[Training, str], Runs]  # by options without a teacher, and branch
 
 
@@ -32,15 +28,16 @@ class Results:
 
     Attributes:
         folder: where everything lies.
-        tidy: a row per variant, model, fold and seed (`results.csv`); accuracy and map3 in [0, 1].
-            `cell` is the folder with its predictions; an independent ensemble has none: it is the
-            mean of the probabilities of its cohort's branches that were trained alone. A branch
-            trained alone has a row for every variant that it is a baseline of.
+        tidy: a row per variant, model, fold and seed (`results.csv`); accuracy and map3, of a
+            multi-label data set map and lwlrap (`metrics.of`), in [0, 1]. `cell` is the folder with
+            its predictions; an independent ensemble has none: it is the mean of the probabilities
+            of its cohort's branches that were trained alone. A branch trained alone has a row for
+            every variant that it is a baseline of.
         table: a row per variant, cohort, temperature and model (`table.csv`), in percent: means
             over folds and seeds, standard deviations, and the paired difference distilled minus
             independent with its 95% interval; then the same of the distilled model and the
             independent ensemble (`ensemble_independent`, `ensemble_difference`). `best branch`
-            is, distilled and independent, the branch of the highest mean accuracy.
+            is, distilled and independent, the branch of the highest mean accuracy or mAP.
         seconds: wall time of the run that returned this.
     """
 
@@ -114,8 +111,7 @@ def _tidy_rows(
                     "label_noise": cell.training.label_noise,
                     "epochs": result["epochs"],
                     "clips": result["clips"],
-                    "accuracy": model["accuracy"],
-                    "map3": model["map3"],
+                    **{name: value for name, value in model.items() if name != "model"},
                     "seconds": result["seconds"],
                     "cell": cell.key,
                 }
@@ -142,8 +138,7 @@ def _ensemble_rows(
                 "branch": "",
                 "representation": "",
                 "network": "",
-                "accuracy": metrics.accuracy(model.probabilities, model.labels),
-                "map3": metrics.map_at_3(model.probabilities, model.labels),
+                **metrics.measure(model.probabilities, model.labels),
                 "seconds": sum(row["seconds"] for row in members),
                 "cell": "",
             }
@@ -200,16 +195,21 @@ def _ensemble(cell: Cell, baselines: Baselines) -> Runs:
 
 
 def _best(names: Sequence[str], runs: Mapping[str, Runs]) -> Runs:
-    """The branch of the highest mean accuracy over the runs that all have."""
+    """The branch of the highest mean accuracy, or mAP, over the runs that all have."""
     shared = sorted(set.intersection(*(set(runs[name]) for name in names)))
-    return (
-        {}
-        if not shared
-        else max(
-            ({run: runs[name][run] for run in shared} for name in names),
-            key=lambda own: np.mean([comparison.hits(model).mean() for model in own.values()]),
-        )
+    if not shared:
+        return {}
+    score = next(iter(_scores(runs[names[0]]).values()))
+    return max(
+        ({run: runs[name][run] for run in shared} for name in names),
+        key=lambda own: np.mean([score(model).mean() for model in own.values()]),
     )
+
+
+def _scores(runs: Runs) -> dict[str, Score]:
+    """What models are scored by, by name: the main score first."""
+    labels = next(iter(runs.values())).labels
+    return {metric.name: comparison.terms(metric) for metric in metrics.of(labels)}
 
 
 def _compare(independent: Runs, distilled: Runs) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _compare(independent: Runs, distilled: Runs) -> dict[str, Any]:
     row: dict[str, Any] = {"runs": len(together)}
     row["folds"] = len({model.fold for model in together})
     row["seeds"] = len({model.seed for model in together})
-    for name, score in SCORES.items():
+    for name, score in _scores(distilled).items():
         for condition, models in (("independent", alone), ("distilled", together)):
             row |= _mean(f"{name}_{condition}", models, score)
         row |= _difference(f"{name}_difference", pairs, score)
@@ -233,7 +233,7 @@ def _beside(ensemble: Runs, distilled: Runs) -> dict[str, Any]:
     """The independent ensemble, and the distilled model less it."""
     pairs = comparison.pairs(ensemble, distilled)
     row: dict[str, Any] = {}
-    for name, score in SCORES.items():
+    for name, score in _scores(distilled).items():
         alone = [pair.independent for pair in pairs]
         row |= _mean(f"{name}_ensemble_independent", alone, score)
         row |= _difference(f"{name}_ensemble_difference", pairs, score)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrkd_ray import metrics
 from mrkd_ray.comparison import BEST
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def show(table: pd.DataFrame, console: Console) -> None:
         console.print("No cohort is finished yet.")
         return
     compared = bool(table["paired_runs"].any())
+    shown_metrics = metrics.named(table.columns)
     keys = ["cohort", "variant", "temperature"]
     for (cohort, variant, temperature), rows in table.groupby(keys, sort=False):
         named = variant and f", {variant}"
@@ -36,8 +38,9 @@ def show(table: pd.DataFrame, console: Console) -> None:
             shown.add_column("difference [95%]", justify="right", min_width=20, no_wrap=True)
             shown.add_column("", min_width=2)  # the mark
         for row in rows.to_dict("records"):
-            for label, name in (("accuracy", "accuracy"), ("mAP@3", "map3")):
-                line = [row["model"] if name == "accuracy" else "", label]
+            for i, metric in enumerate(shown_metrics):
+                name = metric.name
+                line = [row["model"] if i == 0 else "", metric.title]
                 line += [_with_sd(row, f"{name}_independent")] if compared else []
                 line += [_with_sd(row, f"{name}_distilled")]
                 line += _interval(row, f"{name}_difference") if compared else []
@@ -71,7 +74,8 @@ def caption(table: pd.DataFrame) -> str:
         f"its interval is a bootstrap over {drawn}; ns: not significant, it holds 0."
     )
     if BEST in set(table["model"]):
-        text += f" {BEST.capitalize()}: of the highest mean accuracy, in each condition for itself."
+        main = metrics.named(table.columns)[0].title
+        text += f" {BEST.capitalize()}: of the highest mean {main}, in each condition for itself."
     if seeds == 1:
         text += " One seed: the variation between seeds is not in it."
     return text

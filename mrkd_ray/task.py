@@ -15,7 +15,10 @@ from mrkd_ray.features import FeatureStore
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Clips of one side of a split: clip_ids, and their class indices [n] int64."""
+    """Clips of one side of a split: clip_ids, and their labels as in `datasets.base.encode`.
+
+    Those are class indices int64 [n], or multi-hot int64 [n, M].
+    """
 
     clip_ids: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -73,3 +76,8 @@ class BranchTask:
         left_out = self.left_out(cycle)
         changed = left_out if self.training.out_of_fold else ~left_out
         return np.concatenate([changed, np.ones(len(self.unlabelled), bool)])
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip may have several labels, each with a probability of its own."""
+        return self.train.labels.ndim == 2

@@ -455,7 +455,7 @@ def test_hidden_labels_do_not_leak(with_sounds: Prepared) -> None:
         if dataset.by_id[a].label != dataset.by_id[b].label
     )
     for swap in swaps:
-        clips = tuple(replace(c, label=swap.get(c.clip_id, c.label)) for c in dataset.clips)
+        clips = tuple(replace(c, labels=(swap.get(c.clip_id, c.label),)) for c in dataset.clips)
         changed = replace(with_sounds, dataset=replace(dataset, clips=clips))
         other, _ = unlabelled_tasks(changed)
         if other.train.clip_ids == task.train.clip_ids:

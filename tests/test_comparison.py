@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from mrkd_ray import comparison, metrics
 from mrkd_ray.comparison import Model, Pair
 
+HITS = comparison.terms(metrics.SINGLE_LABEL[0])
+
 
 def model(
     probabilities: NDArray[np.float64], labels: list[int], *, fold: int = 1, seed: int = 0
@@ -37,10 +39,10 @@ def sure(predicted: list[int], classes: int = 3, p: float = 0.8) -> NDArray[np.f
 def test_seeds_of_a_fold_lie_together() -> None:
     runs = [(1, 0, [0, 1]), (1, 1, [0, 0]), (2, 0, [1, 1])]
     models = [model(sure(p), [0, 1], fold=fold, seed=seed) for fold, seed, p in runs]
-    first, second = comparison.by_fold(models, comparison.hits)
+    first, second = comparison.by_fold(models, HITS)
     assert first.tolist() == [[1, 1], [1, 0]]
     assert second.tolist() == [[0, 1]]
-    assert comparison.mean(models, comparison.hits).mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    assert comparison.mean(models, HITS).mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
 
 
 def test_differences_pair_clips_whatever_their_order() -> None:
@@ -54,7 +56,7 @@ def test_differences_pair_clips_whatever_their_order() -> None:
             "probabilities": after.probabilities[::-1],
         }
     )
-    found = comparison.difference([Pair(before, turned)], comparison.hits)
+    found = comparison.difference([Pair(before, turned)], HITS)
     assert found.mean == 0.25
     expected = metrics.paired_bootstrap([[[0, 1, 0, 0]]])
     assert (found.low, found.high) == (expected.low, expected.high)
@@ -64,7 +66,7 @@ def test_runs_of_other_clips_are_refused() -> None:
     one = model(sure([0, 1]), [0, 1])
     other = replace(one, clip_ids=("clip 0", "clip 7"))
     with pytest.raises(ValueError, match="fold 1 has not the same test clips"):
-        comparison.difference([Pair(one, other)], comparison.hits)
+        comparison.difference([Pair(one, other)], HITS)
 
 
 def test_an_ensemble_is_the_mean_in_the_runs_that_all_members_have() -> None:

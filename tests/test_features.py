@@ -32,7 +32,7 @@ def write(path: Path, samples: int, seed: int) -> None:
 
 def dataset_of(root: Path) -> Dataset:
     paths = sorted(root.glob("*.wav"))
-    clips = tuple(Clip(clip_id=path.name, path=path, label="x") for path in paths)
+    clips = tuple(Clip(clip_id=path.name, path=path, labels=("x",)) for path in paths)
     return Dataset(name="tiny", root=root, clips=clips)
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrkd_ray.losses import cross_entropy, distillation_loss, divergence, mix, soften, trust
+from mrkd_ray.outputs import Sigmoid
 
 LN2, LN3 = math.log(2), math.log(3)
 KINDS = ("reverse", "forward", "js", "decoupled")
@@ -225,6 +226,14 @@ def test_trust_is_the_belief_in_a_label_over_that_in_the_likeliest_class() -> No
     targets = torch.eye(3)[[0, 1, 1]]
     teacher = torch.tensor([[0.6, 0.3, 0.1], [0.6, 0.3, 0.1], [0.0, 0.0, 1.0]])
     assert torch.allclose(trust(targets, teacher), torch.tensor([[1.0], [0.5], [0.0]]))
+
+
+def test_trust_of_multi_label_is_of_each_class_for_itself() -> None:
+    outputs = Sigmoid()
+    labels = outputs.distributions(torch.tensor([[1.0, 1.0, 0.0, 0.0]]))
+    teacher = outputs.distributions(torch.tensor([[0.8, 0.2, 0.2, 0.6]]))
+    expected = torch.tensor([[[1.0], [0.25], [1.0], [0.4 / 0.6]]])
+    assert torch.allclose(trust(labels, teacher), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -2,12 +2,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, label_ranking_average_precision_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    label_ranking_average_precision_score,
+)
 
 from mrkd_ray.metrics import (
+    MULTI_LABEL,
+    Metric,
     accuracy,
     hits,
-    map_at_3,
+    measure,
     paired_bootstrap,
     reciprocal_rank_at_3,
 )
@@ -39,11 +45,13 @@ def slow_map_at_k(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
 def test_equal_independent_implementations(m: int) -> None:
     scores, labels = random_scores(400, m, seed=m)
     assert accuracy(scores, labels) == accuracy_score(labels, scores.argmax(axis=1))
-    assert map_at_3(scores, labels) == pytest.approx(slow_map_at_k(scores, labels, 3), abs=1e-14)
+    assert measure(scores, labels)["map3"] == pytest.approx(
+        slow_map_at_k(scores, labels, 3), abs=1e-14
+    )
     if m <= 3:  # the three best are all: scikit-learn's measure without a cut
         one_hot = np.eye(m)[labels]
         expected = label_ranking_average_precision_score(one_hot, scores)
-        assert map_at_3(scores, labels) == pytest.approx(expected, abs=1e-14)
+        assert measure(scores, labels)["map3"] == pytest.approx(expected, abs=1e-14)
 
 
 def test_by_hand() -> None:
@@ -51,7 +59,7 @@ def test_by_hand() -> None:
     np.testing.assert_array_equal(hits(scores, [3, 2, 1, 0]), [1, 0, 0, 0])
     np.testing.assert_array_equal(reciprocal_rank_at_3(scores, [3, 2, 1, 0]), [1, 1 / 2, 1 / 3, 0])
     assert accuracy(scores, [3, 2, 1, 0]) == 0.25
-    assert map_at_3(scores, [3, 2, 1, 0]) == pytest.approx(11 / 24)
+    assert measure(scores, [3, 2, 1, 0])["map3"] == pytest.approx(11 / 24)
     assert hits(scores, [3, 2, 1, 0]).dtype == np.float64
 
 
@@ -81,7 +89,7 @@ def test_refuses(scores: object, labels: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         accuracy(scores, labels)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):
-        map_at_3(scores, labels)  # type: ignore[arg-type]
+        measure(scores, labels)  # type: ignore[arg-type]
 
 
 def test_bootstrap_by_hand() -> None:
@@ -168,3 +176,72 @@ def _true_difference(varied: float) -> float:
 def test_bootstrap_refuses(differences: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"expected|finite"):
         paired_bootstrap(differences)
+
+
+def tagged(seed: int, n: int = 50, m: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with many equal ones, and multi-hot labels, some clips without; a class without."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((n, m)) < 0.25).astype(np.int64)
+    labels[:, 3] = 0
+    return (rng.random((n, m)) + 0.3 * labels).round(1), labels
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_multi_label_figures_equal_scikit_learn(seed: int) -> None:
+    scores, labels = tagged(seed)
+    tested = labels.any(axis=0)
+    found = measure(scores, labels)
+    mean = average_precision_score(labels[:, tested], scores[:, tested], average="macro")
+    assert found["map"] == pytest.approx(mean, abs=1e-12)
+    weighted = label_ranking_average_precision_score(
+        labels, scores, sample_weight=labels.sum(axis=1)
+    )
+    assert found["lwlrap"] == pytest.approx(weighted, abs=1e-12)
+    assert list(found) == ["map", "lwlrap"]
+
+
+@pytest.mark.parametrize("metric", MULTI_LABEL, ids=lambda metric: metric.name)
+def test_a_term_says_how_the_figure_changes_with_the_weight_of_its_clip(metric: Metric) -> None:
+    scores, labels = tagged(0, n=20)
+    tested = labels.any(axis=0)
+
+    def figure(weights: np.ndarray) -> float:
+        if metric.name == "map":
+            return float(
+                average_precision_score(
+                    labels[:, tested], scores[:, tested], average="macro", sample_weight=weights
+                )
+            )
+        weights = weights * labels.sum(axis=1)
+        return float(label_ranking_average_precision_score(labels, scores, sample_weight=weights))
+
+    step = 1e-6
+    slopes = [(figure(1 + step * row) - figure(1 - step * row)) / (2 * step) for row in np.eye(20)]
+    expected = figure(np.ones(20)) + 20 * np.array(slopes)
+    np.testing.assert_allclose(metric.terms(scores, labels), expected, atol=1e-6)
+
+
+def test_terms_drawn_again_spread_like_figures_of_clips_drawn_again() -> None:
+    scores, labels = tagged(1, n=300)
+    for metric in MULTI_LABEL:
+        terms = metric.terms(scores, labels)
+        rng = np.random.default_rng(0)
+        draws = [rng.integers(0, 300, 300) for _ in range(200)]
+        whole = [measure(scores[draw], labels[draw])[metric.name] for draw in draws]
+        assert np.std([terms[draw].mean() for draw in draws]) == pytest.approx(
+            np.std(whole), rel=0.15
+        )
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [
+        ([[0.5, np.nan]], [[0, 1]], "NaN"),
+        ([[0.5, 0.5]], [[0, 2]], "0 or 1"),
+        ([[0.5, 0.5]], [[0, 0]], "all 0"),
+        ([[0.5, 0.5]], [[0, 1, 0]], "expected"),
+    ],
+)
+def test_multi_label_refuses(scores: object, labels: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure(scores, labels)  # type: ignore[arg-type]

@@ -373,10 +373,10 @@ def test_noise_is_in_all_training_labels_and_in_no_test_label(prepared: Prepared
 
 
 def test_a_part_of_each_class_keeps_its_label() -> None:
-    labels = {f"clip{i}": min(i % 5, 3) for i in range(400)} | {"only": 4}
+    labels = {f"clip{i}": "abcd"[min(i % 5, 3)] for i in range(400)} | {"only": "e"}
     kept = cells.keep_labels(labels, 0.2, seed=[0, 1])
     count = Counter(labels[clip] for clip in kept)
-    assert count == {0: 16, 1: 16, 2: 16, 3: 32, 4: 1}
+    assert count == {"a": 16, "b": 16, "c": 16, "d": 32, "e": 1}
     backwards = dict(reversed(labels.items()))
     assert cells.keep_labels(backwards, 0.2, seed=[0, 1]) == kept
     assert cells.keep_labels(labels, 0.2, seed=[1, 1]) != kept

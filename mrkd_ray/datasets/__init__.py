@@ -13,10 +13,23 @@ from pathlib import Path
 from mrkd_ray.datasets.base import LAYOUTS, Clip, Dataset, Layout, layout
 from mrkd_ray.errors import UserError
 
-__all__ = ["LAYOUTS", "SYNTHETIC", "Clip", "Dataset", "Layout", "layout", "open_dataset"]
+__all__ = [
+    "EMBEDDED",
+    "LAYOUTS",
+    "SYNTHETIC",
+    "Clip",
+    "Dataset",
+    "Layout",
+    "layout",
+    "open_dataset",
+]
 
 SYNTHETIC = "synthetic"
-"""The name that stands for the embedded data set; `./synthetic` is a folder of that name."""
+EMBEDDED = {
+    SYNTHETIC: "sounds of twelve kinds, made on first use from a seed",
+    "mixtures": "one to three of these sounds a clip: multi-label",
+}
+"""The names of embedded data sets; `./synthetic` is a folder of that name."""
 
 _OTHER_MODULES = {
     "archives",
@@ -41,14 +54,14 @@ def open_dataset(data: str | Path, cache: Path) -> Dataset:
 
     Args:
         data: a path, a path with `#` and the name of a subset that its layout knows
-            (`ESC-50-master#esc10`), or the word `synthetic`, whose clips are made on first use.
+            (`ESC-50-master#esc10`), or a name in `EMBEDDED`, whose clips are made on first use.
         cache: folder for what is made from data sets.
 
     Raises:
         UserError: nothing there, an unknown layout or subset, or a file of the layout is wrong.
     """
-    if data == SYNTHETIC:
-        return _open_synthetic(cache)
+    if data in EMBEDDED:
+        return _open_embedded(str(data), cache)
     path, subset = Path(data).expanduser(), ""
     if not path.exists() and "#" in path.name:
         parent, _, subset = str(path).rpartition("#")
@@ -70,15 +83,14 @@ def open_dataset(data: str | Path, cache: Path) -> Dataset:
     raise UserError(f"data {str(data)!r}: {_why_not(path)}{_layouts()}")
 
 
-def _open_synthetic(cache: Path) -> Dataset:
+def _open_embedded(name: str, cache: Path) -> Dataset:
     from mrkd_ray.datasets import synthetic
 
-    root = cache.expanduser().resolve() / f"{SYNTHETIC}-{synthetic.VERSION}"
+    root = cache.expanduser().resolve() / f"{name}-{synthetic.VERSION}"
     if not (root / "meta.csv").is_file():
-        synthetic.make_synthetic(
-            root, clips_per_class=synthetic.CLIPS_PER_CLASS, seed=synthetic.SEED
-        )
-    return replace(LAYOUTS["csv"].read(root), name=SYNTHETIC)
+        make = synthetic.make_synthetic if name == SYNTHETIC else synthetic.make_mixtures
+        make(root)
+    return replace(LAYOUTS["csv"].read(root), name=name)
 
 
 def _why_not(path: Path) -> str:
@@ -101,4 +113,5 @@ def _why_not(path: Path) -> str:
 
 def _layouts() -> str:
     lines = [f"\n  {name}: {known.description}" for name, known in sorted(LAYOUTS.items())]
-    return "\nKnown layouts:" + "".join(lines) + f"\nOr {SYNTHETIC!r}: made on the fly."
+    embedded = " or ".join(map(repr, EMBEDDED))
+    return "\nKnown layouts:" + "".join(lines) + f"\nOr {embedded}: made on the fly."

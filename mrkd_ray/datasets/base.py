@@ -40,7 +40,8 @@ class Clip:
     """Unique in its data set and stable: a posix path relative to the root, or as in the csv."""
     path: Path
     """Absolute path of the audio file."""
-    label: str
+    labels: tuple[str, ...]
+    """One; in a multi-label data set one or more, sorted, none twice; unlabelled: none."""
     fold: int | None = None
     """The fold in which the clip is tested, where the data set gives folds."""
     split: Side | None = None
@@ -50,13 +51,19 @@ class Clip:
     verified: bool = True
     """Whether a person checked the label."""
 
+    @property
+    def label(self) -> str:
+        """Its label; several as in a csv, with commas between them."""
+        return ",".join(self.labels)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Labelled clips; either all or none carry a fold, and likewise a split. And unlabelled ones.
 
     Raises:
-        ValueError: a clip_id occurs twice, or only some clips carry a fold or split.
+        ValueError: a clip_id occurs twice, only some clips carry a fold or split, or a clip has
+            not one label though the data set is not multi-label.
     """
 
     name: str
@@ -64,9 +71,11 @@ class Dataset:
     """Absolute path of the folder that the data set was read from."""
     clips: tuple[Clip, ...]
     unlabelled: tuple[Clip, ...] = ()
-    """Recordings without a label (it is ""), for distillation only: never in a split."""
+    """Recordings without labels, for distillation only: never in a split."""
     notes: tuple[str, ...] = ()
     """What the reader left out or decided, one sentence each, to be shown to the user."""
+    multi_label: bool = False
+    """Whether clips may have several labels: said by its reader, not guessed from the labels."""
 
     def __post_init__(self) -> None:
         if len({clip.clip_id for clip in self.recordings}) != len(self.recordings):
@@ -75,17 +84,18 @@ class Dataset:
             given = sum(getattr(clip, field) is not None for clip in self.clips)
             if given not in (0, len(self.clips)):
                 raise ValueError(f"{self.name}: {given} of {len(self.clips)} clips have a {field}")
+        if not self.multi_label and any(len(clip.labels) != 1 for clip in self.clips):
+            raise ValueError(f"{self.name}: a clip has not one label")
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The labels that occur, sorted; a label's place here is its class index."""
-        return tuple(sorted({clip.label for clip in self.clips}))
+        return tuple(sorted({label for clip in self.clips for label in clip.labels}))
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
-        """Class index of every clip: int64 `[N]`, in the order of `clips`."""
-        index = {label: i for i, label in enumerate(self.classes)}
-        return np.array([index[clip.label] for clip in self.clips], dtype=np.int64)
+        """Labels of every clip, in the order of `clips`: see `encode`."""
+        return encode([clip.labels for clip in self.clips], self.classes, self.multi_label)
 
     @cached_property
     def by_id(self) -> dict[str, Clip]:
@@ -100,7 +110,10 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over all of the labelled clips in order but paths and audio."""
-        rows = [(c.clip_id, c.label, c.fold, c.split, c.group, c.verified) for c in self.clips]
+        rows: list[object] = [
+            (c.clip_id, c.label, c.fold, c.split, c.group, c.verified) for c in self.clips
+        ]
+        rows += ["multi-label"] * self.multi_label
         return hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest()
 
     def without(self, clip_ids: Collection[str]) -> Dataset:
@@ -156,6 +169,23 @@ def layout(
         return read
 
     return decorate
+
+
+def encode(
+    labels: Sequence[Collection[str]], classes: Sequence[str], multi_label: bool
+) -> npt.NDArray[np.int64]:
+    """Return class indices int64 `[N]`; if multi-label int64 `[N, M]`, 1 for each label, else 0.
+
+    Raises:
+        KeyError: a label that is no class.
+    """
+    index = {label: i for i, label in enumerate(classes)}
+    if not multi_label:
+        return np.array([index[label] for (label,) in labels], dtype=np.int64)
+    hot = np.zeros((len(labels), len(classes)), dtype=np.int64)
+    for row, own in zip(hot, labels, strict=True):
+        row[[index[label] for label in own]] = 1
+    return hot
 
 
 def few(items: Iterable[str], limit: int = 10) -> str:

@@ -69,7 +69,7 @@ def problems(
         if any(scans[clip.clip_id].problem == kind for clip in dataset.recordings)
     ]
     found += _same_bytes(scans, splits)
-    count = Counter(clip.label for clip in dataset.clips)
+    count = Counter(label for clip in dataset.clips for label in clip.labels)
     if once := {label for label in dataset.classes if count[label] == 1}:
         listed = few((f"{label} ({_of(dataset, {label})[0]})" for label in sorted(once)), LISTED)
         found.append(
@@ -146,7 +146,7 @@ def _all_problems(
 
 
 def _of(dataset: Dataset, labels: set[str]) -> tuple[str, ...]:
-    return tuple(clip.clip_id for clip in dataset.clips if clip.label in labels)
+    return tuple(clip.clip_id for clip in dataset.clips if labels & set(clip.labels))
 
 
 def _about_files(dataset: Dataset, scans: Mapping[str, ClipScan], kind: Fault) -> Problem:
@@ -189,8 +189,10 @@ def _one_side(dataset: Dataset, splits: Sequence[Split], ignored: set[str]) -> l
     untrained: dict[str, list[int]] = defaultdict(list)  # label -> folds that only test it
     untested: dict[str, list[int]] = defaultdict(list)
     for split in splits:
-        trained = {dataset.by_id[clip_id].label for clip_id in split.train}
-        tested = {dataset.by_id[clip_id].label for clip_id in split.test}
+        trained, tested = (
+            {label for clip_id in side for label in dataset.by_id[clip_id].labels}
+            for side in (split.train, split.test)
+        )
         for label in dataset.classes:
             if label in ignored:
                 continue

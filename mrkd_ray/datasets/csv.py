@@ -14,6 +14,7 @@ from mrkd_ray.errors import UserError
 COLUMNS = {
     "filename": ("filename", "file", "path", "fname"),
     "label": ("label", "class", "category"),
+    "labels": ("labels",),
     "fold": ("fold",),
     "split": ("split",),
     "group": ("group",),
@@ -39,14 +40,17 @@ def _matches(path: Path) -> bool:
 @layout(
     "csv",
     description="a folder with meta.csv, or any .csv file: columns filename and label, optionally "
-    "fold or split, group, verified; audio beside it or in audio/",
+    "fold or split, group, verified; or labels, several with commas between them; audio beside it "
+    "or in audio/",
     specificity=10,
     matches=_matches,
 )
 def read_csv(path: Path) -> Dataset:
     """Read a data set from a csv file (separated by comma, semicolon or tab; UTF-8).
 
-    Unknown columns are ignored, and so are columns that are empty from top to bottom.
+    Unknown columns are ignored, and so are columns that are empty from top to bottom. A column
+    `labels` in place of `label` says that the data set is multi-label: `Bark,Dog` in quotes, as
+    FSDKaggle2019 and FSD50K have it.
 
     Raises:
         UserError: lists all that is wrong in the file; also where none of its audio files exists.
@@ -73,7 +77,13 @@ def read_csv(path: Path) -> Dataset:
             if side is not None
         ]
     name = root.name if file.name == "meta.csv" else file.stem
-    return Dataset(name=name, root=root, clips=tuple(clips), notes=tuple(notes))
+    return Dataset(
+        name=name,
+        root=root,
+        clips=tuple(clips),
+        notes=tuple(notes),
+        multi_label="labels" in rows[0],
+    )
 
 
 def _rows(file: Path) -> list[Row]:
@@ -119,13 +129,21 @@ def _columns(file: Path, names: list[str]) -> dict[str, int]:
         for meaning, aliases in COLUMNS.items()
         if (found := next((alias for alias in aliases if alias in names), None)) is not None
     }
+    needed = {"filename": COLUMNS["filename"], "label": COLUMNS["label"] + COLUMNS["labels"]}
     absent = [
-        f"{m} (or {', '.join(COLUMNS[m][1:])})" for m in ("filename", "label") if m not in columns
+        f"{meaning} (or {', '.join(aliases[1:])})"
+        for meaning, aliases in needed.items()
+        if not set(aliases) & set(names)
     ]
     if absent:
         raise UserError(
             f"{file}: no column {' and no column '.join(absent)}; its columns are: "
             f"{few(names) or 'none'}. Name the columns in the first line."
+        )
+    if "label" in columns and "labels" in columns:
+        raise UserError(
+            f"{file}: both a column {names[columns['label']]} and a column labels. Delete one of "
+            "the two: labels means several labels a clip, with commas between them."
         )
     return columns
 
@@ -140,7 +158,11 @@ def _clip(row: Row, root: Path, faults: Faults) -> Clip:
     else:
         places = (root / filename, root / "audio" / filename)
         path = next((place for place in places if place.is_file()), places[0])
-    if not row["label"]:
+    if "labels" in row:
+        labels = tuple(sorted({part.strip() for part in row["labels"].split(",")} - {""}))
+    else:
+        labels = (row["label"],) if row["label"] else ()
+    if not labels:
         faults.add("clips without a label", "Fill it in or delete the row.", where)
     fold: int | None = None
     if text := row.get("fold"):
@@ -158,7 +180,7 @@ def _clip(row: Row, root: Path, faults: Faults) -> Clip:
     return Clip(
         clip_id=filename,
         path=path,
-        label=row["label"],
+        labels=labels,
         fold=fold,
         group=row.get("group") or None,
         verified=verified not in _FALSE,

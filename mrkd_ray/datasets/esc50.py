@@ -47,7 +47,7 @@ def _read(root: Path, name: str) -> Dataset:
         Clip(
             clip_id=row["filename"],
             path=root / "audio" / row["filename"],
-            label=row["category"],
+            labels=(row["category"],),
             fold=release.whole(row["fold"], "fold", row["filename"]),
             group=None if row["src_file"] in torn else row["src_file"],
         )

@@ -114,7 +114,7 @@ def _class_clips(root: Path, parent: Path, side: Side | None) -> list[Clip]:
         Clip(
             clip_id=path.relative_to(root).as_posix(),
             path=path,
-            label=folder.name.strip(),
+            labels=(folder.name.strip(),),
             split=side,
         )
         for folder in _folders_with_audio(parent)

@@ -62,7 +62,7 @@ def read_fsdkaggle2018(root: Path) -> Dataset:
         return Clip(
             clip_id=row["fname"],
             path=root / folder / row["fname"],
-            label=row["label"],
+            labels=(row["label"],),
             split=side,
             verified=release.whole(verified, "manually_verified", row["fname"]) != 0,
         )

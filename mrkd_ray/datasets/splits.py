@@ -44,8 +44,9 @@ def make_splits(
 
     Given folds: fold k is the test side of split k. A given split: a single fold, 1. Otherwise up
     to 5 stratified folds, numbered from 1 and shuffled with the seed; fewer where the rarest class
-    has fewer clips (groups). A group never stands on both sides. The result does not depend on the
-    order of the clips in the data set.
+    has fewer clips (groups). A clip with several labels is stratified by the rarest of them. A
+    group never stands on both sides. The result does not depend on the order of the clips in the
+    data set.
 
     Args:
         folds: numbers of the folds wanted, in that order; "all" or None for each there is.
@@ -127,7 +128,8 @@ def _stratified(dataset: Dataset, seed: int) -> Sides:
     clips = sorted(dataset.clips, key=lambda clip: clip.clip_id)
     units: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for clip in clips:
-        units[clip.label].add(_unit(clip))
+        for label in clip.labels:
+            units[label].add(_unit(clip))
     # A class of a single clip or group cannot stand on both sides: the data set's check says so.
     divisible = {label for label, own in units.items() if len(own) > 1}
     if not divisible:
@@ -135,13 +137,14 @@ def _stratified(dataset: Dataset, seed: int) -> Sides:
             f"{dataset.root}: no class has clips of more than one source, so none can be both "
             "trained on and tested. Add clips, or give fewer of them the same group."
         )
-    most = min(len(units[label]) for label in divisible)
+    labels = rarest(clips)
+    most = min(*(len(units[label]) for label in divisible), max(Counter(labels).values()))
     best: tuple[int, Sides] | None = None
     for n_folds in range(min(N_FOLDS, most), 1, -1):
         for attempt in range(ATTEMPTS):
-            sides = _k_fold(clips, n_folds, seed + attempt)
+            sides = _k_fold(clips, labels, n_folds, seed + attempt)
             lacking = sum(
-                len(divisible - {clip.label for clip in clips if clip.clip_id in test})
+                len(divisible.difference(*(c.labels for c in clips if c.clip_id in test)))
                 for test in sides.values()
             )
             if all(sides.values()) and (best is None or lacking < best[0]):
@@ -156,10 +159,15 @@ def _stratified(dataset: Dataset, seed: int) -> Sides:
     return best[1]
 
 
-def _k_fold(clips: Sequence[Clip], n_folds: int, seed: int) -> Sides:
+def rarest(clips: Sequence[Clip]) -> list[str]:
+    """Return each clip's label that the fewest clips have."""
+    count = Counter(label for clip in clips for label in clip.labels)
+    return [min(clip.labels, key=lambda label: (count[label], label)) for clip in clips]
+
+
+def _k_fold(clips: Sequence[Clip], labels: Sequence[str], n_folds: int, seed: int) -> Sides:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    labels = [clip.label for clip in clips]
     numbers: dict[tuple[str, str], int] = {}
     units = [numbers.setdefault(_unit(clip), len(numbers)) for clip in clips]
     settings = {"n_splits": n_folds, "shuffle": True, "random_state": seed}
@@ -199,13 +207,13 @@ def _hold_out(training: Sequence[Clip], fraction: float, rng: np.random.Generato
     units: dict[tuple[str, str], list[Clip]] = defaultdict(list)
     for clip in sorted(training, key=lambda clip: clip.clip_id):
         units[_unit(clip)].append(clip)
-    total = Counter(clip.label for clip in training)
+    total = Counter(label for clip in training for label in clip.labels)
     goal = {label: int(fraction * n + 0.5) for label, n in total.items()}
     taken: Counter[str] = Counter()
     held: set[str] = set()
     keys = list(units)
     for i in rng.permutation(len(keys)):
-        own = Counter(clip.label for clip in units[keys[i]])
+        own = Counter(label for clip in units[keys[i]] for label in clip.labels)
         if all(
             taken[label] + n / 2 <= goal[label] and taken[label] + n < total[label]
             for label, n in own.items()

@@ -4,13 +4,15 @@ It needs no download and shows what cohorts are about: some classes differ by fi
 (`cqt` has narrow bands at low pitches), others by noise above `cqt`'s top of 4 kHz or by fast
 modulation (the Mel-based representations keep both). Level, pitch, onset, length and background
 noise are random, so that a small network gets neither everything right nor nothing.
+
+Mixtures of these sounds are a second, multi-label data set.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 VERSION = "1"
 """Goes up when the clips change: a cached copy with another version is another data set."""
 CLIPS_PER_CLASS = 40
+MIXTURES = 240
+MOST_SOUNDS = 3  # in a mixture
 SEED = 0
 FOLDS = 5
 SAMPLE_RATE = 22_050
@@ -30,6 +34,7 @@ PEAK_DBFS = (-30.0, -3.0)
 
 Wave = NDArray[np.float64]
 Sound = Callable[[Generator, int], Wave]
+Clip = tuple[str, str, int, Wave]  # filename, label as in the csv, number, samples
 
 
 def make_synthetic(root: Path, *, clips_per_class: int = CLIPS_PER_CLASS, seed: int = SEED) -> None:
@@ -42,6 +47,28 @@ def make_synthetic(root: Path, *, clips_per_class: int = CLIPS_PER_CLASS, seed: 
     Raises:
         FileExistsError: `root` is there already.
     """
+    clips = (
+        (f"{label}-{n:03d}.wav", label, n, make_clip(label, np.random.default_rng([seed, i, n])))
+        for i, label in enumerate(SOUNDS)
+        for n in range(clips_per_class)
+    )
+    _write(root, "label", clips)
+
+
+def make_mixtures(root: Path, *, clips: int = MIXTURES, seed: int = SEED) -> None:
+    """As `make_synthetic`, with a column `labels` in place of `label`: one to three a clip."""
+
+    def made() -> Iterable[Clip]:
+        for number in range(clips):
+            rng = np.random.default_rng([seed, len(SOUNDS), number])
+            labels = rng.choice(list(SOUNDS), rng.integers(1, MOST_SOUNDS + 1), replace=False)
+            quoted = f'"{",".join(sorted(labels))}"'
+            yield f"mixture-{number:03d}.wav", quoted, number, make_mixture(list(labels), rng)
+
+    _write(root, "labels", made())
+
+
+def _write(root: Path, column: str, clips: Iterable[Clip]) -> None:
     import soundfile
 
     if root.exists():
@@ -50,15 +77,10 @@ def make_synthetic(root: Path, *, clips_per_class: int = CLIPS_PER_CLASS, seed: 
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         (unfinished / "audio").mkdir()
-        rows = ["filename,label,fold"]
-        for label_index, label in enumerate(SOUNDS):
-            for number in range(clips_per_class):
-                filename = f"{label}-{number:03d}.wav"
-                wave = make_clip(label, np.random.default_rng([seed, label_index, number]))
-                soundfile.write(
-                    unfinished / "audio" / filename, wave, SAMPLE_RATE, subtype="PCM_16"
-                )
-                rows.append(f"{filename},{label},{number % FOLDS + 1}")
+        rows = [f"filename,{column},fold"]
+        for filename, label, number, wave in clips:
+            soundfile.write(unfinished / "audio" / filename, wave, SAMPLE_RATE, subtype="PCM_16")
+            rows.append(f"{filename},{label},{number % FOLDS + 1}")
         (unfinished / "meta.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
         unfinished.chmod(0o755)
         try:
@@ -84,6 +106,16 @@ def make_clip(label: str, rng: Generator) -> Wave:
     clip[onset : onset + event_length] += event
     peak = float(10 ** (rng.uniform(*PEAK_DBFS) / 20))
     return clip * (peak / float(np.abs(clip).max()))
+
+
+def make_mixture(labels: list[str], rng: Generator) -> Wave:
+    """Return the sum of clips of these classes, each from its beginning and within 6 dB."""
+    parts = [make_clip(label, rng) for label in labels]
+    mixture = np.zeros(max(map(len, parts)))
+    for part in parts:
+        mixture[: len(part)] += part / _rms(part) * 10 ** (-rng.uniform(0, 6) / 20)
+    peak = float(10 ** (rng.uniform(*PEAK_DBFS) / 20))
+    return mixture * (peak / float(np.abs(mixture).max()))
 
 
 def filtered_noise(

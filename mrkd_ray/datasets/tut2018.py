@@ -48,7 +48,7 @@ def read_tut2018(path: Path) -> Dataset:
         Clip(
             clip_id=row["filename"],
             path=root / row["filename"],
-            label=row["scene_label"],
+            labels=(row["scene_label"],),
             split=side_of.get(row["filename"], "train"),
             group=row["identifier"],
         )

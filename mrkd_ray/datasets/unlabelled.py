@@ -24,7 +24,7 @@ def with_unlabelled(dataset: Dataset, folder: Path) -> Dataset:
     if not root.is_dir():
         raise UserError(f"unlabelled {str(folder)!r}: no such folder.")
     clips = tuple(
-        Clip(clip_id=f"unlabelled:{path.relative_to(root).as_posix()}", path=path, label="")
+        Clip(clip_id=f"unlabelled:{path.relative_to(root).as_posix()}", path=path, labels=())
         for path in audio_files(root)
     )
     if not clips:

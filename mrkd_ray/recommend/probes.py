@@ -31,8 +31,13 @@ def parts_of(dataset: Dataset, config: RecommendConfig) -> list[Split]:
     clips with a verified label decide. The test clips of `config.fold` are in none of the splits.
 
     Raises:
-        UserError: as `make_splits`; a part has no clip to decide by.
+        UserError: as `make_splits`; a part has no clip to decide by; a multi-label data set.
     """
+    if dataset.multi_label:
+        raise UserError(
+            f"{dataset.root}: multi-label, as the column labels says. recommend chooses by the "
+            "accuracy on clips of one label each. Give a grid its pairings yourself."
+        )
     verified_only, seed = config.verified_only, config.split_seed
     (whole,) = make_splits(dataset, [config.fold], seed, verified_only=verified_only)
     splits = make_splits(dataset, "all", seed)

@@ -9,12 +9,14 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrkd_ray.comparison import Condition, Floats, Model, Pair, by_fold, difference, hits
+from mrkd_ray import metrics
+from mrkd_ray.comparison import Condition, Floats, Model, Pair, by_fold, difference, terms
 from mrkd_ray.metrics import Difference
 from mrkd_ray.report.measured import Cohort, Measured
 
 BINS = 15  # of a reliability diagram: Guo et al.'s
 FEWEST = 5  # clips of a class in a fold, for its change to be called clear
+HITS = terms(metrics.SINGLE_LABEL[0])
 PHASES = ("train", "soft_labels", "held_out_accuracy", "distil", "evaluate", "checkpoint")
 """In the order in which a cycle goes through them."""
 
@@ -51,11 +53,11 @@ def per_class(pairs: Sequence[Pair], classes: Sequence[str]) -> list[ClassChange
     found = []
     for index, name in enumerate(classes):
         parts = [Pair(*(_only(m, index) for m in (p.independent, p.distilled))) for p in pairs]
-        folds = [fold for fold in by_fold([p.independent for p in parts], hits) if fold.size]
+        folds = [fold for fold in by_fold([p.independent for p in parts], HITS) if fold.size]
         if folds:
             scores = np.concatenate([fold.mean(axis=0) for fold in folds])
             fewest = min(fold.shape[1] for fold in folds)
-            change = difference(parts, hits)
+            change = difference(parts, HITS)
             found.append(ClassChange(name, len(scores), fewest, float(scores.mean()), change))
     return sorted(found, key=lambda change: -change.difference.mean)
 
@@ -200,7 +202,7 @@ class Curves:
     Attributes:
         loss: L_ce of the last epoch of single branch training; trained alone, of the cycle.
         distil_ce, distil_kl: the terms of Eq. 5 of the last epoch of distillation; None alone.
-        accuracy: on the test clips, in [0, 1].
+        accuracy: on the test clips, in [0, 1]; multi-label: mAP.
     """
 
     loss: Floats
@@ -222,12 +224,12 @@ def curves(measured: Measured, models: Sequence[Model]) -> Curves:
     history = measured.history(models[0].cell)
     distilled = models[0].condition == "distilled"
     # b = 0: no single branch training, so no loss of it
-    loss = column("loss_ce") if "loss_ce" in history else np.full_like(column("accuracy"), np.nan)
+    loss = column("loss_ce") if "loss_ce" in history else np.full_like(column("lr"), np.nan)
     return Curves(
         loss=loss,
         distil_ce=column("loss_distil_ce") if distilled else None,
         distil_kl=column("loss_distil_kl") if distilled else None,
-        accuracy=column("accuracy"),
+        accuracy=column(measured.metrics[0].name),
     )
 
 

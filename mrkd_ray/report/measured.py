@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mrkd_ray import cell_files, comparison
+from mrkd_ray import cell_files, comparison, metrics
 from mrkd_ray.cells import branch_names
 from mrkd_ray.comparison import ENSEMBLE, Condition, Model, Pair, Runs
 from mrkd_ray.config import BranchSpec, TrainConfig, read_yaml
 from mrkd_ray.errors import UserError
+from mrkd_ray.metrics import Metric
 
 CELL_FILES = ("result.json", "history.csv", "predictions.csv", "predicted.npy")
 NAMES = {"grid": str, "dataset": str, "variant": str}  # chosen by users: they may look like numbers
@@ -66,7 +67,7 @@ class Measured:
         folder: as given.
         config: grid.yaml.
         environment: environment.json.
-        tidy: results.csv, a row per variant, model, fold and seed; accuracy and map3 in [0, 1].
+        tidy: results.csv, a row per variant, model, fold and seed; `metrics` in [0, 1].
         table: table.csv, a row per variant, cohort, temperature and model, in percent.
         classes: names, in the order of the class indices.
     """
@@ -77,6 +78,16 @@ class Measured:
     tidy: pd.DataFrame
     table: pd.DataFrame
     classes: tuple[str, ...]
+
+    @property
+    def metrics(self) -> tuple[Metric, Metric]:
+        """What models are scored by."""
+        return metrics.named(self.table.columns)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip may have several labels."""
+        return self.metrics == metrics.MULTI_LABEL
 
     @cached_property
     def taken_over(self) -> dict[str, dict[str, Any]]:
@@ -141,7 +152,7 @@ class Measured:
         return {"distilled": list(self.distilled(cohort, name).values())}
 
     def history(self, cell: str) -> pd.DataFrame:
-        """A row per cycle and branch: losses, accuracy and map3 in [0, 1], `seconds_<phase>`."""
+        """A row per cycle and branch: losses, `metrics` in [0, 1], `seconds_<phase>`."""
         found: pd.DataFrame = self._histories(cell)
         return found
 

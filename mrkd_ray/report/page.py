@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from mrkd_ray import metrics
 from mrkd_ray.comparison import BEST, ENSEMBLE
 from mrkd_ray.files import write_text
 from mrkd_ray.report import paper
@@ -131,16 +132,17 @@ def findings(table: pd.DataFrame) -> list[str]:
     ensembles = compared[compared["model"] == ENSEMBLE]
     if branches.empty:
         return ["No branch was also trained alone: the gain of distillation cannot be told."]
+    main, other = metrics.named(table.columns)
     found = [
-        "The accuracy of a distilled branch, beside the same branch trained alone, is "
-        f"{_counted(branches, 'accuracy')}.",
-        f"Its mAP@3 is {_counted(branches, 'map3')}.",
+        f"The {main.title} of a distilled branch, beside the same branch trained alone, is "
+        f"{_counted(branches, main.name)}.",
+        f"Its {other.title} is {_counted(branches, other.name)}.",
     ]
     if not ensembles.empty:
         found[1] += (
             " An ensemble of distilled branches, beside that of the same branches trained alone: "
-            f"its accuracy is {_counted(ensembles, 'accuracy')}; its mAP@3 is "
-            f"{_counted(ensembles, 'map3')}."
+            f"its {main.title} is {_counted(ensembles, main.name)}; its {other.title} is "
+            f"{_counted(ensembles, other.name)}."
         )
     one_seed = (compared["paired_runs"] < 2 * compared["folds"]).any()
     return [

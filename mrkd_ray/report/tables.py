@@ -13,7 +13,7 @@ import pandas as pd
 from mrkd_ray import table as printed
 from mrkd_ray.comparison import BEST, ENSEMBLE
 from mrkd_ray.report import paper
-from mrkd_ray.report.boxes import NAMES, SCORES, Box, Table, difference, mean
+from mrkd_ray.report.boxes import NAMES, Box, Table, difference, mean
 from mrkd_ray.report.caveats import warnings
 from mrkd_ray.report.layouts import (
     Key,
@@ -36,7 +36,7 @@ from mrkd_ray.scale import STANDS_FOR
 def tables(measured: Measured) -> list[Table]:
     """Return the paper's table that the grid is meant for, if any, and the grid's own."""
     asked = measured.config["reported"]
-    if asked is None:
+    if asked is None or measured.multi_label:
         return [own(measured)]
     return [
         figure3(measured) if asked == "figure3" else paper_table(measured, asked),
@@ -108,6 +108,7 @@ def figure3(measured: Measured) -> Table:
 def own(measured: Measured) -> Table:
     """Return every variant, cohort, model and temperature: both conditions, their difference."""
     groups = []
+    scores = [metric.name for metric in measured.metrics]
     for (cohort, variant), rows in measured.table.groupby(["cohort", "variant"], sort=False):
         name = f"{variant}: {cohort}" if variant else str(cohort)
         title = Box(name.replace("+", " + "), columns=8, kind="stub")
@@ -125,7 +126,7 @@ def own(measured: Measured) -> Table:
                                 mean(row, f"{score}_distilled"),
                                 difference(row, score),
                             ]
-                            for score in SCORES
+                            for score in scores
                         ),
                     ]
                     for temperature, row in found
@@ -142,7 +143,7 @@ def own(measured: Measured) -> Table:
             [
                 Box("Model", rows=2, kind="stub"),
                 Box("T", rows=2),
-                *(Box(NAMES[score], columns=3) for score in SCORES),
+                *(Box(NAMES[score], columns=3) for score in scores),
             ],
             [*pair, *pair],
         ],

@@ -51,7 +51,7 @@ def opened(root: Path) -> tuple[Dataset, dict[str, ClipScan]]:
 
 def given(*rows: tuple[str, str, int]) -> Dataset:
     """Clips (name, label, fold) that no test reads."""
-    clips = [Clip(clip_id=n, path=Path("/x") / n, label=lab, fold=f) for n, lab, f in rows]
+    clips = [Clip(clip_id=n, path=Path("/x") / n, labels=(lab,), fold=f) for n, lab, f in rows]
     return Dataset(name="d", root=Path("/x"), clips=tuple(clips))
 
 
@@ -318,3 +318,18 @@ def test_esc10_has_no_problems(tmp_path: Path) -> None:
     scans = scan(fold_1, tmp_path, serial)
     assert check(fold_1, scans, splits_of, skip_bad=False) == (fold_1, [], [])
     assert all(s.channels == 1 and 3 < s.seconds < 8 for s in scans.values())
+
+
+def test_of_several_labels_each_counts() -> None:
+    rows = [("1", ("a", "b"), 1), ("2", ("a",), 1), ("3", ("a", "b"), 2), ("4", ("a", "c"), 2)]
+    clips = tuple(
+        Clip(clip_id=name, path=Path("/x") / name, labels=own, fold=fold)
+        for name, own, fold in rows
+    )
+    dataset = Dataset(name="d", root=Path("/x"), clips=clips, multi_label=True)
+    found = problems(dataset, good(dataset), make_splits(dataset, "all", 0))
+    assert [(problem.kind, problem.clip_ids) for problem in found] == [("appears once", ("4",))]
+
+
+def test_the_fingerprint_of_one_label_a_clip_stays() -> None:
+    assert given(("a.wav", "x", 1)).fingerprint == "244fd6874e8da46c"  # cells' keys hang on it

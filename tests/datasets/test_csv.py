@@ -137,7 +137,7 @@ def test_a_few_missing_files_are_left_to_the_check(root: Path) -> None:
         (["filename,label,split", "a.wav,x,dev"], "unknown splits (1): 'dev' of a.wav"),
         (["filename,label,split", "a.wav,x,train", "b.wav,y,"], "clips without a split (1): b.wav"),
         (["filename,label", "a.wav,x,y"], "lines with too many values (1): 2"),
-        (["filename,kind", "a.wav,x"], "no column label (or class, category)"),
+        (["filename,kind", "a.wav,x"], "no column label (or class, category, labels)"),
         (["name,label", "a.wav,x"], "its columns are: name, label"),
         (["filename,label"], "has no rows"),
         ([""], "its columns are: none"),
@@ -164,3 +164,33 @@ def test_the_shared_data_sets_work_as_they_are(
     dataset = open_dataset(SHARED / name, tmp_path)
     assert (dataset.name, len(dataset.clips), len(dataset.classes)) == (name, clips, classes)
     assert {c.fold for c in dataset.clips} == {1, 2, 3, 4, 5}
+
+
+def test_a_column_labels_makes_it_multi_label(root: Path) -> None:
+    rows = ['a.wav,"dog, bark"', "b.wav,dog", 'deep/d.wav,"cat,,cat"']
+    write(root, "fname,labels", *rows)
+    dataset = open_dataset(root, root)
+    assert dataset.multi_label
+    assert [c.labels for c in dataset.clips] == [("bark", "dog"), ("dog",), ("cat",)]
+    assert dataset.classes == ("bark", "cat", "dog")
+    assert dataset.labels.tolist() == [[1, 0, 1], [0, 0, 1], [0, 1, 0]]
+    write(root, "fname,label", *rows)  # the same values, but one label each
+    single = open_dataset(root, root)
+    assert not single.multi_label
+    assert single.classes == ("cat,,cat", "dog", "dog, bark")
+
+
+def test_one_label_a_clip_is_multi_label_where_the_column_says_so(root: Path) -> None:
+    write(root, "filename,label", "a.wav,x", "b.wav,y")
+    single = open_dataset(root, root)
+    write(root, "filename,labels", "a.wav,x", "b.wav,y")
+    multi = open_dataset(root, root)
+    assert multi.multi_label
+    assert multi.fingerprint != single.fingerprint
+
+
+def test_labels_are_refused_beside_label_and_where_empty(root: Path) -> None:
+    write(root, "filename,class,labels", "a.wav,x,x", "b.wav,y,y")
+    assert "both a column class and a column labels" in refused(root)
+    write(root, "filename,labels", 'a.wav,","', "b.wav,y")
+    assert "clips without a label (1): a.wav." in refused(root)

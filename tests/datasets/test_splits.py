@@ -12,7 +12,7 @@ from mrkd_ray.errors import UserError
 
 
 def clip(i: int, label: str, **fields: object) -> Clip:
-    return Clip(clip_id=f"{i:03d}.wav", path=Path(f"/x/{i:03d}.wav"), label=label, **fields)  # type: ignore[arg-type]
+    return Clip(clip_id=f"{i:03d}.wav", path=Path(f"/x/{i:03d}.wav"), labels=(label,), **fields)  # type: ignore[arg-type]
 
 
 def data(clips: list[Clip]) -> Dataset:
@@ -221,3 +221,27 @@ def test_clips_without_a_verified_label_can_be_kept_out_of_training_but_not_of_t
         assert split.test == all_of_it.test
         assert doubtful & set(split.test)
         assert set(split.train) | set(split.held_out) == set(all_of_it.train) - doubtful
+
+
+def tagged(clips: int = 60) -> Dataset:
+    """Every clip has a common label; a tenth of them also a rare one, the others one of two."""
+    made = [
+        replace(clip(i, "x"), labels=("common", "rare" if i % 10 == 0 else f"b{i % 2}"))
+        for i in range(clips)
+    ]
+    return replace(data([]), clips=tuple(made), multi_label=True)
+
+
+def test_clips_with_several_labels_are_stratified_by_the_rarest() -> None:
+    dataset = tagged(100)
+    for split in make_splits(dataset, "all", seed=0, held_out=0.2):
+        assert is_partition(dataset, split)
+        assert sum("rare" in dataset.by_id[i].labels for i in split.test) == 2
+        assert len(split.held_out) == 16
+        assert 1 <= sum("rare" in dataset.by_id[i].labels for i in split.held_out) <= 2
+
+
+def test_few_clips_with_many_labels_are_split_into_what_there_is() -> None:
+    made = [replace(clip(i, "x"), labels=("all", f"c{i % 3}")) for i in range(6)]
+    splits = make_splits(replace(data([]), clips=tuple(made), multi_label=True), "all", seed=0)
+    assert [split.fold for split in splits] == [1, 2]

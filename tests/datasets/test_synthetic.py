@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mrkd_ray.datasets import synthetic
-from mrkd_ray.datasets.synthetic import make_clip, make_synthetic
+from mrkd_ray.datasets import open_dataset, synthetic
+from mrkd_ray.datasets.synthetic import make_clip, make_mixtures, make_synthetic
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -161,3 +161,27 @@ def test_never_overwrites(root: Path) -> None:
     with pytest.raises(FileExistsError):
         make_synthetic(root, clips_per_class=1)
     assert contents(root) == before
+
+
+def test_mixtures_hold_one_to_three_sounds_and_say_which(tmp_path: Path) -> None:
+    make_mixtures(tmp_path / "one", clips=60)
+    make_mixtures(tmp_path / "again", clips=60)
+    assert contents(tmp_path / "one") == contents(tmp_path / "again")
+    dataset = open_dataset(tmp_path / "one", tmp_path)
+    assert dataset.multi_label
+    assert dataset.classes == tuple(sorted(synthetic.SOUNDS))
+    assert set(Counter(len(clip.labels) for clip in dataset.clips)) == {1, 2, 3}
+    assert {clip.fold for clip in dataset.clips} == {1, 2, 3, 4, 5}
+    for clip in dataset.clips:
+        wave = soundfile.read(clip.path)[0]
+        assert synthetic.PEAK_DBFS[0] - 0.1 <= 20 * np.log10(np.abs(wave).max()) <= -2.9
+
+
+def test_all_sounds_of_a_mixture_are_heard() -> None:
+    rng = np.random.default_rng(0)
+    sounds = ["hiss_low", "tone_reedy"]
+    one = synthetic.make_mixture(sounds, np.random.default_rng(0))
+    parts = [make_clip(label, rng) for label in sounds]
+    assert len(one) == max(map(len, parts))
+    shares = [abs(np.corrcoef(one[: len(part)], part)[0, 1]) for part in parts]
+    assert min(shares) > 0.25

@@ -25,7 +25,7 @@ def test_every_recording_at_any_depth_is_one(clips: Path, sounds: Path) -> None:
     found = with_unlabelled(labelled, sounds)
     names = sorted((*NAMES, "in/00.wav", "in/copy.wav"))
     assert sorted(clip.clip_id for clip in found.unlabelled) == [f"unlabelled:{n}" for n in names]
-    assert all(clip.path.is_file() and clip.label == "" for clip in found.unlabelled)
+    assert all(clip.path.is_file() and clip.labels == () for clip in found.unlabelled)
     assert found.recordings == found.clips + found.unlabelled
     assert (found.clips, found.classes) == (labelled.clips, labelled.classes)
     assert found.fingerprint == labelled.fingerprint
@@ -42,7 +42,7 @@ def test_a_folder_that_is_none_or_holds_none_is_refused(clips: Path, tmp_path: P
 
 def test_bytes_of_the_data_set_and_copies_are_left_out() -> None:
     def clips(*names: str) -> tuple[Clip, ...]:
-        return tuple(Clip(clip_id=name, path=Path("/x"), label="") for name in names)
+        return tuple(Clip(clip_id=name, path=Path("/x"), labels=("x",)) for name in names)
 
     data = Dataset(name="d", root=Path("/x"), clips=clips("1"), unlabelled=clips("a", "b", "c"))
     digests = {"1": "one", "left out": "two", "a": "two", "b": "three", "c": "three"}

@@ -15,7 +15,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray import comparison
+from mrkd_ray import comparison, metrics
 from mrkd_ray.report import analysis
 from mrkd_ray.report.figures import (
     agreement,
@@ -142,7 +142,7 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
     ]
     pairs = {which: many.pairs(cohort, name) for which, (cohort, name) in cohorts.items()}
     bars = {
-        which: comparison.mean([p.distilled for p in ps], comparison.hits)
+        which: comparison.mean([p.distilled for p in ps], comparison.terms(metrics.SINGLE_LABEL[0]))
         for which, ps in pairs.items()
     }
     drawing = modes.draw("accuracy", bars, {"DN": 89.18})
@@ -170,7 +170,7 @@ def test_the_gains_of_variants(tmp_path: Path) -> None:
     for name in ("one, T = 2", "two, T = 2", "three, T = 1", "three, T = 4"):
         assert f">{name}<" in first.svg
     rows = measured.table[measured.table["model"] == "ensemble"]
-    (axes,) = variants.draw("ensemble", rows).axes
+    (axes,) = variants.draw("ensemble", rows, "accuracy_difference").axes
     means = [line.get_xdata()[0] for line in axes.lines[2::2]]
     ends = [list(line.get_xdata()) for line in axes.lines[1::2]]
     assert means == rows["accuracy_difference"].tolist()

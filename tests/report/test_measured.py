@@ -64,7 +64,9 @@ def test_each_variant_is_a_cohort_with_its_own_control(tmp_path: Path) -> None:
         assert (one.independent.probabilities != other.independent.probabilities).any()
         for cohort, pair in ((plain, one), (mixed, other)):
             rows = measured.table[measured.table["variant"] == cohort.variant].set_index("model")
-            found = comparison.difference(measured.pairs(cohort, name), comparison.hits)
+            found = comparison.difference(
+                measured.pairs(cohort, name), comparison.terms(metrics.SINGLE_LABEL[0])
+            )
             assert rows.loc[name, "accuracy_difference"] == pytest.approx(100 * found.mean)
             assert pair.distilled.cell.startswith("distilled")
 

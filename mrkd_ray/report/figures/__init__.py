@@ -24,6 +24,9 @@ from mrkd_ray.report.measured import DEFAULT_TEMPERATURE, Cohort, Measured
 
 __all__ = ["Figure", "Section", "figures"]
 
+ONE_LABEL = (
+    "No figure of modes, logits, agreement, classes or calibration: those are of one label a clip."
+)
 NO_BASELINE = "No figure: no branch was trained alone, to compare with."
 
 
@@ -47,6 +50,14 @@ def figures(measured: Measured) -> list[Section]:
         return (drawn,) if drawn else ()
 
     with look():
+        if measured.multi_label:
+            return [
+                _clip(measured),
+                _variants(measured),
+                section("Learning curves", *each(learning.figure, "learning")),
+                section("Time", *one(phases.figure, "time")),
+                Section("Other figures", (), ONE_LABEL),
+            ]
         return [
             _clip(measured),
             _variants(measured),

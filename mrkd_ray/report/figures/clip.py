@@ -35,7 +35,7 @@ def figure(measured: Measured, id: str) -> Figure:
     data, cache = measured.config["data"], Path(measured.config["cache"])
     names = dict.fromkeys(name for cohort in measured.cohorts for name, _ in cohort.specs)
     try:
-        if data == datasets.SYNTHETIC and not cache.is_dir():
+        if data in datasets.EMBEDDED and not cache.is_dir():
             raise NoClip(f"its cache {cache} is not here")  # a report makes no data
         clip = datasets.open_dataset(data, cache).clips[0]
         waveform = audio.load(clip.path)

@@ -23,6 +23,7 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
     """Losses and accuracy of each branch of a cohort, distilled over independent."""
     panels = []
     runs = []
+    score = measured.metrics[0].title
     for name in cohort.branches:
         models = measured.conditions(cohort, name)
         both = {
@@ -31,11 +32,11 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
         }
         b, d = measured.config["b"], measured.config["d"]
         panels.append(Panel(losses(name, both, b / (b + d)), f"{name}: losses by cycle"))
-        panels.append(Panel(accuracy(name, both, b / (b + d)), f"{name}: accuracy by cycle"))
+        panels.append(Panel(scores(name, both, b / (b + d), score), f"{name}: {score} by cycle"))
         runs.append(len(models["distilled"]))
     band = "; the bands are one standard deviation" if max(runs) > 1 else ""
     caption = (
-        f"{cohort.title}. Test accuracy after every cycle, and training losses at the ends of its "
+        f"{cohort.title}. Test {score} after every cycle, and training losses at the ends of its "
         f"two phases: single branch training, and distillation (shaded; of more than {MARKED} "
         "cycles, the two ends are two lines). L_ce and L_kl are the terms of Eq. 5; losses are "
         "those on mixed-up windows. A branch trained alone has L_ce only, from the cycle's last "
@@ -80,9 +81,9 @@ def losses(name: str, both: Mapping[Condition, Curves], first: float) -> Drawing
     return drawing
 
 
-def accuracy(name: str, both: Mapping[Condition, Curves], first: float) -> Drawing:
-    """Draw the test accuracy after every cycle, in percent."""
-    drawing, axes = style.new(2.3, title=name, xlabel="cycle", ylabel="test accuracy, %")
+def scores(name: str, both: Mapping[Condition, Curves], first: float, score: str) -> Drawing:
+    """Draw the test accuracy (or mAP) after every cycle, in percent."""
+    drawing, axes = style.new(2.3, title=name, xlabel="cycle", ylabel=f"test {score}, %")
     cycles = both["distilled"].accuracy.shape[1]
     _phases(axes, cycles, first)
     ends = np.arange(1, cycles + 1, dtype=np.float64)

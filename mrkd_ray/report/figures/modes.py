@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray import comparison
+from mrkd_ray import comparison, metrics
 from mrkd_ray.comparison import Pair
 from mrkd_ray.metrics import Difference
 from mrkd_ray.report.figures import style
@@ -13,8 +13,8 @@ from mrkd_ray.report.measured import Cohort, Measured
 from mrkd_ray.scale import STANDS_FOR
 
 KINDS = ("DN", "DR", "D-RN")
-SCORES = {"accuracy": comparison.hits, "mAP@3": comparison.reciprocal_rank_at_3}
-COLUMNS = {"accuracy": "accuracy", "mAP@3": "map3"}  # in what the paper reports
+SCORES = {metric.title: comparison.terms(metric) for metric in metrics.SINGLE_LABEL}
+COLUMNS = {metric.title: metric.name for metric in metrics.SINGLE_LABEL}  # in the paper's reports
 Branch = tuple[str, str]  # representation, network
 
 

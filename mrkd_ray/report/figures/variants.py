@@ -10,34 +10,35 @@ from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
 from mrkd_ray.report.measured import Measured
 
-GAIN, LESS_ENSEMBLE = "accuracy_difference", "accuracy_ensemble_difference"
-
 
 def figure(measured: Measured, id: str) -> tuple[Figure, ...]:
     """Return a figure for each cohort, a panel for each model; none without several variants."""
     table = measured.table[measured.table["paired_runs"] > 0]
     if table["variant"].nunique() < 2:
         return ()
+    metric = measured.metrics[0]
     found = []
     for i, (cohort, rows) in enumerate(table.groupby("cohort", sort=False), 1):
         name = str(cohort).replace("+", " + ")
-        shown = [(str(model), own, GAIN) for model, own in rows.groupby("model", sort=False)]
+        gain, less_ensemble = f"{metric.name}_difference", f"{metric.name}_ensemble_difference"
+        shown = [(str(model), own, gain) for model, own in rows.groupby("model", sort=False)]
         if not (best := rows[rows["model"] == BEST]).empty:
-            shown.append((f"{BEST} less the ensemble alone", best, LESS_ENSEMBLE))
+            shown.append((f"{BEST} less the ensemble alone", best, less_ensemble))
         panels = [Panel(draw(*each), f"{each[0]} by variant: {name}") for each in shown]
         caption = (
-            f"{name}: accuracy of distilled models less that of the same models trained alone with "
-            f"the variant's own options and epochs, mean over {runs_in_words(rows['paired_runs'])} "
-            "with its 95 % interval; one that holds 0 (hollow) shows no difference. Best branch: "
-            "the best distilled one less the best that was trained alone, both chosen by these "
-            "very scores, and so both a little too high; last, the best distilled branch less the "
-            "ensemble of the branches that were trained alone."
+            f"{name}: {metric.title} of distilled models less that of the same models trained "
+            "alone with the variant's own options and epochs, mean over "
+            f"{runs_in_words(rows['paired_runs'])} with its 95 % interval; one that holds 0 "
+            "(hollow) shows no difference. Best branch: the best distilled one less the best that "
+            "was trained alone, both chosen by these very scores, and so both a little too high; "
+            "last, the best distilled branch less the ensemble of the branches that were trained "
+            "alone."
         )
         found.append(style.figure(f"{id}-{i}", "Gain by variant", caption, panels, paired=True))
     return tuple(found[: style.MOST])
 
 
-def draw(title: str, rows: pd.DataFrame, column: str = GAIN) -> Drawing:
+def draw(title: str, rows: pd.DataFrame, column: str) -> Drawing:
     """Draw a line for each variant, and temperature where one has several; the first on top."""
     drawing, axes = style.new(0.75 + 0.21 * len(rows), title=title, xlabel="gain, points")
     axes.axvline(0, color=style.INK, lw=0.6, alpha=0.6)
