@@ -157,7 +157,7 @@ def test_the_fingerprint_follows_all_that_decides_but_not_the_place(tmp_path: Pa
     assert one.fingerprint == two.fingerprint
     changed = [
         tuple(replace(clip, **{field: value}) for clip in one.clips)
-        for field, value in [("label", "c"), ("fold", 1), ("split", "test"), ("group", "g")]
+        for field, value in [("labels", ("c",)), ("fold", 1), ("split", "test"), ("group", "g")]
     ]
     prints = {replace(one, clips=clips).fingerprint for clips in changed}
     assert len(prints | {one.fingerprint, one.without(["a/1.wav"]).fingerprint}) == 6
