@@ -198,7 +198,7 @@ class _Options(_Model):
         "The small ones start from none.",
     )
     warm_up: float = Field(
-        0.2,
+        0.5,
         ge=0,
         lt=1,
         description="Part of the cycles, the first ones, without a teacher: all their epochs on "
