@@ -269,7 +269,7 @@ def test_learning_curves_have_the_phases_of_each_cycle(small: Measured) -> None:
     assert zigzag.get_ydata().tolist() == [2.0, 0.8, 1.0, 0.8, 2 / 3, 0.8]
     assert kl.get_ydata().tolist() == [0.2] * 3
     assert len(axes.collections) == 3  # a band each: two runs
-    (axes,) = learning.scores("a", both, first=0.5, score="accuracy").axes
+    (axes,) = learning.scores("a", both, 0.5, "accuracy").axes
     assert sorted(words(axes.figure)) == ["distilled", "independent"]
 
 
