@@ -74,7 +74,8 @@ class Minibatches:
         targets = outputs.distributions(hot)
         zeros = targets.new_zeros(len(task.unlabelled), *targets.shape[1:])
         by_clip = (-1, *[1] * (targets.ndim - 1))
-        self._targets = (torch.cat([targets, zeros]) * weights[0].view(by_clip)).to(device)
+        self._labels = torch.cat([targets, zeros]).to(device)
+        self._targets = self._labels * weights[0].view(by_clip).to(device)
         self._kl_weights = weights[1].to(device) if training.unverified_kl != 1 else None
         doubted = torch.zeros(len(clips), dtype=torch.bool)
         doubted[unverified or slice(None)] = True  # all, where nobody tells them apart
@@ -131,7 +132,7 @@ class Minibatches:
         own_clips, own_starts = split(clips, size), split(starts, size)
         hard = self._targets
         if training.trust and teacher is not None and teacher.belief is not None:
-            trust = losses.trust(hard, self._distributions(teacher.belief))
+            trust = losses.trust(self._labels, self._distributions(teacher.belief))
             hard = hard * trust.where(self._doubted, 1.0)
         for i, inputs in enumerate(self._windows.batches(clips, starts, size)):
             targets = hard[rows[i]]

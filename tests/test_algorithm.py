@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mrkd_ray.algorithm import distilled, independent, learning_rate
-from mrkd_ray.config import Training
+from mrkd_ray.config import published
 
 
 class Recorder:
@@ -51,29 +51,29 @@ def cycle_of(number: int, b: int, d: int, temperature: float) -> list[tuple[Any,
 
 def test_distilled_is_algorithm_1() -> None:
     cohort = Recorder()
-    rows = list(distilled(cohort, Training(cycles=3, b=2, d=5), 4.0))
+    rows = list(distilled(cohort, published(cycles=3, b=2, d=5), 4.0))
     assert cohort.calls == [call for q in range(3) for call in cycle_of(q, 2, 5, 4.0)]
     assert rows == [[{"cycle": 0}], [{"cycle": 1}], [{"cycle": 2}]]
 
 
 def test_warm_up_cycles_have_all_their_epochs_on_hard_labels() -> None:
     cohort = Recorder()
-    list(distilled(cohort, Training(cycles=3, b=2, d=5, warm_up=0.6, soft_labels="clip"), 4.0))
+    list(distilled(cohort, published(cycles=3, b=2, d=5, warm_up=0.6), 4.0))
     assert cohort.calls == [("train", 7), ("end_cycle",)] * 2 + cycle_of(2, 2, 5, 4.0)
     resumed = Recorder(cycle=2)
-    list(distilled(resumed, Training(cycles=3, b=2, d=5, warm_up=0.6, soft_labels="clip"), 4.0))
+    list(distilled(resumed, published(cycles=3, b=2, d=5, warm_up=0.6), 4.0))
     assert resumed.calls == cycle_of(2, 2, 5, 4.0)
 
 
 def test_independent_gets_the_epochs_of_both_and_no_teacher() -> None:
     cohort = Recorder()
-    rows = list(independent(cohort, Training(cycles=3, b=2, d=5)))
+    rows = list(independent(cohort, published(cycles=3, b=2, d=5)))
     assert cohort.calls == [("train", 7), ("end_cycle",)] * 3
     assert [row["cycle"] for (row,) in rows] == [0, 1, 2]
 
 
 def test_both_go_on_from_the_cycle_that_the_cohort_stands_at() -> None:
-    training = Training(cycles=3, b=1, d=1)
+    training = published(cycles=3, b=1, d=1)
     resumed = Recorder(cycle=2)
     assert list(distilled(resumed, training, 2.0)) == [[{"cycle": 2}]]
     assert resumed.calls == cycle_of(2, 1, 1, 2.0)
@@ -86,7 +86,7 @@ def test_both_go_on_from_the_cycle_that_the_cohort_stands_at() -> None:
 
 def test_a_cycle_is_run_only_when_it_is_asked_for() -> None:
     cohort = Recorder()
-    cycles = distilled(cohort, Training(cycles=3), 2.0)
+    cycles = distilled(cohort, published(cycles=3), 2.0)
     next(cycles)
     assert cohort.calls == cycle_of(0, 1, 1, 2.0)  # the caller's files are written in between
 

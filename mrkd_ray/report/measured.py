@@ -29,7 +29,7 @@ COLUMNS = (
     "seeds",
     "paired_runs",
 )  # of table.csv, that older versions lack
-DEFAULT_TEMPERATURE = float(TrainConfig.model_fields["temperature"].default)
+DRAWN_TEMPERATURE = 2.0  # between those of the paper's grids: a choice by no score
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,14 @@ class Measured:
     def cohorts(self) -> tuple[Cohort, ...]:
         """The finished cohorts, in the grid's order, each at one temperature.
 
-        Of several it is the one nearest to the default (2), the lower of two equally near: a rule
+        Of several it is the one nearest to 2, the lower of two equally near: a rule
         that looks at no score.
         """
         found = []
         distilled = self.tidy[self.tidy["condition"] == "distilled"]
         for (variant, name), rows in distilled.groupby(["variant", "cohort"], sort=False):
             temperature = min(
-                sorted(rows["temperature"].unique()), key=lambda t: abs(t - DEFAULT_TEMPERATURE)
+                sorted(rows["temperature"].unique()), key=lambda t: abs(t - DRAWN_TEMPERATURE)
             )
             branches = rows.loc[rows["model"] == "branch", "branch"].unique()
             found.append(Cohort(str(variant), str(name), float(temperature), tuple(branches)))

@@ -36,6 +36,7 @@ def fake_grid(
 ) -> Path:
     """Write the folder and return it; `gain` is what distillation adds to the hit rate of 0.6."""
     asked = {"data": "nowhere", "pairings": pairings, "temperatures": temperatures, "cycles": 3}
+    asked["paper"] = True
     asked |= {"name": folder.name, "folds": folds, "seeds": seeds, **fields}
     config = parse(GridConfig, asked, "fake")
     names = tuple(f"class {i}" for i in range(classes))

@@ -20,7 +20,7 @@ from mrkd_ray.report.figures import (
     variants,
 )
 from mrkd_ray.report.figures.style import MOST, Figure, Section, look
-from mrkd_ray.report.measured import DEFAULT_TEMPERATURE, Cohort, Measured
+from mrkd_ray.report.measured import DRAWN_TEMPERATURE, Cohort, Measured
 
 __all__ = ["Figure", "Section", "figures"]
 
@@ -84,7 +84,7 @@ def _which(measured: Measured) -> str:
     said = []
     if len(measured.config["temperatures"]) > 1:
         said.append(
-            f"Of each cohort the temperature nearest to {DEFAULT_TEMPERATURE:g}, the default: "
+            f"Of each cohort the temperature nearest to {DRAWN_TEMPERATURE:g}: "
             "not chosen by any score."
         )
     if len(measured.cohorts) > MOST:
