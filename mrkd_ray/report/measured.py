@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mrkd_ray import cell_files, comparison, metrics
 from mrkd_ray.cells import branch_names
 from mrkd_ray.comparison import ENSEMBLE, Condition, Model, Pair, Runs
-from mrkd_ray.config import BranchSpec, TrainConfig, read_yaml
+from mrkd_ray.config import BranchSpec, read_yaml
 from mrkd_ray.errors import UserError
 from mrkd_ray.metrics import Metric
 
