@@ -244,9 +244,10 @@ class _Options(_Model):
         "epochs, and what is remembered of the teacher changes there only; 0 is off.",
     )
     trust: bool = Field(
-        True,
-        description="Weigh a clip's hard label, unless it is verified, by the teacher's "
-        "probability of it over that of its likeliest class, as remembered by teacher_momentum.",
+        False,
+        description="For labels that may be wrong: weigh a clip's hard label, unless it is "
+        "verified, by the teacher's probability of it over that of its likeliest class, as "
+        "remembered by teacher_momentum.",
     )
     held_out: float = Field(
         0.0,
@@ -304,6 +305,10 @@ class Training(_Options):
             raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
         if self.out_of_fold == 1 or (self.out_of_fold and not self.b):
             raise ValueError("out_of_fold needs 2 parts or more, and b of 1 or more")
+        if self.out_of_fold and not self.remembers:
+            raise ValueError(
+                "out_of_fold needs a teacher that is kept: soft_labels: clip, or trust"
+            )
         return self
 
     @property
@@ -314,7 +319,8 @@ class Training(_Options):
     @property
     def remembers(self) -> bool:
         """Whether a branch keeps an average of its teachers over cycles."""
-        return bool(self.teacher_momentum or self.out_of_fold or self.trust)
+        kept = self.teacher_momentum or self.out_of_fold
+        return self.trust or bool(kept and self.soft_labels == "clip")
 
     @property
     def epochs(self) -> int:

@@ -271,7 +271,7 @@ CHANGED: dict[str, Any] = {
     "divergence": "reverse",
     "teacher_momentum": 0.5,
     "out_of_fold": 3,
-    "trust": False,
+    "trust": True,
     "t_squared": True,
     "kl_weight": 0.1,
     "ce_weight": 0.5,
@@ -351,6 +351,7 @@ def test_the_changed_fields_are_all_fields_and_differ_from_the_defaults() -> Non
     [
         ({"soft_labels": "virtual", "d": 2}, "virtual needs d: 1"),
         ({"out_of_fold": 1}, "out_of_fold needs 2 parts"),
+        ({"out_of_fold": 2, "b": 1}, "out_of_fold needs a teacher that is kept"),
         ({"out_of_fold": 2, "b": 0}, "out_of_fold needs 2 parts or more, and b of 1"),
     ],
 )
