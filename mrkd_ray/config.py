@@ -202,7 +202,7 @@ class _Options(_Model):
         ge=0,
         lt=1,
         description="Part of the cycles, the first ones, without a teacher: all their epochs on "
-        "hard labels.",
+        "hard labels. The last cycle has one.",
     )
     soft_labels: Literal["clip", "window", "virtual"] = Field(
         "virtual",
@@ -314,7 +314,7 @@ class Training(_Options):
     @property
     def warm_up_cycles(self) -> int:
         """The number of cycles before the first with a teacher."""
-        return round(self.warm_up * self.cycles)
+        return min(round(self.warm_up * self.cycles), self.cycles - 1)  # the last has a teacher
 
     @property
     def remembers(self) -> bool:
@@ -412,6 +412,13 @@ class Variant(_Options, _Published):
 
     temperatures: Temperatures = Field((1.0,), description="In place of the grid's.")
 
+    @field_validator("paper")
+    @classmethod
+    def _paper_only(cls, value: bool) -> bool:
+        if not value:
+            raise ValueError("true, or not at all: a variant changes what the grid says")
+        return value
+
     @field_validator("weights", "held_out", "verified_only")
     @classmethod
     def _prepared_once(cls, value: Any) -> Any:
@@ -471,7 +478,8 @@ class GridConfig(Training, Run, _Published):
     variants: dict[FolderName, Variant] = Field(
         {},
         description="Settings to compare, by name: of each, the options of the method (and "
-        "temperatures) that it changes. Every one has baselines of its own.",
+        "temperatures) that it changes. Those that differ in more than distillation have baselines "
+        "of their own.",
     )
 
     @property

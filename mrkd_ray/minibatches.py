@@ -78,7 +78,8 @@ class Minibatches:
         self._targets = self._labels * weights[0].view(by_clip).to(device)
         self._kl_weights = weights[1].to(device) if training.unverified_kl != 1 else None
         doubted = torch.zeros(len(clips), dtype=torch.bool)
-        doubted[unverified or slice(None)] = True  # all, where nobody tells them apart
+        nobody_says = not unverified and not training.verified_only
+        doubted[slice(None) if nobody_says else unverified] = True
         self._doubted = doubted.view(by_clip).to(device)
         self._distributions = outputs.distributions
 

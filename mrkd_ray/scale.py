@@ -11,7 +11,7 @@ from mrkd_ray.errors import UserError
 STANDS_FOR = {"resnet_small": "resnet101", "vgg_small": "vgg19"}
 """The small networks, and those of the paper that they take the place of."""
 
-CPU_CYCLES = 15  # 30 epochs: small networks from random weights need no more (docs/method.md)
+CPU_EPOCHS = 30  # small networks from random weights need no more (docs/method.md)
 _SMALL = {large: small for small, large in STANDS_FOR.items()}
 
 
@@ -50,7 +50,8 @@ def to_cpu(values: dict[str, Any], source: str) -> dict[str, Any]:
     grid = parse(GridConfig, values, source)
     kept = {name: value for name, value in values.items() if name not in ("lr", "weights")}
     pairings = [[str(_small(branch, source)) for branch in pairing] for pairing in grid.pairings]
-    return kept | {"name": f"{grid.name}-cpu", "pairings": pairings, "cycles": CPU_CYCLES}
+    cycles = max(1, CPU_EPOCHS // (grid.b + grid.d))
+    return kept | {"name": f"{grid.name}-cpu", "pairings": pairings, "cycles": cycles}
 
 
 def _small(branch: BranchSpec, source: str) -> BranchSpec:

@@ -44,8 +44,15 @@ def pretrained(name: str) -> bool:
 
 
 def build(name: str, n_classes: int) -> nn.Module:
-    """Return the network with random weights and a classifier for the classes."""
-    return _create(name, num_classes=n_classes)
+    """Return the network with random weights and a classifier for the classes.
+
+    Raises:
+        UserError: timm does not have the name's tag.
+    """
+    try:
+        return _create(name, num_classes=n_classes)
+    except RuntimeError as error:
+        raise UserError(f"network {name!r}: timm: {error}") from error
 
 
 def download(name: str) -> tuple[str, dict[str, Tensor]]:

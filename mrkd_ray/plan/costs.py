@@ -96,8 +96,13 @@ def cost(
         return getattr(sizes, unit) / probed if unit and probed else 1.0
 
     units = PHASES | ({"soft_labels": "train"} if cell.training.soft_labels != "clip" else {})
+    taught = 1 - cell.training.warm_up_cycles / cell.training.cycles  # probes have no warm-up
+    parts = dict.fromkeys(("soft_labels", "held_out_accuracy"), taught)
     phases = [
-        {name: seconds * grown(units.get(name)) for name, seconds in branch.items()}
+        {
+            name: seconds * grown(units.get(name)) * parts.get(name, 1.0)
+            for name, seconds in branch.items()
+        }
         for branch in measured.phases
     ]
     files = {}

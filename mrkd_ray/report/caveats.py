@@ -26,8 +26,10 @@ def warnings(measured: Measured, dataset: str) -> list[str]:
     if small := sorted(n for n in networks if n in STANDS_FOR):
         listed = ", ".join(f"{n} for {paper.NETWORKS[STANDS_FOR[n]]}" for n in small)
         found.append(f"small networks stand for the paper's: {listed}")
-    found += _settings(measured.config, scratch=bool(small))
-    epochs = set(measured.tidy["epochs"])
+    first = str(measured.table["variant"].iloc[0])  # the one that the paper's table shows
+    asked = measured.config | measured.config["variants"].get(first, {})
+    found += _settings(asked, scratch=bool(small))
+    epochs = set(measured.tidy.loc[measured.tidy["variant"] == first, "epochs"])
     if epochs != {paper.EPOCHS}:
         found.append(f"{', '.join(map(str, sorted(epochs)))} epochs, not {paper.EPOCHS}")
     if not found:

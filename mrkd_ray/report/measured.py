@@ -215,7 +215,7 @@ def read(folder: Path) -> Measured:
     if lacking := [name for name in COLUMNS if name not in table]:
         raise UserError(
             f"{folder / 'table.csv'}: no column {', '.join(lacking)}: an older version wrote it. "
-            f"To write it anew from the finished cells, {resume.removeprefix('go on with: ')}"
+            "Report it with that version, or run the grid again."
         )
     used = [cell for cell in tidy["cell"].unique() if cell]
     wanted = [folder / "cells" / cell / name for cell in used for name in CELL_FILES]

@@ -76,7 +76,8 @@ def summary(measured: Measured) -> str:
     temperatures = [f"{t:g}" for t in sorted(measured.table["temperature"].unique())]
     at = f"temperature{'s' * (len(temperatures) > 1)} {', '.join(temperatures)}"
     folds, seeds = (tidy[name].nunique() for name in ("fold", "seed"))
-    noise = float(tidy["label_noise"].max())
+    noise = [f"{100 * part:g}" for part in sorted(tidy["label_noise"].unique())]
+    wrong = " or ".join(f"{part} %" for part in noise)
     labelled = float(measured.config.get("labelled", 1.0))  # older runs know no unlabelled clips
     more = measured.config.get("unlabelled")
     times = f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
@@ -86,7 +87,7 @@ def summary(measured: Measured) -> str:
         + (f"in {variants} variants of the method, " if variants > 1 else "")
         + f"at {at}, on {tidy['dataset'].iloc[0]} ({len(measured.classes)} classes), "
         f"{range_of(tidy['epochs'])} epochs, {times}"
-        + (f", with {100 * noise:g} % of the training clips given a wrong label" if noise else "")
+        + (f", with {wrong} of the training clips given a wrong label" if noise != ["0"] else "")
         + (f", with {100 * labelled:g} % of the training clips' labels" if labelled < 1 else "")
         + (f", with unlabelled clips of {more}" if more else "")
         + ("; each branch also trained alone with the same epochs and schedule." if alone else ".")

@@ -103,7 +103,7 @@ def _clip(measured: Measured) -> Section:
 
 def _variants(measured: Measured) -> Section:
     drawn = variants.figure(measured, "variants")
-    missing = NO_BASELINE if measured.config["variants"] and not drawn else ""
+    missing = NO_BASELINE if len(measured.config["variants"]) > 1 and not drawn else ""
     return Section("Variants of the method", drawn, missing)
 
 

@@ -30,7 +30,8 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
             condition: analysis.curves(measured, models[condition])
             for condition in sorted(models)  # distilled first
         }
-        b, d = measured.config["b"], measured.config["d"]
+        asked = measured.config | measured.config["variants"].get(cohort.variant, {})
+        b, d = asked["b"], asked["d"]
         panels.append(Panel(losses(name, both, b / (b + d)), f"{name}: losses by cycle"))
         panels.append(Panel(scores(name, both, b / (b + d), score), f"{name}: {score} by cycle"))
         runs.append(len(models["distilled"]))
@@ -62,18 +63,22 @@ def losses(name: str, both: Mapping[Condition, Curves], first: float) -> Drawing
     curves = both["distilled"]
     assert curves.distil_ce is not None
     assert curves.distil_kl is not None
-    if cycles <= MARKED:
+    # Cycles of the warm-up have the loss on hard labels only.
+    ce = np.where(np.isnan(curves.distil_ce), curves.loss, curves.distil_ce)
+    if first == 0:  # one phase a cycle
+        style.line(axes, ends, ce, DISTILLED)
+        lines.append((ends, ce, "distilled L_ce", DISTILLED))
+    elif cycles <= MARKED:
         halves = np.stack([ends - 1 + first, ends], axis=1).ravel()
         shape = (len(curves.loss), -1)
-        zigzag = np.stack([curves.loss, curves.distil_ce], axis=2).reshape(shape)
+        zigzag = np.stack([curves.loss, ce], axis=2).reshape(shape)
         style.line(axes, halves, zigzag, DISTILLED)
         lines.append((halves, zigzag, "distilled L_ce", DISTILLED))
     else:
-        if first > 0:  # b = 0: no single branch training
-            style.line(axes, ends - 1 + first, curves.loss, DISTILLED, ":")
-            lines.append((ends, curves.loss, "L_ce after training", DISTILLED))
-        style.line(axes, ends, curves.distil_ce, DISTILLED)
-        lines.append((ends, curves.distil_ce, "L_ce after distillation", DISTILLED))
+        style.line(axes, ends - 1 + first, curves.loss, DISTILLED, ":")
+        lines.append((ends, curves.loss, "L_ce after training", DISTILLED))
+        style.line(axes, ends, ce, DISTILLED)
+        lines.append((ends, ce, "L_ce after distillation", DISTILLED))
     style.line(axes, ends, curves.distil_kl, DISTILLED, "--")
     lines.append((ends, curves.distil_kl, "distilled L_kl", DISTILLED))
     axes.set_ylim(bottom=0)
