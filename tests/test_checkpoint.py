@@ -307,7 +307,7 @@ CRASHES = {
     "before the second commit": (checkpoint, "commit", 2, 1),
     "before the models are exported": (LocalCohort, "export", 1, 2),
     "before the result is written": (cell_files, "write_predictions", 1, 2),
-    "after the teacher was moved": (cells.metrics, "accuracy", 5, 2),
+    "after the teacher was moved": (cells.metrics, "measure", 5, 2),
 }
 
 
