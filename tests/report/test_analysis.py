@@ -10,34 +10,13 @@ import pytest
 from fakes import fake_grid
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
+from test_comparison import model, sure
 
-from mrkd_ray.comparison import Model, Pair
+from mrkd_ray.comparison import Pair
 from mrkd_ray.report import analysis
 from mrkd_ray.report.measured import read
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
-
-
-def model(
-    probabilities: NDArray[np.float64], labels: list[int], *, fold: int = 1, seed: int = 0
-) -> Model:
-    return Model(
-        name="a",
-        condition="independent",
-        fold=fold,
-        seed=seed,
-        cell="",
-        clip_ids=tuple(f"clip {i}" for i in range(len(labels))),
-        labels=np.array(labels),
-        probabilities=np.asarray(probabilities, np.float64),
-    )
-
-
-def sure(predicted: list[int], classes: int = 3, p: float = 0.8) -> NDArray[np.float64]:
-    """Probabilities of models that give `p` to one class."""
-    rows = np.full((len(predicted), classes), (1 - p) / (classes - 1))
-    rows[np.arange(len(predicted)), predicted] = p
-    return rows
 
 
 def test_ece_of_hand_made_predictions() -> None:
