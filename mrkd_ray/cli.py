@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -156,38 +158,40 @@ def recommend(
     from rich.console import Console
 
     from mrkd_ray.config import RecommendConfig, parse
-    from mrkd_ray.grid import CellsFailed
     from mrkd_ray.recommend import recommend as choose
     from mrkd_ray.recommend.show import show
 
     config = parse(RecommendConfig, values, "command line")
-    try:
+    with _stopped("finished probes are kept; call again to go on"):
         choice = choose(config, to, force=force)
-    except CellsFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        print("interrupted: finished probes are kept; call again to go on", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
     console = Console()
     show(choice, config, console)
     run = shlex.join(["mrkd", "grid", str(to)])
     console.print(f"Run it: {run}", markup=False, soft_wrap=True)
 
 
-def _run(config: GridConfig, resume: bool) -> None:
-    from rich.console import Console
-
-    from mrkd_ray.grid import CellsFailed, run
+@contextmanager
+def _stopped(kept: str) -> Iterator[None]:
+    """Exit with one line where cells failed, or where Ctrl-C came and `kept` says what is there."""
+    from mrkd_ray.grid import CellsFailed
 
     try:
-        results = run(config, resume=resume)
+        yield
     except CellsFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        print("interrupted: finished cells are kept; go on with --resume", file=sys.stderr)
+        print(f"interrupted: {kept}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _run(config: GridConfig, resume: bool) -> None:
+    from rich.console import Console
+
+    from mrkd_ray.grid import run
+
+    with _stopped("finished cells are kept; go on with --resume"):
+        results = run(config, resume=resume)
     console = Console()
     results.show(console)
     report = shlex.join(["mrkd", "report", str(results.folder)])
