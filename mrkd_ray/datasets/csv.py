@@ -119,6 +119,15 @@ def _rows(file: Path) -> list[Row]:
     if not rows:
         raise UserError(f"{file}: has no rows below its header. Add a row for each recording.")
     faults.raise_any()
+    if "label" in columns and "labels" in columns:
+        empty = next((x for x in ("labels", "label") if not any(row[x] for row in rows)), None)
+        if empty is None:
+            raise UserError(
+                f"{file}: both a column {names[columns['label']]} and a column labels. Delete one "
+                "of the two: labels means several labels a clip, with commas between them."
+            )
+        for row in rows:
+            del row[empty]
     return rows
 
 
@@ -139,11 +148,6 @@ def _columns(file: Path, names: list[str]) -> dict[str, int]:
         raise UserError(
             f"{file}: no column {' and no column '.join(absent)}; its columns are: "
             f"{few(names) or 'none'}. Name the columns in the first line."
-        )
-    if "label" in columns and "labels" in columns:
-        raise UserError(
-            f"{file}: both a column {names[columns['label']]} and a column labels. Delete one of "
-            "the two: labels means several labels a clip, with commas between them."
         )
     return columns
 

@@ -192,5 +192,12 @@ def test_one_label_a_clip_is_multi_label_where_the_column_says_so(root: Path) ->
 def test_labels_are_refused_beside_label_and_where_empty(root: Path) -> None:
     write(root, "filename,class,labels", "a.wav,x,x", "b.wav,y,y")
     assert "both a column class and a column labels" in refused(root)
+    for empty, header in {
+        "labels": "filename,class,labels",
+        "class": "filename,labels,class",
+    }.items():
+        write(root, header, "a.wav,x,", "b.wav,y,")
+        dataset = open_dataset(root, root)
+        assert (dataset.classes, dataset.multi_label) == (("x", "y"), empty == "class")
     write(root, "filename,labels", 'a.wav,","', "b.wav,y")
     assert "clips without a label (1): a.wav." in refused(root)
