@@ -50,8 +50,19 @@ def to_cpu(values: dict[str, Any], source: str) -> dict[str, Any]:
     grid = parse(GridConfig, values, source)
     kept = {name: value for name, value in values.items() if name not in ("lr", "weights")}
     pairings = [[str(_small(branch, source)) for branch in pairing] for pairing in grid.pairings]
-    cycles = max(1, CPU_EPOCHS // (grid.b + grid.d))
-    return kept | {"name": f"{grid.name}-cpu", "pairings": pairings, "cycles": cycles}
+    small = {"name": f"{grid.name}-cpu", "pairings": pairings, "cycles": _cycles(grid)}
+    if grid.variants:  # those whose epochs are their own get cycles of their own
+        small["variants"] = {
+            name: {field: given[field] for field in given if field != "lr"}
+            | ({"cycles": _cycles(whole)} if given.keys() & {"cycles", "b", "d", "paper"} else {})
+            for name, given in values["variants"].items()
+            for whole in [grid.by_variant()[name]]
+        }
+    return kept | small
+
+
+def _cycles(grid: GridConfig) -> int:
+    return max(1, CPU_EPOCHS // (grid.b + grid.d))
 
 
 def _small(branch: BranchSpec, source: str) -> BranchSpec:

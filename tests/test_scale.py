@@ -76,6 +76,22 @@ def test_the_command_line_overrides_the_scale() -> None:
     assert pairings(grid) == ["logmel64:vgg_small+logmel64:resnet_small"]
 
 
+def test_variants_are_scaled_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "pairings: ['logmel64:resnet101']\ncycles: 150\nvariants:\n  plain: {}\n"
+        "  paper: {paper: true}\n  long: {b: 3, lr: 0.01, trust: true}\n"
+    )
+    grids = read_grid(path, {}, "cpu").by_variant()
+    assert {name: (grid.b, grid.d, grid.cycles) for name, grid in grids.items()} == {
+        "plain": (0, 1, 30),
+        "paper": (1, 1, 15),
+        "long": (3, 1, 7),
+    }
+    assert {grid.lr for grid in grids.values()} == {None}
+    assert grids["long"].trust
+
+
 def test_small_networks_stay_and_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("pairings: ['cqt:vgg_small + mfcc:resnet101']\nname: other\n")
