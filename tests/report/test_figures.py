@@ -286,6 +286,16 @@ def test_of_many_cycles_the_ends_of_the_two_phases_are_two_lines() -> None:
     assert {"L_ce after training", "L_ce after distillation"} <= set(words(axes.figure))
 
 
+def test_cycles_without_a_teacher_are_not_shaded() -> None:
+    kl = np.array([[np.nan, np.nan, 0.5, 0.5]])
+    curves = analysis.Curves(kl, np.ones((1, 4)), kl, np.ones((1, 4)))
+    for drawing in (
+        learning.losses("a", {"distilled": curves}, first=0),
+        learning.scores("a", {"distilled": curves}, 0, "accuracy"),
+    ):
+        assert [patch.get_x() for patch in drawing.axes[0].patches] == [2, 3]
+
+
 def test_an_interval_of_one_seed_is_not_said_to_be_over_seeds(
     small: Measured, tmp_path: Path
 ) -> None:

@@ -38,10 +38,10 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
     band = "; the bands are one standard deviation" if max(runs) > 1 else ""
     caption = (
         f"{cohort.title}. Test {score} after every cycle, and training losses at the ends of its "
-        f"two phases: single branch training, and distillation (shaded; of more than {MARKED} "
-        "cycles, the two ends are two lines). L_ce and L_kl are the terms of Eq. 5; losses are "
-        "those on mixed-up windows. A branch trained alone has L_ce only, from the cycle's last "
-        "epoch. Over "
+        "two phases: single branch training, and distillation (shaded, but not in cycles without "
+        f"a teacher; of more than {MARKED} cycles, the two ends are two lines). L_ce and L_kl are "
+        "the terms of Eq. 5; losses are those on mixed-up windows. A branch trained alone has L_ce "
+        "only, from the cycle's last epoch. Over "
         f"{runs_in_words(runs)}{band}."
     )
     return style.figure(
@@ -53,7 +53,7 @@ def losses(name: str, both: Mapping[Condition, Curves], first: float) -> Drawing
     """Draw the losses; `first` is the part of a cycle that single branch training takes."""
     drawing, axes = style.new(2.3, title=name, xlabel="cycle", ylabel="training loss")
     cycles = both["distilled"].accuracy.shape[1]
-    _phases(axes, cycles, first)
+    _phases(axes, both["distilled"], first)
     ends = np.arange(1, cycles + 1, dtype=np.float64)
     lines = []
     if "independent" in both:
@@ -90,7 +90,7 @@ def scores(name: str, both: Mapping[Condition, Curves], first: float, score: str
     """Draw the test accuracy (or mAP) after every cycle, in percent."""
     drawing, axes = style.new(2.3, title=name, xlabel="cycle", ylabel=f"test {score}, %")
     cycles = both["distilled"].accuracy.shape[1]
-    _phases(axes, cycles, first)
+    _phases(axes, both["distilled"], first)
     ends = np.arange(1, cycles + 1, dtype=np.float64)
     lines = []
     for condition, curves in both.items():
@@ -101,12 +101,15 @@ def scores(name: str, both: Mapping[Condition, Curves], first: float, score: str
     return drawing
 
 
-def _phases(axes: Axes, cycles: int, first: float) -> None:
-    """Shade the distillation phase of every cycle."""
+def _phases(axes: Axes, distilled: Curves, first: float) -> None:
+    """Shade the distillation phase of every cycle that has a teacher."""
+    assert distilled.distil_kl is not None
+    taught = ~np.isnan(distilled.distil_kl).all(axis=0)
+    cycles = len(taught)
     axes.set_xlim(0, cycles)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if cycles <= MARKED:
-        for cycle in range(cycles):
+        for cycle in np.flatnonzero(taught):
             axes.axvspan(cycle + first, cycle + 1, color=style.GREY, alpha=0.13, lw=0)
 
 
