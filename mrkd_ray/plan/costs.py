@@ -14,6 +14,7 @@ import numpy as np
 
 from mrkd_ray import cells
 from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell
 from mrkd_ray.config import BranchSpec
 from mrkd_ray.constants import HOP
@@ -113,6 +114,10 @@ def cost(
     if not profile:
         files.pop(cells.PROFILE, None)
     models = sum(size for path, size in files.items() if path.endswith("model.safetensors"))
+    teachers = files.get("soft_labels.npz", 0)
+    remembered = teachers if cell.training.remembers else 0  # by each branch
+    if AVERAGES[cell.training.average].shared:
+        remembered *= len(cell.branches)
     # After its last cycle the cell before scores its test clips once more.
     tested = [
         {"evaluate": grown_.get("evaluate", 0.0) - probed.get("evaluate", 0.0)}
@@ -126,8 +131,8 @@ def cost(
         cycles=cycles,
         turn=Turn(turn.new + more, turn.cold + more, turn.warm + more),
         disk=sum(files.values()),
-        soft_labels=files.get("soft_labels.npz", 0),
-        checkpoints=2 * models * CHECKPOINTS,  # weights and momentum
+        soft_labels=teachers,
+        checkpoints=(2 * models + remembered) * CHECKPOINTS,  # weights and momentum
     )
 
 

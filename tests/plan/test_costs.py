@@ -21,6 +21,9 @@ from mrkd_ray.window_sources import Resident
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")
 CELL = make_cell(*TWO, cycles=30)
 WINDOW = make_cell(*TWO, cycles=30, soft_labels="window")
+TRUSTING = [
+    make_cell(*TWO, cycles=30, trust=True, average=average) for average in ("mean", "leave_one_out")
+]
 SMALL = Sizes(train=10, train_windows=40, held_out_windows=0, test=4, test_windows=16)
 FULL = Sizes(train=100, train_windows=800, held_out_windows=0, test=8, test_windows=64)
 FAST = {"train": 1.0, "soft_labels": 1.0, "distil": 1.0, "evaluate": 1.0, "checkpoint": 1.0}
@@ -40,7 +43,7 @@ PROBE = Probe(
     sizes=SMALL,
     kinds={
         kind_of(cell): Measured((FAST, SLOW), 0.5, (100, 200), (12, 24), FILES)
-        for cell in (CELL, WINDOW)
+        for cell in (CELL, WINDOW, *TRUSTING)
     },
     turns={CELL.branches: Turn(new=9.0, cold=5.0, warm=2.0)},
     end=1.0,
@@ -88,6 +91,10 @@ def test_each_file_grows_with_its_own_unit() -> None:
     assert cost.disk == fixed + grown
     assert cost.soft_labels == 1000 * 10
     assert cost.checkpoints == 3 * 2 * (5000 + 6000)  # of weights and momentum
+    for trusting, teachers in zip(TRUSTING, (1, 2), strict=True):  # leave-one-out: one a branch
+        more = costs.cost(trusting, 12, FULL, PROBE, one_by_one=False, profile=False)
+        remembered = 1000 * 10 * 2 // teachers  # both branches; the file has all teachers
+        assert more.checkpoints - cost.checkpoints == 3 * remembered
     profiled = costs.cost(CELL, 12, FULL, PROBE, one_by_one=False, profile=True)
     assert profiled.disk - cost.disk == 3000 * 10
 
