@@ -104,12 +104,12 @@ def scores(name: str, both: Mapping[Condition, Curves], first: float, score: str
 def _phases(axes: Axes, distilled: Curves, first: float) -> None:
     """Shade the distillation phase of every cycle that has a teacher."""
     assert distilled.distil_kl is not None
-    taught = ~np.isnan(distilled.distil_kl).all(axis=0)
-    cycles = len(taught)
+    taught = set(np.nonzero(np.isfinite(distilled.distil_kl))[1].tolist())
+    cycles = distilled.distil_kl.shape[1]
     axes.set_xlim(0, cycles)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if cycles <= MARKED:
-        for cycle in np.flatnonzero(taught):
+        for cycle in taught:
             axes.axvspan(cycle + first, cycle + 1, color=style.GREY, alpha=0.13, lw=0)
 
 
