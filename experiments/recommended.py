@@ -16,7 +16,8 @@ import numpy as np
 from rich.console import Console
 
 from mrkd_ray import grid, metrics
-from mrkd_ray.config import GridConfig, RecommendConfig, parse
+from mrkd_ray.config import GridConfig, RecommendConfig
+from mrkd_ray.parsing import parse
 from mrkd_ray.recommend import recommend
 from mrkd_ray.report import measured
 

@@ -59,7 +59,8 @@ def prepare(
     """Check a data set and compute its representations ahead."""
     from rich.console import Console
 
-    from mrkd_ray.config import Run, parse
+    from mrkd_ray.config import Run
+    from mrkd_ray.parsing import parse
     from mrkd_ray.preparation import prepare_only
 
     config = parse(Run, values, "command line")
@@ -80,7 +81,8 @@ def train(
     resume: Resume = False,
 ) -> None:
     """Train one cohort on labelled audio."""
-    from mrkd_ray.config import TrainConfig, parse, read_yaml, to_yaml
+    from mrkd_ray.config import TrainConfig
+    from mrkd_ray.parsing import parse, read_yaml, to_yaml
 
     asked = {**(read_yaml(config) if config else {}), **values}
     source = f"{config} and command line" if config else "command line"
@@ -100,7 +102,7 @@ def grid(
     resume: Resume = False,
 ) -> None:
     """Train a grid: pairings x variants x temperatures x folds x seeds, with baselines."""
-    from mrkd_ray.config import to_yaml
+    from mrkd_ray.parsing import to_yaml
     from mrkd_ray.scale import read_grid
 
     parsed = read_grid(grid, values, scale)
@@ -157,7 +159,8 @@ def recommend(
     """Choose representations and networks for a data set by short probes, and write a grid."""
     from rich.console import Console
 
-    from mrkd_ray.config import RecommendConfig, parse
+    from mrkd_ray.config import RecommendConfig
+    from mrkd_ray.parsing import parse
     from mrkd_ray.recommend import recommend as choose
     from mrkd_ray.recommend.show import show
 
@@ -207,8 +210,9 @@ Model = Annotated[
 def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
     from mrkd_ray import metrics
-    from mrkd_ray.config import Run, parse
+    from mrkd_ray.config import Run
     from mrkd_ray.evaluation import evaluate as score
+    from mrkd_ray.parsing import parse
 
     report = score(model, parse(Run, values, "command line"))
     if as_json:

@@ -7,9 +7,8 @@ text that the command line shows.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -25,12 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from mrkd_ray.errors import UserError
-from mrkd_ray.registry import unknown
-
 Folds = Literal["all"] | tuple[int, ...]
 Reported = Literal["table1", "table2", "table3", "table4", "table5", "table6", "table7", "figure3"]
-C = TypeVar("C", bound=BaseModel)
 
 PRETRAINED_LR = 0.001  # the paper's
 SCRATCH_LR = (
@@ -565,60 +560,3 @@ class RecommendConfig(Training, Run):
             pairings=tuple((branch,) for branch in candidates),
             seeds=(self.seed,),
         )
-
-
-def parse(model: type[C], values: dict[str, Any], source: str) -> C:
-    """Validate `values`; `source` (a file or "command line") is named in the error.
-
-    Raises:
-        UserError: with one line for each field that is wrong.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        found: dict[str, str] = {}  # one line for each place: a union reports each of its members
-        for item in error.errors():
-            depth = len(item["loc"])
-            if any(e["loc"][:depth] == item["loc"] != e["loc"] for e in error.errors()):
-                continue  # what is wrong inside it is reported
-            # The place in the user's terms: without pydantic's names for members of a union.
-            parts = [p for p in item["loc"] if isinstance(p, int) or re.fullmatch(r"[\w.-]+", p)]
-            where = parts[0] if parts[:1] == ["folds"] else ".".join(map(str, parts))
-            where = str(where) or "configuration"
-            told = item["type"] == "missing" or not item["loc"]
-            given = "" if told else f" (got {item['input']!r})"
-            message = f"{where}: {item['msg'].removeprefix('Value error, ')}{given}"
-            if item["type"] == "literal_error" and where == "folds":
-                message = f"folds: all, or whole numbers such as 1,2 or 1..3{given}"
-            elif item["type"] == "extra_forbidden":
-                message = f"{where}: unknown field"
-                if len(parts) == 1:
-                    message = str(unknown("field", where, model.model_fields))
-                elif parts[0] == "variants":
-                    message = f"{where}: {unknown('field', str(parts[-1]), Variant.model_fields)}"
-            found.setdefault(where, message)
-        lines = [f"{source}: {len(found)} problem(s) in the configuration", *found.values()]
-        raise UserError("\n  ".join(lines)) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a grid file. Raises UserError naming the file where it cannot be read as a mapping."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the grid file: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected fields such as 'pairings:', got {values!r}")
-    return values
-
-
-def to_yaml(config: BaseModel) -> str:
-    """Return the whole configuration, defaults included, as YAML that can be given back."""
-    import yaml
-
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    return text

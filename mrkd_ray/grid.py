@@ -15,8 +15,9 @@ from rich.console import Console
 from mrkd_ray import cells, environment, grid_folder, results
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell, Prepared
-from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, Training, parse
+from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, Training
 from mrkd_ray.errors import UserError
+from mrkd_ray.parsing import parse
 from mrkd_ray.preparation import (
     Checked,
     Initial,

@@ -16,10 +16,11 @@ from filelock import FileLock, Timeout
 
 from mrkd_ray import cells, environment
 from mrkd_ray.cells import Cell
-from mrkd_ray.config import GridConfig, to_yaml
+from mrkd_ray.config import GridConfig
 from mrkd_ray.datasets.check import Skipped
 from mrkd_ray.errors import UserError
 from mrkd_ray.files import sync, write_json, write_text
+from mrkd_ray.parsing import to_yaml
 
 ENVIRONMENT = "environment.json"
 SAME_VERSIONS = ("mrkd-ray", "torch")

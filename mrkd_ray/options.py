@@ -38,7 +38,7 @@ def config_command(
     """Return a decorator that adds a command with an option for each field of a configuration.
 
     The command is called with `values`: the fields that were given, still as text, for
-    `config.parse`, besides its own parameters.
+    `parsing.parse`, besides its own parameters.
 
     Args:
         app: what the command is added to, of class `Commands`.

@@ -7,20 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import BaseModel
 
-from mrkd_ray.config import (
-    PAPER,
-    BranchSpec,
-    GridConfig,
-    TrainConfig,
-    Training,
-    parse,
-    read_yaml,
-    to_yaml,
-)
+from mrkd_ray.config import PAPER, BranchSpec, GridConfig, TrainConfig, Training
 from mrkd_ray.errors import UserError
+from mrkd_ray.parsing import parse, read_yaml, to_yaml
 
 ONE = "logmel64:vgg_small"
 TWO = "logmel64:resnet_small+cqt:vgg_small"
@@ -74,19 +65,6 @@ def test_an_error_names_file_field_value_and_what_is_expected(
     assert line.startswith(f"  {field}: ")
     assert why in line
     assert line.endswith(f"(got {value!r})")
-
-
-def test_all_errors_come_at_once() -> None:
-    first, *lines = refusal(GridConfig, cycles=0, lr="fast", divergence="up")
-    assert "3 problem(s)" in first
-    assert [line.split(":")[0].strip() for line in lines] == ["cycles", "lr", "divergence"]
-
-
-def test_a_missing_field_is_named() -> None:
-    with pytest.raises(UserError, match=r"grid\.yaml.*\n  pairings: Field required$"):
-        parse(GridConfig, {}, "grid.yaml")
-    with pytest.raises(UserError, match="branches: Field required"):
-        parse(TrainConfig, {}, "command line")
 
 
 @pytest.mark.parametrize(
@@ -372,20 +350,6 @@ def test_train_as_grid_keeps_every_field(name: str) -> None:
         assert getattr(whole, field) == getattr(train, field), field
     only_train = set(TrainConfig.model_fields) - set(GridConfig.model_fields)
     assert only_train == {"branches", "temperature", "seed"}
-
-
-def test_a_grid_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    missing = tmp_path / "missing.yaml"
-    with pytest.raises(UserError, match=r"missing\.yaml: cannot read .*No such file"):
-        read_yaml(missing)
-    broken = tmp_path / "broken.yaml"
-    broken.write_text("pairings: [a\n")
-    with pytest.raises(UserError, match=r"broken\.yaml: not valid YAML"):
-        read_yaml(broken)
-    listed = tmp_path / "listed.yaml"
-    listed.write_text(yaml.safe_dump([1, 2]))
-    with pytest.raises(UserError, match=r"listed\.yaml: expected fields such as 'pairings:'"):
-        read_yaml(listed)
 
 
 def test_a_configuration_cannot_be_changed_afterwards() -> None:

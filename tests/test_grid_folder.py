@@ -13,9 +13,10 @@ from rich.console import Console
 
 from mrkd_ray import cells, environment, grid, grid_folder
 from mrkd_ray.cells import Cell
-from mrkd_ray.config import GridConfig, parse
+from mrkd_ray.config import GridConfig
 from mrkd_ray.errors import UserError
 from mrkd_ray.files import write_json
+from mrkd_ray.parsing import parse
 
 FIRST, SECOND = "logmel64:vgg_small", "cqt:vgg_small"
 

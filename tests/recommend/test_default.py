@@ -15,7 +15,8 @@ from conftest import FAST
 from rich.console import Console
 
 from mrkd_ray import grid
-from mrkd_ray.config import GridConfig, RecommendConfig, parse
+from mrkd_ray.config import GridConfig, RecommendConfig
+from mrkd_ray.parsing import parse
 from mrkd_ray.recommend import recommend
 from mrkd_ray.report import measured
 from mrkd_ray.scale import read_grid

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from mrkd_ray.config import BranchSpec, RecommendConfig, parse
+from mrkd_ray.config import BranchSpec, RecommendConfig
+from mrkd_ray.parsing import parse
 from mrkd_ray.recommend.choice import Choice, Probed, choose
 from mrkd_ray.recommend.show import grid_file, show, tables
 from mrkd_ray.scale import read_grid
