@@ -44,9 +44,9 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
         time.sleep(0.02)
 
 
-@pytest.fixture
-def grid_file(tmp_path: Path, clips: Path, cache: Path) -> Path:
-    path = tmp_path / "small.yaml"
+@pytest.fixture(scope="module")
+def grid_file(tmp_path_factory: pytest.TempPathFactory, clips: Path, cache: Path) -> Path:
+    path = tmp_path_factory.mktemp("grid") / "small.yaml"
     path.write_text(
         json.dumps(
             {
@@ -88,12 +88,14 @@ def start(grid_file: Path) -> Iterator[Start]:
             process.wait()
 
 
-@pytest.fixture
-def undisturbed(grid_file: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def undisturbed(grid_file: Path) -> Path:
     """The cell of the same grid, run without Ray and without a break."""
     values = json.loads(grid_file.read_text())
     config = parse(
-        GridConfig, {**values, "runner": "local", "output": tmp_path / "undisturbed"}, "test"
+        GridConfig,
+        {**values, "runner": "local", "output": grid_file.parent / "undisturbed"},
+        "test",
     )
     return only_cell(grid.run(config).folder)
 

@@ -92,7 +92,7 @@ def _write(
         scores["ensemble"] = np.mean(list(scores.values()), axis=0)
     cell_files.write_predictions(folder, part, classes, scores)
     distilled = {"seconds_soft_labels": 0.5, "loss_distil_ce": 0.8, "loss_distil_kl": 0.2}
-    distilled |= {"seconds_distil": 1.0}
+    distilled |= {"seconds_distil": 1.0, "teacher_entropy": 0.5}
     rows = [
         {"cycle": cycle, "branch": name, "windows": "resident, 1.0 MiB", "peak_bytes": 10**6}
         | {"lr": 0.05, "loss_ce": 2.0 / (cycle + 1), "seconds_train": 1.0}

@@ -1,0 +1,87 @@
+"""Why distillation helped or did not: what the teacher knew, and how alike the branches became.
+
+    python experiments/reasons.py results/claim-esc50
+
+Of each cohort of a finished grid, independent beside distilled, over its runs: the expected
+calibration error of each branch, agreement and correlation of errors between branches, and the
+entropy of the teacher on the training windows, in nats, in the first and the last cycle that had one.
+"""
+
+import argparse
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mrkd_ray import metrics
+from mrkd_ray.comparison import Model
+from mrkd_ray.recommend import diversity
+from mrkd_ray.report import analysis, measured
+
+
+def main() -> None:
+    """Print a table for each cohort."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    results = measured.read(parser.parse_args().folder)
+    if results.multi_label:
+        raise SystemExit(f"{results.folder}: these figures are of one label a clip")
+    for cohort in results.cohorts:
+        Console().print(table(results, cohort))
+
+
+def table(results: measured.Measured, cohort: measured.Cohort) -> Table:
+    """Return what is known about one cohort."""
+    both = {name: results.conditions(cohort, name) for name in cohort.branches}
+    kinds = [kind for kind in ("independent", "distilled") if kind in both[cohort.branches[0]]]
+    found = Table("", *kinds, title=cohort.title, title_justify="left")
+    for name in cohort.branches:
+        found.add_row(
+            f"{name}: calibration error, %",
+            *(f"{100 * analysis.pooled(both[name][kind]).ece:.1f}" for kind in kinds),
+        )
+    if len(cohort.branches) > 1:
+        agreement = analysis.agreements(results, cohort)
+        found.add_row(
+            "agreement on test clips, %",
+            *(f"{100 * agreement[kind][:, -1].mean():.1f}" for kind in kinds),
+        )
+        members = {kind: [both[name][kind] for name in cohort.branches] for kind in kinds}
+        found.add_row(
+            "correlation of their errors",
+            *(f"{correlation(members[kind]):.2f}" for kind in kinds),
+        )
+    first, last = entropies(results, both[cohort.branches[0]]["distilled"])
+    blank = [""] * (len(kinds) - 1)
+    found.add_row("teacher's entropy, first and last cycle", *blank, f"{first:.2f}, {last:.2f}")
+    return found
+
+
+def correlation(branches: Sequence[Sequence[Model]]) -> float:
+    """Return the mean over pairs of branches and runs."""
+    values = [
+        diversity.correlation(*(metrics.hits(m.probabilities, m.labels) for m in pair))
+        for run in zip(*branches, strict=True)
+        for pair in combinations(run, 2)
+    ]
+    return float(np.mean(values))
+
+
+def entropies(results: measured.Measured, models: Sequence[Model]) -> tuple[float, float]:
+    """Return the means over runs after the first and the last cycle with a teacher."""
+    found = []
+    for model in models:
+        history = results.history(model.cell)
+        rows = history.loc[history["branch"] == model.name, "teacher_entropy"].dropna()
+        found.append((rows.iloc[0], rows.iloc[-1]))
+    first, last = np.mean(found, axis=0)
+    return float(first), float(last)
+
+
+if __name__ == "__main__":
+    main()
