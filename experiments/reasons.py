@@ -4,7 +4,7 @@
 
 Of each cohort of a finished grid, independent beside distilled, over its runs: the expected
 calibration error of each branch, agreement and correlation of errors between branches, and the
-entropy of the teacher on the training windows, in nats, in the first and the last cycle that had one.
+entropy of the teacher on the training windows, in nats, in the first and the last cycle with one.
 """
 
 import argparse
@@ -32,14 +32,14 @@ def main() -> None:
     if results.multi_label:
         raise SystemExit(f"{results.folder}: these figures are of one label a clip")
     for cohort in results.cohorts:
-        Console().print(table(results, cohort))
+        Console().print(cohort.title, table(results, cohort))
 
 
 def table(results: measured.Measured, cohort: measured.Cohort) -> Table:
     """Return what is known about one cohort."""
     both = {name: results.conditions(cohort, name) for name in cohort.branches}
     kinds = [kind for kind in ("independent", "distilled") if kind in both[cohort.branches[0]]]
-    found = Table("", *kinds, title=cohort.title, title_justify="left")
+    found = Table("", *kinds)
     for name in cohort.branches:
         found.add_row(
             f"{name}: calibration error, %",
