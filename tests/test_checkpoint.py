@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -285,9 +284,11 @@ def undisturbed(tasks: list[BranchTask], tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-def call_number(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `real`, but its call of this number (from 1) ends the process instead."""
-    calls = 0
+def kill(
+    owner: Any, name: str, number: int, tasks: list[BranchTask], folder: Path, cell: Cell = CELL
+) -> None:
+    """Run a cell whose process ends at the call of this number (from 1) of a function."""
+    real, calls = getattr(owner, name), 0
 
     def function(*arguments: Any, **keywords: Any) -> Any:
         nonlocal calls
@@ -296,7 +297,10 @@ def call_number(number: int, real: Callable[..., Any]) -> Callable[..., Any]:
             raise Killed
         return real(*arguments, **keywords)
 
-    return function
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, function)
+        with pytest.raises(Killed):
+            start(tasks, folder, cell)
 
 
 # (owner, function, which call of it kills): 2 cycles of 2 branches.
@@ -316,10 +320,7 @@ def test_a_cell_that_was_killed_ends_as_the_undisturbed_one(
     where: str, tasks: list[BranchTask], undisturbed: Path, tmp_path: Path
 ) -> None:
     owner, name, number, stands_at = CRASHES[where]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, call_number(number, getattr(owner, name)))
-        with pytest.raises(Killed):
-            start(tasks, tmp_path)
+    kill(owner, name, number, tasks, tmp_path)
     assert cells.finished(tmp_path) is None
     kept = tmp_path / "history.csv"
     rows = kept.read_text().splitlines() if kept.exists() else []
@@ -341,10 +342,7 @@ def test_a_cell_killed_between_checkpoint_and_history_keeps_its_rows(
 ) -> None:
     for cycle in (1, 2):  # after the last there is no other that would write its rows
         folder = tmp_path / str(cycle)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cell_files, "write_history", call_number(cycle, cell_files.write_history))
-            with pytest.raises(Killed):
-                start(tasks, folder)
+        kill(cell_files, "write_history", cycle, tasks, folder)
         start(tasks, folder)
         assert_same_files(folder, undisturbed, CELL.names)
 
@@ -429,10 +427,7 @@ def test_a_resumed_cell_remembers_its_teachers(
     tasks = cells.branch_tasks(cell, prepared)
     start(tasks, tmp_path / "undisturbed", cell)
     killed = tmp_path / "killed"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Branch, "train", call_number(5, Branch.train))  # in the third cycle
-        with pytest.raises(Killed):
-            start(tasks, killed, cell)
+    kill(Branch, "train", 5, tasks, killed, cell)  # in the third cycle
     if runner == "local":
         assert start(tasks, killed, cell).cycle == 3
     else:
@@ -448,10 +443,7 @@ def test_an_independent_cell_resumes_without_a_teacher(prepared: Prepared, tmp_p
     cell = make_cell("cqt:vgg_small", temperature=None)
     tasks = cells.branch_tasks(cell, prepared)
     start(tasks, tmp_path / "undisturbed", cell)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Branch, "train", call_number(2, Branch.train))
-        with pytest.raises(Killed):
-            start(tasks, tmp_path / "killed", cell)
+    kill(Branch, "train", 2, tasks, tmp_path / "killed", cell)
     assert start(tasks, tmp_path / "killed", cell).cycle == 2
     assert_same_files(tmp_path / "killed", tmp_path / "undisturbed", cell.names)
     assert not (tmp_path / "killed" / "soft_labels.npz").exists()
@@ -463,10 +455,7 @@ def test_soft_labels_of_unlabelled_clips_are_kept_and_a_killed_cell_goes_on_from
     cell = make_cell(*TWO, labelled=0.5)
     tasks = cells.branch_tasks(cell, with_sounds)
     start(tasks, tmp_path / "undisturbed", cell)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Branch, "distil", call_number(3, Branch.distil))
-        with pytest.raises(Killed):
-            start(tasks, tmp_path / "killed", cell)
+    kill(Branch, "distil", 3, tasks, tmp_path / "killed", cell)
     start(tasks, tmp_path / "killed", cell)
     assert_same_files(tmp_path / "killed", tmp_path / "undisturbed", cell.names)
     with np.load(tmp_path / "killed" / "soft_labels.npz", allow_pickle=False) as arrays:
