@@ -39,31 +39,34 @@ def to_cpu(values: dict[str, Any], source: str) -> dict[str, Any]:
     """Return a grid's fields with the same rows, small networks and few epochs.
 
     Learning rate and weights are left to their defaults, since the small networks start from
-    random weights; the name gets `-cpu`.
+    random weights; the name gets `-cpu`. A variant with cycles of its own keeps its part of the
+    grid's.
 
     Args:
         values: fields as in a grid file.
         source: the file, named in errors.
 
     Raises:
-        UserError: the fields are not a grid's, or no small network stands for one of theirs.
+        UserError: the fields are not a grid's, no small network stands for one of theirs, or a
+            variant has a learning rate of its own.
     """
     grid = parse(GridConfig, values, source)
     kept = {name: value for name, value in values.items() if name not in ("lr", "weights")}
     pairings = [[str(_small(branch, source)) for branch in pairing] for pairing in grid.pairings]
-    small = {"name": f"{grid.name}-cpu", "pairings": pairings, "cycles": _cycles(grid)}
-    if grid.variants:  # those whose epochs are their own get cycles of their own
-        small["variants"] = {
-            name: {field: given[field] for field in given if field != "lr"}
-            | ({"cycles": _cycles(whole)} if given.keys() & {"cycles", "b", "d", "paper"} else {})
-            for name, given in values["variants"].items()
-            for whole in [grid.by_variant()[name]]
-        }
+    cycles = max(1, CPU_EPOCHS // (grid.b + grid.d))
+    small = {"name": f"{grid.name}-cpu", "pairings": pairings, "cycles": cycles}
+    if grid.variants:
+        variants = {name: dict(given) for name, given in values["variants"].items()}
+        for name, whole in grid.by_variant().items():
+            if "lr" in variants[name]:
+                raise UserError(
+                    f"{source}: variants.{name}.lr: --scale cpu has small networks from random "
+                    "weights, with a learning rate of their own. Delete it, or give no --scale"
+                )
+            if whole.cycles != grid.cycles:
+                variants[name]["cycles"] = max(1, round(cycles * whole.cycles / grid.cycles))
+        small["variants"] = variants
     return kept | small
-
-
-def _cycles(grid: GridConfig) -> int:
-    return max(1, CPU_EPOCHS // (grid.b + grid.d))
 
 
 def _small(branch: BranchSpec, source: str) -> BranchSpec:

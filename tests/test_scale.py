@@ -79,17 +79,22 @@ def test_the_command_line_overrides_the_scale() -> None:
 def test_variants_are_scaled_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "pairings: ['logmel64:resnet101']\ncycles: 150\nvariants:\n  plain: {}\n"
-        "  paper: {paper: true}\n  long: {b: 3, lr: 0.01, trust: true}\n"
+        "pairings: ['logmel64:resnet101']\ncycles: 150\nlr: 0.01\nvariants:\n  plain: {}\n"
+        "  paper: {paper: true}\n  more: {b: 1, trust: true}\n  longer: {cycles: 300}\n"
     )
-    grids = read_grid(path, {}, "cpu").by_variant()
-    assert {name: (grid.b, grid.d, grid.cycles) for name, grid in grids.items()} == {
-        "plain": (0, 1, 30),
-        "paper": (1, 1, 15),
-        "long": (3, 1, 7),
-    }
-    assert {grid.lr for grid in grids.values()} == {None}
-    assert grids["long"].trust
+
+    def epochs(**values: str) -> dict[str, tuple[int, int, int]]:
+        grids = read_grid(path, values, "cpu").by_variant()
+        assert {grid.lr for grid in grids.values()} == {None}
+        assert grids["more"].trust
+        return {name: (grid.b, grid.d, grid.cycles) for name, grid in grids.items()}
+
+    own = {"paper": (1, 1, 15), "longer": (0, 1, 60)}  # cycles of their own, in proportion
+    assert epochs() == own | {"plain": (0, 1, 30), "more": (1, 1, 30)}
+    assert epochs(cycles="4") == own | {"plain": (0, 1, 4), "more": (1, 1, 4)}
+    path.write_text("pairings: ['logmel64:resnet101']\nvariants: {slow: {lr: 0.1}, not: {}}\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: variants\.slow\.lr.*Delete it"):
+        read_grid(path, {}, "cpu")
 
 
 def test_small_networks_stay_and_others_are_refused(tmp_path: Path) -> None:
