@@ -177,7 +177,7 @@ def _kinds(
             gpus=opened.shares(len(kind[1])),
             memory=windows[kind].memory(probed.kinds[kind], local),
             windows=windows[kind].source,
-            checkpoints=of_cells[members[0]].checkpoints,
+            checkpoints=max(of_cells[i].checkpoints for i in members),
             seconds=float(np.mean([of_cells[i].turn.warm + of_cells[i].seconds for i in members])),
         )
         for kind, members in found.items()

@@ -62,7 +62,7 @@ class Cost:
         cycles: that are left to run.
         turn: seconds before its first cycle.
         disk: bytes of its folder when it is finished; `soft_labels` of them are the last teacher's.
-        checkpoints: bytes on disk besides, while it runs.
+        checkpoints: bytes on disk besides, while it runs, at most.
     """
 
     branches: tuple[BranchSpec, ...]

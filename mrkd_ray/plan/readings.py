@@ -27,7 +27,9 @@ FREE = (
     *("divergence", "t_squared", "kl_weight", "ce_weight", "ramp", "teacher_momentum", "trust"),
     "warm_up",
 )
-"""Options that tell no kinds apart: what a cycle takes does not hang on them."""
+"""Options that tell no kinds apart: what a cycle takes hardly hangs on them.
+
+What `trust` remembers is in the checkpoint: `costs` counts its bytes, but not its seconds."""
 
 
 def kind_of(cell: Cell) -> Kind:

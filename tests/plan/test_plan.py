@@ -75,7 +75,7 @@ def test_a_plan_counts_unlabelled_clips(clips: Path, sounds: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_plan_without_a_cluster(clips: Path, tmp_path: Path) -> None:
-    variants = {"plain": {}, "strong": {"kl_weight": 2}, "longer": {"cycles": 8}}
+    variants = {"plain": {}, "strong": {"trust": True}, "longer": {"cycles": 8}}
     asked = config(clips, tmp_path, temperatures="1", variants=variants)
     plan = make(asked, console=QUIET)
     assert (plan.distilled, plan.independent, plan.compared) == (6, 8, 12)
@@ -87,6 +87,8 @@ def test_a_plan_without_a_cluster(clips: Path, tmp_path: Path) -> None:
     }
     assert [kind.variants for kind in plan.kinds] == [[], [], sorted(variants)]
     assert [kind.at_once for kind in plan.kinds] == [1, 1, 1]
+    *alone, together = [kind.checkpoints for kind in plan.kinds]
+    assert together > sum(alone)  # what is remembered of the teachers, of one variant
     parts = plan.startup_seconds + plan.features_seconds + plan.training_seconds
     assert plan.seconds == pytest.approx(parts)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
