@@ -2,9 +2,10 @@
 
     python experiments/reasons.py results/claim-esc50
 
-Of each cohort of a finished grid, independent beside distilled, over its runs: the expected
-calibration error of each branch, agreement and correlation of errors between branches, and the
-entropy of the teacher on the training windows, in nats, in the first and the last cycle with one.
+Of each cohort of a grid, over the runs that all of its branches have in both conditions: the
+expected calibration error of each branch, agreement and correlation of errors between branches, and
+the entropy of the soft labels' averages in nats, in the first and the last cycle with a teacher
+(before what is remembered of earlier ones).
 """
 
 import argparse
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from mrkd_ray import metrics
 from mrkd_ray.comparison import Model
+from mrkd_ray.errors import UserError
 from mrkd_ray.recommend import diversity
 from mrkd_ray.report import analysis, measured
 
@@ -28,36 +30,44 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    results = measured.read(parser.parse_args().folder)
-    if results.multi_label:
-        raise SystemExit(f"{results.folder}: these figures are of one label a clip")
+    try:
+        results = measured.read(parser.parse_args().folder)
+        if results.multi_label:
+            raise UserError(f"{results.folder}: these figures are of one label a clip")
+    except UserError as error:
+        raise SystemExit(str(error)) from None
     for cohort in results.cohorts:
         Console().print(cohort.title, table(results, cohort))
 
 
 def table(results: measured.Measured, cohort: measured.Cohort) -> Table:
     """Return what is known about one cohort."""
-    both = {name: results.conditions(cohort, name) for name in cohort.branches}
-    kinds = [kind for kind in ("independent", "distilled") if kind in both[cohort.branches[0]]]
-    found = Table("", *kinds)
-    for name in cohort.branches:
-        found.add_row(
-            f"{name}: calibration error, %",
-            *(f"{100 * analysis.pooled(both[name][kind]).ece:.1f}" for kind in kinds),
-        )
+    both = {
+        kind: [getattr(results, kind)(cohort, name) for name in cohort.branches]
+        for kind in ("independent", "distilled")
+    }
+    runs = [set(of_branch) for branches in both.values() for of_branch in branches]
+    shared = sorted(set.intersection(*runs))
+    if not shared:
+        del both["independent"]
+        shared = sorted(both["distilled"][0])
+    models = {kind: [[of[run] for run in shared] for of in both[kind]] for kind in both}
+    found = Table("", *models)
+    for i, name in enumerate(cohort.branches):
+        errors = (100 * analysis.pooled(branches[i]).ece for branches in models.values())
+        found.add_row(f"{name}: calibration error, %", *(f"{error:.1f}" for error in errors))
     if len(cohort.branches) > 1:
         agreement = analysis.agreements(results, cohort)
         found.add_row(
             "agreement on test clips, %",
-            *(f"{100 * agreement[kind][:, -1].mean():.1f}" for kind in kinds),
+            *(f"{100 * agreement[kind][:, -1].mean():.1f}" for kind in models),
         )
-        members = {kind: [both[name][kind] for name in cohort.branches] for kind in kinds}
         found.add_row(
             "correlation of their errors",
-            *(f"{correlation(members[kind]):.2f}" for kind in kinds),
+            *(f"{correlation(branches):.2f}" for branches in models.values()),
         )
-    first, last = entropies(results, both[cohort.branches[0]]["distilled"])
-    blank = [""] * (len(kinds) - 1)
+    first, last = entropies(results, [model for of in models["distilled"] for model in of])
+    blank = [""] * (len(models) - 1)
     found.add_row("teacher's entropy, first and last cycle", *blank, f"{first:.2f}, {last:.2f}")
     return found
 

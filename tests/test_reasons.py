@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
 from report.fakes import fake_grid
 
@@ -15,31 +16,79 @@ from mrkd_ray.report import analysis, measured
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 
 
-def test_figures_of_every_cohort_are_printed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     variants = {"clean": {}, "noise": {"label_noise": 0.3}}
-    folder = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), variants=variants)
+    return fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), variants=variants)
+
+
+def printed_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> list[dict[str, list[str]]]:
+    """The figures of each table, by the name of their row."""
     monkeypatch.setattr(sys, "argv", ["reasons.py", str(folder)])
     monkeypatch.setenv("COLUMNS", "120")
     reasons.main()
-    printed = capsys.readouterr().out
-    results = measured.read(folder)
-    for cohort in results.cohorts:
-        assert f"{cohort.variant}, T = 2" in printed
-        for name in cohort.branches:
-            pair = results.conditions(cohort, name)
-            values = [f"{100 * analysis.pooled(pair[kind]).ece:.1f}" for kind in pair]
-            line = printed.split(f"{cohort.variant}, T = 2")[1].split(f"{name}: ")[1]
-            assert [word for word in line.splitlines()[0].split() if word in values] == values
-    assert printed.count("0.50, 0.50") == 2  # the entropy of the made-up teachers
+    tables = capsys.readouterr().out.split("┡")[1:]
+    rows = [[line.strip("│").split("│") for line in t.splitlines() if "│" in line] for t in tables]
+    return [{name.strip(): [v.strip() for v in values] for name, *values in t} for t in rows]
 
 
-def test_branches_that_err_on_the_same_clips_have_correlation_1(tmp_path: Path) -> None:
-    folder = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,))
+def test_figures_of_every_cohort_are_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Three cycles, of which the first one warmed up: no teacher, so no entropy.
+    for file in folder.glob("cells/distilled_*/history.csv"):
+        history = pd.read_csv(file)
+        history.loc[history["cycle"] == 0, "teacher_entropy"] = float("nan")
+        history.to_csv(file, index=False)
     results = measured.read(folder)
-    (cohort,) = results.cohorts
+    printed = printed_of(folder, monkeypatch, capsys)
+    assert len(printed) == len(results.cohorts) == 2
+    for cohort, rows in zip(results.cohorts, printed, strict=True):
+        both = [results.conditions(cohort, name) for name in cohort.branches]
+        for name, models in zip(cohort.branches, both, strict=True):
+            assert rows[f"{name}: calibration error, %"] == [
+                f"{100 * analysis.pooled(models[kind]).ece:.1f}"
+                for kind in ("independent", "distilled")
+            ]
+        agreement = analysis.agreements(results, cohort)
+        assert rows["agreement on test clips, %"] == [
+            f"{100 * agreement[kind][:, -1].mean():.1f}" for kind in ("independent", "distilled")
+        ]
+        assert rows["correlation of their errors"] == [
+            f"{reasons.correlation([models[kind] for models in both]):.2f}"
+            for kind in ("independent", "distilled")
+        ]
+        assert rows["teacher's entropy, first and last cycle"] == ["", "2.00, 1.00"]
+
+
+def test_only_runs_that_all_branches_have_count(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = printed_of(folder, monkeypatch, capsys)
+    tidy = pd.read_csv(folder / "results.csv")
+    alone = (tidy["condition"] == "independent") & (tidy["branch"] == "cqt-vgg_small")
+    tidy[~(alone & (tidy["fold"] == 2))].to_csv(folder / "results.csv", index=False)
+    part = printed_of(folder, monkeypatch, capsys)
+    assert all(len(rows["correlation of their errors"]) == 2 for rows in part)
+    assert part != whole
+    tidy[~alone].to_csv(folder / "results.csv", index=False)
+    for rows in printed_of(folder, monkeypatch, capsys):
+        assert len(rows["correlation of their errors"]) == 1  # distilled alone
+
+
+def test_branches_that_err_on_the_same_clips_have_correlation_1(folder: Path) -> None:
+    results = measured.read(folder)
+    cohort = results.cohorts[0]
     one, other = (results.conditions(cohort, name)["distilled"] for name in cohort.branches)
     assert reasons.correlation([one, one]) == pytest.approx(1)
     assert abs(reasons.correlation([one, other])) < 0.5
-    assert not np.isnan(reasons.correlation([one, other]))
+
+
+def test_a_folder_without_results_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(folder)
+    with pytest.raises(SystemExit, match="no such folder"):
+        printed_of(folder, monkeypatch, capsys)

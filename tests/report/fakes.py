@@ -92,11 +92,11 @@ def _write(
         scores["ensemble"] = np.mean(list(scores.values()), axis=0)
     cell_files.write_predictions(folder, part, classes, scores)
     distilled = {"seconds_soft_labels": 0.5, "loss_distil_ce": 0.8, "loss_distil_kl": 0.2}
-    distilled |= {"seconds_distil": 1.0, "teacher_entropy": 0.5}
+    distilled |= {"seconds_distil": 1.0}
     rows = [
         {"cycle": cycle, "branch": name, "windows": "resident, 1.0 MiB", "peak_bytes": 10**6}
         | {"lr": 0.05, "loss_ce": 2.0 / (cycle + 1), "seconds_train": 1.0}
-        | (distilled if cell.temperature else {})
+        | (distilled | {"teacher_entropy": 3.0 - cycle} if cell.temperature else {})
         | {"accuracy": rate, "map3": rate, "seconds_evaluate": 0.1}
         | {"seconds_checkpoint": 0.1, "seconds": 3.0}
         for cycle in range(cell.training.cycles)
