@@ -24,24 +24,25 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
     panels = []
     runs = []
     score = measured.metrics[0].title
+    asked = measured.config | measured.config["variants"].get(cohort.variant, {})
+    b, d = asked["b"], asked["d"]
     for name in cohort.branches:
         models = measured.conditions(cohort, name)
         both = {
             condition: analysis.curves(measured, models[condition])
             for condition in sorted(models)  # distilled first
         }
-        asked = measured.config | measured.config["variants"].get(cohort.variant, {})
-        b, d = asked["b"], asked["d"]
         panels.append(Panel(losses(name, both, b / (b + d)), f"{name}: losses by cycle"))
         panels.append(Panel(scores(name, both, b / (b + d), score), f"{name}: {score} by cycle"))
         runs.append(len(models["distilled"]))
+    mixed = ", on mixed-up windows" if asked["mixup"] else ""
     band = "; the bands are one standard deviation" if max(runs) > 1 else ""
     caption = (
         f"{cohort.title}. Test {score} after every cycle, and training losses at the ends of its "
         "two phases: single branch training, and distillation (shaded, but not in cycles without "
         f"a teacher; of more than {MARKED} cycles, the two ends are two lines). L_ce and L_kl are "
-        "the terms of Eq. 5; losses are those on mixed-up windows. A branch trained alone has L_ce "
-        "only, from the cycle's last epoch. Over "
+        f"the terms of Eq. 5{mixed}. A branch trained alone has L_ce only, from the cycle's last "
+        "epoch. Over "
         f"{runs_in_words(runs)}{band}."
     )
     return style.figure(
