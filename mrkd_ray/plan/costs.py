@@ -115,9 +115,8 @@ def cost(
         files.pop(cells.PROFILE, None)
     models = sum(size for path, size in files.items() if path.endswith("model.safetensors"))
     teachers = files.get("soft_labels.npz", 0)
-    remembered = teachers if cell.training.remembers else 0  # by each branch
-    if AVERAGES[cell.training.average].shared:
-        remembered *= len(cell.branches)
+    copies = len(cell.branches) if AVERAGES[cell.training.average].shared else 1
+    remembered = copies * teachers if cell.training.remembers else 0
     # After its last cycle the cell before scores its test clips once more.
     tested = [
         {"evaluate": grown_.get("evaluate", 0.0) - probed.get("evaluate", 0.0)}
