@@ -27,7 +27,7 @@ def warnings(measured: Measured, dataset: str) -> list[str]:
         listed = ", ".join(f"{n} for {paper.NETWORKS[STANDS_FOR[n]]}" for n in small)
         found.append(f"small networks stand for the paper's: {listed}")
     first = str(measured.table["variant"].iloc[0])  # the one that the paper's table shows
-    asked = measured.config | measured.config["variants"].get(first, {})
+    asked = measured.asked(first)
     found += _settings(asked, scratch=bool(small))
     epochs = set(measured.tidy.loc[measured.tidy["variant"] == first, "epochs"])
     if epochs != {paper.EPOCHS}:

@@ -85,6 +85,11 @@ class Measured:
         """What models are scored by."""
         return metrics.named(self.table.columns)
 
+    def asked(self, variant: str) -> dict[str, Any]:
+        """Return the configuration of one variant; of "" the grid's."""
+        found: dict[str, Any] = self.config | self.config["variants"].get(variant, {})
+        return found
+
     @property
     def multi_label(self) -> bool:
         """Whether a clip may have several labels."""

@@ -24,7 +24,7 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
     panels = []
     runs = []
     score = measured.metrics[0].title
-    asked = measured.config | measured.config["variants"].get(cohort.variant, {})
+    asked = measured.asked(cohort.variant)
     b, d = asked["b"], asked["d"]
     for name in cohort.branches:
         models = measured.conditions(cohort, name)
