@@ -58,23 +58,29 @@ def terms(metric: Metric) -> Score:
     return lambda model: metric.terms(model.probabilities, model.labels)
 
 
+def shared(models: Sequence[Runs]) -> list[Runs]:
+    """Return of each only the runs that all have, in order of fold and seed."""
+    runs = sorted(set.intersection(*map(set, models)))
+    return [{run: of[run] for run in runs} for of in models]
+
+
 def pairs(independent: Runs, distilled: Runs) -> list[Pair]:
     """Return both of the runs that have both, by fold and seed."""
-    shared = sorted(set(independent) & set(distilled))
-    return [Pair(independent[run], distilled[run]) for run in shared]
+    both = shared([independent, distilled])
+    return [Pair(*models) for models in zip(*(of.values() for of in both), strict=True)]
 
 
 def ensemble(members: Sequence[Runs]) -> Runs:
     """Return the mean of probabilities of each run that every member has."""
-    runs = sorted(set.intersection(*(set(member) for member in members)))
+    members = shared(members)
     return {
         run: replace(
-            members[0][run],
+            first,
             name=ENSEMBLE,
             cell="",
             probabilities=np.mean([member[run].probabilities for member in members], axis=0),
         )
-        for run in runs
+        for run, first in members[0].items()
     }
 
 

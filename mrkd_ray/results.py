@@ -196,14 +196,11 @@ def _ensemble(cell: Cell, baselines: Baselines) -> Runs:
 
 def _best(names: Sequence[str], runs: Mapping[str, Runs]) -> Runs:
     """The branch of the highest mean accuracy, or mAP, over the runs that all have."""
-    shared = sorted(set.intersection(*(set(runs[name]) for name in names)))
-    if not shared:
+    branches = comparison.shared([runs[name] for name in names])
+    if not branches[0]:
         return {}
-    score = next(iter(_scores(runs[names[0]]).values()))
-    return max(
-        ({run: runs[name][run] for run in shared} for name in names),
-        key=lambda own: np.mean([score(model).mean() for model in own.values()]),
-    )
+    score = next(iter(_scores(branches[0]).values()))
+    return max(branches, key=lambda own: np.mean([score(model).mean() for model in own.values()]))
 
 
 def _scores(runs: Runs) -> dict[str, Score]:

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrkd_ray import metrics
-from mrkd_ray.comparison import Condition, Floats, Model, Pair, by_fold, difference, terms
+from mrkd_ray.comparison import (
+    Condition,
+    Floats,
+    Model,
+    Pair,
+    by_fold,
+    difference,
+    shared,
+    terms,
+)
 from mrkd_ray.metrics import Difference
 from mrkd_ray.report.measured import Cohort, Measured
 
@@ -179,18 +188,19 @@ def agreements(measured: Measured, cohort: Cohort) -> dict[Condition, Floats]:
     Branches that were trained alone are put together by fold and seed. Both conditions have the
     runs in which every branch was; without such a run, there is only the distilled one.
     """
-    together = measured.distilled(cohort, cohort.branches[0])
-    alone = [measured.independent(cohort, name) for name in cohort.branches]
-    shared = sorted(set(together).intersection(*alone))
+    everywhere = measured.distilled(cohort, cohort.branches[0])
+    together, *alone = shared(
+        [everywhere, *(measured.independent(cohort, name) for name in cohort.branches)]
+    )
     found: dict[Condition, Floats] = {}
-    if shared:
+    if together:
         found["independent"] = np.array(
             [
                 agreement([measured.predicted(branch[run].cell)[:, 0] for branch in alone])
-                for run in shared
+                for run in together
             ]
         )
-    runs = [measured.predicted(together[run].cell) for run in shared or sorted(together)]
+    runs = [measured.predicted(model.cell) for model in (together or everywhere).values()]
     found["distilled"] = np.array([agreement(list(np.moveaxis(run, 1, 0))) for run in runs])
     return found
 
