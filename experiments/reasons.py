@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mrkd_ray import comparison, metrics
+from mrkd_ray import metrics
 from mrkd_ray.comparison import Model
 from mrkd_ray.errors import UserError
 from mrkd_ray.recommend import diversity
@@ -42,15 +42,7 @@ def main() -> None:
 
 def table(results: measured.Measured, cohort: measured.Cohort) -> Table:
     """Return what is known about one cohort."""
-    alone, together = (
-        [of(cohort, name) for name in cohort.branches]
-        for of in (results.independent, results.distilled)
-    )
-    runs = comparison.shared([*alone, *together])
-    conditions = {"independent": runs[: len(alone)], "distilled": runs[len(alone) :]}
-    if not runs[0]:
-        conditions = {"distilled": together}
-    models = {kind: [list(of.values()) for of in conditions[kind]] for kind in conditions}
+    models = results.branches(cohort)
     found = Table("", *models)
     for i, name in enumerate(cohort.branches):
         errors = (100 * analysis.pooled(branches[i]).ece for branches in models.values())

@@ -10,16 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrkd_ray import metrics
-from mrkd_ray.comparison import (
-    Condition,
-    Floats,
-    Model,
-    Pair,
-    by_fold,
-    difference,
-    shared,
-    terms,
-)
+from mrkd_ray.comparison import Condition, Floats, Model, Pair, by_fold, difference, terms
 from mrkd_ray.metrics import Difference
 from mrkd_ray.report.measured import Cohort, Measured
 
@@ -188,20 +179,15 @@ def agreements(measured: Measured, cohort: Cohort) -> dict[Condition, Floats]:
     Branches that were trained alone are put together by fold and seed. Both conditions have the
     runs in which every branch was; without such a run, there is only the distilled one.
     """
-    everywhere = measured.distilled(cohort, cohort.branches[0])
-    together, *alone = shared(
-        [everywhere, *(measured.independent(cohort, name) for name in cohort.branches)]
-    )
+    branches = measured.branches(cohort)
     found: dict[Condition, Floats] = {}
-    if together:
+    if "independent" in branches:
+        runs = zip(*branches["independent"], strict=True)
         found["independent"] = np.array(
-            [
-                agreement([measured.predicted(branch[run].cell)[:, 0] for branch in alone])
-                for run in together
-            ]
+            [agreement([measured.predicted(model.cell)[:, 0] for model in run]) for run in runs]
         )
-    runs = [measured.predicted(model.cell) for model in (together or everywhere).values()]
-    found["distilled"] = np.array([agreement(list(np.moveaxis(run, 1, 0))) for run in runs])
+    together = [measured.predicted(model.cell) for model in branches["distilled"][0]]
+    found["distilled"] = np.array([agreement(list(np.moveaxis(run, 1, 0))) for run in together])
     return found
 
 

@@ -157,6 +157,15 @@ class Measured:
             }
         return {"distilled": list(self.distilled(cohort, name).values())}
 
+    def branches(self, cohort: Cohort) -> dict[Condition, list[list[Model]]]:
+        """Every branch under both, in the runs that all have; without such, distilled alone."""
+        alone = [self.independent(cohort, name) for name in cohort.branches]
+        together = [self.distilled(cohort, name) for name in cohort.branches]
+        both = [list(runs.values()) for runs in comparison.shared([*alone, *together])]
+        if not both[0]:
+            return {"distilled": [list(runs.values()) for runs in together]}
+        return {"independent": both[: len(alone)], "distilled": both[len(alone) :]}
+
     def history(self, cell: str) -> pd.DataFrame:
         """A row per cycle and branch: losses, `metrics` in [0, 1], `seconds_<phase>`."""
         found: pd.DataFrame = self._histories(cell)
