@@ -205,11 +205,10 @@ class _Options(_Model):
         "window that the distillation epoch trains on; virtual: from its very mixed windows, the "
         "same pairs and shares in every branch.",
     )
-    divergence: Literal["reverse", "forward", "js", "decoupled"] = Field(
+    divergence: Literal["reverse", "forward", "js"] = Field(
         "forward",
         description="reverse: KL(student || teacher), Eq. 4 as printed; forward: "
-        "KL(teacher || student), the usual one; js: Jensen-Shannon; decoupled: forward, the other "
-        "classes weighted 8 times (DKD).",
+        "KL(teacher || student), the usual one; js: Jensen-Shannon.",
     )
     t_squared: bool = Field(False, description="Multiply the KL loss by the temperature squared.")
     kl_weight: float = Field(1.0, ge=0, description="Weight of the KL loss in Eq. 5.")

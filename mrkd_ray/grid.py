@@ -201,7 +201,6 @@ def check_multi_label(trainings: Iterable[Training]) -> None:
     for training in trainings:
         refused = {
             f"average {training.average}": AVERAGES[training.average].one_label,
-            "divergence decoupled": training.divergence == "decoupled",
             "label_noise": training.label_noise > 0,
         }
         if found := [name for name, asked in refused.items() if asked]:

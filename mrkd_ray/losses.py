@@ -15,9 +15,6 @@ from mrkd_ray.outputs import Outputs, Softmax
 PROBABILITY_FLOOR = 1e-12
 """A teacher's probability is not taken below this, so that its logarithm stays finite."""
 
-OTHERS_WEIGHT = 8.0
-"""Beta of decoupled knowledge distillation, as its authors chose for CIFAR-100."""
-
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Eq. 1: cross-entropy with the hard labels.
@@ -62,7 +59,7 @@ def divergence(
         temperature: T of Eq. 2.
         kind: "reverse" is KL(P || teacher), as Eq. 4 is printed; "forward" is KL(teacher || P),
             the usual one (Hinton et al. 2015); "js" is Jensen-Shannon, the mean of both to the
-            middle; "decoupled" is `decoupled`.
+            middle.
         weights: [N], of each clip in the mean; 1 where None.
 
     Returns:
@@ -90,25 +87,7 @@ def _js(log_student: Tensor, teacher: Tensor) -> Tensor:
     return (_reverse(log_student, log_middle.exp()) + _forward(log_middle, teacher)) / 2
 
 
-def _decoupled(log_student: Tensor, teacher: Tensor) -> Tensor:
-    """Decoupled knowledge distillation (Zhao et al. 2022), rows [N]; not for multi-label.
-
-    KL of "the target or not" plus `OTHERS_WEIGHT` times KL among the other classes. The target is
-    the teacher's likeliest class: a mixed window has no single label.
-    """
-    target = teacher.argmax(dim=1, keepdim=True)
-    of_teacher = teacher.gather(1, target).clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    log_target = log_student.gather(1, target)
-    log_others = log_student.scatter(1, target, -torch.inf).logsumexp(dim=1, keepdim=True)
-    two = torch.cat([of_teacher, 1 - of_teacher], dim=1)
-    target_or_not = _forward(torch.cat([log_target, log_others], dim=1), two)
-    others = teacher.scatter(1, target, 0.0)
-    others = others / others.sum(dim=1, keepdim=True).clamp_min(PROBABILITY_FLOOR)
-    among = _forward((log_student - log_others).scatter(1, target, 0.0), others)
-    return target_or_not + OTHERS_WEIGHT * among
-
-
-_DIVERGENCES = {"reverse": _reverse, "forward": _forward, "js": _js, "decoupled": _decoupled}
+_DIVERGENCES = {"reverse": _reverse, "forward": _forward, "js": _js}
 
 
 def distillation_loss(

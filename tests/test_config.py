@@ -44,7 +44,7 @@ def refusal(model: type[BaseModel], **values: Any) -> list[str]:
         ("name", "../elsewhere", "match pattern"),
         ("name", "", "match pattern"),
         ("held_out", 0.5, "less than 0.5"),
-        ("divergence", "backward", "'reverse', 'forward', 'js' or 'decoupled'"),
+        ("divergence", "backward", "'reverse', 'forward' or 'js'"),
         ("soft_labels", "frame", "'clip', 'window' or 'virtual'"),
         ("augment_gain", -1, "greater than or equal to 0"),
         ("augment_shift", 2, "less than or equal to 1.5"),

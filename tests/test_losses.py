@@ -17,7 +17,7 @@ from mrkd_ray.losses import cross_entropy, distillation_loss, divergence, mix, s
 from mrkd_ray.outputs import Sigmoid
 
 LN2, LN3 = math.log(2), math.log(3)
-KINDS = ("reverse", "forward", "js", "decoupled")
+KINDS = ("reverse", "forward", "js")
 
 # The example worked out by hand: one clip, two classes. At T = 2 the logits (2 ln 3, 0) become
 # (ln 3, 0), so P = (3/4, 1/4); at T = 1 they are P = (9/10, 1/10). The teacher is even.
@@ -30,8 +30,6 @@ HAND_KL = {
     # The middle is (5/8, 3/8).
     "js": (0.75 * math.log(6 / 5) + 0.25 * math.log(2 / 3)) / 2
     + (0.5 * math.log(4 / 5) + 0.5 * math.log(4 / 3)) / 2,
-    # Of two classes there is one other: only "the target or not" is left.
-    "decoupled": 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25),
 }
 
 
@@ -191,26 +189,6 @@ def test_eq4_js_equals_scipy() -> None:
     p = scipy.special.softmax(logits.numpy() / 2, axis=1)
     expected = scipy.spatial.distance.jensenshannon(p, teacher.numpy(), axis=1) ** 2
     assert divergence(logits, teacher, 2.0, "js").item() == pytest.approx(expected.mean())
-
-
-def test_eq4_decoupled_weighs_the_two_parts_of_kl_apart() -> None:
-    logits, _, teacher = rows()
-    p, t = soften(logits, 2.0).numpy(), teacher.numpy()
-    expected = []
-    for student, row in zip(p, t, strict=True):
-        target = row.argmax()
-        others = np.delete(np.arange(len(row)), target)
-        two = scipy.special.rel_entr(
-            [row[target], 1 - row[target]], [student[target], 1 - student[target]]
-        )
-        among = scipy.special.rel_entr(
-            row[others] / row[others].sum(), student[others] / student[others].sum()
-        )
-        # Zhao et al., eq. 6: KL is the first plus the teacher's doubt times the second.
-        whole = two.sum() + (1 - row[target]) * among.sum()
-        assert whole == pytest.approx(scipy.special.rel_entr(row, student).sum())
-        expected.append(two.sum() + 8 * among.sum())
-    assert divergence(logits, teacher, 2.0, "decoupled").item() == pytest.approx(np.mean(expected))
 
 
 def test_eq5_weighs_hard_labels() -> None:

@@ -173,7 +173,6 @@ def test_a_report_shows_its_figures(results: Results) -> None:
     [
         {"average": "logits"},
         {"average": "confidence"},
-        {"divergence": "decoupled"},
         {"label_noise": 0.3},
     ],
 )
