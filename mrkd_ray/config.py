@@ -166,7 +166,7 @@ class _Options(_Model):
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay of SGD.")
-    mixup: float = Field(0.2, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
+    mixup: float = Field(0.0, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
     augment_gain: float = Field(
         0.0, ge=0, description="Random gain of training windows, at most this many dB up or down."
     )
@@ -202,8 +202,8 @@ class _Options(_Model):
     soft_labels: Literal["clip", "window", "virtual"] = Field(
         "virtual",
         description="Soft labels from the mean logits over a clip's windows; window: from the very "
-        "window that the distillation epoch trains on; virtual: from its very mixed windows, the "
-        "same pairs and shares in every branch.",
+        "window that the distillation epoch trains on; virtual: from its very windows, mixed as "
+        "they are, the same pairs and shares in every branch.",
     )
     divergence: Literal["reverse", "forward", "js"] = Field(
         "forward",
