@@ -147,14 +147,39 @@ def ray_cluster() -> Iterator[str]:
     import ray
 
     folder = tempfile.mkdtemp(prefix="mrkd")  # short: Ray puts Unix sockets below it
-    context = ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=True,
-        log_to_driver=False,
-        logging_level="error",
-        _temp_dir=folder,
-    )
+    for left in (2, 1, 0):
+        try:
+            context = ray.init(
+                address="local",
+                num_cpus=4,
+                include_dashboard=True,
+                log_to_driver=False,
+                logging_level="error",
+                _temp_dir=folder,
+            )
+            break
+        except Exception as error:  # Ray gives a node 30 s to start, which a busy machine exceeds
+            ray.shutdown()
+            if not left or "timed out during startup" not in str(error):
+                raise
     yield context.address_info["gcs_address"]
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests between processes (`pytest -n 2 --dist loadgroup`), the long ones first.
+
+    All that use the cluster stay in one process, the tests of another file in one as well, so that
+    a fixture of the session or of a file is made where it is needed, and no more.
+    """
+
+    def rank(item: pytest.Item) -> int:
+        marks = {mark.name for mark in item.iter_markers()}
+        return 0 if "cluster" in marks else 1 if item.path in slow else 2
+
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=rank)
+    for item in items:
+        group = "cluster" if rank(item) == 0 else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))

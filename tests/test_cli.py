@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from conftest import FAST, make_cell
 
 from mrkd_ray import cell_files, cells
 from mrkd_ray.cells import Prepared
+from mrkd_ray.cli import main
 from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.config import PAPER, GridConfig, TrainConfig
 
@@ -26,13 +28,17 @@ BRANCH = ("--branch", "logmel64:vgg_small")
 
 
 def mrkd(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(MRKD), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "200"},
-    )
+    """What the command does, in this process: importing torch anew takes seconds each time."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setenv("COLUMNS", "200")
+        if cwd:
+            patch.chdir(cwd)
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -119,18 +119,21 @@ def test_what_is_finished_or_computed_costs_nothing_more(clips: Path, tmp_path: 
 @pytest.mark.cluster
 def test_a_plan_on_a_cluster(ray_cluster: str, clips: Path, tmp_path: Path) -> None:
     pairings = [f"{FIRST}+{SECOND}", f"{THIRD}+{SECOND}+{FIRST}"]
-    asked = config(clips, tmp_path, pairings=pairings, runner="ray", address=ray_cluster, folds="1")
+    small = {"runner": "ray", "address": ray_cluster, "folds": "1", "cycles": 2}
     file = tmp_path / "asked.yaml"
-    file.write_text(to_yaml(asked))
 
-    def mrkd(*command: str) -> str:
+    def mrkd(*command: str, **fields: object) -> str:
         """Called as by users: this process has joined the cluster already."""
+        file.write_text(to_yaml(config(clips, tmp_path, **small, **fields)))
         done = subprocess.run([str(MRKD), *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    values = json.loads(mrkd("plan", str(file), "--json"))
-    plan = Plan(**values | {"kinds": [KindPlan(**kind) for kind in values["kinds"]]})
+    def plan_of(**fields: object) -> Plan:
+        values = json.loads(mrkd("plan", str(file), "--json", **fields))
+        return Plan(**values | {"kinds": [KindPlan(**kind) for kind in values["kinds"]]})
+
+    plan = plan_of(pairings=pairings)
     assert (plan.cpus, plan.gpus, plan.nodes) == (4, 0, 1)
     assert (plan.distilled, plan.independent, plan.compared) == (4, 3, 10)
     assert {kind.cohort: kind.at_once for kind in plan.kinds} == {
@@ -141,7 +144,9 @@ def test_a_plan_on_a_cluster(ray_cluster: str, clips: Path, tmp_path: Path) -> N
         pairings[1]: 1,
     }
     assert not list((tmp_path / "cache").glob(".plan-*"))
-    mrkd("grid", str(file))
+    one = {"pairings": pairings[:1], "temperatures": "1"}
+    plan = plan_of(**one)
+    mrkd("grid", str(file), **one)
     counted_as(plan, tmp_path)
 
 

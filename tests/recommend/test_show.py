@@ -79,11 +79,16 @@ def test_tables_have_all_candidates_and_all_pairs() -> None:
 
 def test_the_grid_file_is_read_as_any_other(tmp_path: Path) -> None:
     file = tmp_path / "recommended.yaml"
-    asked = {"data": "my clips", "fold": 3, "mixup": 0, "cycles": 2, "parts": 2, "split_seed": 5}
+    asked = {"data": "my clips", "fold": 3, "mixup": 0.3, "cycles": 2, "parts": 2, "split_seed": 5}
     file.write_text(grid_file(_three(), parse(RecommendConfig, asked, "test")))
     config = read_grid(file, {})
     assert [str(branch) for branch in config.pairings[0]] == ["logmel64:vgg_small", "cqt:vgg_small"]
-    assert (config.data, config.folds, config.mixup, config.split_seed) == ("my clips", (3,), 0, 5)
+    assert (config.data, config.folds, config.mixup, config.split_seed) == (
+        "my clips",
+        (3,),
+        0.3,
+        5,
+    )
     assert config.name == "recommended"
     assert set(yaml.safe_load(file.read_text())) == {
         *("data", "folds", "mixup", "split_seed", "pairings")

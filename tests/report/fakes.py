@@ -75,6 +75,11 @@ def fake_grid(
     return folder
 
 
+def fake_embed(*probabilities: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+    """As many points as t-SNE's, sooner."""
+    return [np.random.default_rng(0).normal(size=(len(p), 2)) for p in probabilities]
+
+
 def _write(
     folder: Path,
     cell: Cell,

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import fake_grid
+from fakes import fake_embed, fake_grid
 
 from mrkd_ray.report import page
+from mrkd_ray.report.figures import embedding
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -76,7 +77,9 @@ def report(
         "table1": "logmel64:resnet_small+logmel128:resnet_small",
     }
     pairing, data = (pairings[request.param],), {"data": str(clips), "cache": str(cache)}
-    return page.write(fake_grid(folder, pairings=pairing, reported=request.param, **data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "embed", fake_embed)
+        return page.write(fake_grid(folder, pairings=pairing, reported=request.param, **data))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from fakes import fake_grid
+from fakes import fake_embed, fake_grid
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Drawing
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure as Drawing
 from mrkd_ray import comparison, metrics
 from mrkd_ray.report import analysis
 from mrkd_ray.report.figures import (
+    Section,
     agreement,
     calibration,
     clip,
@@ -56,6 +57,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 
 
 @pytest.fixture(scope="module")
+def sections(small: Measured) -> list[Section]:
+    with style.look():
+        return figures(small)
+
+
+@pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """50 classes, three branches, the partners of Figure 3, one run."""
     folder = tmp_path_factory.mktemp("grids") / "many"
@@ -81,9 +88,10 @@ def words(drawing: Drawing) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def test_every_figure_is_small_stands_alone_and_is_the_same_each_time(small: Measured) -> None:
-    sections, again = figures(small), figures(small)
-    assert sections == again
+def test_every_figure_is_small_stands_alone_and_is_the_same_each_time(
+    small: Measured, sections: list[Section]
+) -> None:
+    assert sections == figures(small)
     drawn = [figure for section in sections for figure in section.figures]
     ids = [figure.id for figure in drawn]
     assert ids == [
@@ -107,8 +115,11 @@ def test_every_figure_is_small_stands_alone_and_is_the_same_each_time(small: Mea
     assert len(used) == len(set(used))
 
 
-def test_a_note_says_what_was_chosen_and_what_is_missing(small: Measured, tmp_path: Path) -> None:
-    notes = {section.title: section.note for section in figures(small)}
+def test_a_note_says_what_was_chosen_and_what_is_missing(
+    sections: list[Section], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "embed", fake_embed)
+    notes = {section.title: section.note for section in sections}
     assert "'nowhere'" in notes["What the networks see"]
     assert "two kinds of partners" in notes["Modes of distillation"]
     assert "nearest to 2" in notes["Learning curves"]
