@@ -152,7 +152,7 @@ def ray_cluster() -> Iterator[str]:
             context = ray.init(
                 address="local",
                 num_cpus=4,
-                include_dashboard=True,
+                include_dashboard=False,
                 log_to_driver=False,
                 logging_level="error",
                 _temp_dir=folder,

@@ -269,7 +269,7 @@ def test_evaluate_counts_only_clips_that_were_not_trained_on(
         (copies / f"copy-{name}").write_bytes((clips / name).read_bytes())
         rows.append(f"copy-{name},{label}")
     (copies / "meta.csv").write_text("\n".join(rows))
-    again = mrkd("evaluate", trained, "--data", copies, "--json")
+    again = mrkd("evaluate", trained, "--data", copies, "--cache", cache, "--json")
     assert json.loads(again.stdout)["models"] == report["models"]
     (tmp_path / "meta.csv").write_text(f"filename,label\n{clips / '00.wav'},whale\n")
     refused(mrkd("evaluate", trained, "--data", tmp_path), "whale")
