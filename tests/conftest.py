@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from rich.console import Console
@@ -28,6 +30,7 @@ from mrkd_ray.preparation import open_data, prepare
 from mrkd_ray.progress import Display
 from mrkd_ray.task import BranchTask
 
+STARTED = time.monotonic()
 SHARED = Path(__file__).parents[2] / "shared"
 FAST: dict[str, Any] = published().model_dump(include=PAPER.keys())
 """The paper's method, in few epochs: the plainest case, with every phase of Algorithm 1."""
@@ -51,14 +54,14 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(7)
     rows = ["filename,fold,label"]
     for i in range(24):
-        time = np.arange(int(22050 * rng.uniform(0.3, 2.0))) / 22050
+        t = np.arange(int(22050 * rng.uniform(0.3, 2.0))) / 22050
         kind = ("tone", "noise", "clicks")[i % 3]
         sound = {
-            "tone": np.sin(2 * np.pi * rng.uniform(200, 800) * time),
-            "noise": rng.normal(size=len(time)) / 3,
-            "clicks": (np.floor(time * 40) % 8 == 0) * rng.normal(size=len(time)),
+            "tone": np.sin(2 * np.pi * rng.uniform(200, 800) * t),
+            "noise": rng.normal(size=len(t)) / 3,
+            "clicks": (np.floor(t * 40) % 8 == 0) * rng.normal(size=len(t)),
         }[kind]
-        sound = 0.5 * sound + 0.02 * rng.normal(size=len(time))
+        sound = 0.5 * sound + 0.02 * rng.normal(size=len(t))
         soundfile.write(root / f"{i:02d}.wav", np.clip(sound, -1, 1), 22050)
         rows.append(f"{i:02d}.wav,{1 + i // 3 % 2},{kind}")
     (root / "meta.csv").write_text("\n".join(rows) + "\n")
@@ -147,24 +150,39 @@ def ray_cluster() -> Iterator[str]:
     import ray
 
     folder = tempfile.mkdtemp(prefix="mrkd")  # short: Ray puts Unix sockets below it
-    for left in (2, 1, 0):
-        try:
-            context = ray.init(
-                address="local",
-                num_cpus=4,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="error",
-                _temp_dir=folder,
-            )
-            break
-        except Exception as error:  # Ray gives a node 30 s to start, which a busy machine exceeds
-            ray.shutdown()
-            if not left or "timed out during startup" not in str(error):
-                raise
+    try:
+        context = ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+            _temp_dir=folder,
+        )
+    except Exception as error:
+        ray.shutdown()
+        for process in psutil.Process().children(recursive=True):
+            if any(folder in word for word in process.cmdline()):
+                process.kill()  # what Ray leaves running
+        shutil.rmtree(folder, ignore_errors=True)
+        if "timed out during startup" not in str(error):
+            raise
+        pytest.skip("this machine is too busy for Ray, whose node did not start within its 30 s")
     yield context.address_info["gcs_address"]
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "start no test marked slow or cluster after so many minutes, but skip it"
+    parser.addoption("--minutes", type=float, default=float("inf"), help=text)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    minutes = item.config.getoption("--minutes")
+    heavy = {"slow", "cluster"} & {mark.name for mark in item.iter_markers()}
+    if heavy and time.monotonic() > STARTED + 60 * minutes:
+        pytest.skip(f"--minutes {minutes:g} were over before this test's turn")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

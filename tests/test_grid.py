@@ -55,10 +55,10 @@ def test_variants_multiply_the_grid_and_share_the_baselines_that_are_the_same(
     assert len({cell.key for cell in made}) == len(made)
     counts = Counter((cell.condition, cell.variant, cell.training.mixup) for cell in made)
     assert counts == {
-        ("independent", "", 0.2): 2 * 2 * 2,  # branches x folds x seeds
+        ("independent", "", 0.0): 2 * 2 * 2,  # branches x folds x seeds
         ("independent", "", 1.0): 2 * 2 * 2,
-        ("distilled", "plain", 0.2): 2 * 2 * 2,  # temperatures x folds x seeds
-        ("distilled", "strong", 0.2): 2 * 2 * 2,
+        ("distilled", "plain", 0.0): 2 * 2 * 2,  # temperatures x folds x seeds
+        ("distilled", "strong", 0.0): 2 * 2 * 2,
         ("distilled", "mixed", 1.0): 2 * 2,
     }
     assert {c.temperature for c in made if c.variant == "mixed"} == {4}

@@ -200,7 +200,7 @@ def test_it_needs_no_scripts(opened: Callable[..., Any]) -> None:
     with_scripts = size(driver)
     without = opened(1280, "light", scripts=False)  # nothing tells the driver that it is complete
     with suppress(TimeoutException):
-        WebDriverWait(without, 60).until(lambda driver: size(driver) == with_scripts)
+        WebDriverWait(without, 600).until(lambda driver: size(driver) == with_scripts)
     assert size(without) == with_scripts
 
 
