@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -161,9 +162,7 @@ def ray_cluster() -> Iterator[str]:
         )
     except Exception as error:
         ray.shutdown()
-        for process in psutil.Process().children(recursive=True):
-            if any(folder in word for word in process.cmdline()):
-                process.kill()  # what Ray leaves running
+        end_processes_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
         if "timed out during startup" not in str(error):
             raise
@@ -171,6 +170,14 @@ def ray_cluster() -> Iterator[str]:
     yield context.address_info["gcs_address"]
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_processes_of(folder: str) -> None:
+    """Kill what a node that did not start has left running."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            if any(folder in word for word in process.cmdline()):
+                process.kill()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -185,6 +192,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"--minutes {minutes:g} were over before this test's turn")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests between processes (`pytest -n 2 --dist loadgroup`), the long ones first.
 
