@@ -16,6 +16,8 @@ from mrkd_ray.environment import cpus
 from mrkd_ray.errors import UserError
 from mrkd_ray.mapping import X, Y
 
+SLOW_START = "timed out during startup"  # of Ray's message, whose limit of 30 s cannot be set
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -75,7 +77,7 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
             than the machine still runs, its branches taking turns.
 
     Raises:
-        UserError: no cluster answers at `address`.
+        UserError: no cluster answers at `address`, or none could be started in time.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a user's own choice stays
     os.environ.setdefault("RAY_worker_niceness", "0")  # training is the main job here
@@ -93,12 +95,21 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
                 f"`ray start --head` or `ray up cluster.yaml`, or leave --address out."
             ) from None
     else:
-        context = ray.init(
-            address="local",
-            num_cpus=min_cpus if min_cpus > cpus() else None,  # None: Ray counts
-            include_dashboard=True,
-            **options,
-        )
+        try:
+            context = ray.init(
+                address="local",
+                num_cpus=min_cpus if min_cpus > cpus() else None,  # None: Ray counts
+                include_dashboard=True,
+                **options,
+            )
+        except Exception as error:
+            if SLOW_START not in str(error):
+                raise
+            raise UserError(
+                "Ray did not start within the 30 s that it gives itself: this machine is too busy, "
+                "or its disk slow. Try again, now that Ray's files have been read once, or train "
+                "without Ray, in one process: --runner local."
+            ) from None
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         sizes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes)

@@ -31,6 +31,7 @@ from mrkd_ray.preparation import open_data, prepare
 from mrkd_ray.progress import Display
 from mrkd_ray.task import BranchTask
 
+TOO_SLOW = "this machine is too slow for Ray, whose node did not start within its 30 s"
 STARTED = time.monotonic()
 SHARED = Path(__file__).parents[2] / "shared"
 FAST: dict[str, Any] = published().model_dump(include=PAPER.keys())
@@ -150,6 +151,8 @@ def ray_cluster() -> Iterator[str]:
     """The session's cluster of 4 logical CPUs; returns its address, for `--address`."""
     import ray
 
+    from mrkd_ray.cluster import SLOW_START
+
     folder = tempfile.mkdtemp(prefix="mrkd")  # short: Ray puts Unix sockets below it
     try:
         context = ray.init(
@@ -164,9 +167,9 @@ def ray_cluster() -> Iterator[str]:
         ray.shutdown()
         end_processes_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
-        if "timed out during startup" not in str(error):
+        if SLOW_START not in str(error):
             raise
-        pytest.skip("this machine is too busy for Ray, whose node did not start within its 30 s")
+        pytest.skip(TOO_SLOW)
     yield context.address_info["gcs_address"]
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

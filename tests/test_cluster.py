@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mrkd_ray.cluster import Cluster
+from mrkd_ray.cluster import Cluster, connect
 from mrkd_ray.errors import UserError
 
 
@@ -33,3 +33,14 @@ def test_bundles_must_fit_into_nodes_and_not_only_into_the_sum() -> None:
 def test_a_cell_that_needs_more_gpus_than_there_are_is_refused() -> None:
     with pytest.raises(UserError, match=r"room for 1 .*1 GPUs on 1 node"):
         Cluster(((8.0, 1.0),), None).check_fits("c", 2, 1, 1.0)
+
+
+def test_a_machine_on_which_ray_takes_too_long_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def init(**options: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(UserError, match=r"did not start within.*--runner local"), connect(None, 1):
+        pass
