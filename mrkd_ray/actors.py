@@ -132,7 +132,11 @@ class RayCohort:
         count = 1 if self._rule.shared else len(self._branches)
         shards = [
             self._aggregator.average.options(num_returns=count).remote(
-                self._task.training.average, len(self._branches), *parts, *weights
+                self._task.training.average,
+                self._task.multi_label,
+                len(self._branches),
+                *parts,
+                *weights,
             )
             for parts in zip(*soft_labels, strict=True)
         ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +25,29 @@ class Average:
 
     It returns one teacher for all branches where `shared`, else one for each branch in order.
     Parts may be read-only (they lie in Ray's object store). Weights are the branches' accuracies
-    on the held-out clips, and are all 1 where `weighted` is false. With `one_label` a row must be
-    one distribution, as it is where a clip has one label.
+    on the held-out clips, and are all 1 where `weighted` is false. A row of a part is one
+    distribution where a clip has one label, and M probabilities where it has several: these go to
+    `multi_label`, which is None for a rule that is of no use to them.
     """
 
     combine: Rule
+    multi_label: Rule | None
     shared: bool
     weighted: bool
-    one_label: bool
     description: str
+
+    def teachers(
+        self, parts: Sequence[Array], weights: Sequence[float], multi_label: bool
+    ) -> list[Array]:
+        """Apply Eq. 3 to soft labels of the one kind or the other.
+
+        Raises:
+            ValueError: there is no such rule for multi-label data, which `grid` has refused.
+        """
+        rule = self.multi_label if multi_label else self.combine
+        if rule is None:
+            raise ValueError(f"no rule for multi-label data: {self.description}")
+        return rule(parts, weights)
 
 
 AVERAGES: Registry[Average] = Registry("average")
@@ -46,12 +61,14 @@ def average(
     *,
     shared: bool = True,
     weighted: bool = False,
-    one_label: bool = False,
+    multi_label: Rule | Literal["same", "refused"] = "same",
 ) -> Callable[[Rule], Rule]:
     """Register a rule of information fusion."""
 
     def decorate(rule: Rule) -> Rule:
-        AVERAGES.add(name, Average(rule, shared, weighted, one_label, description))
+        others = {"same": rule, "refused": None}
+        other = others[multi_label] if isinstance(multi_label, str) else multi_label
+        AVERAGES.add(name, Average(rule, other, shared, weighted, description))
         return rule
 
     return decorate
@@ -81,7 +98,9 @@ def weighted_mean(parts: Sequence[Array], weights: Sequence[float]) -> list[Arra
 
 
 @average(
-    "confidence", "the mean weighted, clip by clip, by how certain a branch is", one_label=True
+    "confidence",
+    "the mean weighted, clip by clip, by how certain a branch is",
+    multi_label="refused",
 )
 def confidence(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
     """A branch's weight in a clip is 1 / (entropy + 0.01 nats)."""
@@ -91,28 +110,61 @@ def confidence(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
     return [sum(share * part for share, part in zip(shares, parts, strict=True))]
 
 
-@average("logits", "the softmax of the mean logits (a geometric mean)", one_label=True)
+def mean_of_binary_logits(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
+    """sigmoid(mean_i(z_i / T)), class by class, found from the soft labels sigmoid(z_i / T).
+
+    A logit counts as no more than 17.3 either way: above it float32 tells no soft label from 1.
+    """
+    odds = _weighted_sum(parts, [1.0 / len(parts)] * len(parts), _log_odds)
+    np.exp(np.negative(odds, out=odds), out=odds)
+    odds += 1
+    return [np.reciprocal(odds, out=odds)]
+
+
+@average(
+    "logits", "the softmax of the mean logits (a geometric mean)", multi_label=mean_of_binary_logits
+)
 def mean_of_logits(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
     """softmax(mean_i(z_i / T)), found from the soft labels: log p_i is z_i / T less a constant."""
-    floor = np.float32(1e-30)
-    log_mean = _weighted_sum(
-        [np.log(np.maximum(part, floor)) for part in parts], [1.0 / len(parts)] * len(parts)
-    )
+    log_mean = _weighted_sum(parts, [1.0 / len(parts)] * len(parts), _log)
     log_mean -= log_mean.max(axis=1, keepdims=True)
     np.exp(log_mean, out=log_mean)
     log_mean /= log_mean.sum(axis=1, keepdims=True)
     return [log_mean]
 
 
-def _weighted_sum(parts: Sequence[Array], shares: Sequence[float]) -> Array:
-    """Return the sum of share x part, block by block: a pass over memory, not one for each term."""
+def _log(block: Array, out: Array) -> None:
+    np.log(np.maximum(block, np.float32(1e-30), out=out), out=out)
+
+
+def _log_odds(block: Array, out: Array) -> None:
+    inside = np.clip(block, np.float32(2**-25), None)
+    np.log(np.clip(1 - block, np.float32(2**-25), None, out=out), out=out)
+    np.subtract(np.log(inside, out=inside), out, out=out)
+
+
+def _weighted_sum(
+    parts: Sequence[Array],
+    shares: Sequence[float],
+    of: Callable[[Array, Array], None] | None = None,
+) -> Array:
+    """Return the sum of share x part, or of share x of(part).
+
+    Block by block: a pass over memory, not one for each term, and no memory but the sum's.
+    """
     total = np.empty_like(parts[0])
     rows = max(1, BLOCK_BYTES // max(1, total.strides[0]))
     scratch = np.empty((rows, total.shape[1]), np.float32)
     for first in range(0, len(total), rows):
         here = slice(first, first + rows)
         block = total[here]
-        np.multiply(parts[0][here], np.float32(shares[0]), out=block)
-        for part, share in zip(parts[1:], shares[1:], strict=True):
-            block += np.multiply(part[here], np.float32(share), out=scratch[: len(block)])
+        for i, (part, share) in enumerate(zip(parts, shares, strict=True)):
+            term = scratch[: len(block)] if i else block
+            if of:
+                of(part[here], term)
+                term *= np.float32(share)
+            else:
+                np.multiply(part[here], np.float32(share), out=term)
+            if i:
+                block += term
     return total

@@ -44,7 +44,7 @@ class LocalCohort:
         weights = [
             branch.held_out_accuracy() if self._rule.weighted else 1.0 for branch in self.branches
         ]
-        self._teachers = self._rule.combine(soft_labels, weights)
+        self._teachers = self._rule.teachers(soft_labels, weights, self._task.multi_label)
         return self._teachers
 
     def distil(self, teacher: list[Floats], temperature: float, epochs: int) -> None:

@@ -222,7 +222,7 @@ class _Options(_Model):
         description="Part of the cycles, behind the warm-up, over which kl_weight rises linearly.",
     )
     average: str = Field(
-        "mean", description="Rule of Eq. 3: mean, leave_one_out, weighted, confidence or logits."
+        "logits", description="Rule of Eq. 3: mean, leave_one_out, weighted, confidence or logits."
     )
     teacher_momentum: float = Field(
         0.9,

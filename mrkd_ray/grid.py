@@ -200,7 +200,7 @@ def check_multi_label(trainings: Iterable[Training]) -> None:
     """Refuse options that have no meaning where a clip may have several labels."""
     for training in trainings:
         refused = {
-            f"average {training.average}": AVERAGES[training.average].one_label,
+            f"average {training.average}": AVERAGES[training.average].multi_label is None,
             "label_noise": training.label_noise > 0,
         }
         if found := [name for name, asked in refused.items() if asked]:

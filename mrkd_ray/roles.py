@@ -97,17 +97,20 @@ class AggregatorActor:
     def __repr__(self) -> str:
         return "Aggregator"
 
-    def average(self, rule: str, branches: int, *parts: Any) -> list[Array] | Array:
+    def average(
+        self, rule: str, multi_label: bool, branches: int, *parts: Any
+    ) -> list[Array] | Array:
         """Apply Eq. 3 to one shard.
 
         Args:
             rule: name of the average.
+            multi_label: whether each class has a probability of its own; else they sum to 1.
             branches: Γ.
             parts: Γ arrays [n, M], then Γ weights where the rule is weighted.
         """
         weights = parts[branches:] or [1.0] * branches
         with self._recorder.span("average"):
-            teachers = AVERAGES[rule].combine(parts[:branches], weights)
+            teachers = AVERAGES[rule].teachers(parts[:branches], weights, multi_label)
         return teachers if len(teachers) > 1 else teachers[0]
 
     def spans(self) -> list[Span]:

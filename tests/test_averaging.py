@@ -114,6 +114,45 @@ def test_soft_labels_are_not_written_to(name: str, branches: int) -> None:
         np.testing.assert_array_equal(part, copy)
 
 
+def test_multi_label_logits_by_hand_and_with_a_branch_that_is_certain() -> None:
+    one = np.array([[0.8, 0.5, 1.0, 1.0, 0.0]], np.float32)
+    other = np.array([[0.5, 0.5, 0.5, 0.0, 0.0]], np.float32)
+    (teacher,) = AVERAGES["logits"].teachers([one, other], [1.0, 1.0], multi_label=True)
+    # Odds of sqrt(4 * 1) to 1; then half of the highest logit that float32 can tell, 25 ln 2.
+    half = 1 / (1 + 2**-12.5)
+    np.testing.assert_allclose(teacher, [[2 / 3, 0.5, half, 0.5, 0]], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in AVERAGES if name != "confidence"])
+def test_multi_label_teachers_are_probabilities_of_each_class(name: str) -> None:
+    parts = [part * 3 % 1 for part in soft_labels(3)]
+    rule = AVERAGES[name]
+    teachers = rule.teachers(parts, [0.5] * 3, multi_label=True)
+    assert len(teachers) == (1 if rule.shared else 3)
+    for teacher in teachers:
+        assert teacher.dtype == np.float32
+        assert (np.min(parts, axis=0) - 1e-6 <= teacher).all()
+        assert (teacher <= np.max(parts, axis=0) + 1e-6).all()
+    one_label = rule.teachers(parts, [0.5] * 3, multi_label=False)
+    np.testing.assert_array_equal(one_label, rule.combine(parts, [0.5] * 3))
+
+
+def test_only_confidence_is_of_no_use_to_multi_label_data() -> None:
+    assert [name for name, rule in AVERAGES.items() if rule.multi_label is None] == ["confidence"]
+    with pytest.raises(ValueError, match="no rule for multi-label"):
+        AVERAGES["confidence"].teachers(soft_labels(2), [1.0, 1.0], multi_label=True)
+
+
+def test_a_block_that_is_not_whole_is_summed_as_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = soft_labels(3)
+    expected = {name: rule.combine(parts, [0.5] * 3) for name, rule in AVERAGES.items()}
+    monkeypatch.setattr("mrkd_ray.averaging.BLOCK_BYTES", 3 * parts[0].strides[0])
+    for name, rule in AVERAGES.items():
+        np.testing.assert_array_equal(rule.combine(parts, [0.5] * 3), expected[name])
+
+
 def test_only_the_weighted_rule_asks_for_accuracies() -> None:
     # What is not asked for is not measured: the others get 1 for each branch.
     assert [name for name, rule in AVERAGES.items() if rule.weighted] == ["weighted"]

@@ -255,7 +255,7 @@ CHANGED: dict[str, Any] = {
     "ce_weight": 0.5,
     "warm_up": 0.1,
     "ramp": 0.2,
-    "average": "logits",
+    "average": "mean",
     "verified_only": True,
     "unverified_ce": 0.5,
     "unverified_kl": 2.0,

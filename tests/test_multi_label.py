@@ -171,7 +171,6 @@ def test_a_report_shows_its_figures(results: Results) -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        {"average": "logits"},
         {"average": "confidence"},
         {"label_noise": 0.3},
     ],
@@ -196,7 +195,7 @@ def prepared(tagged: Path, cache: Path) -> Iterator[cells.Prepared]:
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        {"average": "logits"},
         {"average": "leave_one_out", "divergence": "forward", "soft_labels": "virtual"},
         {"trust": True, "teacher_momentum": 0.5, "labelled": 0.5},
     ],
