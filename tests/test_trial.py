@@ -246,9 +246,8 @@ def test_cells_of_the_same_branches_share_processes(
     err = end_of(running)
     assert running.returncode == 0, err
     assert len(list(output.glob("small/cells/*/result.json"))) == 3
-    assert (
-        len(set(branch_actors()) - before) <= 4
-    )  # of 6: two cells at once on the cluster's 4 CPUs
+    started = len(set(branch_actors()) - before)
+    assert 2 <= started <= 4  # of 6: two cells at once on the cluster's 4 CPUs
 
 
 def test_actors_are_replaced_where_the_next_cell_has_other_branches(
