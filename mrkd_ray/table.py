@@ -43,7 +43,8 @@ def show(table: pd.DataFrame, console: Console) -> None:
                 line = [row["model"] if i == 0 else "", metric.title]
                 line += [_with_sd(row, f"{name}_independent")] if compared else []
                 line += [_with_sd(row, f"{name}_distilled")]
-                line += _interval(row, f"{name}_difference") if compared else []
+                found = (row[f"{name}_difference{end}"] for end in ("", "_low", "_high"))
+                line += interval(*found) if compared else []
                 shown.add_row(*line)
         console.print(shown)
     console.print(caption(table), style="dim")
@@ -93,11 +94,10 @@ def _with_sd(row: dict[Any, Any], name: str) -> str:
     return f"{row[name]:.1f}" + ("" if np.isnan(deviation) else f" ± {deviation:.1f}")
 
 
-def _interval(row: dict[Any, Any], name: str) -> list[str]:
-    """The difference with its interval, and the mark of what is not significant."""
-    if np.isnan(row[name]):
+def interval(mean: float, low: float, high: float) -> list[str]:
+    """Write a difference with its interval, and the mark of what is not significant: both cells."""
+    if np.isnan(mean):
         return ["-", ""]
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
     mark = "ns" if low <= 0 <= high else ""
-    mean, low, high = (round(value, 1) + 0.0 for value in (row[name], low, high))  # no "-0.0"
+    mean, low, high = (round(value, 1) + 0.0 for value in (mean, low, high))  # no "-0.0"
     return [f"{mean:+.1f} [{low:.1f}, {high:.1f}]", mark]

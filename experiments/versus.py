@@ -1,0 +1,86 @@
+"""One variant of a grid beside another: the distilled models, paired by fold, seed and clip.
+
+    python experiments/versus.py results/claim-esc50 noise_logits noise
+
+Of each pairing that both variants have, at the temperature nearest to 2, over the runs that both
+have finished: the main score in %, and the first variant's less the second's in points with its
+95 % interval, as a grid's table has it. `ns`: not significant, it holds 0.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mrkd_ray import comparison
+from mrkd_ray.comparison import Model, Score
+from mrkd_ray.errors import UserError
+from mrkd_ray.report import measured
+from mrkd_ray.table import interval
+
+
+def main() -> None:
+    """Print a table for each pairing."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("variant")
+    parser.add_argument("other")
+    asked = parser.parse_args()
+    try:
+        results = measured.read(asked.folder)
+        one, other = (of_variant(results, name) for name in (asked.variant, asked.other))
+        both = [key for key in one if key in other]
+        if not both:
+            raise UserError(f"{results.folder}: the variants have no pairing in common")
+    except UserError as error:
+        raise SystemExit(str(error)) from None
+    for key in both:
+        Console().print(one[key].title, table(results, one[key], other[key]))
+
+
+def of_variant(results: measured.Measured, name: str) -> dict[str, measured.Cohort]:
+    """Return a variant's cohorts by pairing.
+
+    Raises:
+        UserError: no cohort of it is finished.
+    """
+    found = {cohort.name: cohort for cohort in results.cohorts if cohort.variant == name}
+    if not found:
+        names = ", ".join(dict.fromkeys(c.variant for c in results.cohorts if c.variant))
+        raise UserError(
+            f"{results.folder}: no finished variant {name!r}; it has {names or 'no variants'}"
+        )
+    return found
+
+
+def table(results: measured.Measured, one: measured.Cohort, other: measured.Cohort) -> Table:
+    """Return both scores of each model, and their difference."""
+    metric = results.metrics[0]
+    score = comparison.terms(metric)
+    found = Table(metric.title, f"{one.variant}, %", f"{other.variant}, %", "difference [95%]", "")
+    for name in one.models:
+        pairs = comparison.pairs(results.distilled(other, name), results.distilled(one, name))
+        if not pairs:
+            found.add_row(name, *"---")
+            continue
+        gain = comparison.difference(pairs, score)
+        found.add_row(
+            name,
+            percent([pair.distilled for pair in pairs], score),
+            percent([pair.independent for pair in pairs], score),
+            *interval(100 * gain.mean, 100 * gain.low, 100 * gain.high),
+        )
+    return found
+
+
+def percent(models: list[Model], score: Score) -> str:
+    """Return the mean over runs."""
+    return f"{100 * np.mean([score(model).mean() for model in models]):.1f}"
+
+
+if __name__ == "__main__":
+    main()
