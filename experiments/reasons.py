@@ -3,13 +3,14 @@
     python experiments/reasons.py results/claim-esc50
 
 Of each cohort of a grid, over the runs that all of its branches have in both conditions: the
-expected calibration error of each branch, agreement and correlation of errors between branches, and
-the entropy of the soft labels' averages in nats, in the first and the last cycle with a teacher
-(before what is remembered of earlier ones).
+expected calibration error of each branch; between branches their agreement, the correlation of
+their errors and the similarity of their logits (`analysis.cka`); and the entropy of the soft
+labels' averages in nats, in the first and the last cycle with a teacher (before what is remembered
+of earlier ones).
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -53,24 +54,30 @@ def table(results: measured.Measured, cohort: measured.Cohort) -> Table:
             "agreement on test clips, %",
             *(f"{100 * agreement[kind][:, -1].mean():.1f}" for kind in models),
         )
-        found.add_row(
-            "correlation of their errors",
-            *(f"{correlation(branches):.2f}" for branches in models.values()),
-        )
+        for text, measure in MEASURES.items():
+            found.add_row(
+                text, *(f"{between(branches, measure):.2f}" for branches in models.values())
+            )
     first, last = entropies(results, [model for of in models["distilled"] for model in of])
     blank = [""] * (len(models) - 1)
     found.add_row("teacher's entropy, first and last cycle", *blank, f"{first:.2f}, {last:.2f}")
     return found
 
 
-def correlation(branches: Sequence[Sequence[Model]]) -> float:
+def correlation(first: Model, second: Model) -> float:
+    """Return the correlation coefficient of being right."""
+    return diversity.correlation(
+        *(metrics.hits(m.probabilities, m.labels) for m in (first, second))
+    )
+
+
+MEASURES = {"correlation of their errors": correlation, "similarity of their logits": analysis.cka}
+
+
+def between(branches: Sequence[Sequence[Model]], measure: Callable[[Model, Model], float]) -> float:
     """Return the mean over pairs of branches and runs."""
-    values = [
-        diversity.correlation(*(metrics.hits(m.probabilities, m.labels) for m in pair))
-        for run in zip(*branches, strict=True)
-        for pair in combinations(run, 2)
-    ]
-    return float(np.mean(values))
+    runs = zip(*branches, strict=True)
+    return float(np.mean([measure(*pair) for run in runs for pair in combinations(run, 2)]))
 
 
 def entropies(results: measured.Measured, models: Sequence[Model]) -> tuple[float, float]:

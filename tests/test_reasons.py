@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from report.fakes import fake_grid
 
 from experiments import reasons
+from mrkd_ray.comparison import Model
 from mrkd_ray.report import analysis, measured
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
@@ -56,10 +58,11 @@ def test_figures_of_every_cohort_are_printed(
         assert rows["agreement on test clips, %"] == [
             f"{100 * agreement[kind][:, -1].mean():.1f}" for kind in ("independent", "distilled")
         ]
-        assert rows["correlation of their errors"] == [
-            f"{reasons.correlation([models[kind] for models in both]):.2f}"
-            for kind in ("independent", "distilled")
-        ]
+        for text, measure in reasons.MEASURES.items():
+            assert rows[text] == [
+                f"{reasons.between([models[kind] for models in both], measure):.2f}"
+                for kind in ("independent", "distilled")
+            ]
         assert rows["teacher's entropy, first and last cycle"] == ["", "2.00, 1.00"]
 
 
@@ -78,12 +81,15 @@ def test_only_runs_that_all_branches_have_count(
         assert len(rows["correlation of their errors"]) == 1  # distilled alone
 
 
-def test_branches_that_err_on_the_same_clips_have_correlation_1(folder: Path) -> None:
+@pytest.mark.parametrize("measure", reasons.MEASURES.values())
+def test_branches_that_are_the_same_have_1(
+    measure: Callable[[Model, Model], float], folder: Path
+) -> None:
     results = measured.read(folder)
     cohort = results.cohorts[0]
     one, other = (results.conditions(cohort, name)["distilled"] for name in cohort.branches)
-    assert reasons.correlation([one, one]) == pytest.approx(1)
-    assert abs(reasons.correlation([one, other])) < 0.5
+    assert reasons.between([one, one], measure) == pytest.approx(1)
+    assert abs(reasons.between([one, other], measure)) < 0.5
 
 
 def test_a_folder_without_results_is_one_line(

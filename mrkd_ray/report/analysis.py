@@ -162,6 +162,26 @@ def silhouette(model: Model) -> Floats:
     return scores
 
 
+def cka(first: Model, second: Model) -> float:
+    """Return how alike two models arrange the same clips in logit space, in [0, 1].
+
+    Linear centred kernel alignment, ||Y'X||^2 / (||X'X|| ||Y'Y||) in Frobenius norms, of the logits
+    X and Y [n, M] with columns centred: 1 where one is the other scaled, rotated or moved; NaN
+    where one is the same for all clips. Source: Kornblith et al., "Similarity of Neural Network
+    Representations Revisited", ICML 2019, Section 3.
+
+    Raises:
+        ValueError: the models have not the same clips in the same order.
+    """
+    if first.clip_ids != second.clip_ids:
+        raise ValueError("expected two models of the same clips, in the same order")
+    x, y = (logits(model.probabilities) for model in (first, second))
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    norm = np.linalg.norm
+    scale = norm(x.T @ x) * norm(y.T @ y)
+    return float(norm(y.T @ x) ** 2 / scale) if scale else float("nan")
+
+
 def agreement(predicted: Sequence[NDArray[np.int16]]) -> Floats:
     """Return [cycles]: the part of the clips on which two branches predict the same class.
 

@@ -69,6 +69,31 @@ def test_a_silhouette_of_one_class_is_0() -> None:
     assert analysis.silhouette(model(sure([0, 1]), [1, 1])).tolist() == [0, 0]
 
 
+def test_cka_is_the_normalised_hsic_of_the_logits() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (model(rng.dirichlet(np.ones(4), 9), [0] * 9) for _ in range(2))
+    centre = np.eye(9) - 1 / 9
+    k, m = (z @ z.T for z in (analysis.logits(of.probabilities) for of in (first, second)))
+
+    def hsic(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+        return float(np.trace(a @ centre @ b @ centre))
+
+    expected = hsic(k, m) / (hsic(k, k) * hsic(m, m)) ** 0.5
+    assert 0 < expected < 0.9
+    assert analysis.cka(first, second) == pytest.approx(expected)
+    softer = np.sqrt(second.probabilities)[:, ::-1]  # T = 2, and the classes in another order
+    softer = replace(second, probabilities=softer / softer.sum(axis=1, keepdims=True))
+    assert analysis.cka(first, softer) == pytest.approx(expected)
+    assert analysis.cka(second, softer) == pytest.approx(1)
+
+
+def test_cka_is_of_the_same_clips_and_needs_some_that_differ() -> None:
+    one = model(sure([0, 1, 2]), [0, 1, 2])
+    assert np.isnan(analysis.cka(one, model(sure([1, 1, 1]), [0, 1, 2])))
+    with pytest.raises(ValueError, match="same clips"):
+        analysis.cka(one, replace(one, clip_ids=one.clip_ids[::-1]))
+
+
 def test_the_change_of_each_class() -> None:
     labels = [0, 0, 1, 1]
     pair = Pair(model(sure([0, 1, 1, 1]), labels), model(sure([0, 0, 0, 0]), labels))
