@@ -118,35 +118,29 @@ def test_what_is_finished_or_computed_costs_nothing_more(clips: Path, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_a_plan_on_a_cluster(ray_cluster: str, clips: Path, tmp_path: Path) -> None:
-    pairings = [f"{FIRST}+{SECOND}", f"{THIRD}+{SECOND}+{FIRST}"]
     small = {"runner": "ray", "address": ray_cluster, "folds": "1", "cycles": 2}
+    cohort = f"{THIRD}+{SECOND}+{FIRST}"
     file = tmp_path / "asked.yaml"
+    file.write_text(to_yaml(config(clips, tmp_path, **small, pairings=[cohort])))
 
-    def mrkd(*command: str, **fields: object) -> str:
+    def mrkd(*command: str) -> str:
         """Called as by users: this process has joined the cluster already."""
-        file.write_text(to_yaml(config(clips, tmp_path, **small, **fields)))
         done = subprocess.run([str(MRKD), *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def plan_of(**fields: object) -> Plan:
-        values = json.loads(mrkd("plan", str(file), "--json", **fields))
-        return Plan(**values | {"kinds": [KindPlan(**kind) for kind in values["kinds"]]})
-
-    plan = plan_of(pairings=pairings)
+    values = json.loads(mrkd("plan", str(file), "--json"))
+    plan = Plan(**values | {"kinds": [KindPlan(**kind) for kind in values["kinds"]]})
     assert (plan.cpus, plan.gpus, plan.nodes) == (4, 0, 1)
-    assert (plan.distilled, plan.independent, plan.compared) == (4, 3, 10)
+    assert (plan.distilled, plan.independent, plan.compared) == (2, 3, 6)
     assert {kind.cohort: kind.at_once for kind in plan.kinds} == {
         FIRST: 3,  # four places, but no more cells
         SECOND: 3,
         THIRD: 3,
-        pairings[0]: 2,
-        pairings[1]: 1,
+        cohort: 1,  # three places each
     }
     assert not list((tmp_path / "cache").glob(".plan-*"))
-    one = {"pairings": pairings[:1], "temperatures": "1"}
-    plan = plan_of(**one)
-    mrkd("grid", str(file), **one)
+    mrkd("grid", str(file))
     counted_as(plan, tmp_path)
 
 
