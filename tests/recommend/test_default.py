@@ -1,6 +1,6 @@
 """A data set on which the default pairing is a poor one: `mrkd recommend` has to find a better.
 
-The classes are tones of 5 to 8 kHz in noise. The CQT ends at 4.2 kHz, so that its branch, half of
+The classes are tones of 5 to 7.5 kHz in noise. The CQT ends at 4.2 kHz, so that its branch, half of
 the default pairing, hears none of them.
 """
 
