@@ -53,6 +53,11 @@ def sentences(choice: Choice, config: RecommendConfig) -> Iterator[str]:
     yield (
         f"The test clips of fold {config.fold} took no part in the choice, so they can judge it."
     )
+    yield (
+        "Whether to distil depends on the labels. Where they are right, the ensemble of branches "
+        "trained alone is hard to beat; where some are wrong (trust: true) or few (unlabelled: "
+        "FOLDER), branches gain by teaching each other."
+    )
 
 
 def show(choice: Choice, config: RecommendConfig, console: Console) -> None:

@@ -48,6 +48,7 @@ def test_candidates_pairs_and_how_sure_the_choice_is() -> None:
     assert sentence.count("chosen") == 2
     assert "100 clips decide: 4 parts of the training clips of fold 1" in sentence
     assert "of the other 2 cohorts are not told apart from it" in sentence
+    assert "few (unlabelled: FOLDER), branches gain by teaching each other" in sentence
     assert max(map(len, text.splitlines())) <= 80
 
 
