@@ -1,13 +1,16 @@
 """One variant of a grid beside another: the distilled models, paired by fold, seed and clip.
 
     python experiments/versus.py results/claim-esc50 noise_logits noise
+    python experiments/versus.py results/controls-esc10 noise noise
 
 Of each pairing that both variants have, at the temperature nearest to 2, over the runs that both
 have finished: the main score in %, and the first variant's less the second's in points with its
-95 % interval, as a grid's table has it. `ns`: not significant, it holds 0.
+95 % interval, as a grid's table has it. `ns`: not significant, it holds 0. With the same variant
+twice: of each two of its pairings that share a branch, the branches in common.
 """
 
 import argparse
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +36,22 @@ def main() -> None:
     try:
         results = measured.read(asked.folder)
         one, other = (of_variant(results, name) for name in (asked.variant, asked.other))
-        both = [key for key in one if key in other]
+        if asked.variant == asked.other:
+            both = [(a, b) for a, b in combinations(one.values(), 2) if branches(a) & branches(b)]
+        else:
+            both = [(one[key], other[key]) for key in one if key in other]
         if not both:
-            raise UserError(f"{results.folder}: the variants have no pairing in common")
+            raise UserError(f"{results.folder}: there are no two cohorts to compare")
     except UserError as error:
         raise SystemExit(str(error)) from None
-    for key in both:
-        Console().print(one[key].title, table(results, one[key], other[key]))
+    for a, b in both:
+        title = a.title if a.name == b.name else f"{a.title}\nless {b.title}"
+        Console().print(title, table(results, a, b))
+
+
+def branches(cohort: measured.Cohort) -> set[str]:
+    """Return the names of its branches, as its models are named."""
+    return {*cohort.models} - {"ensemble"}
 
 
 def of_variant(results: measured.Measured, name: str) -> dict[str, measured.Cohort]:
@@ -61,8 +73,8 @@ def table(results: measured.Measured, one: measured.Cohort, other: measured.Coho
     """Return both scores of each model, and their difference."""
     metric = results.metrics[0]
     score = comparison.terms(metric)
-    found = Table(metric.title, f"{one.variant}, %", f"{other.variant}, %", "difference [95%]", "")
-    for name in one.models:
+    found = Table(metric.title, *headings(one, other), "difference [95%]", "")
+    for name in (name for name in one.models if name in other.models):
         pairs = comparison.pairs(results.distilled(other, name), results.distilled(one, name))
         if not pairs:
             found.add_row(name, *"---")
@@ -75,6 +87,13 @@ def table(results: measured.Measured, one: measured.Cohort, other: measured.Coho
             *interval(100 * gain.mean, 100 * gain.low, 100 * gain.high),
         )
     return found
+
+
+def headings(one: measured.Cohort, other: measured.Cohort) -> tuple[str, str]:
+    """Return what tells them apart."""
+    if one.name != other.name:
+        return "first, %", "second, %"
+    return f"{one.variant}, %", f"{other.variant}, %"
 
 
 def percent(models: list[Model], score: Score) -> str:

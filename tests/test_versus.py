@@ -74,3 +74,22 @@ def test_an_unknown_variant_is_one_line_that_names_those_there_are(
 ) -> None:
     with pytest.raises(SystemExit, match="no finished variant 'tow'; it has one, other"):
         printed(folder, ("one", "tow"), monkeypatch, capsys)
+
+
+def test_one_variant_twice_compares_its_pairings_by_the_branches_in_common(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = "mfcc:resnet_small+cqt:vgg_small"
+    folder = fake_grid(
+        tmp_path / "g",
+        pairings=(PAIRING, other, "mfcc:vgg_small"),
+        temperatures=(2,),
+        variants={"one": {}},
+        seeds=(0, 1),
+    )
+    shown = printed(folder, ("one", "one"), monkeypatch, capsys)
+    assert list(shown) == ["cqt-vgg_small", "ensemble"]
+    table = pd.read_csv(folder / "table.csv").set_index(["cohort", "model"])
+    for name, (first, second, *_) in shown.items():
+        assert first == pytest.approx(table.loc[(PAIRING, name), "accuracy_distilled"], abs=0.051)
+        assert second == pytest.approx(table.loc[(other, name), "accuracy_distilled"], abs=0.051)
