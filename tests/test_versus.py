@@ -82,7 +82,7 @@ def test_one_variant_twice_compares_its_pairings_by_the_branches_in_common(
     other = "mfcc:resnet_small+cqt:vgg_small"
     folder = fake_grid(
         tmp_path / "g",
-        pairings=(PAIRING, other, "mfcc:vgg_small"),
+        pairings=(PAIRING, other, "mfcc:vgg_small+cqt:resnet_small"),
         temperatures=(2,),
         variants={"one": {}},
         seeds=(0, 1),
