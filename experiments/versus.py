@@ -37,7 +37,11 @@ def main() -> None:
         results = measured.read(asked.folder)
         one, other = (of_variant(results, name) for name in (asked.variant, asked.other))
         if asked.variant == asked.other:
-            both = [(a, b) for a, b in combinations(one.values(), 2) if branches(a) & branches(b)]
+            both = [
+                (a, b)
+                for a, b in combinations(one.values(), 2)
+                if not set(a.branches).isdisjoint(b.branches)
+            ]
         else:
             both = [(one[key], other[key]) for key in one if key in other]
         if not both:
@@ -47,11 +51,6 @@ def main() -> None:
     for a, b in both:
         title = a.title if a.name == b.name else f"{a.title}\nless {b.title}"
         Console().print(title, table(results, a, b))
-
-
-def branches(cohort: measured.Cohort) -> set[str]:
-    """Return the names of its branches, as its models are named."""
-    return {*cohort.models} - {"ensemble"}
 
 
 def of_variant(results: measured.Measured, name: str) -> dict[str, measured.Cohort]:
@@ -74,7 +73,7 @@ def table(results: measured.Measured, one: measured.Cohort, other: measured.Coho
     metric = results.metrics[0]
     score = comparison.terms(metric)
     found = Table(metric.title, *headings(one, other), "difference [95%]", "")
-    for name in (name for name in one.models if name in other.models):
+    for name in [name for name in one.models if name in other.models]:
         pairs = comparison.pairs(results.distilled(other, name), results.distilled(one, name))
         if not pairs:
             found.add_row(name, *"---")
