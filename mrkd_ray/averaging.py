@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +26,11 @@ class Average:
     Parts may be read-only (they lie in Ray's object store). Weights are the branches' accuracies
     on the held-out clips, and are all 1 where `weighted` is false. A row of a part is one
     distribution where a clip has one label, and M probabilities where it has several: these go to
-    `multi_label`, which is None for a rule that is of no use to them.
+    `multi_label`.
     """
 
     combine: Rule
-    multi_label: Rule | None
+    multi_label: Rule
     shared: bool
     weighted: bool
     description: str
@@ -39,15 +38,8 @@ class Average:
     def teachers(
         self, parts: Sequence[Array], weights: Sequence[float], multi_label: bool
     ) -> list[Array]:
-        """Apply Eq. 3 to soft labels of the one kind or the other.
-
-        Raises:
-            ValueError: there is no such rule for multi-label data, which `grid` has refused.
-        """
-        rule = self.multi_label if multi_label else self.combine
-        if rule is None:
-            raise ValueError(f"no rule for multi-label data: {self.description}")
-        return rule(parts, weights)
+        """Apply Eq. 3 to soft labels of the one kind or the other."""
+        return (self.multi_label if multi_label else self.combine)(parts, weights)
 
 
 AVERAGES: Registry[Average] = Registry("average")
@@ -61,14 +53,12 @@ def average(
     *,
     shared: bool = True,
     weighted: bool = False,
-    multi_label: Rule | Literal["same", "refused"] = "same",
+    multi_label: Rule | None = None,
 ) -> Callable[[Rule], Rule]:
-    """Register a rule of information fusion."""
+    """Register a rule of information fusion; for multi-label data another, where one is given."""
 
     def decorate(rule: Rule) -> Rule:
-        others = {"same": rule, "refused": None}
-        other = others[multi_label] if isinstance(multi_label, str) else multi_label
-        AVERAGES.add(name, Average(rule, other, shared, weighted, description))
+        AVERAGES.add(name, Average(rule, multi_label or rule, shared, weighted, description))
         return rule
 
     return decorate
@@ -95,19 +85,6 @@ def weighted_mean(parts: Sequence[Array], weights: Sequence[float]) -> list[Arra
     total = sum(weights)
     shares = [weight / total if total > 0 else 1.0 / len(parts) for weight in weights]
     return [_weighted_sum(parts, shares)]
-
-
-@average(
-    "confidence",
-    "the mean weighted, clip by clip, by how certain a branch is",
-    multi_label="refused",
-)
-def confidence(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
-    """A branch's weight in a clip is 1 / (entropy + 0.01 nats)."""
-    certain = [1 / (0.01 - (part * np.log(np.maximum(part, 1e-30))).sum(1)) for part in parts]
-    total = np.sum(certain, axis=0)
-    shares = [(one / total).astype(np.float32)[:, None] for one in certain]
-    return [sum(share * part for share, part in zip(shares, parts, strict=True))]
 
 
 def mean_of_binary_logits(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:

@@ -236,7 +236,6 @@ class Branch:
         training = self.task.training
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()
-        kl_weight = training.kl_weight * self._ramped()
         sums = torch.zeros(2, device=self.device)
         steps = 0
         self.network.train()
@@ -254,7 +253,7 @@ class Branch:
                         temperature=teacher.temperature,
                         kind=training.divergence,
                         t_squared=training.t_squared,
-                        kl_weight=kl_weight,
+                        kl_weight=training.kl_weight,
                         ce_weight=training.ce_weight,
                         weights=batch.weights,
                     )
@@ -266,23 +265,14 @@ class Branch:
         ce_mean, kl_mean = (sums / steps).tolist()
         return ce_mean, kl_mean
 
-    def _ramped(self) -> float:
-        """Return the part of `kl_weight` that has its effect in this cycle."""
-        cycles = self.task.training.ramp * self.task.training.cycles
-        taught = self.cycle + 1 - self.task.training.warm_up_cycles  # this one included
-        return min(1.0, taught / cycles) if cycles else 1.0
-
     def _remember(self, rows: Tensor) -> Tensor:
         """Return the exponential average over cycles of teachers [N, M], these included.
 
-        Temporal ensembling (Laine and Aila 2017). With `out_of_fold`, only the rows of clips that
-        this cycle's b epochs left out change.
+        Temporal ensembling (Laine and Aila 2017).
         """
         if self._belief is None:
             return rows.clone()  # whoever gave them may use their memory again
-        renewed = torch.from_numpy(self.task.renewed(self.cycle))[:, None].to(self.device)
-        mixed = rows.lerp(self._belief, self.task.training.teacher_momentum)
-        return mixed.where(renewed, self._belief)
+        return rows.lerp(self._belief, self.task.training.teacher_momentum)
 
     def _virtual_logits(self, epoch: int) -> Tensor:
         """Logits [N, M] of the mixed windows of a distillation epoch to come, in evaluation mode.

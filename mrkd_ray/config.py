@@ -43,10 +43,8 @@ PAPER: dict[str, Any] = {
     "t_squared": False,
     "kl_weight": 1.0,
     "ce_weight": 1.0,
-    "ramp": 0.0,
     "average": "mean",
     "teacher_momentum": 0.0,
-    "out_of_fold": 0,
     "trust": False,
     "temperature": 2.0,  # which it does not give
     "temperatures": (2.0,),
@@ -61,10 +59,8 @@ DISTILLATION = (
     "t_squared",
     "kl_weight",
     "ce_weight",
-    "ramp",
     "average",
     "teacher_momentum",
-    "out_of_fold",
     "trust",
     "unverified_kl",
 )
@@ -205,24 +201,18 @@ class _Options(_Model):
         "window that the distillation epoch trains on; virtual: from its very windows, mixed as "
         "they are, the same pairs and shares in every branch.",
     )
-    divergence: Literal["reverse", "forward", "js"] = Field(
+    divergence: Literal["reverse", "forward"] = Field(
         "forward",
         description="reverse: KL(student || teacher), Eq. 4 as printed; forward: "
-        "KL(teacher || student), the usual one; js: Jensen-Shannon.",
+        "KL(teacher || student), the usual one.",
     )
     t_squared: bool = Field(False, description="Multiply the KL loss by the temperature squared.")
     kl_weight: float = Field(1.0, ge=0, description="Weight of the KL loss in Eq. 5.")
     ce_weight: float = Field(
         1.0, ge=0, description="Weight of the hard labels' loss in Eq. 5: in distillation epochs."
     )
-    ramp: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Part of the cycles, behind the warm-up, over which kl_weight rises linearly.",
-    )
     average: str = Field(
-        "logits", description="Rule of Eq. 3: mean, leave_one_out, weighted, confidence or logits."
+        "logits", description="Rule of Eq. 3: mean, leave_one_out, weighted or logits."
     )
     teacher_momentum: float = Field(
         0.9,
@@ -230,12 +220,6 @@ class _Options(_Model):
         lt=1,
         description="The part of each cycle's teacher that stays in the next: an exponential "
         "average over cycles. Of use with soft_labels=clip, and for trust.",
-    )
-    out_of_fold: int = Field(
-        0,
-        ge=0,
-        description="Parts of the training clips. In each cycle another part is left out of the b "
-        "epochs, and what is remembered of the teacher changes there only; 0 is off.",
     )
     trust: bool = Field(
         False,
@@ -297,12 +281,6 @@ class Training(_Options):
     def _options_that_go_together(self) -> Training:
         if self.soft_labels == "virtual" and self.d != 1:
             raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
-        if self.out_of_fold == 1 or (self.out_of_fold and not self.b):
-            raise ValueError("out_of_fold needs 2 parts or more, and b of 1 or more")
-        if self.out_of_fold and not self.remembers:
-            raise ValueError(
-                "out_of_fold needs a teacher that is kept: soft_labels: clip, or trust"
-            )
         return self
 
     @property
@@ -313,8 +291,7 @@ class Training(_Options):
     @property
     def remembers(self) -> bool:
         """Whether a branch keeps an average of its teachers over cycles."""
-        kept = self.teacher_momentum or self.out_of_fold
-        return self.trust or bool(kept and self.soft_labels == "clip")
+        return self.trust or (self.teacher_momentum > 0 and self.soft_labels == "clip")
 
     @property
     def epochs(self) -> int:

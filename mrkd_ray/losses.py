@@ -58,8 +58,7 @@ def divergence(
         teacher: [N, M], probabilities at the same temperature; no gradient flows into them.
         temperature: T of Eq. 2.
         kind: "reverse" is KL(P || teacher), as Eq. 4 is printed; "forward" is KL(teacher || P),
-            the usual one (Hinton et al. 2015); "js" is Jensen-Shannon, the mean of both to the
-            middle.
+            the usual one (Hinton et al. 2015).
         weights: [N], of each clip in the mean; 1 where None.
 
     Returns:
@@ -82,12 +81,7 @@ def _reverse(log_student: Tensor, teacher: Tensor) -> Tensor:
     return _sum(log_student.exp() * (log_student - _log(teacher)))
 
 
-def _js(log_student: Tensor, teacher: Tensor) -> Tensor:
-    log_middle = _log((log_student.exp() + teacher) / 2)
-    return (_reverse(log_student, log_middle.exp()) + _forward(log_middle, teacher)) / 2
-
-
-_DIVERGENCES = {"reverse": _reverse, "forward": _forward, "js": _js}
+_DIVERGENCES = {"reverse": _reverse, "forward": _forward}
 
 
 def distillation_loss(

@@ -114,8 +114,6 @@ class Minibatches:
         count = n + task.more_windows
         passes = range(0, count, len(pool))
         drawn = np.concatenate([rng.permutation(len(pool)) + first for first in passes])[:count]
-        if alone and cycle >= training.warm_up_cycles:
-            drawn = drawn[~task.left_out(cycle)[drawn % n]]
         order, pool = drawn % len(pool), np.tile(pool, len(passes))
         parts = split(order, size)
         shares = rng.beta(alpha, alpha, len(parts)).tolist() if alpha > 0 else []

@@ -64,19 +64,6 @@ class BranchTask:
         words = [zlib.crc32(str(word).encode()) for word in purpose]
         return np.random.default_rng([self.seed, self.fold, cycle, *words])
 
-    def left_out(self, cycle: int) -> NDArray[np.bool_]:
-        """Return which training clips [n] the b epochs of a cycle leave out: `out_of_fold`."""
-        parts, n = self.training.out_of_fold, len(self.train.clip_ids)
-        if not parts:
-            return np.zeros(n, bool)
-        return np.equal(self.rng(0, "out of fold").permutation(n) % parts, cycle % parts)
-
-    def renewed(self, cycle: int) -> NDArray[np.bool_]:
-        """Return for which of the `taught` clips [n] a cycle changes a teacher that is kept."""
-        left_out = self.left_out(cycle)
-        changed = left_out if self.training.out_of_fold else ~left_out
-        return np.concatenate([changed, np.ones(len(self.unlabelled), bool)])
-
     @property
     def multi_label(self) -> bool:
         """Whether a clip may have several labels, each with a probability of its own."""

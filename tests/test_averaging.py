@@ -123,7 +123,7 @@ def test_multi_label_logits_by_hand_and_with_a_branch_that_is_certain() -> None:
     np.testing.assert_allclose(teacher, [[2 / 3, 0.5, half, 0.5, 0]], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in AVERAGES if name != "confidence"])
+@pytest.mark.parametrize("name", list(AVERAGES))
 def test_multi_label_teachers_are_probabilities_of_each_class(name: str) -> None:
     parts = [part * 3 % 1 for part in soft_labels(3)]
     rule = AVERAGES[name]
@@ -135,12 +135,6 @@ def test_multi_label_teachers_are_probabilities_of_each_class(name: str) -> None
         assert (teacher <= np.max(parts, axis=0) + 1e-6).all()
     one_label = rule.teachers(parts, [0.5] * 3, multi_label=False)
     np.testing.assert_array_equal(one_label, rule.combine(parts, [0.5] * 3))
-
-
-def test_only_confidence_is_of_no_use_to_multi_label_data() -> None:
-    assert [name for name, rule in AVERAGES.items() if rule.multi_label is None] == ["confidence"]
-    with pytest.raises(ValueError, match="no rule for multi-label"):
-        AVERAGES["confidence"].teachers(soft_labels(2), [1.0, 1.0], multi_label=True)
 
 
 def test_a_block_that_is_not_whole_is_summed_as_the_others(
@@ -164,14 +158,4 @@ def test_an_unknown_rule_is_answered_with_the_nearest_and_all_names() -> None:
     message = str(caught.value)
     assert "unknown average 'leave_out'" in message
     assert "Did you mean 'leave_one_out'?" in message
-    assert message.endswith("Known: confidence, leave_one_out, logits, mean, weighted.")
-
-
-def test_confidence_by_hand() -> None:
-    even = np.array([[0.5, 0.5], [1.0, 0.0]], np.float32)
-    sure = np.array([[1.0, 0.0], [0.5, 0.5]], np.float32)
-    (teacher,) = AVERAGES["confidence"].combine([even, sure], [1.0, 1.0])
-    # Entropies 0 and ln 2: weights 100 and 1 / (0.01 + ln 2).
-    share = 100 / (100 + 1 / (0.01 + np.log(2)))
-    first = share + (1 - share) / 2
-    np.testing.assert_allclose(teacher, [[first, 1 - first]] * 2, rtol=0, atol=1e-6)
+    assert message.endswith("Known: leave_one_out, logits, mean, weighted.")

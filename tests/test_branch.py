@@ -240,26 +240,6 @@ def split_of(clips: dict[int, int], size: int) -> list[Index]:
     return split(np.array(list(clips)), size)
 
 
-def test_each_cycle_leaves_another_part_of_the_clips_out_of_training(
-    make_tasks: TaskMaker,
-) -> None:
-    (task,) = make_tasks(LOGMEL, out_of_fold=3, b=2)
-    branch = Branch(task)
-    seen, n = Seen(branch), len(task.train.clip_ids)
-    left_out = []
-    for _ in range(4):
-        branch.train(2)
-        first, second = seen.take()[1]
-        assert first.keys() == second.keys()
-        left_out.append(set(range(n)) - first.keys())
-        assert sorted(left_out[-1]) == np.flatnonzero(task.renewed(branch.cycle)).tolist()
-        branch.distil(teacher_for(task), HEAT, 1)
-        assert sorted(seen.take()[1][0]) == list(range(n))
-        branch.cycle += 1
-    assert sorted(clip for part in left_out[:3] for clip in part) == list(range(n))
-    assert left_out[3] == left_out[0]
-
-
 @pytest.mark.parametrize("unverified", [(), (1, 4)])
 def test_trust_weighs_hard_labels_that_nobody_verified(
     make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch, unverified: tuple[int, ...]
@@ -294,31 +274,6 @@ def test_teachers_are_remembered_over_cycles(
     for ((_, targets, soft), _), (clips, _) in calls[-(len(calls) // 3) :]:
         np.testing.assert_allclose(soft, belief[clips], rtol=1e-5)
         np.testing.assert_allclose(targets.sum(dim=1), of_label[clips], rtol=1e-5)
-
-
-def test_only_clips_that_were_left_out_get_a_new_teacher(make_tasks: TaskMaker) -> None:
-    (task,) = make_tasks(LOGMEL, out_of_fold=2, cycles=3)
-    n = len(task.train.clip_ids)
-    branch = Branch(task)
-    teachers = [np.full((n, 3), value, np.float32) for value in (0.25, 0.5, 0.75)]
-    for branch.cycle, teacher in enumerate(teachers[:2]):
-        branch.distil(teacher, HEAT, 1)
-    assert branch._belief is not None
-    expected = np.where(task.renewed(1), 0.5, 0.25)
-    np.testing.assert_array_equal(branch._belief[:, 0], expected)
-
-
-def test_the_weight_of_the_teacher_rises_over_the_ramp(
-    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (task,) = make_tasks(LOGMEL, kl_weight=3.0, warm_up=0.2, ramp=0.3, cycles=10)
-    branch = Branch(task)
-    lost = recorded(monkeypatch, losses, "distillation_loss")
-    weights = []
-    for branch.cycle in range(2, 7):
-        branch.distil(teacher_for(task), HEAT, 1)
-        weights.append(lost[-1][1]["kl_weight"])
-    assert weights == pytest.approx([1, 2, 3, 3, 3])
 
 
 def test_soft_labels_and_evaluation_change_nothing(make_tasks: TaskMaker) -> None:

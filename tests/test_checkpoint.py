@@ -413,7 +413,7 @@ def test_soft_labels_are_the_last_teachers(
 
 @pytest.mark.parametrize(
     "options",
-    [{"teacher_momentum": 0.5}, {"out_of_fold": 2}, {"trust": True, "soft_labels": "virtual"}],
+    [{"teacher_momentum": 0.5}, {"trust": True, "soft_labels": "virtual"}],
 )
 @pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.cluster)])
 def test_a_resumed_cell_remembers_its_teachers(

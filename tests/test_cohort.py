@@ -104,13 +104,10 @@ def test_a_cycle_is_submitted_before_the_one_before_is_waited_for(
         (TWO, {"soft_labels": "window", "average": "leave_one_out", "divergence": "forward"}),
         (TWO, {"average": "weighted", "held_out": 0.3, "t_squared": True, "b": 2, "d": 2}),
         (("logmel64:vgg_small",), {"average": "logits"}),
-        (TWO, {"soft_labels": "virtual", "b": 0, "ramp": 0.5, "trust": True, "cycles": 3}),
+        (TWO, {"soft_labels": "virtual", "b": 0, "trust": True, "cycles": 3}),
         (TWO, {"teacher_momentum": 0.5, "average": "leave_one_out", "cycles": 3, "warm_up": 0.3}),
-        (
-            TWO,
-            {"average": "weighted", "held_out": 0.3, "out_of_fold": 2, "cycles": 3},
-        ),
-        (TWO, {"labelled": 0.5, "out_of_fold": 2, "teacher_momentum": 0.5}),
+        (TWO, {"average": "weighted", "held_out": 0.3, "teacher_momentum": 0.5, "cycles": 3}),
+        (TWO, {"labelled": 0.5, "teacher_momentum": 0.5}),
         (("cqt:vgg_small", "cqt:vgg_small", "logmel64:vgg_small"), {"cycles": 1}),
     ],
 )

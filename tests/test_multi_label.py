@@ -168,18 +168,9 @@ def test_a_report_shows_its_figures(results: Results) -> None:
     assert "those are of one label a clip" in page
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"average": "confidence"},
-        {"label_noise": 0.3},
-    ],
-)
-def test_options_of_one_label_a_clip_are_refused(
-    tagged: Path, cache: Path, tmp_path: Path, option: dict[str, object]
-) -> None:
-    with pytest.raises(UserError, match=f"{next(iter(option))}.*multi-label"):
-        run(config(tagged, cache, tmp_path, **option), console=Console(quiet=True))
+def test_label_noise_is_refused(tagged: Path, cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"label_noise.*multi-label"):
+        run(config(tagged, cache, tmp_path, label_noise=0.3), console=Console(quiet=True))
 
 
 @pytest.fixture(scope="module")

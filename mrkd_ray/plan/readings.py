@@ -24,7 +24,7 @@ Kind = tuple[str, tuple[BranchSpec, ...], Training]
 folds and their number of cycles."""
 FREE = (
     *("cycles", "lr", "momentum", "weight_decay", "label_noise", "unverified_ce", "unverified_kl"),
-    *("divergence", "t_squared", "kl_weight", "ce_weight", "ramp", "teacher_momentum", "trust"),
+    *("divergence", "t_squared", "kl_weight", "ce_weight", "teacher_momentum", "trust"),
     "warm_up",
 )
 """Options that tell no kinds apart: what a cycle takes hardly hangs on them.
