@@ -1,6 +1,6 @@
 """One variant of a grid beside another: the distilled models, paired by fold, seed and clip.
 
-    python experiments/versus.py results/claim-esc50 noise_logits noise
+    python experiments/versus.py results/trust-esc10 trust mixup
     python experiments/versus.py results/controls-esc10 noise noise
 
 Of each pairing that both variants have, at the temperature nearest to 2, over the runs that both
