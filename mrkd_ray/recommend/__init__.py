@@ -1,7 +1,8 @@
 """Which representations and networks to make a cohort of, from short probes on the user's data.
 
 Probes are independent cells that run as a grid's do (`probes`); they are judged on clips held out
-from the training side (`choice`, `diversity`), and the answer is a grid file (`show`).
+from the training side (`choice`, `diversity`), which also say which labels look wrong (`labels`);
+the answer is a grid file (`show`).
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def recommend(
                     f"{len(failed)} of {len(wanted)} probes did not finish; the same call takes "
                     f"them up again.\n{grid.listed(failed)}\nWhat is finished is in {folder}."
                 )
-            choice = choose(probes.read(folder, wanted), config.size, config.margin)
+            probed = probes.read(folder, wanted, prepared.dataset.classes)
+            choice = choose(probed, config.size, config.margin)
             for name, text in show.tables(choice).items():
                 write_text(folder / name, text)
     write_text(to, show.grid_file(choice, config))

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrkd_ray import metrics
 from mrkd_ray.config import BranchSpec
-from mrkd_ray.recommend import diversity
+from mrkd_ray.recommend import diversity, labels
 
 Floats = NDArray[np.float64]
 ERRORS = 2
@@ -32,12 +32,16 @@ class Probed:
 
     Attributes:
         candidates: C of them.
+        clip_ids: N of them.
+        classes: M names.
         labels: class indices [N].
         probabilities: [C, N, M], by networks that were trained on other clips.
         parts: how many parts of the training clips these are.
     """
 
     candidates: tuple[BranchSpec, ...]
+    clip_ids: tuple[str, ...]
+    classes: tuple[str, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     parts: int
@@ -60,11 +64,15 @@ class Probed:
             found[i, j] = found[j, i] = measure(self.hits[i], self.hits[j])
         return found
 
+    def ensemble(self, members: Sequence[int]) -> Floats:
+        """Return the mean of the members' probabilities, [N, M]."""
+        found: Floats = self.probabilities[list(members)].mean(axis=0, dtype=np.float64)
+        return found
+
     def losses(self, members: Sequence[int]) -> Floats:
         """Return the log-loss of the members' ensemble on each clip, [N], in nats."""
-        places = np.arange(len(self.labels))
-        own = self.probabilities[list(members)][:, places, self.labels].astype(np.float64)
-        loss: Floats = -np.log(np.maximum(own.mean(axis=0), np.finfo(np.float32).eps))
+        own = self.ensemble(members)[np.arange(len(self.labels)), self.labels]
+        loss: Floats = -np.log(np.maximum(own, np.finfo(np.float32).eps))
         return loss
 
 
@@ -96,6 +104,16 @@ class Choice:
     cohorts: tuple[Cohort, ...]
     tied: int
 
+    @cached_property
+    def doubts(self) -> NDArray[np.bool_]:
+        """Which labels look wrong to the chosen ensemble, [N]: see `labels`."""
+        return labels.doubted(self.probed.ensemble(self.cohorts[0].members), self.probed.labels)
+
+    @property
+    def wrong_share(self) -> float:
+        """About which part of the labels is wrong, in [0, 1]; NaN where classes are too few."""
+        return labels.wrong_share(self.doubts, len(self.probed.classes))
+
 
 def standard_error(values: Floats) -> float:
     """Return that of the mean of values [N]; NaN of a single one."""
@@ -125,14 +143,13 @@ def choose(probed: Probed, size: int, margin: float) -> Choice:
     ]
     cohorts = []
     for members in itertools.combinations(admitted, size):
-        ensemble = probed.probabilities[list(members)].mean(axis=0, dtype=np.float64)
         pairs = tuple(np.array(list(itertools.combinations(members, 2))).T)
         disagreement, correlation, yule_q = (float(each[pairs].mean()) for each in measures)
         cohorts.append(
             Cohort(
                 members=members,
                 log_loss=float(probed.losses(members).mean()),
-                accuracy=metrics.accuracy(ensemble, probed.labels),
+                accuracy=metrics.accuracy(probed.ensemble(members), probed.labels),
                 disagreement=disagreement,
                 correlation=correlation,
                 yule_q=yule_q,

@@ -80,7 +80,7 @@ def with_parts(opened: Opened, parts: Sequence[Split]) -> Opened:
     return replace(opened, checked=replace(opened.checked, prepared=prepared))
 
 
-def read(folder: Path, probes: Sequence[Cell]) -> Probed:
+def read(folder: Path, probes: Sequence[Cell], classes: tuple[str, ...]) -> Probed:
     """Put the predictions of finished probes together, the parts one after the other."""
     candidates: dict[BranchSpec, list[Cell]] = {}
     for cell in probes:
@@ -88,10 +88,13 @@ def read(folder: Path, probes: Sequence[Cell]) -> Probed:
     scores = []
     for own in candidates.values():
         found = [cell_files.read_predictions(folder / "cells" / cell.key) for cell in own]
+        clip_ids = tuple(clip_id for of_part, _, _ in found for clip_id in of_part)
         labels = np.concatenate([of_part for _, of_part, _ in found])
         scores.append(np.concatenate([next(iter(of_part.values())) for _, _, of_part in found]))
     return Probed(
         candidates=tuple(candidates),
+        clip_ids=clip_ids,
+        classes=classes,
         labels=labels,
         probabilities=np.stack(scores),
         parts=len({cell.fold for cell in probes}),

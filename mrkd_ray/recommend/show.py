@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Candidates in the matrix, the most accurate: more do not fit on a terminal."""
+LABELS = "labels.csv"
+DOUBTFUL, HALF = 0.05, 0.5
+"""Estimated part of wrong labels from which on they are not taken as right; and up to which the
+probes are taken at their word. docs/recommend.md has what was measured."""
 
 
 def sentences(choice: Choice, config: RecommendConfig) -> Iterator[str]:
     """Say what was chosen and why, and how sure that is."""
     probed, chosen = choice.probed, choice.cohorts[0]
     best = max(chosen.members, key=lambda i: float(probed.accuracy[i]))
-    ensemble = probed.probabilities[list(chosen.members)].mean(axis=0, dtype=np.float64)
+    ensemble = probed.ensemble(chosen.members)
     error = standard_error((ensemble.argmax(axis=1) == probed.labels).astype(float))
     others = len(choice.cohorts) - 1
     first = (
@@ -53,11 +57,7 @@ def sentences(choice: Choice, config: RecommendConfig) -> Iterator[str]:
     yield (
         f"The test clips of fold {config.fold} took no part in the choice, so they can judge it."
     )
-    yield (
-        "Whether to distil depends on the labels. Where they are right, the ensemble of branches "
-        "trained alone is hard to beat; where some are wrong (trust: true) or few (unlabelled: "
-        "FOLDER), branches gain by teaching each other."
-    )
+    yield from _labels(choice)
 
 
 def show(choice: Choice, config: RecommendConfig, console: Console) -> None:
@@ -89,7 +89,10 @@ def show(choice: Choice, config: RecommendConfig, console: Console) -> None:
 
 
 def tables(choice: Choice) -> dict[str, str]:
-    """Return the CSV files by name: a row a candidate, a row a pair, a row a cohort, best first."""
+    """Return the CSV files by name: a row a candidate, a row a pair, a row a cohort, best first.
+
+    And of labels a row a clip, those that look wrong first.
+    """
     import pandas as pd
 
     probed = choice.probed
@@ -120,14 +123,28 @@ def tables(choice: Choice) -> dict[str, str]:
         }
         for cohort in choice.cohorts
     ]
-    named = {"probes.csv": candidates, "pairs.csv": pairs, "cohorts.csv": cohorts}
+    ensemble = probed.ensemble(choice.cohorts[0].members)
+    own, first = ensemble[np.arange(len(ensemble)), probed.labels], ensemble.argmax(axis=1)
+    labels = [
+        {
+            "clip_id": probed.clip_ids[i],
+            "label": probed.classes[probed.labels[i]],
+            "probability": own[i],
+            "likeliest": probed.classes[first[i]],
+            "probability_likeliest": ensemble[i, first[i]],
+            "doubted": choice.doubts[i],
+        }
+        for i in np.lexsort((own, ~choice.doubts))
+    ]
+    named = {"probes.csv": candidates, "pairs.csv": pairs, "cohorts.csv": cohorts, LABELS: labels}
     return {name: pd.DataFrame(rows).to_csv(index=False) for name, rows in named.items()}
 
 
 def grid_file(choice: Choice, config: RecommendConfig) -> str:
     """Return the grid of the chosen cohort as YAML, with the evidence as comments.
 
-    It has the options of the probes, but for their few cycles: those are the grid's own to choose.
+    It has the options of the probes, but for their few cycles: those are the grid's own to choose;
+    and `trust` where labels look wrong, unless that was said.
     """
     import yaml
 
@@ -137,11 +154,48 @@ def grid_file(choice: Choice, config: RecommendConfig) -> str:
     names = {*Training.model_fields, *Run.model_fields} - {"cycles", "data", "folds"}
     given = config.model_dump(mode="json", include=names)
     defaults = GridConfig.model_construct().model_dump(mode="json", include=names, warnings=False)
-    fields = {"data": config.data, "folds": [config.fold]}
+    fields: dict[str, Any] = {"data": config.data, "folds": [config.fold]}
     fields |= {name: value for name, value in given.items() if value != defaults[name]}
+    if _wrong(choice) and "trust" not in config.model_fields_set:
+        fields["trust"] = True
     fields |= {"pairings": [_names(choice, choice.cohorts[0])]}
     text: str = yaml.safe_dump(fields, sort_keys=False, width=98)
     return "\n".join([*comments, text])
+
+
+def _wrong(choice: Choice) -> bool:
+    """Whether some labels are taken as wrong."""
+    return DOUBTFUL <= choice.wrong_share <= HALF
+
+
+def _labels(choice: Choice) -> Iterator[str]:
+    """Say what the probes think of the labels, and whether to distil."""
+    share = choice.wrong_share
+    if not share <= HALF:  # NaN too
+        yield (
+            "Whether the labels are right cannot be told: the classes are too few for that, or the "
+            "probes have learnt too little. Where they are right, the ensemble of branches trained "
+            "alone is hard to beat; where some are wrong (trust: true) or few (unlabelled: FOLDER) "
+            "branches gain by teaching each other."
+        )
+        return
+    yield (
+        f"About {100 * share:.0f} % of the labels look wrong: {choice.doubts.sum()} of these "
+        f"{len(choice.doubts)} are in the half of the classes that the ensemble holds for less "
+        f"probable. {LABELS} has them first."
+    )
+    if _wrong(choice):
+        yield (
+            "Mend those that are. With wrong labels branches learn better from each other than "
+            "alone: distil, with trust: true. Give it epochs: networks that know little yet teach "
+            "badly."
+        )
+    else:
+        yield (
+            "So they are right, but for mix-ups of classes that sound alike, which do not show. "
+            "Then the ensemble of branches trained alone is hard to beat, and distilling brings a "
+            "single branch little. Recordings without labels (unlabelled: FOLDER) may bring more."
+        )
 
 
 def _matrix(probed: Probed, order: list[int]) -> Table:

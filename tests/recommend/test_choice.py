@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ def probed(*wrong: Sequence[int], sure: Sequence[float] = ()) -> Probed:
         candidates=tuple(
             BranchSpec(representation=f"r{i}", network="n") for i in range(len(wrong))
         ),
+        clip_ids=tuple(map(str, range(CLIPS))),
+        classes=tuple(map(str, range(CLASSES))),
         labels=labels,
         probabilities=np.stack(found),
         parts=1,
@@ -104,11 +107,10 @@ def test_how_sure_an_ensemble_is_counts_and_not_only_whether_it_is_right() -> No
 
 def test_the_choice_is_that_of_the_probabilities_and_not_of_their_order() -> None:
     forward = probed([0, 1], [2], [3, 4, 5])
-    backward = Probed(
+    backward = replace(
+        forward,
         candidates=forward.candidates[::-1],
-        labels=forward.labels,
         probabilities=forward.probabilities[::-1],
-        parts=1,
     )
 
     def chosen(of: Probed) -> set[str]:

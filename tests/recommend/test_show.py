@@ -29,7 +29,14 @@ def made(*wrong: range, margin: float = 10) -> Choice:
         p[np.arange(CLIPS), said] = 0.8
     names = ("logmel64", "cqt", "mfcc")
     candidates = [BranchSpec(representation=n, network="vgg_small") for n in names[: len(wrong)]]
-    probed = Probed(candidates=tuple(candidates), labels=labels, probabilities=scores, parts=4)
+    probed = Probed(
+        candidates=tuple(candidates),
+        clip_ids=tuple(f"clip{i}" for i in range(CLIPS)),
+        classes=("even", "odd"),
+        labels=labels,
+        probabilities=scores,
+        parts=4,
+    )
     return choose(probed, 2, margin)
 
 
@@ -48,7 +55,7 @@ def test_candidates_pairs_and_how_sure_the_choice_is() -> None:
     assert sentence.count("chosen") == 2
     assert "100 clips decide: 4 parts of the training clips of fold 1" in sentence
     assert "of the other 2 cohorts are not told apart from it" in sentence
-    assert "few (unlabelled: FOLDER), branches gain by teaching each other" in sentence
+    assert "few (unlabelled: FOLDER) branches gain by teaching each other" in sentence
     assert max(map(len, text.splitlines())) <= 80
 
 
@@ -95,6 +102,61 @@ def test_the_grid_file_is_read_as_any_other(tmp_path: Path) -> None:
         *("data", "folds", "mixup", "split_seed", "pairings")
     }
     assert "# 100 clips decide" in file.read_text()
+
+
+def with_wrong_labels(wrong: int, classes: int = 10) -> Choice:
+    """Two candidates that are right on 200 clips, of which the last have a wrong label."""
+    true = np.arange(200) % classes
+    labels = np.where(np.arange(200) >= 200 - wrong, (true + 1) % classes, true)
+    # The class behind the true one is the least probable.
+    ranks = (np.arange(classes) - true[:, None]) % classes
+    scores = (np.where(ranks == 0, 2.0 * classes, ranks) + 1).astype(np.float32)
+    scores /= scores.sum(axis=1, keepdims=True)
+    names = ("logmel64", "cqt")
+    probed = Probed(
+        candidates=tuple(BranchSpec(representation=n, network="vgg_small") for n in names),
+        clip_ids=tuple(f"clip{i}" for i in range(200)),
+        classes=tuple("abcdefghij"[:classes]),
+        labels=labels,
+        probabilities=np.stack([scores, scores]),
+        parts=4,
+    )
+    return choose(probed, 2, 10)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "classes", "said", "trusts"),
+    [
+        (0, 10, "About 0 % of the labels look wrong: 0 of these 200", False),
+        (5, 10, "So they are right, but for mix-ups", False),  # 4.5 % in all
+        (20, 10, "About 18 % of the labels look wrong: 20 of these 200", True),
+        (20, 10, "distil, with trust: true", True),
+        (120, 10, "cannot be told", False),
+        (20, 4, "cannot be told", False),
+    ],
+)
+def test_the_advice_hangs_on_how_many_labels_look_wrong(
+    wrong: int, classes: int, said: str, trusts: bool
+) -> None:
+    choice = with_wrong_labels(wrong, classes)
+    assert said in " ".join(printed(choice).split())
+    assert yaml.safe_load(grid_file(choice, RecommendConfig())).get("trust", False) is trusts
+
+
+def test_trust_that_was_refused_is_not_in_the_grid() -> None:
+    asked = parse(RecommendConfig, {"trust": False}, "test")
+    assert "trust" not in yaml.safe_load(grid_file(with_wrong_labels(20), asked))
+
+
+def test_labels_that_look_wrong_come_first_in_their_table() -> None:
+    found = pd.read_csv(io.StringIO(tables(with_wrong_labels(20))["labels.csv"]))
+    assert len(found) == 200
+    assert list(found["doubted"]) == [True] * 20 + [False] * 180
+    assert set(found["clip_id"][:20]) == {f"clip{i}" for i in range(180, 200)}
+    first = found[found["clip_id"] == "clip180"].iloc[0]
+    assert (first["label"], first["likeliest"]) == ("b", "a")
+    assert first["probability"] == pytest.approx(2 / (21 + sum(range(2, 11))))
+    assert first["probability_likeliest"] == pytest.approx(21 / (21 + sum(range(2, 11))))
 
 
 def _three() -> Choice:

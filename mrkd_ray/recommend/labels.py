@@ -1,0 +1,45 @@
+"""Which labels look wrong, and how many are, from networks that were trained on other clips.
+
+A clip that is hard to tell still has its label among the more probable classes; a label that is
+wrong by chance has any rank behind the true class. So labels in the less probable half of the
+classes tell wrong labels from hard clips. (Confident learning, Northcutt et al. 2021, asks
+whether another class is probable enough, and doubts many labels of hard clips:
+docs/recommend.md.) Wrong labels of classes that sound alike are not found so, and networks that
+have learnt nothing rank classes at random too. NumPy only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FEWEST = 5
+"""Classes of which it takes as many for halves to say something."""
+
+
+def doubted(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which labels [N] are in the less probable half of the classes.
+
+    Args:
+        probabilities: [N, M], out of sample.
+        labels: class indices [N].
+    """
+    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    found: NDArray[np.bool_] = (probabilities > own).sum(axis=1) >= probabilities.shape[1] / 2
+    return found
+
+
+def wrong_share(doubts: NDArray[np.bool_], classes: int) -> float:
+    """Return about which part of the labels is wrong, in [0, 1], if wrong ones are drawn at random.
+
+    A wrong label has each rank behind the first, of the true class, alike: so many of these M - 1
+    are in the less probable half.
+
+    Args:
+        doubts: as returned by `doubted`, [N].
+        classes: M; NaN below `FEWEST`.
+    """
+    if classes < FEWEST:
+        return float("nan")
+    behind = classes // 2  # ranks in that half
+    return min(1.0, float(doubts.mean()) * (classes - 1) / behind)
