@@ -1,0 +1,90 @@
+"""Does `mrkd recommend` know how many labels are wrong? On data whose labels are right.
+
+    python experiments/wrong_labels.py --data ../shared/data/esc10
+
+For each share so many labels are replaced by another class, drawn at random, and a cohort is
+chosen for that data: three small networks, on log-Mel, PCEN and gammatone. Shown: the part of the
+labels that is wrong on the clips that decide; what the command says of it; how many labels it
+doubts, which part of these is wrong (precision), and which part of the wrong ones it doubts
+(recall). Interrupted, it goes on with the next call.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mrkd_ray.cells import with_noise
+from mrkd_ray.config import RecommendConfig
+from mrkd_ray.datasets import Dataset, open_dataset
+from mrkd_ray.parsing import parse
+from mrkd_ray.recommend import recommend
+
+ASKED = {"representations": "logmel64,pcen64,gammatone64", "networks": "vgg_small", "size": 3}
+
+
+def main() -> None:
+    """Run what lacks and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--shares", default="0,0.1,0.3")
+    parser.add_argument("--output", default="results", type=Path)
+    parser.add_argument("--cache", default="cache", type=Path)
+    parser.add_argument("--runner", default="ray")
+    asked = parser.parse_args()
+    dataset = open_dataset(asked.data, asked.cache)
+    true = {str(clip.path): clip.label for clip in dataset.clips}
+    table = Table("wrong, %", "estimate, %", "doubted", "precision, %", "recall, %", "accuracy, %")
+    for share in map(float, asked.shares.split(",")):
+        file = asked.output / f"wrong-{dataset.name}" / f"{share:g}.csv"
+        write(dataset, share, file)
+        config = parse(
+            RecommendConfig,
+            ASKED
+            | {"data": str(file), "name": f"wrong-{dataset.name}-{share:g}"}
+            | {"output": asked.output, "cache": asked.cache, "runner": asked.runner},
+            "wrong_labels",
+        )
+        choice = recommend(config, file.with_suffix(".yaml"), force=True)
+        probed = choice.probed
+        wrong = np.array(
+            [
+                probed.classes[label] != true[clip_id]
+                for clip_id, label in zip(probed.clip_ids, probed.labels, strict=True)
+            ]
+        )
+        table.add_row(
+            percent(wrong),
+            f"{100 * choice.wrong_share:.1f}",
+            f"{choice.doubts.sum()} of {len(wrong)}",
+            percent(wrong[choice.doubts]),
+            percent(choice.doubts[wrong]),
+            f"{100 * choice.cohorts[0].accuracy:.1f}",
+        )
+    Console().print(table)
+
+
+def write(dataset: Dataset, share: float, file: Path) -> None:
+    """Write the data set as a csv file in which so many labels are wrong."""
+    numbers = {clip.clip_id: dataset.classes.index(clip.label) for clip in dataset.clips}
+    labels = with_noise(numbers, len(dataset.classes), share, (0,))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(("filename", "fold", "label"))
+        for clip in dataset.clips:
+            rows.writerow((clip.path, clip.fold, dataset.classes[labels[clip.clip_id]]))
+
+
+def percent(values: np.ndarray) -> str:
+    """Return the mean in %; a dash of none."""
+    return f"{100 * values.mean():.1f}" if len(values) else "-"
+
+
+if __name__ == "__main__":
+    main()
