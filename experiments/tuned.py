@@ -1,0 +1,72 @@
+"""Distilled models beside the best of several ways of training alone, from `results.csv` files.
+
+    cd docs/results
+    python ../../experiments/tuned.py esc50.csv noise_logits esc50-mixup.csv mixup
+
+Each file is followed by the variant of it that counts. The first one has the distilled models; all
+have independent ones of the same branches, on the same folds and seeds. Of each model, of the best
+branch and of that beside the ensemble: the accuracy in % alone, in each way, and distilled; and the
+distilled one's less the best way's, in points, paired by fold and seed, with its 95 % interval
+(Student's t, over runs). The best way is chosen by these very figures, which favours it.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+BEST, BESIDE = "best branch", "best branch, alone: ensemble"
+
+
+def main() -> None:
+    """Print the table."""
+    given = sys.argv[1:]
+    if len(given) < 2 or len(given) % 2:
+        raise SystemExit(__doc__)
+    pairs = list(zip(given[::2], given[1::2], strict=True))
+    ways = [read(Path(file), variant, "independent") for file, variant in pairs]
+    distilled = read(Path(pairs[0][0]), pairs[0][1], "distilled")
+    for (file, variant), way in zip(pairs, ways, strict=True):
+        if not way.index.equals(distilled.index) or set(way) != set(distilled):
+            raise SystemExit(f"{file}: {variant} has not the folds, seeds and models of {given[1]}")
+    found = Table("accuracy, %", *(f"alone, {name}" for _, name in pairs), "distilled", "less best")
+    branches = [name for name in distilled if name != "ensemble"]
+    best, *tops = (table[table[branches].mean().idxmax()] for table in (distilled, *ways))
+    for name in distilled:
+        add(found, str(name), [way[name] for way in ways], distilled[name])
+    add(found, BEST, tops, best)
+    add(found, BESIDE, [way["ensemble"] for way in ways], best)
+    Console(width=120).print(found)
+    folds, seeds = (distilled.index.unique(level).size for level in ("fold", "seed"))
+    print(f"{len(distilled)} runs: {folds} folds, {seeds} seeds.")
+
+
+def read(file: Path, variant: str, condition: str) -> pd.DataFrame:
+    """Return the accuracies in %: a row a fold and seed, a column a model."""
+    table = pd.read_csv(file)
+    table = table[(table["variant"] == variant) & (table["condition"] == condition)]
+    if table.empty:
+        raise SystemExit(f"{file}: no {condition} models of variant {variant!r}")
+    names = table["branch"].where(table["model"] == "branch", "ensemble")
+    named = table.assign(name=names)
+    return 100 * named.pivot(index=["fold", "seed"], columns="name", values="accuracy")
+
+
+def add(table: Table, name: str, ways: list[pd.Series], distilled: pd.Series) -> None:
+    """Add a model's row."""
+    best = max(ways, key=lambda way: way.mean())
+    differences = (distilled - best).to_numpy()
+    mean = differences.mean()
+    half = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1)
+    half /= np.sqrt(len(differences))
+    sure = "" if abs(mean) > half else " ns"
+    shown = f"{mean:+.1f} [{mean - half:.1f}, {mean + half:.1f}]{sure}"
+    table.add_row(name, *(f"{way.mean():.1f}" for way in [*ways, distilled]), shown)
+
+
+if __name__ == "__main__":
+    main()

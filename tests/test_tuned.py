@@ -1,0 +1,85 @@
+"""What `experiments/tuned.py` prints of two ways of training alone."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments import tuned
+
+ALONE = {"one": (50, 60), "two": (58, 56)}  # a, b; the second way is better for a, worse for b
+DISTILLED = (64, 61)
+
+
+def write(folder: Path, runs: int = 3) -> list[str]:
+    """Results files of two ways; each run is 1 point above the one before, distilled ones 2."""
+    given = []
+    for way, alone in ALONE.items():
+        rows = []
+        for seed in range(runs):
+            models = [("independent", *zip("ab", alone, strict=True), ("", 65))]
+            if way == "one":
+                models.append(("distilled", *zip("ab", DISTILLED, strict=True), ("", 66)))
+            for condition, *scores in models:
+                step = 2 if condition == "distilled" else 1
+                rows += [
+                    {
+                        "variant": way,
+                        "condition": condition,
+                        "fold": 1,
+                        "seed": seed,
+                        "model": "branch" if name else "ensemble",
+                        "branch": name,
+                        "accuracy": (score + step * seed) / 100,
+                    }
+                    for name, score in scores
+                ]
+        file = folder / f"{way}.csv"
+        pd.DataFrame(rows).to_csv(file, index=False)
+        given += [str(file), way]
+    return given
+
+
+def run(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["tuned.py", *given])
+    tuned.main()
+
+
+def test_the_best_way_of_each_model_is_what_the_distilled_one_has_to_beat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(write(tmp_path), monkeypatch)
+    rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    found = {
+        name.strip(): [float(x) for x in re.findall(r"[-+]?\d+\.\d", " ".join(values))]
+        for name, *values in rows
+    }
+    # Differences of the runs: one apart, so that 4.303 * 1 / sqrt(3) is half of the interval.
+    half = 2.48
+    expected = {
+        "a": [51, 59, 66, 66 - 59],
+        "b": [61, 57, 63, 63 - 61],
+        "ensemble": [66, 66, 68, 68 - 66],
+        "best branch": [61, 59, 66, 66 - 61],  # the distilled a; alone b, and a in the second way
+        tuned.BESIDE: [66, 66, 66, 0],
+    }
+    for name, (first, second, distilled, difference) in expected.items():
+        interval = [difference - half, difference + half]
+        assert found[name] == pytest.approx(
+            [first, second, distilled, difference, *interval], abs=0.06
+        )
+    assert sum("ns" in row[-1] for row in rows) == 3  # 2 and 0 points are within 2.48
+
+
+def test_ways_on_other_runs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = write(tmp_path)
+    table = pd.read_csv(given[2])
+    table[table["seed"] > 0].to_csv(given[2], index=False)
+    with pytest.raises(SystemExit, match=r"two.csv: two has not the folds, seeds and models"):
+        run(given, monkeypatch)
+    with pytest.raises(SystemExit, match=r"no independent models of variant 'three'"):
+        run([given[0], "three", *given[2:]], monkeypatch)
