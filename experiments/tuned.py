@@ -20,6 +20,8 @@ from rich.table import Table
 from scipy import stats
 
 BEST, BESIDE = "best branch", "best branch, alone: ensemble"
+RUN = ["fold", "seed"]
+INDEX = [*RUN, "dataset", "label_noise", "epochs", "clips"]
 
 
 def main() -> None:
@@ -32,7 +34,8 @@ def main() -> None:
     distilled = read(Path(pairs[0][0]), pairs[0][1], "distilled")
     for (file, variant), way in zip(pairs, ways, strict=True):
         if not way.index.equals(distilled.index) or set(way) != set(distilled):
-            raise SystemExit(f"{file}: {variant} has not the folds, seeds and models of {given[1]}")
+            others = f"the {', '.join(INDEX)} and models of {given[1]}"
+            raise SystemExit(f"{file}: {variant} has not {others}")
     found = Table("accuracy, %", *(f"alone, {name}" for _, name in pairs), "distilled", "less best")
     branches = [name for name in distilled if name != "ensemble"]
     best, *tops = (table[table[branches].mean().idxmax()] for table in (distilled, *ways))
@@ -41,19 +44,23 @@ def main() -> None:
     add(found, BEST, tops, best)
     add(found, BESIDE, [way["ensemble"] for way in ways], best)
     Console(width=120).print(found)
-    folds, seeds = (distilled.index.unique(level).size for level in ("fold", "seed"))
+    folds, seeds = (distilled.index.unique(level).size for level in RUN)
     print(f"{len(distilled)} runs: {folds} folds, {seeds} seeds.")
 
 
 def read(file: Path, variant: str, condition: str) -> pd.DataFrame:
     """Return the accuracies in %: a row a fold and seed, a column a model."""
+    if not file.is_file():
+        raise SystemExit(f"{file}: no such file; give a results.csv of mrkd grid")
     table = pd.read_csv(file)
     table = table[(table["variant"] == variant) & (table["condition"] == condition)]
     if table.empty:
         raise SystemExit(f"{file}: no {condition} models of variant {variant!r}")
     names = table["branch"].where(table["model"] == "branch", "ensemble")
     named = table.assign(name=names)
-    return 100 * named.pivot(index=["fold", "seed"], columns="name", values="accuracy")
+    if named.duplicated(["name", *RUN]).any():
+        raise SystemExit(f"{file}: {variant} has several cohorts or temperatures")
+    return 100 * named.pivot(index=INDEX, columns="name", values="accuracy")
 
 
 def add(table: Table, name: str, ways: list[pd.Series], distilled: pd.Series) -> None:

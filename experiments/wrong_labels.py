@@ -20,6 +20,7 @@ from rich.table import Table
 from mrkd_ray.cells import with_noise
 from mrkd_ray.config import RecommendConfig
 from mrkd_ray.datasets import Dataset, open_dataset
+from mrkd_ray.errors import UserError
 from mrkd_ray.parsing import parse
 from mrkd_ray.recommend import recommend
 
@@ -37,7 +38,21 @@ def main() -> None:
     parser.add_argument("--cache", default="cache", type=Path)
     parser.add_argument("--runner", default="ray")
     asked = parser.parse_args()
+    try:
+        show(asked)
+    except UserError as error:
+        raise SystemExit(str(error)) from None
+
+
+def show(asked: argparse.Namespace) -> None:
+    """Do it, for what is asked.
+
+    Raises:
+        UserError: as `recommend`; data with several labels a clip.
+    """
     dataset = open_dataset(asked.data, asked.cache)
+    if dataset.multi_label:
+        raise UserError(f"{dataset.root}: labels are replaced where a clip has one")
     true = {str(clip.path): clip.label for clip in dataset.clips}
     table = Table("wrong, %", "estimate, %", "doubted", "precision, %", "recall, %", "accuracy, %")
     for share in map(float, asked.shares.split(",")):
@@ -76,9 +91,10 @@ def write(dataset: Dataset, share: float, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream)
-        rows.writerow(("filename", "fold", "label"))
+        rows.writerow(("filename", "label", "fold", "split", "group", "verified"))
         for clip in dataset.clips:
-            rows.writerow((clip.path, clip.fold, dataset.classes[labels[clip.clip_id]]))
+            label, verified = dataset.classes[labels[clip.clip_id]], int(clip.verified)
+            rows.writerow((clip.path, label, clip.fold, clip.split, clip.group, verified))
 
 
 def percent(values: np.ndarray) -> str:

@@ -31,7 +31,7 @@ def recommend(
 ) -> Choice:
     """Run the probes, choose a cohort and write its grid file.
 
-    Probes that are finished are kept in the results folder, with `probes.csv` and `cohorts.csv`:
+    Probes that are finished are kept in the results folder, with the CSV files of `show.tables`:
     the same call, or one with other candidates besides, goes on from there.
 
     Args:
@@ -73,7 +73,7 @@ def recommend(
                     f"{len(failed)} of {len(wanted)} probes did not finish; the same call takes "
                     f"them up again.\n{grid.listed(failed)}\nWhat is finished is in {folder}."
                 )
-            probed = probes.read(folder, wanted, prepared.dataset.classes)
+            probed = probes.read(folder, wanted, prepared.dataset)
             choice = choose(probed, config.size, config.margin)
             for name, text in show.tables(choice).items():
                 write_text(folder / name, text)

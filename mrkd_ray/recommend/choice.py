@@ -37,6 +37,7 @@ class Probed:
         labels: class indices [N].
         probabilities: [C, N, M], by networks that were trained on other clips.
         parts: how many parts of the training clips these are.
+        all_verified: whether each label that is trained on was verified.
     """
 
     candidates: tuple[BranchSpec, ...]
@@ -45,6 +46,7 @@ class Probed:
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     parts: int
+    all_verified: bool = True
 
     @cached_property
     def hits(self) -> Floats:
@@ -111,8 +113,14 @@ class Choice:
 
     @property
     def wrong_share(self) -> float:
-        """About which part of the labels is wrong, in [0, 1]; NaN where classes are too few."""
-        return labels.wrong_share(self.doubts, len(self.probed.classes))
+        """About which part of the labels is wrong; NaN where classes are too few."""
+        return labels.wrong_share(float(self.doubts.mean()), len(self.probed.classes))
+
+    @property
+    def wrong_share_error(self) -> float:
+        """The standard error of `wrong_share`: of so many clips."""
+        error = standard_error(self.doubts.astype(float))
+        return labels.wrong_share(error, len(self.probed.classes))
 
 
 def standard_error(values: Floats) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEWEST = 5
-"""Classes of which it takes as many for halves to say something."""
+"""With fewer classes a hard clip's label is too easily in the less probable half."""
 
 
 def doubted(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -25,21 +25,22 @@ def doubted(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> N
         labels: class indices [N].
     """
     own = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    found: NDArray[np.bool_] = (probabilities > own).sum(axis=1) >= probabilities.shape[1] / 2
+    equal = (probabilities == own).sum(axis=1) - 1  # of 0, far from what a network is sure of
+    ranks = (probabilities > own).sum(axis=1) + equal / 2
+    found: NDArray[np.bool_] = ranks >= probabilities.shape[1] / 2
     return found
 
 
-def wrong_share(doubts: NDArray[np.bool_], classes: int) -> float:
-    """Return about which part of the labels is wrong, in [0, 1], if wrong ones are drawn at random.
+def wrong_share(doubted_part: float, classes: int) -> float:
+    """Return about which part of the labels is wrong, if wrong ones are drawn at random.
 
-    A wrong label has each rank behind the first, of the true class, alike: so many of these M - 1
-    are in the less probable half.
+    A wrong label has each rank behind the first, of the true class, alike: M // 2 of these M - 1
+    are in the less probable half. Right labels in that half count as wrong too: it errs upwards.
 
     Args:
-        doubts: as returned by `doubted`, [N].
+        doubted_part: of the labels, in [0, 1]: see `doubted`.
         classes: M; NaN below `FEWEST`.
     """
     if classes < FEWEST:
         return float("nan")
-    behind = classes // 2  # ranks in that half
-    return min(1.0, float(doubts.mean()) * (classes - 1) / behind)
+    return doubted_part * (classes - 1) / (classes // 2)

@@ -80,9 +80,10 @@ def with_parts(opened: Opened, parts: Sequence[Split]) -> Opened:
     return replace(opened, checked=replace(opened.checked, prepared=prepared))
 
 
-def read(folder: Path, probes: Sequence[Cell], classes: tuple[str, ...]) -> Probed:
+def read(folder: Path, probes: Sequence[Cell], dataset: Dataset) -> Probed:
     """Put the predictions of finished probes together, the parts one after the other."""
     candidates: dict[BranchSpec, list[Cell]] = {}
+    verified_only = probes[0].training.verified_only
     for cell in probes:
         candidates.setdefault(cell.branches[0], []).append(cell)
     scores = []
@@ -94,10 +95,11 @@ def read(folder: Path, probes: Sequence[Cell], classes: tuple[str, ...]) -> Prob
     return Probed(
         candidates=tuple(candidates),
         clip_ids=clip_ids,
-        classes=classes,
+        classes=dataset.classes,
         labels=labels,
         probabilities=np.stack(scores),
         parts=len({cell.fold for cell in probes}),
+        all_verified=verified_only or all(clip.verified for clip in dataset.clips),
     )
 
 

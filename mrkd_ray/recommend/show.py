@@ -13,6 +13,7 @@ from mrkd_ray import environment
 from mrkd_ray.config import GridConfig, RecommendConfig, Run, Training
 from mrkd_ray.recommend import diversity
 from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed, standard_error
+from mrkd_ray.recommend.labels import FEWEST
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,8 +22,8 @@ SHOWN = 12
 """Candidates in the matrix, the most accurate: more do not fit on a terminal."""
 LABELS = "labels.csv"
 DOUBTFUL, HALF = 0.05, 0.5
-"""Estimated part of wrong labels from which on they are not taken as right; and up to which the
-probes are taken at their word. docs/recommend.md has what was measured."""
+"""Estimated part of wrong labels from which on distilling is advised, if it is told from none; and
+above which the probes are not believed."""
 
 
 def sentences(choice: Choice, config: RecommendConfig) -> Iterator[str]:
@@ -165,24 +166,33 @@ def grid_file(choice: Choice, config: RecommendConfig) -> str:
 
 def _wrong(choice: Choice) -> bool:
     """Whether some labels are taken as wrong."""
-    return DOUBTFUL <= choice.wrong_share <= HALF
+    least = max(DOUBTFUL, ERRORS * choice.wrong_share_error)
+    return not _cannot_tell(choice) and choice.wrong_share >= least
+
+
+def _cannot_tell(choice: Choice) -> str:
+    """Say why nothing is known of the labels; nothing where it is."""
+    if not choice.probed.all_verified:
+        return "those that nobody verified took no part"
+    if len(choice.probed.classes) < FEWEST:
+        return f"there are fewer than {FEWEST} classes"
+    return "the probes have learnt too little" if choice.wrong_share > HALF else ""
 
 
 def _labels(choice: Choice) -> Iterator[str]:
     """Say what the probes think of the labels, and whether to distil."""
-    share = choice.wrong_share
-    if not share <= HALF:  # NaN too
+    if why := _cannot_tell(choice):
         yield (
-            "Whether the labels are right cannot be told: the classes are too few for that, or the "
-            "probes have learnt too little. Where they are right, the ensemble of branches trained "
-            "alone is hard to beat; where some are wrong (trust: true) or few (unlabelled: FOLDER) "
-            "branches gain by teaching each other."
+            f"Whether the labels are right cannot be told: {why}. Where they are right, the "
+            "ensemble of branches trained alone is hard to beat; where some are wrong (trust: "
+            "true) or few (unlabelled: FOLDER) branches gain by teaching each other."
         )
         return
+    share, error = 100 * choice.wrong_share, 100 * choice.wrong_share_error
     yield (
-        f"About {100 * share:.0f} % of the labels look wrong: {choice.doubts.sum()} of these "
-        f"{len(choice.doubts)} are in the half of the classes that the ensemble holds for less "
-        f"probable. {LABELS} has them first."
+        f"Labels: about {share:.0f} ± {error:.0f} % look wrong. In the less probable half of the "
+        f"classes, to the ensemble: {choice.doubts.sum()} of {len(choice.doubts)} labels; "
+        f"{LABELS}, beside the probes, has these first."
     )
     if _wrong(choice):
         yield (
@@ -192,9 +202,9 @@ def _labels(choice: Choice) -> Iterator[str]:
         )
     else:
         yield (
-            "So they are right, but for mix-ups of classes that sound alike, which do not show. "
-            "Then the ensemble of branches trained alone is hard to beat, and distilling brings a "
-            "single branch little. Recordings without labels (unlabelled: FOLDER) may bring more."
+            "That is next to none (but mix-ups of classes that sound alike do not show). Then the "
+            "ensemble of branches trained alone is hard to beat, and distilling brings a single "
+            "branch little. Recordings without labels (unlabelled: FOLDER) may bring more."
         )
 
 

@@ -37,9 +37,16 @@ def test_the_share_of_labels_that_are_wrong_by_chance(classes: int, share: float
     labels = np.where(wrong, (true + rng.integers(1, classes, size=clips)) % classes, true)
     doubts = doubted(probabilities, labels)
     assert not doubts[~wrong].any()
-    assert wrong_share(doubts, classes) == pytest.approx(share, abs=0.03)
+    assert wrong_share(doubts.mean(), classes) == pytest.approx(share, abs=0.03)
 
 
-def test_few_classes_say_nothing_and_no_share_is_above_one() -> None:
-    assert np.isnan(wrong_share(np.ones(3, bool), 4))
-    assert wrong_share(np.ones(3, bool), 5) == 1
+def test_few_classes_say_nothing() -> None:
+    assert np.isnan(wrong_share(0.1, 4))
+    assert wrong_share(0.1, 5) == pytest.approx(0.2)
+
+
+def test_classes_that_are_held_impossible_share_their_ranks() -> None:
+    sure = np.array([[1.0, 0, 0, 0, 0, 0]])  # five ranks from the second on: their mean is 3
+    assert doubted(sure, np.array([5]))[0]
+    assert not doubted(np.array([[0.6, 0.4, 0, 0]]), np.array([1]))[0]
+    assert not doubted(sure, np.array([0]))[0]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from numpy.typing import NDArray
 from rich.console import Console
 
 from mrkd_ray.config import BranchSpec, RecommendConfig
@@ -111,6 +113,7 @@ def with_wrong_labels(wrong: int, classes: int = 10) -> Choice:
     # The class behind the true one is the least probable.
     ranks = (np.arange(classes) - true[:, None]) % classes
     scores = (np.where(ranks == 0, 2.0 * classes, ranks) + 1).astype(np.float32)
+    scores[:, :] **= np.linspace(1, 1.5, 200, dtype=np.float32)[:, None]  # the surer, the later
     scores /= scores.sum(axis=1, keepdims=True)
     names = ("logmel64", "cqt")
     probed = Probed(
@@ -124,15 +127,28 @@ def with_wrong_labels(wrong: int, classes: int = 10) -> Choice:
     return choose(probed, 2, 10)
 
 
+def part_of(choice: Choice, places: NDArray[np.int64]) -> Choice:
+    """The same candidates, of which fewer clips decide."""
+    whole = choice.probed
+    probed = replace(
+        whole,
+        clip_ids=tuple(whole.clip_ids[i] for i in places),
+        labels=whole.labels[places],
+        probabilities=whole.probabilities[:, places],
+    )
+    return choose(probed, 2, 10)
+
+
 @pytest.mark.parametrize(
     ("wrong", "classes", "said", "trusts"),
     [
-        (0, 10, "About 0 % of the labels look wrong: 0 of these 200", False),
-        (5, 10, "So they are right, but for mix-ups", False),  # 4.5 % in all
-        (20, 10, "About 18 % of the labels look wrong: 20 of these 200", True),
+        (0, 10, "about 0 ± 0 % look wrong.", False),
+        (5, 10, "That is next to none", False),  # 4.5 %
+        (20, 10, "about 18 ± 4 % look wrong.", True),
+        (20, 10, "ensemble: 20 of 200 labels; labels.csv", True),
         (20, 10, "distil, with trust: true", True),
-        (120, 10, "cannot be told", False),
-        (20, 4, "cannot be told", False),
+        (120, 10, "cannot be told: the probes have learnt too little", False),
+        (20, 4, "cannot be told: there are fewer than 5 classes", False),
     ],
 )
 def test_the_advice_hangs_on_how_many_labels_look_wrong(
@@ -141,6 +157,21 @@ def test_the_advice_hangs_on_how_many_labels_look_wrong(
     choice = with_wrong_labels(wrong, classes)
     assert said in " ".join(printed(choice).split())
     assert yaml.safe_load(grid_file(choice, RecommendConfig())).get("trust", False) is trusts
+
+
+def test_a_share_that_is_not_told_from_none_is_taken_as_none() -> None:
+    few = part_of(with_wrong_labels(20), np.arange(142, 182))  # 2 of 40
+    assert few.wrong_share == pytest.approx(0.09)
+    assert few.wrong_share_error == pytest.approx(0.063, abs=0.001)
+    assert "trust" not in yaml.safe_load(grid_file(few, RecommendConfig()))
+
+
+def test_labels_that_nobody_verified_are_not_judged() -> None:
+    whole = with_wrong_labels(20)
+    some = replace(whole, probed=replace(whole.probed, all_verified=False))
+    text = " ".join(printed(some).split())
+    assert "cannot be told: those that nobody verified took no part" in text
+    assert "trust" not in yaml.safe_load(grid_file(some, RecommendConfig()))
 
 
 def test_trust_that_was_refused_is_not_in_the_grid() -> None:
@@ -152,11 +183,17 @@ def test_labels_that_look_wrong_come_first_in_their_table() -> None:
     found = pd.read_csv(io.StringIO(tables(with_wrong_labels(20))["labels.csv"]))
     assert len(found) == 200
     assert list(found["doubted"]) == [True] * 20 + [False] * 180
-    assert set(found["clip_id"][:20]) == {f"clip{i}" for i in range(180, 200)}
-    first = found[found["clip_id"] == "clip180"].iloc[0]
-    assert (first["label"], first["likeliest"]) == ("b", "a")
-    assert first["probability"] == pytest.approx(2 / (21 + sum(range(2, 11))))
-    assert first["probability_likeliest"] == pytest.approx(21 / (21 + sum(range(2, 11))))
+    assert list(found["clip_id"][:20]) == [f"clip{i}" for i in range(199, 179, -1)]
+    last = found[found["clip_id"] == "clip0"].iloc[0]  # the least sure of its label
+    assert last["clip_id"] == found["clip_id"][20]
+    assert (last["label"], last["likeliest"]) == ("a", "a")
+    assert last["probability"] == pytest.approx(21 / (21 + sum(range(2, 11))))
+    first = found.iloc[0]
+    assert (first["label"], first["likeliest"]) == ("a", "j")
+    own, likeliest = 2**1.5, 21**1.5
+    total = likeliest + sum(n**1.5 for n in range(2, 11))
+    assert first["probability"] == pytest.approx(own / total)
+    assert first["probability_likeliest"] == pytest.approx(likeliest / total)
 
 
 def _three() -> Choice:
