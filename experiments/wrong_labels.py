@@ -75,7 +75,7 @@ def show(asked: argparse.Namespace) -> None:
         )
         table.add_row(
             percent(wrong),
-            f"{100 * choice.wrong_share:.1f}",
+            f"{100 * choice.wrong_share:.1f} ± {100 * choice.wrong_share_error:.1f}",
             f"{choice.doubts.sum()} of {len(wrong)}",
             percent(wrong[choice.doubts]),
             percent(choice.doubts[wrong]),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import FAST
@@ -137,6 +138,21 @@ def test_from_clips_to_a_grid_that_runs(
     assert [row["candidate"] for row in rows["probes"]] == ["cqt:vgg_small", "logmel64:vgg_small"]
     assert len(rows["pairs"]) == len(rows["cohorts"]) == 1
     assert rows["cohorts"][0]["cohort"] == "cqt:vgg_small+logmel64:vgg_small"
+    labels = {clip.clip_id: clip.label for clip in open_dataset(clips, tmp_path).clips}
+    names = np.array(choice.probed.classes)
+    assert [labels[name] for name in choice.probed.clip_ids] == list(names[choice.probed.labels])
+    assert choice.probed.all_verified
+    judged = _rows(results / "labels.csv")
+    assert {row["clip_id"] for row in judged} == set(choice.probed.clip_ids)
+    for row in judged:  # as the probes' own files have it
+        assert row["label"] == labels[row["clip_id"]]
+        said = [
+            float(line[f"p_{row['label']}"])
+            for path in results.glob("cells/*/predictions.csv")
+            for line in _rows(path)
+            if line["clip_id"] == row["clip_id"]
+        ]
+        assert float(row["probability"]) == pytest.approx(np.mean(said), abs=1e-5)
     show(choice, asked, Console())
     assert "6 clips decide" in capsys.readouterr().out
 
