@@ -127,6 +127,18 @@ def with_wrong_labels(wrong: int, classes: int = 10) -> Choice:
     return choose(probed, 2, 10)
 
 
+def test_a_label_that_is_improbable_yet_second_is_not_doubted() -> None:
+    """Of a clip that networks are sure of, and wrong."""
+    whole = with_wrong_labels(20).probed
+    scores = whole.probabilities.copy()
+    scores[:, 0] = [0.0005, *[0.0001] * 8, 0.9987]
+    found = pd.read_csv(
+        io.StringIO(tables(choose(replace(whole, probabilities=scores), 2, 10))["labels.csv"])
+    )
+    assert found["probability"].idxmin() == 20
+    assert (found["clip_id"][20], found["likeliest"][20]) == ("clip0", "j")
+
+
 def part_of(choice: Choice, places: NDArray[np.int64]) -> Choice:
     """The same candidates, of which fewer clips decide."""
     whole = choice.probed
