@@ -3,9 +3,9 @@
 A clip that is hard to tell still has its label among the more probable classes; a label that is
 wrong by chance has any rank behind the true class. So labels in the less probable half of the
 classes tell wrong labels from hard clips. (Confident learning, Northcutt et al. 2021, asks
-whether another class is probable enough, and doubts many labels of hard clips:
-docs/recommend.md.) Wrong labels of classes that sound alike are not found so, and networks that
-have learnt nothing rank classes at random too. NumPy only.
+whether another class is probable enough, which is so of many hard clips too.) Wrong labels of
+classes that sound alike are not found so, and networks that have learnt nothing rank classes at
+random too. NumPy only.
 """
 
 from __future__ import annotations
