@@ -13,11 +13,13 @@ distilled one's less the best way's, in points, paired by fold and seed, with it
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
+
+from mrkd_ray.recommend.choice import standard_error
+from mrkd_ray.table import interval
 
 BEST, BESIDE = "best branch", "best branch, alone: ensemble"
 RUN = ["fold", "seed"]
@@ -68,10 +70,8 @@ def add(table: Table, name: str, ways: list[pd.Series], distilled: pd.Series) ->
     best = max(ways, key=lambda way: way.mean())
     differences = (distilled - best).to_numpy()
     mean = differences.mean()
-    half = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1)
-    half /= np.sqrt(len(differences))
-    sure = "" if abs(mean) > half else " ns"
-    shown = f"{mean:+.1f} [{mean - half:.1f}, {mean + half:.1f}]{sure}"
+    half = stats.t.ppf(0.975, len(differences) - 1) * standard_error(differences)
+    shown = " ".join(interval(mean, mean - half, mean + half)).rstrip()
     table.add_row(name, *(f"{way.mean():.1f}" for way in [*ways, distilled]), shown)
 
 

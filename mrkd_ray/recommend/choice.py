@@ -73,8 +73,9 @@ class Probed:
 
     def losses(self, members: Sequence[int]) -> Floats:
         """Return the log-loss of the members' ensemble on each clip, [N], in nats."""
-        own = self.ensemble(members)[np.arange(len(self.labels)), self.labels]
-        loss: Floats = -np.log(np.maximum(own, np.finfo(np.float32).eps))
+        places = np.arange(len(self.labels))
+        own = self.probabilities[list(members)][:, places, self.labels].astype(np.float64)
+        loss: Floats = -np.log(np.maximum(own.mean(axis=0), np.finfo(np.float32).eps))
         return loss
 
 
@@ -107,9 +108,14 @@ class Choice:
     tied: int
 
     @cached_property
+    def ensemble(self) -> Floats:
+        """The probabilities of the chosen cohort's ensemble, [N, M]."""
+        return self.probed.ensemble(self.cohorts[0].members)
+
+    @cached_property
     def doubts(self) -> NDArray[np.bool_]:
         """Which labels look wrong to the chosen ensemble, [N]: see `labels`."""
-        return labels.doubted(self.probed.ensemble(self.cohorts[0].members), self.probed.labels)
+        return labels.doubted(self.ensemble, self.probed.labels)
 
     @property
     def wrong_share(self) -> float:

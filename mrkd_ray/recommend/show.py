@@ -30,8 +30,7 @@ def sentences(choice: Choice, config: RecommendConfig) -> Iterator[str]:
     """Say what was chosen and why, and how sure that is."""
     probed, chosen = choice.probed, choice.cohorts[0]
     best = max(chosen.members, key=lambda i: float(probed.accuracy[i]))
-    ensemble = probed.ensemble(chosen.members)
-    error = standard_error((ensemble.argmax(axis=1) == probed.labels).astype(float))
+    error = standard_error((choice.ensemble.argmax(axis=1) == probed.labels).astype(float))
     others = len(choice.cohorts) - 1
     first = (
         f"Of {others + 1} cohorts its ensemble has the lowest log-loss, {chosen.log_loss:.3f} nats."
@@ -124,7 +123,7 @@ def tables(choice: Choice) -> dict[str, str]:
         }
         for cohort in choice.cohorts
     ]
-    ensemble = probed.ensemble(choice.cohorts[0].members)
+    ensemble = choice.ensemble
     own, first = ensemble[np.arange(len(ensemble)), probed.labels], ensemble.argmax(axis=1)
     labels = [
         {
@@ -174,7 +173,7 @@ def _cannot_tell(choice: Choice) -> str:
     """Say why nothing is known of the labels; nothing where it is."""
     if not choice.probed.all_verified:
         return "those that nobody verified took no part"
-    if len(choice.probed.classes) < FEWEST:
+    if np.isnan(choice.wrong_share):
         return f"there are fewer than {FEWEST} classes"
     return "the probes have learnt too little" if choice.wrong_share > HALF else ""
 

@@ -113,7 +113,7 @@ def with_wrong_labels(wrong: int, classes: int = 10) -> Choice:
     # The class behind the true one is the least probable.
     ranks = (np.arange(classes) - true[:, None]) % classes
     scores = (np.where(ranks == 0, 2.0 * classes, ranks) + 1).astype(np.float32)
-    scores[:, :] **= np.linspace(1, 1.5, 200, dtype=np.float32)[:, None]  # the surer, the later
+    scores **= np.linspace(1, 1.5, 200, dtype=np.float32)[:, None]  # the surer, the later
     scores /= scores.sum(axis=1, keepdims=True)
     names = ("logmel64", "cqt")
     probed = Probed(
