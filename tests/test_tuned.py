@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from printed import figures, rows
 
 from experiments import tuned
 
@@ -59,11 +59,8 @@ def test_the_best_way_of_each_model_is_what_the_distilled_one_has_to_beat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(write(tmp_path), monkeypatch)
-    rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if "│" in line]
-    found = {
-        name.strip(): [float(x) for x in re.findall(r"[-+]?\d+\.\d", " ".join(values))]
-        for name, *values in rows
-    }
+    shown = rows(capsys.readouterr().out)
+    found = {name: figures(values) for name, values in shown.items()}
     # Differences of the runs: one apart, so that 4.303 * 1 / sqrt(3) is half of the interval.
     half = 2.48
     expected = {
@@ -78,7 +75,9 @@ def test_the_best_way_of_each_model_is_what_the_distilled_one_has_to_beat(
         assert found[name] == pytest.approx(
             [first, second, distilled, difference, *interval], abs=0.06
         )
-    assert sum("ns" in row[-1] for row in rows) == 3  # 2, 0 and -2 points are within 2.48
+    assert (
+        sum("ns" in values[-1] for values in shown.values()) == 3
+    )  # 2, 0 and -2 points are within 2.48
 
 
 def test_ways_on_other_runs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from printed import figures, rows
 from report.fakes import fake_grid
 
 from experiments import versus
@@ -34,11 +34,7 @@ def printed(
     monkeypatch.setattr(sys, "argv", ["versus.py", str(folder), *variants])
     monkeypatch.setenv("COLUMNS", "120")
     versus.main()
-    rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if "│" in line]
-    return {
-        name.strip(): [float(x) for x in re.findall(r"[-+]?\d+\.\d", " ".join(values))]
-        for name, *values in rows
-    }
+    return {name: figures(values) for name, values in rows(capsys.readouterr().out).items()}
 
 
 def test_differences_are_of_the_distilled_models_and_turn_with_the_order(
