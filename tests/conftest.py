@@ -33,7 +33,8 @@ from mrkd_ray.task import BranchTask
 
 TOO_SLOW = "this machine is too slow for Ray, whose node did not start within its 30 s"
 STARTED = time.monotonic()
-SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 FAST: dict[str, Any] = published().model_dump(include=PAPER.keys())
 """The paper's method, in few epochs: the plainest case, with every phase of Algorithm 1."""
 FAST |= {"cycles": 2, "batch_size": 8, "lr": 0.02}
@@ -210,5 +211,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=rank)
     for item in items:
-        group = "cluster" if rank(item) == 0 else item.path.stem
+        group = "cluster" if rank(item) == 0 else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))

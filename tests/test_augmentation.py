@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TaskMaker
 from torch import Tensor
 
 from mrkd_ray.augmentation import Augmentation
 from mrkd_ray.branch import Branch
 from mrkd_ray.config import Training
 from mrkd_ray.representations import REPRESENTATIONS, compute_clip
+from tests.conftest import TaskMaker
 
 BINS, WINDOW, N = 5, 150, 40
 LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"

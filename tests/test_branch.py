@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import scipy.special
 import torch
-from conftest import TaskMaker, make_cell
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask, Part
 from mrkd_ray.window_sources import Index, split
 from mrkd_ray.windows import Windows
+from tests.conftest import TaskMaker, make_cell
 
 LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"
 WINDOW = 150

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TaskMaker, make_cell
 from test_cohort import actors_of, same_files
 
 from mrkd_ray import algorithm, cell_files, cells, checkpoint, files
@@ -22,6 +21,7 @@ from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.errors import UserError
 from mrkd_ray.task import BranchTask
+from tests.conftest import TaskMaker, make_cell
 
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")
 

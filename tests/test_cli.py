@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import FAST, make_cell
 
 from mrkd_ray import cell_files, cells
 from mrkd_ray.cells import Prepared
 from mrkd_ray.cli import main
 from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.config import PAPER, GridConfig, TrainConfig
+from tests.conftest import FAST, ROOT, make_cell
 
 MRKD = Path(sys.executable).with_name("mrkd")
-RUN_GRID = Path(__file__).parents[1] / "experiments" / "run_grid.py"
+RUN_GRID = ROOT / "experiments" / "run_grid.py"
 BRANCH = ("--branch", "logmel64:vgg_small")
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TaskMaker, make_cell
 from safetensors.numpy import load_file
 
 from mrkd_ray import actors, algorithm, cells, checkpoint
 from mrkd_ray.actors import Actors, RayCohort
 from mrkd_ray.cells import Prepared
 from mrkd_ray.cohort import LocalCohort
+from tests.conftest import TaskMaker, make_cell
 
 
 def same_files(one: Path, other: Path, names: tuple[str, ...]) -> None:

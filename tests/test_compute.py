@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TaskMaker
 from torch import Tensor, nn
 
 from mrkd_ray.branch import Branch
 from mrkd_ray.compute import Compute
 from mrkd_ray.config import Training
+from tests.conftest import TaskMaker
 
 CPU = torch.device("cpu")
 LOGMEL = "logmel64:resnet_small"

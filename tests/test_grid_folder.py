@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import FAST, make_cell
 from rich.console import Console
 
 from mrkd_ray import cells, environment, grid, grid_folder
@@ -17,6 +16,7 @@ from mrkd_ray.config import GridConfig
 from mrkd_ray.errors import UserError
 from mrkd_ray.files import write_json
 from mrkd_ray.parsing import parse
+from tests.conftest import FAST, make_cell
 
 FIRST, SECOND = "logmel64:vgg_small", "cqt:vgg_small"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TaskMaker, make_cell
 
 from mrkd_ray import cells, environment, memory
 from mrkd_ray.branch import Branch
 from mrkd_ray.cells import Prepared
+from tests.conftest import TaskMaker, make_cell
 
 GIB = 2**30
 

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import FAST, make_cell
 from rich.console import Console
 from sklearn.metrics import average_precision_score
 from test_cohort import TWO, actors_of, same_files
@@ -38,6 +37,7 @@ from mrkd_ray.progress import Display
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.report.page import write
 from mrkd_ray.results import Results
+from tests.conftest import FAST, make_cell
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 SOUNDS = ("clicks", "hiss", "tone")

@@ -18,12 +18,13 @@ from mrkd_ray.networks import (
     initial_weights,
     known_networks,
 )
+from tests.conftest import SHARED
 
-SHARED = Path(__file__).parents[2] / "shared" / "weights"
-SQUEEZENET = SHARED / "squeezenet1_0-imagenet.pth"
-MOBILENET = SHARED / "mobilenet_v2-features-imagenet.pth"
+WEIGHTS = SHARED / "weights"
+SQUEEZENET = WEIGHTS / "squeezenet1_0-imagenet.pth"
+MOBILENET = WEIGHTS / "mobilenet_v2-features-imagenet.pth"
 real_weights = pytest.mark.skipif(
-    not SHARED.exists(), reason="the real weights of ../shared/weights are not there"
+    not WEIGHTS.exists(), reason="the real weights of ../shared/weights are not there"
 )
 SMALL = ("resnet_small", "vgg_small")  # leaf_small takes samples: test_filterbank.py
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from report.fakes import fake_grid
 
 from experiments import reasons
 from mrkd_ray.comparison import Model
 from mrkd_ray.report import analysis, measured
+from tests.report.fakes import fake_grid
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 

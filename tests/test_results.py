@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import FAST, make_cell
 from rich.console import Console
 
 from mrkd_ray import cell_files, cells, metrics, results
@@ -20,6 +19,7 @@ from mrkd_ray.files import write_json
 from mrkd_ray.grid import run
 from mrkd_ray.parsing import parse
 from mrkd_ray.task import Part
+from tests.conftest import FAST, make_cell
 
 CLASSES = ("a", "b", "c", "1")
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")

@@ -10,8 +10,9 @@ import pytest
 from mrkd_ray.config import GridConfig
 from mrkd_ray.errors import UserError
 from mrkd_ray.scale import read_grid
+from tests.conftest import ROOT
 
-GRIDS = Path(__file__).parents[1] / "experiments" / "grids"
+GRIDS = ROOT / "experiments" / "grids"
 TABLES = dict(zip(["I", "II", "III", "IV", "V", "VI", "VII"], range(1, 8), strict=True))
 
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import make_cell
 from test_cohort import TWO, actors_of, with_held_out
 
 from mrkd_ray import cells
@@ -14,6 +13,7 @@ from mrkd_ray.actors import RayCohort
 from mrkd_ray.cells import Prepared
 from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.timeline import Recorder, Span, read_trace, summary, write_trace
+from tests.conftest import make_cell
 
 PHASES = ("train", "soft_labels", "distil", "evaluate", "checkpoint")
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import FAST, TOO_SLOW, make_cell
 from test_cohort import same_files
 
 from mrkd_ray import algorithm, cells, checkpoint, grid
@@ -25,6 +24,7 @@ from mrkd_ray.cells import Prepared
 from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.config import GridConfig
 from mrkd_ray.parsing import parse
+from tests.conftest import FAST, TOO_SLOW, make_cell
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 

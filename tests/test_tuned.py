@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from printed import figures, rows
 
 from experiments import tuned
+from tests.printed import figures, rows
 
 ALONE = {"one": (50, 60), "two": (58, 56)}  # a, b; the second way is better for a, worse for b
 DISTILLED = (64, 61)

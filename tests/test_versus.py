@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from printed import figures, rows
-from report.fakes import fake_grid
 
 from experiments import versus
+from tests.printed import figures, rows
+from tests.report.fakes import fake_grid
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 

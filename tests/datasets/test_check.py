@@ -13,9 +13,10 @@ from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.check import ClipScan, Problem, check, problems, scan
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.errors import UserError
+from tests.conftest import SHARED
 
 RNG = np.random.default_rng(0)
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+DATA = SHARED / "data"
 
 
 def serial(fn: Callable, items: Sequence) -> Iterator:
@@ -311,9 +312,9 @@ def test_what_keeps_it_from_being_split_stands_beside_the_rest(root: Path) -> No
 
 
 def test_esc10_has_no_problems(tmp_path: Path) -> None:
-    if not (SHARED / "esc10").is_dir():
+    if not (DATA / "esc10").is_dir():
         pytest.skip("shared data set esc10 is not here")
-    dataset = open_dataset(SHARED / "esc10", tmp_path)
+    dataset = open_dataset(DATA / "esc10", tmp_path)
     fold_1 = dataset.without([c.clip_id for c in dataset.clips if c.fold not in (1, 2)])
     scans = scan(fold_1, tmp_path, serial)
     assert check(fold_1, scans, splits_of, skip_bad=False) == (fold_1, [], [])

@@ -7,8 +7,9 @@ import soundfile
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.scan import scan_file
 from mrkd_ray.errors import UserError
+from tests.conftest import SHARED
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+DATA = SHARED / "data"
 
 
 @pytest.fixture
@@ -159,9 +160,9 @@ def test_a_file_in_another_encoding_is_refused(root: Path) -> None:
 def test_the_shared_data_sets_work_as_they_are(
     tmp_path: Path, name: str, clips: int, classes: int
 ) -> None:
-    if not (SHARED / name).is_dir():
+    if not (DATA / name).is_dir():
         pytest.skip(f"shared data set {name} is not here")
-    dataset = open_dataset(SHARED / name, tmp_path)
+    dataset = open_dataset(DATA / name, tmp_path)
     assert (dataset.name, len(dataset.clips), len(dataset.classes)) == (name, clips, classes)
     assert {c.fold for c in dataset.clips} == {1, 2, 3, 4, 5}
 

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import prepare_clips
 from rich.console import Console
 
 from mrkd_ray.cells import Prepared
@@ -16,6 +15,7 @@ from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.scan import ClipScan
 from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
 from mrkd_ray.errors import UserError
+from tests.conftest import prepare_clips
 
 NAMES = ("a.wav", "z.flac", "in/b.wav", "in/c.wav", "in/deep/d.wav")
 

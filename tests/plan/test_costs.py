@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_cell
 
 from mrkd_ray import audio
 from mrkd_ray.config import BranchSpec
@@ -17,6 +16,7 @@ from mrkd_ray.plan.costs import Cost
 from mrkd_ray.plan.readings import Measured, Probe, Sizes, Turn, kind_of
 from mrkd_ray.representations import compute_clip
 from mrkd_ray.window_sources import Resident
+from tests.conftest import make_cell
 
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")
 CELL = make_cell(*TWO, cycles=30)

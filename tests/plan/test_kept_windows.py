@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import make_cell
 
 from mrkd_ray.cells import Prepared
 from mrkd_ray.config import GridConfig
 from mrkd_ray.plan.windows import windows_of
 from mrkd_ray.task import BranchTask
+from tests.conftest import make_cell
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FAST
 from rich.console import Console
 
 from mrkd_ray import grid
@@ -20,6 +19,7 @@ from mrkd_ray.errors import UserError
 from mrkd_ray.parsing import parse, to_yaml
 from mrkd_ray.plan import KindPlan, Plan, make
 from mrkd_ray.plan.show import show
+from tests.conftest import FAST
 
 FIRST, SECOND, THIRD = "logmel64:vgg_small", "cqt:vgg_small", "logmel64:resnet_small"
 QUIET = Console(quiet=True)

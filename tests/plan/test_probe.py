@@ -6,14 +6,13 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from conftest import make_cell
-
 from mrkd_ray import cells
 from mrkd_ray.cells import Cell
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.plan import probe
 from mrkd_ray.plan.readings import kind_of
 from mrkd_ray.plan.windows import Windows
+from tests.conftest import make_cell
 
 X, Y, Z = "logmel64:vgg_small", "cqt:vgg_small", "mfcc:vgg_small"
 SINGLES = [make_cell(spec, temperature=None) for spec in (X, Y, Z)]

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import FAST
 from rich.console import Console
 
 from mrkd_ray import grid
@@ -20,6 +19,7 @@ from mrkd_ray.parsing import parse
 from mrkd_ray.recommend import recommend
 from mrkd_ray.report import measured
 from mrkd_ray.scale import read_grid
+from tests.conftest import FAST
 
 DEFAULT = "logmel64:resnet_small+cqt:vgg_small"
 QUIET = Console(quiet=True)

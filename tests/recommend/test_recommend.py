@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import FAST
 from rich.console import Console
 
 from mrkd_ray import grid
@@ -23,6 +22,7 @@ from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.recommend.show import show
 from mrkd_ray.representations import REPRESENTATIONS
 from mrkd_ray.scale import read_grid
+from tests.conftest import FAST
 
 QUIET = Console(quiet=True)
 

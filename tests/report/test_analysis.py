@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import fake_grid
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 from test_comparison import model, sure
@@ -15,6 +14,7 @@ from test_comparison import model, sure
 from mrkd_ray.comparison import Pair
 from mrkd_ray.report import analysis
 from mrkd_ray.report.measured import read
+from tests.report.fakes import fake_grid
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import fake_embed, fake_grid
 
 from mrkd_ray.report import page
 from mrkd_ray.report.figures import embedding
+from tests.report.fakes import fake_embed, fake_grid
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from fakes import fake_embed, fake_grid
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Drawing
@@ -32,6 +31,7 @@ from mrkd_ray.report.figures import (
     variants,
 )
 from mrkd_ray.report.measured import Measured, read
+from tests.report.fakes import fake_embed, fake_grid
 
 DISTILLED_ALONE = (
     *("Learning curves", "Agreement between branches", "Classes", "Calibration", "Time"),

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import fake_grid
 
 from mrkd_ray import comparison, metrics
 from mrkd_ray.errors import UserError
 from mrkd_ray.report import page, tables
 from mrkd_ray.report.measured import read
+from tests.report.fakes import fake_grid
 
 BRANCHES = ("logmel64-resnet_small", "cqt-vgg_small")
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import TABLE6, fake_embed, fake_grid
 
 from mrkd_ray.files import write_json
 from mrkd_ray.report import page
 from mrkd_ray.report.figures import Figure, Section, embedding
 from mrkd_ray.report.measured import Measured, read
+from tests.report.fakes import TABLE6, fake_embed, fake_grid
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fakes import fake_grid
 
 from mrkd_ray.report import boxes, paper, tables
 from mrkd_ray.report.boxes import Box, Table
 from mrkd_ray.report.measured import Measured, read
+from tests.report.fakes import fake_grid
 
 PAIRINGS = {key: [] for key in paper.TABLES}  # of every table, with the paper's networks
 for _, row in paper.reported().drop_duplicates(["table", "branches"]).iterrows():
