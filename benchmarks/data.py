@@ -37,9 +37,9 @@ def prepared(name: str, representations: Sequence[str], quick: bool) -> Prepared
     """Return a data set, checked, with its folds and features; computed on the first call."""
     from rich.console import Console
 
+    from mrkd_ray.common.progress import Display
     from mrkd_ray.datasets import open_dataset
     from mrkd_ray.preparation import prepare
-    from mrkd_ray.progress import Display
 
     data = folder(name, quick)
     values = {"data": str(data), "cache": CACHE, "pairings": ["logmel64:resnet_small"]}

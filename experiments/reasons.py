@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mrkd_ray import metrics
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.comparison import Model
-from mrkd_ray.errors import UserError
 from mrkd_ray.recommend import diversity
 from mrkd_ray.report import analysis, measured
 

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mrkd_ray.cells import with_noise
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.config import RecommendConfig
 from mrkd_ray.datasets import Dataset, open_dataset
-from mrkd_ray.errors import UserError
 from mrkd_ray.parsing import parse
 from mrkd_ray.recommend import recommend
 

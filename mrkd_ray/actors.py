@@ -19,10 +19,10 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mrkd_ray import checkpoint
 from mrkd_ray.averaging import AVERAGES, Array
+from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config import BranchSpec
 from mrkd_ray.roles import AggregatorActor, BranchActor, Row
 from mrkd_ray.task import BranchTask
-from mrkd_ray.timeline import Recorder, Span
 
 SHARD_BYTES = 64 * 2**20
 """Soft labels travel in shards of at most this size, by ranges of clips."""

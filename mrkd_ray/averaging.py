@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.registry import Registry
+from mrkd_ray.common.registry import Registry
 
 Array = NDArray[np.float32]
 Rule = Callable[[Sequence[Array], Sequence[float]], list[Array]]

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from mrkd_ray import checkpoint, losses, memory, metrics
 from mrkd_ray.algorithm import learning_rate
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import write_text
+from mrkd_ray.common.timeline import Recorder
 from mrkd_ray.compute import Compute
 from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
-from mrkd_ray.errors import UserError
-from mrkd_ray.files import write_text
 from mrkd_ray.inference import clip_logits, window_logits
 from mrkd_ray.minibatches import Minibatches, Teacher
 from mrkd_ray.networks import build, initial_weights
@@ -26,7 +27,6 @@ from mrkd_ray.normalisation import statistics
 from mrkd_ray.outputs import outputs_of
 from mrkd_ray.representations import REPRESENTATIONS
 from mrkd_ray.task import BranchTask
-from mrkd_ray.timeline import Recorder
 from mrkd_ray.window_sources import Index, Resident
 from mrkd_ray.windows import Windows
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray import checkpoint
+from mrkd_ray.common.files import replacing, write_text
 from mrkd_ray.datasets.base import encode
-from mrkd_ray.files import replacing, write_text
 from mrkd_ray.task import Part
 
 Row = dict[str, Any]

@@ -18,8 +18,8 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.errors import UserError
-from mrkd_ray.files import replacing, sync, write_json
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import replacing, sync, write_json
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from mrkd_ray import audio
 from mrkd_ray.checkpoint import TRAINED_ON
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.features import Bank
 from mrkd_ray.inference import clip_logits
 from mrkd_ray.networks import build

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.options import Commands, config_command
 
 if TYPE_CHECKING:

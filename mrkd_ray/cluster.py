@@ -12,9 +12,9 @@ from typing import Any
 
 import ray
 
-from mrkd_ray.environment import cpus
-from mrkd_ray.errors import UserError
-from mrkd_ray.mapping import X, Y
+from mrkd_ray.common.environment import cpus
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.parallel_map import X, Y
 
 SLOW_START = "timed out during startup"  # of Ray's message, whose limit of 30 s cannot be set
 

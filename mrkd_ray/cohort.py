@@ -9,8 +9,8 @@ from typing import Any
 from mrkd_ray import checkpoint
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.branch import Branch, Floats
+from mrkd_ray.common.timeline import Span
 from mrkd_ray.task import BranchTask
-from mrkd_ray.timeline import Span
 
 
 class LocalCohort:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray.audio import SAMPLE_RATE
-from mrkd_ray.files import replacing
+from mrkd_ray.common.files import replacing
 
 FRAME = 1764  # samples: 80 ms at 22,050 Hz, the paper's frame
 HOP = 220  # samples: the paper's 10 ms, rounded down

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray import constants
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import write_json
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.errors import UserError
-from mrkd_ray.files import write_json
 from mrkd_ray.representations import FRONTEND, REPRESENTATIONS
 
 Array = NDArray[np.float32]

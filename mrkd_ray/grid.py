@@ -12,11 +12,14 @@ from typing import Any
 
 from rich.console import Console
 
-from mrkd_ray import cells, environment, grid_folder, results
+from mrkd_ray import cells, grid_folder, results
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell, Prepared
+from mrkd_ray.common import environment
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.progress import Display
+from mrkd_ray.common.timeline import read_trace, summary
 from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, Training
-from mrkd_ray.errors import UserError
 from mrkd_ray.parsing import parse
 from mrkd_ray.preparation import (
     Checked,
@@ -30,9 +33,7 @@ from mrkd_ray.preparation import (
     open_data,
     workers_of,
 )
-from mrkd_ray.progress import Display
 from mrkd_ray.representations import REPRESENTATIONS
-from mrkd_ray.timeline import read_trace, summary
 
 NOTHING_TO_RESUME = "Nothing to resume: no folder holds a cell of this grid."
 

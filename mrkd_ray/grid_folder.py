@@ -14,12 +14,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mrkd_ray import cells, environment
+from mrkd_ray import cells
 from mrkd_ray.cells import Cell
+from mrkd_ray.common import environment
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import sync, write_json, write_text
 from mrkd_ray.config import GridConfig
 from mrkd_ray.datasets.check import Skipped
-from mrkd_ray.errors import UserError
-from mrkd_ray.files import sync, write_json, write_text
 from mrkd_ray.parsing import to_yaml
 
 ENVIRONMENT = "environment.json"

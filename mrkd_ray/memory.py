@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mrkd_ray import environment
+from mrkd_ray.common import environment
 from mrkd_ray.task import BranchTask
 
 CPU_SHARE = 1 / 2  # of the memory that is available, for all branches of a machine together

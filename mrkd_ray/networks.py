@@ -21,9 +21,9 @@ import torch
 from torch import nn
 
 from mrkd_ray import timm_models
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.registry import Registry, unknown
 from mrkd_ray.layers import convolution, head, pooled_relu, residual
-from mrkd_ray.registry import Registry, unknown
 from mrkd_ray.weights import SUFFIXES, WeightsReport, load_weights
 
 Builder = Callable[[int], nn.Module]

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.registry import unknown
 from mrkd_ray.config import Variant
-from mrkd_ray.errors import UserError
-from mrkd_ray.registry import unknown
 
 C = TypeVar("C", bound=BaseModel)
 

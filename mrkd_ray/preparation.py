@@ -14,6 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from mrkd_ray.cells import Prepared
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.parallel_map import serial_map
+from mrkd_ray.common.progress import Display
 from mrkd_ray.config import BranchSpec, Run
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.base import Dataset
@@ -21,11 +24,8 @@ from mrkd_ray.datasets.check import Skipped, check, scan
 from mrkd_ray.datasets.scan import ClipScan, digest
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
-from mrkd_ray.errors import UserError
 from mrkd_ray.extraction import extract
 from mrkd_ray.features import FeatureStore
-from mrkd_ray.mapping import serial_map
-from mrkd_ray.progress import Display
 from mrkd_ray.representations import REPRESENTATIONS
 
 Map = Callable[..., Iterator[Any]]  # a MapFn for any items: Python has no generic parameters

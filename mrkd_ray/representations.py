@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.common.registry import Registry
 from mrkd_ray.constants import FRAME, HOP, digest
-from mrkd_ray.registry import Registry
 
 if TYPE_CHECKING:  # the driver reads names and bins, and never loads PyTorch
     from torch import Tensor

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrkd_ray.averaging import AVERAGES, Array
+from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config import BranchSpec
 from mrkd_ray.task import BranchTask
-from mrkd_ray.timeline import Recorder, Span
 
 if TYPE_CHECKING:
     from mrkd_ray.branch import Branch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.config import BranchSpec, GridConfig
-from mrkd_ray.errors import UserError
 from mrkd_ray.parsing import parse, read_yaml
 
 STANDS_FOR = {"resnet_small": "resnet101", "vgg_small": "vgg19"}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 
 BINS = 128
 STD = 0.5  # of what AST was trained on; our windows have 1

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 
 PREFIX = "timm."  # no colon, which separates representation and network
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mrkd_ray import timm_models
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 

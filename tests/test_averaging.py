@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 
 from mrkd_ray.averaging import AVERAGES, Array
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 
 A = np.array([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6]], np.float32)
 B = np.array([[0.4, 0.4, 0.2], [0.0, 1.0, 0.0]], np.float32)

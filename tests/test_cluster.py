@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mrkd_ray.cluster import Cluster, connect
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 
 
 @pytest.mark.parametrize(

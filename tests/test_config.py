@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.config import PAPER, BranchSpec, GridConfig, TrainConfig, Training
-from mrkd_ray.errors import UserError
 from mrkd_ray.parsing import parse, read_yaml, to_yaml
 
 ONE = "logmel64:vgg_small"

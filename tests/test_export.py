@@ -11,7 +11,7 @@ import torch
 
 from mrkd_ray.checkpoint import TRAINED_ON, export_model
 from mrkd_ray.classifier import Classifier, load
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.export import export
 from mrkd_ray.networks import build, classifier_layer
 from mrkd_ray.normalisation import Statistics

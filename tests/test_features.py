@@ -14,11 +14,11 @@ import torch
 from filelock import FileLock
 
 from mrkd_ray import audio, constants, extraction, representations
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.parallel_map import X, Y
 from mrkd_ray.datasets.base import Clip, Dataset
-from mrkd_ray.errors import UserError
 from mrkd_ray.extraction import extract
 from mrkd_ray.features import Array, Bank, FeatureStore
-from mrkd_ray.mapping import X, Y
 from mrkd_ray.normalisation import STD_FLOOR, statistics
 from mrkd_ray.representations import compute_clip
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.filterbank import FILTERS, GaborFilterbank
 from mrkd_ray.networks import build
 from mrkd_ray.representations import compute_clip

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mrkd_ray import cells, environment, grid, grid_folder
+from mrkd_ray import cells, grid, grid_folder
 from mrkd_ray.cells import Cell
+from mrkd_ray.common import environment
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import write_json
 from mrkd_ray.config import GridConfig
-from mrkd_ray.errors import UserError
-from mrkd_ray.files import write_json
 from mrkd_ray.parsing import parse
 from tests.conftest import FAST, make_cell
 

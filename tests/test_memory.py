@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mrkd_ray import cells, environment, memory
+from mrkd_ray import cells, memory
 from mrkd_ray.branch import Branch
 from mrkd_ray.cells import Prepared
+from mrkd_ray.common import environment
 from tests.conftest import TaskMaker, make_cell
 
 GIB = 2**30

@@ -23,17 +23,17 @@ from mrkd_ray.branch import Branch
 from mrkd_ray.classifier import load
 from mrkd_ray.cli import main
 from mrkd_ray.cohort import LocalCohort
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.parallel_map import serial_map
+from mrkd_ray.common.progress import Display
 from mrkd_ray.config import GridConfig, RecommendConfig, Run
 from mrkd_ray.datasets import open_dataset
-from mrkd_ray.errors import UserError
 from mrkd_ray.evaluation import evaluate
 from mrkd_ray.export import export
 from mrkd_ray.grid import run
-from mrkd_ray.mapping import serial_map
 from mrkd_ray.minibatches import Teacher
 from mrkd_ray.parsing import parse
 from mrkd_ray.preparation import prepare
-from mrkd_ray.progress import Display
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.report.page import write
 from mrkd_ray.results import Results

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mrkd_ray import networks
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.networks import (
     build,
     default_weights,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.config import GridConfig, TrainConfig
-from mrkd_ray.errors import UserError
 from mrkd_ray.parsing import parse, read_yaml
 
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from mrkd_ray import audio, constants, frontend, representations
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.registry import Registry
 from mrkd_ray.frontend import Recordings
-from mrkd_ray.registry import Registry
 from mrkd_ray.representations import (
     REPRESENTATIONS,
     Array,

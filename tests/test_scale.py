@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.config import GridConfig
-from mrkd_ray.errors import UserError
 from mrkd_ray.scale import read_grid
 from tests.conftest import ROOT
 

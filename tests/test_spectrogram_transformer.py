@@ -3,7 +3,7 @@ import torch
 from transformers import ASTConfig, ASTForAudioClassification
 
 from mrkd_ray import networks
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.spectrogram_transformer import SpectrogramTransformer
 
 SMALL = {

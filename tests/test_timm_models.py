@@ -5,7 +5,7 @@ import timm
 import torch
 
 from mrkd_ray import networks, timm_models
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 
 
 @pytest.mark.parametrize(

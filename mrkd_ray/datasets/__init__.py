@@ -10,8 +10,8 @@ import pkgutil
 from dataclasses import replace
 from pathlib import Path
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import LAYOUTS, Clip, Dataset, Layout, layout
-from mrkd_ray.errors import UserError
 
 __all__ = [
     "EMBEDDED",

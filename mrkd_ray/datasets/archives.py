@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 
 
 def unpack(archive: Path, to: Path, *, limit: int, strip: bool = False) -> dict[str, int]:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mrkd_ray.registry import Registry
+from mrkd_ray.common.registry import Registry
 
 Side = Literal["train", "test"]
 

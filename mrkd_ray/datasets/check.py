@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import Dataset, few
 from mrkd_ray.datasets.scan import ClipScan, Fault, scan
 from mrkd_ray.datasets.splits import Split
-from mrkd_ray.errors import UserError
 
 __all__ = ["ClipScan", "Problem", "Skipped", "check", "problems", "scan"]
 

@@ -23,12 +23,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import write_json
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.archives import unpack
 from mrkd_ray.datasets.sources import SOURCES, Archive, Source, archives
 from mrkd_ray.datasets.transfer import Stopped, Transfer, new_session
-from mrkd_ray.errors import UserError
-from mrkd_ray.files import write_json
 
 PARALLEL = 4  # archives at once
 _WORK = ".mrkd-download"  # in the target folder: archives so far, and what was unpacked

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mrkd_ray.audio import AUDIO_SUFFIXES
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, Side, few, layout, sides
-from mrkd_ray.errors import UserError
 
 
 def is_audio(path: Path) -> bool:

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 
 from mrkd_ray.audio import AudioError, EmptyAudioError, Waveform, decode
+from mrkd_ray.common.files import write_json
+from mrkd_ray.common.parallel_map import MapFn
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.files import write_json
-from mrkd_ray.mapping import MapFn
 
 Fault = Literal["unreadable", "empty", "not finite", "silent"]
 

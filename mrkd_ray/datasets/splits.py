@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import Clip, Dataset, few
-from mrkd_ray.errors import UserError
 
 N_FOLDS = 5
 ATTEMPTS = 10

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import Clip, few
 from mrkd_ray.datasets.check import LISTED
 from mrkd_ray.datasets.folder import audio_files
-from mrkd_ray.errors import UserError
 
 Row = dict[str, str]  # column -> value without blanks around it
 

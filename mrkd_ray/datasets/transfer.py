@@ -12,7 +12,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 
 if TYPE_CHECKING:
     from mrkd_ray.datasets.sources import Archive

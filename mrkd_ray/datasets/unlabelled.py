@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.folder import audio_files
 from mrkd_ray.datasets.scan import ClipScan
-from mrkd_ray.errors import UserError
 
 
 def with_unlabelled(dataset: Dataset, folder: Path) -> Dataset:

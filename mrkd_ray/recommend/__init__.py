@@ -14,9 +14,9 @@ from rich.console import Console
 
 from mrkd_ray import cells, grid, grid_folder
 from mrkd_ray.cells import Cell
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import write_text
 from mrkd_ray.config import BranchSpec, GridConfig, RecommendConfig
-from mrkd_ray.errors import UserError
-from mrkd_ray.files import write_text
 from mrkd_ray.grid import CellsFailed, Opened
 from mrkd_ray.plan.show import time_text
 from mrkd_ray.preparation import check_folders, compute

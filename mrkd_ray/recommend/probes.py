@@ -10,10 +10,10 @@ import numpy as np
 
 from mrkd_ray import cell_files
 from mrkd_ray.cells import Cell
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.config import BranchSpec, GridConfig, RecommendConfig
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, make_splits
-from mrkd_ray.errors import UserError
 from mrkd_ray.extraction import missing
 from mrkd_ray.grid import Opened
 from mrkd_ray.plan import costs, probe

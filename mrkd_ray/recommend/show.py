@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from mrkd_ray import environment
+from mrkd_ray.common import environment
 from mrkd_ray.config import GridConfig, RecommendConfig, Run, Training
 from mrkd_ray.recommend import diversity
 from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed, standard_error

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from mrkd_ray import metrics
+from mrkd_ray.common.files import write_text
 from mrkd_ray.comparison import BEST, ENSEMBLE
-from mrkd_ray.files import write_text
 from mrkd_ray.report import paper
 from mrkd_ray.report.boxes import Score, signed, significance
 from mrkd_ray.report.figures import Section, figures

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets import scan as scan_module
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.check import ClipScan, Problem, check, problems, scan
 from mrkd_ray.datasets.splits import Split, make_splits
-from mrkd_ray.errors import UserError
 from tests.conftest import SHARED
 
 RNG = np.random.default_rng(0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.scan import scan_file
-from mrkd_ray.errors import UserError
 from tests.conftest import SHARED
 
 DATA = SHARED / "data"

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.splits import make_splits
-from mrkd_ray.errors import UserError
 
 HEADER = "filename,fold,target,category,esc10,src_file,take"
 ESC10 = range(0, 50, 5)

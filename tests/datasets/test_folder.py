@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets import LAYOUTS, layout, open_dataset
-from mrkd_ray.errors import UserError
 
 
 def put(path: Path) -> None:

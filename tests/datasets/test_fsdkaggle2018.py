@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.check import check, scan
 from mrkd_ray.datasets.fsdkaggle2018 import KAGGLE, OFFICIAL, Edition
 from mrkd_ray.datasets.splits import Split, make_splits
-from mrkd_ray.errors import UserError
-from mrkd_ray.mapping import serial_map
 
 Release = tuple[Edition, Dataset]
 

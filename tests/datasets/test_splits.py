@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.splits import Split, make_splits
-from mrkd_ray.errors import UserError
 
 
 def clip(i: int, label: str, **fields: object) -> Clip:

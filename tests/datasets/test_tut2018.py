@@ -6,10 +6,10 @@ import pytest
 import soundfile
 
 from mrkd_ray.audio import decode, load
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.splits import make_splits
 from mrkd_ray.datasets.tut2018 import NAME
-from mrkd_ray.errors import UserError
 
 SCENES = (
     "airport",

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from mrkd_ray.cells import Prepared
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.scan import ClipScan
 from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
-from mrkd_ray.errors import UserError
 from tests.conftest import prepare_clips
 
 NAMES = ("a.wav", "z.flac", "in/b.wav", "in/c.wav", "in/deep/d.wav")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mrkd_ray.common.timeline import Span
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.plan import readings
 from mrkd_ray.plan.readings import Measured, Ran, Sizes, Turn
-from mrkd_ray.timeline import Span
 from tests.conftest import make_cell
 
 X, Y = "logmel64:vgg_small", "cqt:vgg_small"

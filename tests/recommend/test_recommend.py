@@ -13,9 +13,9 @@ import yaml
 from rich.console import Console
 
 from mrkd_ray import grid
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.config import RecommendConfig
 from mrkd_ray.datasets import Dataset, open_dataset
-from mrkd_ray.errors import UserError
 from mrkd_ray.parsing import parse
 from mrkd_ray.recommend import candidates_of, recommend
 from mrkd_ray.recommend.probes import parts_of

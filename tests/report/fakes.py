@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import cell_files, cells, environment, results
+from mrkd_ray import cell_files, cells, results
 from mrkd_ray.cells import Cell, branch_names
+from mrkd_ray.common import environment
+from mrkd_ray.common.files import write_json, write_text
 from mrkd_ray.config import GridConfig
-from mrkd_ray.files import write_json, write_text
 from mrkd_ray.parsing import parse, to_yaml
 from mrkd_ray.task import Part
 

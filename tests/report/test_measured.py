@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mrkd_ray import comparison, metrics
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.report import page, tables
 from mrkd_ray.report.measured import read
 from tests.report.fakes import fake_grid

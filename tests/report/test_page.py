@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mrkd_ray.files import write_json
+from mrkd_ray.common.files import write_json
 from mrkd_ray.report import page
 from mrkd_ray.report.figures import Figure, Section, embedding
 from mrkd_ray.report.measured import Measured, read

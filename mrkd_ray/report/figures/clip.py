@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 from numpy.typing import NDArray
 
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel
 from mrkd_ray.report.measured import Measured

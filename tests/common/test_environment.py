@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mrkd_ray import environment
+from mrkd_ray.common import environment
 
 
 def test_versions_and_command_without_paths(monkeypatch: pytest.MonkeyPatch) -> None:

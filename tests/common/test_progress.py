@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from mrkd_ray.progress import Display
+from mrkd_ray.common.progress import Display
 
 ROWS = [
     {

@@ -12,7 +12,7 @@ from mrkd_ray import cells
 from mrkd_ray.actors import RayCohort
 from mrkd_ray.cells import Prepared
 from mrkd_ray.cohort import LocalCohort
-from mrkd_ray.timeline import Recorder, Span, read_trace, summary, write_trace
+from mrkd_ray.common.timeline import Recorder, Span, read_trace, summary, write_trace
 from tests.conftest import make_cell
 
 PHASES = ("train", "soft_labels", "distil", "evaluate", "checkpoint")

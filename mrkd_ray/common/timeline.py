@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from mrkd_ray.files import write_text
+from mrkd_ray.common.files import write_text
 
 SHARE_OF = {
     **dict.fromkeys(("train", "soft_labels", "distil"), "compute"),

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
-from mrkd_ray.errors import UserError
+from mrkd_ray.common.errors import UserError
 
 T = TypeVar("T")
 
