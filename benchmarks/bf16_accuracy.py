@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.common import Result, Row, one_thread
-from mrkd_ray import metrics
 from mrkd_ray.branch import Branch
 from mrkd_ray.cells import branch_tasks
+from mrkd_ray.scores import metrics
 from mrkd_ray.task import BranchTask
 
 NAME = "bf16_accuracy"

@@ -18,11 +18,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mrkd_ray import metrics
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.comparison import Model
-from mrkd_ray.recommend import diversity
 from mrkd_ray.report import analysis, measured
+from mrkd_ray.scores import diversity, metrics
+from mrkd_ray.scores.comparison import Model
 
 
 def main() -> None:

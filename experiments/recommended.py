@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from mrkd_ray import grid, metrics
+from mrkd_ray import grid
 from mrkd_ray.config import GridConfig, RecommendConfig
 from mrkd_ray.parsing import parse
 from mrkd_ray.recommend import recommend
 from mrkd_ray.report import measured
+from mrkd_ray.scores import metrics
 
 DEFAULT = "logmel64:resnet_small + cqt:vgg_small"  # of README and experiments/grids/demo.yaml
 CYCLES = 30  # of one epoch each

@@ -17,10 +17,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mrkd_ray import comparison
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.comparison import Model, Score
 from mrkd_ray.report import measured
+from mrkd_ray.scores import comparison
+from mrkd_ray.scores.comparison import Model, Score
 from mrkd_ray.table import interval
 
 

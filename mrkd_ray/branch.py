@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrkd_ray import checkpoint, losses, memory, metrics
+from mrkd_ray import checkpoint, losses, memory
 from mrkd_ray.algorithm import learning_rate
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_text
@@ -26,6 +26,7 @@ from mrkd_ray.networks import build, initial_weights
 from mrkd_ray.normalisation import statistics
 from mrkd_ray.outputs import outputs_of
 from mrkd_ray.representations import REPRESENTATIONS
+from mrkd_ray.scores import metrics
 from mrkd_ray.task import BranchTask
 from mrkd_ray.window_sources import Index, Resident
 from mrkd_ray.windows import Windows

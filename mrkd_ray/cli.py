@@ -209,10 +209,10 @@ Model = Annotated[
 @config_command(app, "Run", only=("data", "cache", "skip_bad"))
 def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
-    from mrkd_ray import metrics
     from mrkd_ray.config import Run
     from mrkd_ray.evaluation import evaluate as score
     from mrkd_ray.parsing import parse
+    from mrkd_ray.scores import metrics
 
     report = score(model, parse(Run, values, "command line"))
     if as_json:

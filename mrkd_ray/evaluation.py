@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from mrkd_ray import metrics
 from mrkd_ray.classifier import load
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import Display
@@ -15,6 +14,7 @@ from mrkd_ray.config import Run
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.base import encode
 from mrkd_ray.datasets.scan import digest
+from mrkd_ray.scores import metrics
 
 
 def evaluate(model: Path, config: Run) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrkd_ray import cell_files, cells, comparison, metrics, table
+from mrkd_ray import cell_files, cells, table
 from mrkd_ray.cells import Cell
 from mrkd_ray.common.files import write_text
-from mrkd_ray.comparison import BEST, ENSEMBLE, Model, Runs, Score
 from mrkd_ray.config import Training
+from mrkd_ray.scores import comparison, metrics
+from mrkd_ray.scores.comparison import BEST, ENSEMBLE, Model, Runs, Score
 
 if TYPE_CHECKING:
     import pandas as pd

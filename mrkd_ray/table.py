@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrkd_ray import metrics
-from mrkd_ray.comparison import BEST
+from mrkd_ray.scores import metrics
+from mrkd_ray.scores.comparison import BEST
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from experiments import reasons
-from mrkd_ray.comparison import Model
 from mrkd_ray.report import analysis, measured
+from mrkd_ray.scores.comparison import Model
 from tests.report.fakes import fake_grid
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mrkd_ray import metrics
+from mrkd_ray.scores import metrics
 
 Row = dict[str, Any]
 

@@ -17,9 +17,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrkd_ray import metrics
 from mrkd_ray.config import BranchSpec
-from mrkd_ray.recommend import diversity, labels
+from mrkd_ray.scores import diversity, metrics
+from mrkd_ray.scores import doubtful_labels as labels
 
 Floats = NDArray[np.float64]
 ERRORS = 2

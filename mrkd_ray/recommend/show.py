@@ -11,9 +11,9 @@ from rich.console import Console
 
 from mrkd_ray.common import environment
 from mrkd_ray.config import GridConfig, RecommendConfig, Run, Training
-from mrkd_ray.recommend import diversity
 from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed, standard_error
-from mrkd_ray.recommend.labels import FEWEST
+from mrkd_ray.scores import diversity
+from mrkd_ray.scores.doubtful_labels import FEWEST
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,10 +9,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrkd_ray import metrics
-from mrkd_ray.comparison import Condition, Floats, Model, Pair, by_fold, difference, terms
-from mrkd_ray.metrics import Difference
 from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.scores import metrics
+from mrkd_ray.scores.comparison import Condition, Floats, Model, Pair, by_fold, difference, terms
+from mrkd_ray.scores.metrics import Difference
 
 BINS = 15  # of a reliability diagram: Guo et al.'s
 FEWEST = 5  # clips of a class in a fold, for its change to be called clear

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from mrkd_ray.comparison import ENSEMBLE
 from mrkd_ray.report import paper
 from mrkd_ray.report.boxes import (
     NAMES,
@@ -23,6 +22,7 @@ from mrkd_ray.report.boxes import (
     with_difference,
 )
 from mrkd_ray.report.paper import PaperTable
+from mrkd_ray.scores.comparison import ENSEMBLE
 
 Key = tuple[str, ...]  # the branches of a pairing, sorted
 Sweep = dict[float, dict[str, Row]]  # temperature -> the paper's branch, or ensemble -> its row

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mrkd_ray import cell_files, comparison, metrics
+from mrkd_ray import cell_files
 from mrkd_ray.cells import branch_names
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.comparison import ENSEMBLE, Condition, Model, Pair, Runs
 from mrkd_ray.config import BranchSpec
-from mrkd_ray.metrics import Metric
 from mrkd_ray.parsing import read_yaml
+from mrkd_ray.scores import comparison, metrics
+from mrkd_ray.scores.comparison import ENSEMBLE, Condition, Model, Pair, Runs
+from mrkd_ray.scores.metrics import Metric
 
 CELL_FILES = ("result.json", "history.csv", "predictions.csv", "predicted.npy")
 NAMES = {"grid": str, "dataset": str, "variant": str}  # chosen by users: they may look like numbers

@@ -10,14 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from mrkd_ray import metrics
 from mrkd_ray.common.files import write_text
-from mrkd_ray.comparison import BEST, ENSEMBLE
 from mrkd_ray.report import paper
 from mrkd_ray.report.boxes import Score, signed, significance
 from mrkd_ray.report.figures import Section, figures
 from mrkd_ray.report.measured import Measured, named, read
 from mrkd_ray.report.tables import tables
+from mrkd_ray.scores import metrics
+from mrkd_ray.scores.comparison import BEST, ENSEMBLE
 from mrkd_ray.table import range_of
 
 NAME = "report.html"

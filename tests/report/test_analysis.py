@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 from test_comparison import model, sure
 
-from mrkd_ray.comparison import Pair
 from mrkd_ray.report import analysis
 from mrkd_ray.report.measured import read
+from mrkd_ray.scores.comparison import Pair
 from tests.report.fakes import fake_grid
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"

@@ -14,7 +14,6 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray import comparison, metrics
 from mrkd_ray.report import analysis
 from mrkd_ray.report.figures import (
     Section,
@@ -31,6 +30,7 @@ from mrkd_ray.report.figures import (
     variants,
 )
 from mrkd_ray.report.measured import Measured, read
+from mrkd_ray.scores import comparison, metrics
 from tests.report.fakes import fake_embed, fake_grid
 
 DISTILLED_ALONE = (

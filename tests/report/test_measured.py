@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrkd_ray import comparison, metrics
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.report import page, tables
 from mrkd_ray.report.measured import read
+from mrkd_ray.scores import comparison, metrics
 from tests.report.fakes import fake_grid
 
 BRANCHES = ("logmel64-resnet_small", "cqt-vgg_small")

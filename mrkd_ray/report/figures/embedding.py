@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrkd_ray import comparison
-from mrkd_ray.comparison import Floats, Pair
 from mrkd_ray.report import analysis
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.scores import comparison
+from mrkd_ray.scores.comparison import Floats, Pair
 
 SEED = 0
 PERPLEXITY = 30.0  # scikit-learn's default; fewer clips have less

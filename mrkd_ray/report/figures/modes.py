@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray import comparison, metrics
-from mrkd_ray.comparison import Pair
-from mrkd_ray.metrics import Difference
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured
 from mrkd_ray.scale import STANDS_FOR
+from mrkd_ray.scores import comparison, metrics
+from mrkd_ray.scores.comparison import Pair
+from mrkd_ray.scores.metrics import Difference
 
 KINDS = ("DN", "DR", "D-RN")
 SCORES = {metric.title: comparison.terms(metric) for metric in metrics.SINGLE_LABEL}

@@ -19,7 +19,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray.comparison import Floats, Pair
+from mrkd_ray.scores.comparison import Floats, Pair
 
 INK = "#010203"
 """Stands for the page's text colour; nothing else is drawn in it."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray.comparison import BEST
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
 from mrkd_ray.report.measured import Measured
+from mrkd_ray.scores.comparison import BEST
 
 
 def figure(measured: Measured, id: str) -> tuple[Figure, ...]:

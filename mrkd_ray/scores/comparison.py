@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import metrics
-from mrkd_ray.metrics import Difference, Metric
+from mrkd_ray.scores import metrics
+from mrkd_ray.scores.metrics import Difference, Metric
 
 ENSEMBLE = "ensemble"
 BEST = "best branch"

@@ -8,7 +8,7 @@ from sklearn.metrics import (
     label_ranking_average_precision_score,
 )
 
-from mrkd_ray.metrics import (
+from mrkd_ray.scores.metrics import (
     MULTI_LABEL,
     Metric,
     accuracy,

@@ -7,7 +7,7 @@ import math
 import pytest
 from numpy.typing import ArrayLike
 
-from mrkd_ray.recommend.diversity import correlation, disagreement, yule_q
+from mrkd_ray.scores.diversity import correlation, disagreement, yule_q
 
 # Both right on 3 clips, only the first on 2, only the second on 1, neither on 4.
 FIRST = [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]

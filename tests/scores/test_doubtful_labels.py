@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrkd_ray.recommend.labels import doubted, wrong_share
+from mrkd_ray.scores.doubtful_labels import doubted, wrong_share
 
 
 def test_the_less_probable_half_by_hand() -> None:

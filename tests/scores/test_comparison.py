@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrkd_ray import comparison, metrics
-from mrkd_ray.comparison import Model, Pair
+from mrkd_ray.scores import comparison, metrics
+from mrkd_ray.scores.comparison import Model, Pair
 
 HITS = comparison.terms(metrics.SINGLE_LABEL[0])
 

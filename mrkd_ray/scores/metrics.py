@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrkd_ray.ranking import average_precision_terms, lwlrap_terms
+from mrkd_ray.scores.average_precision import average_precision_terms, lwlrap_terms
 
 Floats = NDArray[np.float64]
 
