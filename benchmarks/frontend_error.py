@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks import data
 from benchmarks.common import Result, Row
-from mrkd_ray import audio
+from mrkd_ray.audio import decoding as audio
 from mrkd_ray.constants import FRAME, HOP
 from mrkd_ray.representations import compute_clip
 

@@ -130,7 +130,7 @@ def _ours(paths: Sequence[Path], names: tuple[str, ...]) -> list[dict[str, Any]]
 
 def decoding(work: tuple[Sequence[Path], tuple[str, ...]]) -> int:
     """What both sides share: a chunk's files to samples at 22,050 Hz."""
-    from mrkd_ray import audio
+    from mrkd_ray.audio import decoding as audio
 
     return sum(len(audio.load(path)) for path in work[0])
 

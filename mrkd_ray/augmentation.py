@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.config import Training
 from mrkd_ray.constants import HOP
 from mrkd_ray.representations import WINDOW_FRAMES

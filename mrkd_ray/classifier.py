@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from mrkd_ray import audio
+from mrkd_ray.audio import decoding as audio
 from mrkd_ray.checkpoint import TRAINED_ON
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features import Bank

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.common.files import replacing
 
 FRAME = 1764  # samples: 80 ms at 22,050 Hz, the paper's frame

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.classifier import BranchModel, Classifier
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing

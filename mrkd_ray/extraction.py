@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from mrkd_ray import audio
+from mrkd_ray.audio import decoding as audio
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import MapFn, serial_map
 from mrkd_ray.datasets.base import Dataset

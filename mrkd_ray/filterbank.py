@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.constants import FRAME, HOP
 
 FILTERS = 64

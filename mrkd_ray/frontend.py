@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrkd_ray import constants
-from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.constants import FRAME, HALVINGS, HOP, OCTAVE, REACH
 
 AMIN = 1e-10  # librosa's smallest power

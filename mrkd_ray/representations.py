@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.common.registry import Registry
 from mrkd_ray.constants import FRAME, HOP, digest
 

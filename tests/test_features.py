@@ -13,7 +13,8 @@ import soundfile
 import torch
 from filelock import FileLock
 
-from mrkd_ray import audio, constants, extraction, representations
+from mrkd_ray import constants, extraction, representations
+from mrkd_ray.audio import decoding as audio
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import X, Y
 from mrkd_ray.datasets.base import Clip, Dataset

@@ -14,7 +14,8 @@ import scipy.signal
 import torch
 from torch import Tensor
 
-from mrkd_ray import audio, constants, frontend, representations
+from mrkd_ray import constants, frontend, representations
+from mrkd_ray.audio import decoding as audio
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import Registry
 from mrkd_ray.frontend import Recordings

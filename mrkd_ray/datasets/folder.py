@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mrkd_ray.audio import AUDIO_SUFFIXES
+from mrkd_ray.audio.decoding import AUDIO_SUFFIXES
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, Side, few, layout, sides
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mrkd_ray.audio import AudioError, EmptyAudioError, Waveform, decode
+from mrkd_ray.audio.decoding import AudioError, EmptyAudioError, Waveform, decode
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.parallel_map import MapFn
 from mrkd_ray.datasets.base import Dataset

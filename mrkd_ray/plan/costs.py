@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from mrkd_ray import cells
-from mrkd_ray.audio import SAMPLE_RATE
+from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell
 from mrkd_ray.config import BranchSpec

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mrkd_ray.audio import decode, load
+from mrkd_ray.audio.decoding import decode, load
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.splits import make_splits

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mrkd_ray import audio
+from mrkd_ray.audio import decoding as audio
 from mrkd_ray.config import BranchSpec
 from mrkd_ray.datasets.scan import scan_file
 from mrkd_ray.plan import costs

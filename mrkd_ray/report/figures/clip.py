@@ -28,7 +28,8 @@ def figure(measured: Measured, id: str) -> Figure:
     Raises:
         NoClip: it cannot be read.
     """
-    from mrkd_ray import audio, datasets
+    from mrkd_ray import datasets
+    from mrkd_ray.audio import decoding as audio
     from mrkd_ray.constants import HOP
     from mrkd_ray.representations import REPRESENTATIONS, compute_clip
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mrkd_ray import audio
-from mrkd_ray.audio import AudioError, EmptyAudioError, load, read
+from mrkd_ray.audio import decoding as audio
+from mrkd_ray.audio.decoding import AudioError, EmptyAudioError, load, read
 
 RATES = [8000, 22050, 48000, 192000]
 
