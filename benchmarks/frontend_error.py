@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from benchmarks import data
 from benchmarks.common import Result, Row
 from mrkd_ray.audio import decoding as audio
-from mrkd_ray.constants import FRAME, HOP
-from mrkd_ray.representations import compute_clip
+from mrkd_ray.representations.catalogue import compute_clip
+from mrkd_ray.representations.filters import FRAME, HOP
 
 NAME = "frontend_error"
 COMMON: dict[str, Any] = {"sr": audio.SAMPLE_RATE, "hop_length": HOP}

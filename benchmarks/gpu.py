@@ -187,8 +187,8 @@ def precision(setting: Setting, deadline: float) -> list[Row]:
 
 def front_end(setting: Setting, deadline: float) -> list[Row]:
     """Clips of 5 s a second through the torch front-end, in batches."""
-    from mrkd_ray.frontend import Recordings
-    from mrkd_ray.representations import compute
+    from mrkd_ray.representations.catalogue import compute
+    from mrkd_ray.representations.spectra import Recordings
 
     batch = 2 if setting.quick else 64
     waveforms = torch.randn(batch, CLIP, device=setting.device) / 8

@@ -69,8 +69,8 @@ def part(rows: Any, labels: Any) -> Part:
 
 def esc50(device: str, names: Iterable[str], quick: bool) -> tuple[dict[str, _Store], Any, Any]:
     """ESC-50 through the front-end on the device: stores, labels, folds; random if quick."""
-    from mrkd_ray.frontend import Recordings
-    from mrkd_ray.representations import compute
+    from mrkd_ray.representations.catalogue import compute
+    from mrkd_ray.representations.spectra import Recordings
 
     if quick:
         rng = np.random.default_rng(0)

@@ -184,7 +184,7 @@ def _export(tasks: Any, folder: str) -> None:
 
 def _front_end(name: str, clip: Path) -> tuple[Any, int]:
     from mrkd_ray.audio import decoding as audio
-    from mrkd_ray.representations import compute_clip
+    from mrkd_ray.representations.catalogue import compute_clip
 
     waveform = audio.load(clip)
     representation = name.partition("-")[0]

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.config import Training
-from mrkd_ray.constants import HOP
-from mrkd_ray.representations import WINDOW_FRAMES
+from mrkd_ray.representations.catalogue import WINDOW_FRAMES
+from mrkd_ray.representations.filters import HOP
 
 
 class Augmentation:

@@ -25,7 +25,7 @@ from mrkd_ray.minibatches import Minibatches, Teacher
 from mrkd_ray.networks import build, initial_weights
 from mrkd_ray.normalisation import statistics
 from mrkd_ray.outputs import outputs_of
-from mrkd_ray.representations import REPRESENTATIONS
+from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
 from mrkd_ray.task import BranchTask
 from mrkd_ray.window_sources import Index, Resident

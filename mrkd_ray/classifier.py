@@ -21,7 +21,7 @@ from mrkd_ray.inference import clip_logits
 from mrkd_ray.networks import build
 from mrkd_ray.normalisation import Statistics
 from mrkd_ray.outputs import outputs_of
-from mrkd_ray.representations import REPRESENTATIONS, compute_clip
+from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 from mrkd_ray.windows import Windows
 
 Floats = NDArray[np.float32]

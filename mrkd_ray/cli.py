@@ -326,7 +326,7 @@ def list_() -> None:
     from mrkd_ray.averaging import AVERAGES
     from mrkd_ray.datasets import EMBEDDED, LAYOUTS
     from mrkd_ray.networks import describe
-    from mrkd_ray.representations import REPRESENTATIONS
+    from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
     sections: dict[str, dict[str, str]] = {
         "datasets": {

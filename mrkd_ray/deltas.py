@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mrkd_ray.representations import DELTA_WIDTH
+from mrkd_ray.representations.catalogue import DELTA_WIDTH
 
 MARGIN = DELTA_WIDTH // 2  # frames needed on each side of a window
 

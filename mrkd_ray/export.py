@@ -22,11 +22,11 @@ from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.classifier import BranchModel, Classifier
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing
-from mrkd_ray.constants import HOP
 from mrkd_ray.deltas import MARGIN, with_deltas
 from mrkd_ray.features import Bank
-from mrkd_ray.frontend import Recordings
-from mrkd_ray.representations import REPRESENTATIONS, WINDOW_FRAMES, compute
+from mrkd_ray.representations.catalogue import REPRESENTATIONS, WINDOW_FRAMES, compute
+from mrkd_ray.representations.filters import HOP
+from mrkd_ray.representations.spectra import Recordings
 from mrkd_ray.windows import Windows
 
 

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import constants
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.representations import FRONTEND, REPRESENTATIONS
+from mrkd_ray.representations import filters as constants
+from mrkd_ray.representations.catalogue import FRONTEND, REPRESENTATIONS
 
 Array = NDArray[np.float32]
 _DTYPE = np.dtype("<f4")

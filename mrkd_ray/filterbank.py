@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE
-from mrkd_ray.constants import FRAME, HOP
+from mrkd_ray.representations.filters import FRAME, HOP
 
 FILTERS = 64
 LOWEST = 50.0  # Hz: the middle of the first filter at the start

@@ -33,7 +33,7 @@ from mrkd_ray.preparation import (
     open_data,
     workers_of,
 )
-from mrkd_ray.representations import REPRESENTATIONS
+from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 NOTHING_TO_RESUME = "Nothing to resume: no folder holds a cell of this grid."
 

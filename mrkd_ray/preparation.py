@@ -26,7 +26,7 @@ from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
 from mrkd_ray.extraction import extract
 from mrkd_ray.features import FeatureStore
-from mrkd_ray.representations import REPRESENTATIONS
+from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 Map = Callable[..., Iterator[Any]]  # a MapFn for any items: Python has no generic parameters
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from mrkd_ray.deltas import MARGIN, with_deltas
 from mrkd_ray.features import Bank
 from mrkd_ray.normalisation import Statistics
-from mrkd_ray.representations import WINDOW_FRAMES
+from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 
 Index = NDArray[np.int64]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mrkd_ray.features import Bank
 from mrkd_ray.normalisation import Statistics
-from mrkd_ray.representations import WINDOW_FRAMES
+from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 from mrkd_ray.window_sources import Index, Resident, Streamed
 
 

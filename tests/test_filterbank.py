@@ -5,7 +5,7 @@ import torch
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.filterbank import FILTERS, GaborFilterbank
 from mrkd_ray.networks import build
-from mrkd_ray.representations import compute_clip
+from mrkd_ray.representations.catalogue import compute_clip
 
 
 def windows(waveform: np.ndarray) -> torch.Tensor:

@@ -17,10 +17,10 @@ from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell
 from mrkd_ray.config import BranchSpec
-from mrkd_ray.constants import HOP
 from mrkd_ray.datasets.scan import ClipScan
 from mrkd_ray.plan.readings import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
-from mrkd_ray.representations import WINDOW_FRAMES
+from mrkd_ray.representations.catalogue import WINDOW_FRAMES
+from mrkd_ray.representations.filters import HOP
 
 # What a cycle's phases and a cell's files grow with; others are the same for all sizes.
 PHASES = {

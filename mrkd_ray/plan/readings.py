@@ -15,7 +15,7 @@ from mrkd_ray.cells import Cell
 from mrkd_ray.common.timeline import Span, read_trace
 from mrkd_ray.config import BranchSpec, Training
 from mrkd_ray.datasets.splits import Split
-from mrkd_ray.representations import WINDOW_FRAMES
+from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 
 CYCLES = 3  # of each shortened cell; the first warms up
 

@@ -22,7 +22,7 @@ from mrkd_ray.plan.show import time_text
 from mrkd_ray.preparation import check_folders, compute
 from mrkd_ray.recommend import probes, show
 from mrkd_ray.recommend.choice import Choice, choose
-from mrkd_ray.representations import REPRESENTATIONS
+from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scale import STANDS_FOR
 
 

@@ -14,7 +14,7 @@ from mrkd_ray.datasets.scan import scan_file
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.costs import Cost
 from mrkd_ray.plan.readings import Measured, Probe, Sizes, Turn, kind_of
-from mrkd_ray.representations import compute_clip
+from mrkd_ray.representations.catalogue import compute_clip
 from mrkd_ray.window_sources import Resident
 from tests.conftest import make_cell
 

@@ -20,7 +20,7 @@ from mrkd_ray.parsing import parse
 from mrkd_ray.recommend import candidates_of, recommend
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.recommend.show import show
-from mrkd_ray.representations import REPRESENTATIONS
+from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scale import read_grid
 from tests.conftest import FAST
 

@@ -30,8 +30,8 @@ def figure(measured: Measured, id: str) -> Figure:
     """
     from mrkd_ray import datasets
     from mrkd_ray.audio import decoding as audio
-    from mrkd_ray.constants import HOP
-    from mrkd_ray.representations import REPRESENTATIONS, compute_clip
+    from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
+    from mrkd_ray.representations.filters import HOP
 
     data, cache = measured.config["data"], Path(measured.config["cache"])
     names = dict.fromkeys(name for cohort in measured.cohorts for name, _ in cohort.specs)

@@ -14,18 +14,20 @@ import scipy.signal
 import torch
 from torch import Tensor
 
-from mrkd_ray import constants, frontend, representations
 from mrkd_ray.audio import decoding as audio
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import Registry
-from mrkd_ray.frontend import Recordings
-from mrkd_ray.representations import (
+from mrkd_ray.representations import catalogue as representations
+from mrkd_ray.representations import filters as constants
+from mrkd_ray.representations import spectra as frontend
+from mrkd_ray.representations.catalogue import (
     REPRESENTATIONS,
     Array,
     Representation,
     compute,
     compute_clip,
 )
+from mrkd_ray.representations.spectra import Recordings
 
 PLAIN: dict[str, Any] = {"sr": 22050, "hop_length": 220}
 

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrkd_ray import constants
 from mrkd_ray.audio.decoding import SAMPLE_RATE
-from mrkd_ray.constants import FRAME, HALVINGS, HOP, OCTAVE, REACH
+from mrkd_ray.representations import filters as constants
+from mrkd_ray.representations.filters import FRAME, HALVINGS, HOP, OCTAVE, REACH
 
 AMIN = 1e-10  # librosa's smallest power
 MARGIN = 2048 + HOP  # zeros on both sides of a waveform: half of the longest filter, and a hop

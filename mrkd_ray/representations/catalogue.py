@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.common.registry import Registry
-from mrkd_ray.constants import FRAME, HOP, digest
+from mrkd_ray.representations.filters import FRAME, HOP, digest
 
 if TYPE_CHECKING:  # the driver reads names and bins, and never loads PyTorch
     from torch import Tensor
 
-    from mrkd_ray.frontend import Recordings
+    from mrkd_ray.representations.spectra import Recordings
 
 WINDOW_FRAMES = 150  # frames: the 1.5 s that a network sees at once
 DELTA_WIDTH = 9  # frames: librosa's default width of a delta
@@ -120,7 +120,7 @@ def compute(name: str, recordings: Recordings) -> Tensor:
         UserError: nobody registered `name`.
         ValueError: the function returned another shape (an error in that function).
     """
-    from mrkd_ray.frontend import full_precision
+    from mrkd_ray.representations.spectra import full_precision
 
     entry = REPRESENTATIONS[name]
     with full_precision():
@@ -146,7 +146,7 @@ def compute_clip(names: Iterable[str], waveform: Array) -> dict[str, Array]:
     """
     import torch
 
-    from mrkd_ray.frontend import Recordings, one_thread
+    from mrkd_ray.representations.spectra import Recordings, one_thread
 
     if waveform.ndim != 1 or waveform.size == 0:
         raise ValueError(f"expected mono samples, at least one, not shape {waveform.shape}")
@@ -214,7 +214,7 @@ def pcen_mel(
 
     `librosa.pcen` with its defaults, of samples as 32-bit integers as its documentation advises.
     """
-    from mrkd_ray.pcen import pcen
+    from mrkd_ray.representations.pcen import pcen
 
     frames = seconds * SAMPLE_RATE / HOP
     energy = recordings.mel(bins, magnitude=True) * scale

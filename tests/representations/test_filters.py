@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mrkd_ray import constants
+from mrkd_ray.representations import filters as constants
 
 
 @pytest.mark.parametrize("key", constants.SHIPPED)

@@ -1,0 +1,1 @@
+"""From a waveform to [bins, frames]: one function and a decorator for each."""
