@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.common import CACHE, DATA, Skip, cores
 from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
-from mrkd_ray.config import BranchSpec, GridConfig, published
-from mrkd_ray.parsing import parse
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import BranchSpec, GridConfig, published
 
 if TYPE_CHECKING:
     from mrkd_ray.task import BranchTask, Part

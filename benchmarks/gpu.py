@@ -34,7 +34,7 @@ from benchmarks.steps import constant_step
 from mrkd_ray import algorithm
 from mrkd_ray.branch import Branch
 from mrkd_ray.cohort import LocalCohort
-from mrkd_ray.config import BranchSpec, published
+from mrkd_ray.config.schema import BranchSpec, published
 from mrkd_ray.task import BranchTask
 
 NAME = "gpu"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import DATA
-from mrkd_ray.config import BranchSpec, published
+from mrkd_ray.config.schema import BranchSpec, published
 from mrkd_ray.features import Bank
 from mrkd_ray.task import BranchTask, Part
 

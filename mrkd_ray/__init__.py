@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mrkd_ray.classifier import load
     from mrkd_ray.common.errors import UserError
-    from mrkd_ray.config import GridConfig, TrainConfig
+    from mrkd_ray.config.schema import GridConfig, TrainConfig
     from mrkd_ray.grid import train
 
 __all__ = ["GridConfig", "TrainConfig", "UserError", "load", "train"]

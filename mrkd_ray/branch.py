@@ -19,7 +19,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_text
 from mrkd_ray.common.timeline import Recorder
 from mrkd_ray.compute import Compute
-from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
+from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.inference import clip_logits, window_logits
 from mrkd_ray.minibatches import Minibatches, Teacher
 from mrkd_ray.networks import build, initial_weights

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mrkd_ray import algorithm, cell_files, checkpoint
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.timeline import Span, write_trace
-from mrkd_ray.config import DISTILLATION, BranchSpec, Training
+from mrkd_ray.config.schema import DISTILLATION, BranchSpec, Training
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, rarest
 from mrkd_ray.features import FeatureStore

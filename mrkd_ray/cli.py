@@ -16,7 +16,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.options import Commands, config_command
 
 if TYPE_CHECKING:
-    from mrkd_ray.config import GridConfig
+    from mrkd_ray.config.schema import GridConfig
 
 app = typer.Typer(
     cls=Commands,
@@ -59,8 +59,8 @@ def prepare(
     """Check a data set and compute its representations ahead."""
     from rich.console import Console
 
-    from mrkd_ray.config import Run
-    from mrkd_ray.parsing import parse
+    from mrkd_ray.config.parsing import parse
+    from mrkd_ray.config.schema import Run
     from mrkd_ray.preparation import prepare_only
 
     config = parse(Run, values, "command line")
@@ -81,8 +81,8 @@ def train(
     resume: Resume = False,
 ) -> None:
     """Train one cohort on labelled audio."""
-    from mrkd_ray.config import TrainConfig
-    from mrkd_ray.parsing import parse, read_yaml, to_yaml
+    from mrkd_ray.config.parsing import parse, read_yaml, to_yaml
+    from mrkd_ray.config.schema import TrainConfig
 
     asked = {**(read_yaml(config) if config else {}), **values}
     source = f"{config} and command line" if config else "command line"
@@ -102,8 +102,8 @@ def grid(
     resume: Resume = False,
 ) -> None:
     """Train a grid: pairings x variants x temperatures x folds x seeds, with baselines."""
-    from mrkd_ray.parsing import to_yaml
-    from mrkd_ray.scale import read_grid
+    from mrkd_ray.config.cpu_scale import read_grid
+    from mrkd_ray.config.parsing import to_yaml
 
     parsed = read_grid(grid, values, scale)
     if print_config:
@@ -125,9 +125,9 @@ def plan(
 
     from rich.console import Console
 
+    from mrkd_ray.config.cpu_scale import read_grid
     from mrkd_ray.plan import make
     from mrkd_ray.plan.show import show
-    from mrkd_ray.scale import read_grid
 
     made = make(read_grid(grid, values, scale), resume=resume)
     if as_json:
@@ -159,8 +159,8 @@ def recommend(
     """Choose representations and networks for a data set by short probes, and write a grid."""
     from rich.console import Console
 
-    from mrkd_ray.config import RecommendConfig
-    from mrkd_ray.parsing import parse
+    from mrkd_ray.config.parsing import parse
+    from mrkd_ray.config.schema import RecommendConfig
     from mrkd_ray.recommend import recommend as choose
     from mrkd_ray.recommend.show import show
 
@@ -209,9 +209,9 @@ Model = Annotated[
 @config_command(app, "Run", only=("data", "cache", "skip_bad"))
 def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
-    from mrkd_ray.config import Run
+    from mrkd_ray.config.parsing import parse
+    from mrkd_ray.config.schema import Run
     from mrkd_ray.evaluation import evaluate as score
-    from mrkd_ray.parsing import parse
     from mrkd_ray.scores import metrics
 
     report = score(model, parse(Run, values, "command line"))

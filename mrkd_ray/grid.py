@@ -19,8 +19,8 @@ from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import Display
 from mrkd_ray.common.timeline import read_trace, summary
-from mrkd_ray.config import BranchSpec, GridConfig, TrainConfig, Training
-from mrkd_ray.parsing import parse
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import BranchSpec, GridConfig, TrainConfig, Training
 from mrkd_ray.preparation import (
     Checked,
     Initial,

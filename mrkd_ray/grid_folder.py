@@ -19,9 +19,9 @@ from mrkd_ray.cells import Cell
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import sync, write_json, write_text
-from mrkd_ray.config import GridConfig
+from mrkd_ray.config.parsing import to_yaml
+from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.check import Skipped
-from mrkd_ray.parsing import to_yaml
 
 ENVIRONMENT = "environment.json"
 SAME_VERSIONS = ("mrkd-ray", "torch")

@@ -59,7 +59,7 @@ def config_command(
 
 
 def _make(command: Callable[..., None], model: str, only: Container[str] | None) -> Any:
-    from mrkd_ray import config
+    from mrkd_ray.config import schema as config
 
     fields = {
         name: info
@@ -109,7 +109,7 @@ def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
 
 
 def _panel(name: str) -> str | None:
-    from mrkd_ray.config import Run, Training
+    from mrkd_ray.config.schema import Run, Training
 
     if name in Training.model_fields:
         return "Method"

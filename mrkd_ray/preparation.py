@@ -17,7 +17,7 @@ from mrkd_ray.cells import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
-from mrkd_ray.config import BranchSpec, Run
+from mrkd_ray.config.schema import BranchSpec, Run
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.check import Skipped, check, scan

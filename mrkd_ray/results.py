@@ -12,7 +12,7 @@ import numpy as np
 from mrkd_ray import cell_files, cells, table
 from mrkd_ray.cells import Cell
 from mrkd_ray.common.files import write_text
-from mrkd_ray.config import Training
+from mrkd_ray.config.schema import Training
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE, Model, Runs, Score
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mrkd_ray.averaging import AVERAGES, Array
 from mrkd_ray.common.timeline import Recorder, Span
-from mrkd_ray.config import BranchSpec
+from mrkd_ray.config.schema import BranchSpec
 from mrkd_ray.task import BranchTask
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.config import BranchSpec, Training
+from mrkd_ray.config.schema import BranchSpec, Training
 from mrkd_ray.features import FeatureStore
 
 

@@ -26,8 +26,8 @@ from rich.console import Console
 from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
-from mrkd_ray.config import PAPER, BranchSpec, Run, Training, published
-from mrkd_ray.parsing import parse
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import PAPER, BranchSpec, Run, Training, published
 from mrkd_ray.preparation import open_data, prepare
 from mrkd_ray.task import BranchTask
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mrkd_ray.algorithm import distilled, independent, learning_rate
-from mrkd_ray.config import published
+from mrkd_ray.config.schema import published
 
 
 class Recorder:

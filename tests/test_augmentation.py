@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mrkd_ray.augmentation import Augmentation
 from mrkd_ray.branch import Branch
-from mrkd_ray.config import Training
+from mrkd_ray.config.schema import Training
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 from tests.conftest import TaskMaker
 

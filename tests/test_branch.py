@@ -20,7 +20,7 @@ from mrkd_ray import branch as branch_module
 from mrkd_ray import cells, losses, networks
 from mrkd_ray.branch import Branch, Floats
 from mrkd_ray.cells import Prepared
-from mrkd_ray.config import PRETRAINED_LR, SCRATCH_LR
+from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.networks import network
 from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask, Part

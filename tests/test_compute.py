@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mrkd_ray.branch import Branch
 from mrkd_ray.compute import Compute
-from mrkd_ray.config import Training
+from mrkd_ray.config.schema import Training
 from tests.conftest import TaskMaker
 
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ from mrkd_ray.cells import Cell
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
-from mrkd_ray.config import GridConfig
-from mrkd_ray.parsing import parse
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import GridConfig
 from tests.conftest import FAST, make_cell
 
 FIRST, SECOND = "logmel64:vgg_small", "cqt:vgg_small"

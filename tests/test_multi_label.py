@@ -26,13 +26,13 @@ from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
-from mrkd_ray.config import GridConfig, RecommendConfig, Run
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import GridConfig, RecommendConfig, Run
 from mrkd_ray.datasets import open_dataset
 from mrkd_ray.evaluation import evaluate
 from mrkd_ray.export import export
 from mrkd_ray.grid import run
 from mrkd_ray.minibatches import Teacher
-from mrkd_ray.parsing import parse
 from mrkd_ray.preparation import prepare
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.report.page import write

@@ -15,9 +15,9 @@ from rich.console import Console
 from mrkd_ray import cell_files, cells, results
 from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.common.files import write_json
-from mrkd_ray.config import GridConfig
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import run
-from mrkd_ray.parsing import parse
 from mrkd_ray.scores import metrics
 from mrkd_ray.task import Part
 from tests.conftest import FAST, make_cell

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from mrkd_ray.config import BranchSpec
+from mrkd_ray.config.schema import BranchSpec
 from mrkd_ray.roles import BranchActor
 
 

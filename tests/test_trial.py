@@ -22,8 +22,8 @@ from test_cohort import same_files
 from mrkd_ray import algorithm, cells, checkpoint, grid
 from mrkd_ray.cells import Prepared
 from mrkd_ray.cohort import LocalCohort
-from mrkd_ray.config import GridConfig
-from mrkd_ray.parsing import parse
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import GridConfig
 from tests.conftest import FAST, TOO_SLOW, make_cell
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

@@ -19,7 +19,7 @@ import numpy as np
 from mrkd_ray import grid
 from mrkd_ray.cells import Cell
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config import GridConfig
+from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.extraction import CHUNK, Job, extract
 from mrkd_ray.features import FeatureStore

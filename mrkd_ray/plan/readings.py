@@ -13,7 +13,7 @@ import numpy as np
 from mrkd_ray import cells
 from mrkd_ray.cells import Cell
 from mrkd_ray.common.timeline import Span, read_trace
-from mrkd_ray.config import BranchSpec, Training
+from mrkd_ray.config.schema import BranchSpec, Training
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 

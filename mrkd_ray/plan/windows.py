@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mrkd_ray import cells
 from mrkd_ray.cells import Cell
-from mrkd_ray.config import GridConfig
+from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import Opened
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.readings import Kind, Measured, kind_of

@@ -16,14 +16,14 @@ from mrkd_ray import cells, grid, grid_folder
 from mrkd_ray.cells import Cell
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_text
-from mrkd_ray.config import BranchSpec, GridConfig, RecommendConfig
+from mrkd_ray.config.cpu_scale import STANDS_FOR
+from mrkd_ray.config.schema import BranchSpec, GridConfig, RecommendConfig
 from mrkd_ray.grid import CellsFailed, Opened
 from mrkd_ray.plan.show import time_text
 from mrkd_ray.preparation import check_folders, compute
 from mrkd_ray.recommend import probes, show
 from mrkd_ray.recommend.choice import Choice, choose
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
-from mrkd_ray.scale import STANDS_FOR
 
 
 def recommend(

@@ -11,7 +11,7 @@ import numpy as np
 from mrkd_ray import cell_files
 from mrkd_ray.cells import Cell
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config import BranchSpec, GridConfig, RecommendConfig
+from mrkd_ray.config.schema import BranchSpec, GridConfig, RecommendConfig
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.extraction import missing

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from mrkd_ray.common import environment
-from mrkd_ray.config import GridConfig, RecommendConfig, Run, Training
+from mrkd_ray.config.schema import GridConfig, RecommendConfig, Run, Training
 from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed, standard_error
 from mrkd_ray.scores import diversity
 from mrkd_ray.scores.doubtful_labels import FEWEST

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mrkd_ray.config import PAPER, PRETRAINED_LR, SCRATCH_LR, Training
+from mrkd_ray.config.cpu_scale import STANDS_FOR
+from mrkd_ray.config.schema import PAPER, PRETRAINED_LR, SCRATCH_LR, Training
 from mrkd_ray.report import paper
 from mrkd_ray.report.measured import Measured
-from mrkd_ray.scale import STANDS_FOR
 
 NOT_METHOD = ("cycles", "precision", "channels_last", "compile")
 """Fields of `Training` that say nothing of the method, or that epochs stand for."""

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from mrkd_ray.audio import decoding as audio
-from mrkd_ray.config import BranchSpec
+from mrkd_ray.config.schema import BranchSpec
 from mrkd_ray.datasets.scan import scan_file
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.costs import Cost

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mrkd_ray.cells import Prepared
-from mrkd_ray.config import GridConfig
+from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.plan.windows import windows_of
 from mrkd_ray.task import BranchTask
 from tests.conftest import make_cell

@@ -14,11 +14,11 @@ import soundfile
 from rich.console import Console
 
 from mrkd_ray import grid
-from mrkd_ray.config import GridConfig, RecommendConfig
-from mrkd_ray.parsing import parse
+from mrkd_ray.config.cpu_scale import read_grid
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.recommend import recommend
 from mrkd_ray.report import measured
-from mrkd_ray.scale import read_grid
 from tests.conftest import FAST
 
 DEFAULT = "logmel64:resnet_small+cqt:vgg_small"

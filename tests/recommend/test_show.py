@@ -13,11 +13,11 @@ import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 
-from mrkd_ray.config import BranchSpec, RecommendConfig
-from mrkd_ray.parsing import parse
+from mrkd_ray.config.cpu_scale import read_grid
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import BranchSpec, RecommendConfig
 from mrkd_ray.recommend.choice import Choice, Probed, choose
 from mrkd_ray.recommend.show import grid_file, show, tables
-from mrkd_ray.scale import read_grid
 
 CLIPS = 100
 

@@ -12,8 +12,8 @@ from mrkd_ray import cell_files, cells, results
 from mrkd_ray.cells import Cell, branch_names
 from mrkd_ray.common import environment
 from mrkd_ray.common.files import write_json, write_text
-from mrkd_ray.config import GridConfig
-from mrkd_ray.parsing import parse, to_yaml
+from mrkd_ray.config.parsing import parse, to_yaml
+from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.task import Part
 
 TABLE6 = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure as Drawing
 
+from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.measured import Cohort, Measured
-from mrkd_ray.scale import STANDS_FOR
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import Pair
 from mrkd_ray.scores.metrics import Difference

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config import GridConfig
-from mrkd_ray.scale import read_grid
+from mrkd_ray.config.cpu_scale import read_grid
+from mrkd_ray.config.schema import GridConfig
 from tests.conftest import ROOT
 
 GRIDS = ROOT / "experiments" / "grids"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
-from mrkd_ray.config import Variant
+from mrkd_ray.config.schema import Variant
 
 C = TypeVar("C", bound=BaseModel)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config import BranchSpec, GridConfig
-from mrkd_ray.parsing import parse, read_yaml
+from mrkd_ray.config.parsing import parse, read_yaml
+from mrkd_ray.config.schema import BranchSpec, GridConfig
 
 STANDS_FOR = {"resnet_small": "resnet101", "vgg_small": "vgg19"}
 """The small networks, and those of the paper that they take the place of."""

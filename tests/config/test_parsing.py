@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config import GridConfig, TrainConfig
-from mrkd_ray.parsing import parse, read_yaml
+from mrkd_ray.config.parsing import parse, read_yaml
+from mrkd_ray.config.schema import GridConfig, TrainConfig
 
 
 def test_all_errors_come_at_once() -> None:

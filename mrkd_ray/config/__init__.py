@@ -1,0 +1,1 @@
+"""The one schema behind YAML files, the command line and Python."""
