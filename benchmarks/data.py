@@ -88,8 +88,8 @@ def clips(task: BranchTask, part: Part) -> list[Any]:
     """Return a part's clips as a network takes them: normalised float32 [3, bins, frames]."""
     import torch
 
-    from mrkd_ray.deltas import MARGIN, with_deltas
-    from mrkd_ray.normalisation import statistics
+    from mrkd_ray.features.deltas import MARGIN, with_deltas
+    from mrkd_ray.features.normalisation import statistics
 
     stats = statistics(task.store.bank(task.train.clip_ids))
     bank = task.store.bank(part.clip_ids)

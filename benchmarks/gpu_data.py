@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.common import DATA
 from mrkd_ray.config.schema import BranchSpec, published
-from mrkd_ray.features import Bank
+from mrkd_ray.features.store import Bank
 from mrkd_ray.task import BranchTask, Part
 
 CLASSES = 50

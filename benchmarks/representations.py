@@ -116,8 +116,8 @@ def peer(work: tuple[Sequence[Path], tuple[str, ...]]) -> int:
 def _ours(paths: Sequence[Path], names: tuple[str, ...]) -> list[dict[str, Any]]:
     import torch
 
-    from mrkd_ray.deltas import MARGIN, with_deltas
-    from mrkd_ray.extraction import Job, compute_chunk
+    from mrkd_ray.features.deltas import MARGIN, with_deltas
+    from mrkd_ray.features.extraction import Job, compute_chunk
 
     def channels(frames: Any) -> Any:
         padded = np.pad(frames.T, ((0, 0), (MARGIN, MARGIN)), mode="edge")

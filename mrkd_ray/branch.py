@@ -20,16 +20,16 @@ from mrkd_ray.common.files import write_text
 from mrkd_ray.common.timeline import Recorder
 from mrkd_ray.compute import Compute
 from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
+from mrkd_ray.features.normalisation import statistics
+from mrkd_ray.features.window_sources import Index, Resident
+from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference import clip_logits, window_logits
 from mrkd_ray.minibatches import Minibatches, Teacher
 from mrkd_ray.networks import build, initial_weights
-from mrkd_ray.normalisation import statistics
 from mrkd_ray.outputs import outputs_of
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
 from mrkd_ray.task import BranchTask
-from mrkd_ray.window_sources import Index, Resident
-from mrkd_ray.windows import Windows
 
 Floats = NDArray[np.float32]
 

@@ -27,7 +27,7 @@ from mrkd_ray.common.timeline import Span, write_trace
 from mrkd_ray.config.schema import DISTILLATION, BranchSpec, Training
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, rarest
-from mrkd_ray.features import FeatureStore
+from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.scores import metrics
 from mrkd_ray.task import BranchTask, Part
 

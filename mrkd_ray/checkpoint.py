@@ -24,7 +24,7 @@ from mrkd_ray.common.files import replacing, sync, write_json
 if TYPE_CHECKING:
     import torch
 
-    from mrkd_ray.normalisation import Statistics
+    from mrkd_ray.features.normalisation import Statistics
 
 Floats = NDArray[np.float32]
 TRAINED_ON = "trained_on.txt"  # beside an exported model: the digest of every training clip

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from mrkd_ray.audio import decoding as audio
 from mrkd_ray.checkpoint import TRAINED_ON
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.features import Bank
+from mrkd_ray.features.normalisation import Statistics
+from mrkd_ray.features.store import Bank
+from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference import clip_logits
 from mrkd_ray.networks import build
-from mrkd_ray.normalisation import Statistics
 from mrkd_ray.outputs import outputs_of
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
-from mrkd_ray.windows import Windows
 
 Floats = NDArray[np.float32]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mrkd_ray.window_sources import Index
-from mrkd_ray.windows import Windows
+from mrkd_ray.features.window_sources import Index
+from mrkd_ray.features.windows import Windows
 
 BATCH = 64
 

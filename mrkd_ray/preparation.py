@@ -24,8 +24,8 @@ from mrkd_ray.datasets.check import Skipped, check, scan
 from mrkd_ray.datasets.scan import ClipScan, digest
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
-from mrkd_ray.extraction import extract
-from mrkd_ray.features import FeatureStore
+from mrkd_ray.features.extraction import extract
+from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 Map = Callable[..., Iterator[Any]]  # a MapFn for any items: Python has no generic parameters

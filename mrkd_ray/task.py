@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray.config.schema import BranchSpec, Training
-from mrkd_ray.features import FeatureStore
+from mrkd_ray.features.store import FeatureStore
 
 
 @dataclass(frozen=True, kw_only=True)

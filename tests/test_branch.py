@@ -21,11 +21,11 @@ from mrkd_ray import cells, losses, networks
 from mrkd_ray.branch import Branch, Floats
 from mrkd_ray.cells import Prepared
 from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
+from mrkd_ray.features.normalisation import statistics
+from mrkd_ray.features.window_sources import Index, split
+from mrkd_ray.features.windows import Windows
 from mrkd_ray.networks import network
-from mrkd_ray.normalisation import statistics
 from mrkd_ray.task import BranchTask, Part
-from mrkd_ray.window_sources import Index, split
-from mrkd_ray.windows import Windows
 from tests.conftest import TaskMaker, make_cell
 
 LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"

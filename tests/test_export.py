@@ -13,8 +13,8 @@ from mrkd_ray.checkpoint import TRAINED_ON, export_model
 from mrkd_ray.classifier import Classifier, load
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.export import export
+from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.networks import build, classifier_layer
-from mrkd_ray.normalisation import Statistics
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 BRANCHES = {"cqt": "vgg_small", "mfcc": "vgg_small", "logmel64": "resnet_small"}

@@ -14,7 +14,7 @@ from mrkd_ray.cells import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.features import FeatureStore
+from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.preparation import Initial
 
 FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"

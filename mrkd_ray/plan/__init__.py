@@ -20,7 +20,7 @@ from rich.filesize import decimal
 from mrkd_ray import checkpoint, grid, grid_folder
 from mrkd_ray.cells import Cell
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.extraction import missing
+from mrkd_ray.features.extraction import missing
 from mrkd_ray.grid import Opened
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.costs import Cost

@@ -21,8 +21,8 @@ from mrkd_ray.cells import Cell
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Split
-from mrkd_ray.extraction import CHUNK, Job, extract
-from mrkd_ray.features import FeatureStore
+from mrkd_ray.features.extraction import CHUNK, Job, extract
+from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.grid import Opened
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.readings import (

@@ -14,7 +14,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.schema import BranchSpec, GridConfig, RecommendConfig
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, make_splits
-from mrkd_ray.extraction import missing
+from mrkd_ray.features.extraction import missing
 from mrkd_ray.grid import Opened
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.readings import Probe, Sizes

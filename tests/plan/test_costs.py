@@ -11,11 +11,11 @@ import soundfile
 from mrkd_ray.audio import decoding as audio
 from mrkd_ray.config.schema import BranchSpec
 from mrkd_ray.datasets.scan import scan_file
+from mrkd_ray.features.window_sources import Resident
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.costs import Cost
 from mrkd_ray.plan.readings import Measured, Probe, Sizes, Turn, kind_of
 from mrkd_ray.representations.catalogue import compute_clip
-from mrkd_ray.window_sources import Resident
 from tests.conftest import make_cell
 
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")

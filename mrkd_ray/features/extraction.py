@@ -12,7 +12,7 @@ from mrkd_ray.audio import decoding as audio
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import MapFn, serial_map
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.features import Array, FeatureStore, Row, dataset_folder
+from mrkd_ray.features.store import Array, FeatureStore, Row, dataset_folder
 from mrkd_ray.representations.catalogue import compute_clip
 
 CHUNK = 8  # clips per call of the mapped function: some seconds of work, some MB of result

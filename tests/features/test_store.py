@@ -13,14 +13,14 @@ import soundfile
 import torch
 from filelock import FileLock
 
-from mrkd_ray import extraction
 from mrkd_ray.audio import decoding as audio
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import X, Y
 from mrkd_ray.datasets.base import Clip, Dataset
-from mrkd_ray.extraction import extract
-from mrkd_ray.features import Array, Bank, FeatureStore
-from mrkd_ray.normalisation import STD_FLOOR, statistics
+from mrkd_ray.features import extraction
+from mrkd_ray.features.extraction import extract
+from mrkd_ray.features.normalisation import STD_FLOOR, statistics
+from mrkd_ray.features.store import Array, Bank, FeatureStore
 from mrkd_ray.representations import catalogue as representations
 from mrkd_ray.representations import filters as constants
 from mrkd_ray.representations.catalogue import compute_clip

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrkd_ray.features import Bank
-from mrkd_ray.normalisation import Statistics
-from mrkd_ray.window_sources import Index, Resident
-from mrkd_ray.windows import Windows
+from mrkd_ray.features.normalisation import Statistics
+from mrkd_ray.features.store import Bank
+from mrkd_ray.features.window_sources import Index, Resident
+from mrkd_ray.features.windows import Windows
 
 BINS = 4
 WINDOW = 150

@@ -5,7 +5,7 @@ import scipy.signal
 import torch
 from numpy.typing import NDArray
 
-from mrkd_ray.deltas import MARGIN, with_deltas
+from mrkd_ray.features.deltas import MARGIN, with_deltas
 
 
 def levels(*shape: int) -> NDArray[np.float64]:

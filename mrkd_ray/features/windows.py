@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrkd_ray.features import Bank
-from mrkd_ray.normalisation import Statistics
+from mrkd_ray.features.normalisation import Statistics
+from mrkd_ray.features.store import Bank
+from mrkd_ray.features.window_sources import Index, Resident, Streamed
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
-from mrkd_ray.window_sources import Index, Resident, Streamed
 
 
 class Windows:

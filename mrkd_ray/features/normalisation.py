@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrkd_ray.features import Array, Bank
+from mrkd_ray.features.store import Array, Bank
 
 STD_FLOOR = 1e-3  # dB: a bin that (almost) never changes is not blown up by normalisation
 
@@ -37,7 +37,7 @@ def statistics(bank: Bank, *, one_scale: bool = False) -> Statistics:
     """
     import torch
 
-    from mrkd_ray.deltas import MARGIN, with_deltas
+    from mrkd_ray.features.deltas import MARGIN, with_deltas
 
     total = int(bank.lengths.sum())
     if total == 0:

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrkd_ray.deltas import MARGIN, with_deltas
-from mrkd_ray.features import Bank
-from mrkd_ray.normalisation import Statistics
+from mrkd_ray.features.deltas import MARGIN, with_deltas
+from mrkd_ray.features.normalisation import Statistics
+from mrkd_ray.features.store import Bank
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 
 Index = NDArray[np.int64]

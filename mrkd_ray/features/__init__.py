@@ -1,0 +1,1 @@
+"""From stored frames to the windows that networks see."""
