@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mrkd_ray import algorithm
+from mrkd_ray.method import algorithm
 from mrkd_ray.task import BranchTask
 
 

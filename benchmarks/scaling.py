@@ -180,7 +180,7 @@ def constants(quick: bool = False) -> Machine:
                 return self.array
 
             def average(self, *parts: Any) -> float:
-                from mrkd_ray.averaging import AVERAGES
+                from mrkd_ray.method.averaging import AVERAGES
 
                 began = time.perf_counter()
                 AVERAGES["mean"].combine(parts, [1.0] * len(parts))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from mrkd_ray.losses import cross_entropy
+from mrkd_ray.method.losses import cross_entropy
 from mrkd_ray.networks import build
 
 

@@ -18,9 +18,9 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mrkd_ray import checkpoint
-from mrkd_ray.averaging import AVERAGES, Array
 from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.schema import BranchSpec
+from mrkd_ray.method.averaging import AVERAGES, Array
 from mrkd_ray.roles import AggregatorActor, BranchActor, Row
 from mrkd_ray.task import BranchTask
 

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrkd_ray import checkpoint, losses, memory
-from mrkd_ray.algorithm import learning_rate
+from mrkd_ray import checkpoint, memory
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_text
 from mrkd_ray.common.timeline import Recorder
@@ -24,9 +23,11 @@ from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, Resident
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference import clip_logits, window_logits
+from mrkd_ray.method import losses
+from mrkd_ray.method.algorithm import learning_rate
+from mrkd_ray.method.label_kinds import outputs_of
 from mrkd_ray.minibatches import Minibatches, Teacher
 from mrkd_ray.networks import build, initial_weights
-from mrkd_ray.outputs import outputs_of
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
 from mrkd_ray.task import BranchTask

@@ -323,8 +323,8 @@ def report(
 @app.command(name="list")
 def list_() -> None:
     """List data set layouts, representations, networks and averages."""
-    from mrkd_ray.averaging import AVERAGES
     from mrkd_ray.datasets import EMBEDDED, LAYOUTS
+    from mrkd_ray.method.averaging import AVERAGES
     from mrkd_ray.networks import describe
     from mrkd_ray.representations.catalogue import REPRESENTATIONS
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mrkd_ray import checkpoint
-from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.branch import Branch, Floats
 from mrkd_ray.common.timeline import Span
+from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.task import BranchTask
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from rich.console import Console
 
 from mrkd_ray import cells, grid_folder, results
-from mrkd_ray.averaging import AVERAGES
 from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
@@ -21,6 +20,7 @@ from mrkd_ray.common.progress import Display
 from mrkd_ray.common.timeline import read_trace, summary
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import BranchSpec, GridConfig, TrainConfig, Training
+from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.preparation import (
     Checked,
     Initial,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrkd_ray.averaging import AVERAGES, Array
 from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.schema import BranchSpec
+from mrkd_ray.method.averaging import AVERAGES, Array
 from mrkd_ray.task import BranchTask
 
 if TYPE_CHECKING:

@@ -14,13 +14,14 @@ import pytest
 import torch
 from test_cohort import actors_of, same_files
 
-from mrkd_ray import algorithm, cell_files, cells, checkpoint
+from mrkd_ray import cell_files, cells, checkpoint
 from mrkd_ray.actors import RayCohort
 from mrkd_ray.branch import Branch
 from mrkd_ray.cells import Cell, Prepared
 from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.common import files
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.method import algorithm
 from mrkd_ray.task import BranchTask
 from tests.conftest import TaskMaker, make_cell
 

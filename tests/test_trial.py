@@ -19,11 +19,12 @@ import psutil
 import pytest
 from test_cohort import same_files
 
-from mrkd_ray import algorithm, cells, checkpoint, grid
+from mrkd_ray import cells, checkpoint, grid
 from mrkd_ray.cells import Prepared
 from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.method import algorithm
 from tests.conftest import FAST, TOO_SLOW, make_cell
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, kl_divergence
 
-from mrkd_ray.losses import cross_entropy, distillation_loss, divergence, entropy, soften
-from mrkd_ray.outputs import Sigmoid, Softmax, outputs_of
+from mrkd_ray.method.label_kinds import Sigmoid, Softmax, outputs_of
+from mrkd_ray.method.losses import cross_entropy, distillation_loss, divergence, entropy, soften
 
 SIGMOID = Sigmoid()
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from mrkd_ray.algorithm import distilled, independent, learning_rate
 from mrkd_ray.config.schema import published
+from mrkd_ray.method.algorithm import distilled, independent, learning_rate
 
 
 class Recorder:

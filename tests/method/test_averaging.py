@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.special
 
-from mrkd_ray.averaging import AVERAGES, Array
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.method.averaging import AVERAGES, Array
 
 A = np.array([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6]], np.float32)
 B = np.array([[0.4, 0.4, 0.2], [0.0, 1.0, 0.0]], np.float32)
@@ -142,7 +142,7 @@ def test_a_block_that_is_not_whole_is_summed_as_the_others(
 ) -> None:
     parts = soft_labels(3)
     expected = {name: rule.combine(parts, [0.5] * 3) for name, rule in AVERAGES.items()}
-    monkeypatch.setattr("mrkd_ray.averaging.BLOCK_BYTES", 3 * parts[0].strides[0])
+    monkeypatch.setattr("mrkd_ray.method.averaging.BLOCK_BYTES", 3 * parts[0].strides[0])
     for name, rule in AVERAGES.items():
         np.testing.assert_array_equal(rule.combine(parts, [0.5] * 3), expected[name])
 

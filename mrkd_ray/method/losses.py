@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrkd_ray.outputs import Outputs, Softmax
+from mrkd_ray.method.label_kinds import Outputs, Softmax
 
 PROBABILITY_FLOOR = 1e-12
 """A teacher's probability is not taken below this, so that its logarithm stays finite."""

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrkd_ray.losses import cross_entropy, distillation_loss, divergence, mix, soften, trust
-from mrkd_ray.outputs import Sigmoid
+from mrkd_ray.method.label_kinds import Sigmoid
+from mrkd_ray.method.losses import cross_entropy, distillation_loss, divergence, mix, soften, trust
 
 LN2, LN3 = math.log(2), math.log(3)
 KINDS = ("reverse", "forward")
