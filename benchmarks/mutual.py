@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks import data
 from benchmarks.cluster import Runner, cluster
 from benchmarks.common import RUNS, Result, Row, alternate
-from mrkd_ray.networks import build
+from mrkd_ray.networks.catalogue import build
 from mrkd_ray.task import BranchTask
 
 NAME = "mutual"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from mrkd_ray.method.losses import cross_entropy
-from mrkd_ray.networks import build
+from mrkd_ray.networks.catalogue import build
 
 
 def constant_step(

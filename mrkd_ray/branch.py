@@ -27,7 +27,7 @@ from mrkd_ray.method import losses
 from mrkd_ray.method.algorithm import learning_rate
 from mrkd_ray.method.label_kinds import outputs_of
 from mrkd_ray.minibatches import Minibatches, Teacher
-from mrkd_ray.networks import build, initial_weights
+from mrkd_ray.networks.catalogue import build, initial_weights
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
 from mrkd_ray.task import BranchTask

@@ -325,7 +325,7 @@ def list_() -> None:
     """List data set layouts, representations, networks and averages."""
     from mrkd_ray.datasets import EMBEDDED, LAYOUTS
     from mrkd_ray.method.averaging import AVERAGES
-    from mrkd_ray.networks import describe
+    from mrkd_ray.networks.catalogue import describe
     from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
     sections: dict[str, dict[str, str]] = {

@@ -109,7 +109,7 @@ def check_networks(
 
 def _try_network(wanted: tuple[str, str | None, int]) -> tuple[str, str, Initial]:
     """Return a network's name, what is wrong with it, and what it starts from."""
-    from mrkd_ray.networks import build, initial_weights
+    from mrkd_ray.networks.catalogue import build, initial_weights
 
     name, weights, bins = wanted
     try:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mrkd_ray import branch as branch_module
-from mrkd_ray import cells, networks
+from mrkd_ray import cells
 from mrkd_ray.branch import Branch, Floats
 from mrkd_ray.cells import Prepared
 from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
@@ -25,7 +25,8 @@ from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, split
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.method import losses
-from mrkd_ray.networks import network
+from mrkd_ray.networks import catalogue as networks
+from mrkd_ray.networks.catalogue import network
 from mrkd_ray.task import BranchTask, Part
 from tests.conftest import TaskMaker, make_cell
 

@@ -14,7 +14,7 @@ from mrkd_ray.classifier import Classifier, load
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.export import export
 from mrkd_ray.features.normalisation import Statistics
-from mrkd_ray.networks import build, classifier_layer
+from mrkd_ray.networks.catalogue import build, classifier_layer
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 BRANCHES = {"cqt": "vgg_small", "mfcc": "vgg_small", "logmel64": "resnet_small"}

@@ -4,8 +4,9 @@ import pytest
 import timm
 import torch
 
-from mrkd_ray import networks, timm_models
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.networks import catalogue as networks
+from mrkd_ray.networks import timm_models
 
 
 @pytest.mark.parametrize(

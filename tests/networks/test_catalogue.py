@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mrkd_ray import networks
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.networks import (
+from mrkd_ray.networks import catalogue as networks
+from mrkd_ray.networks.catalogue import (
     build,
     default_weights,
     describe,

@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mrkd_ray import timm_models
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import Registry, unknown
-from mrkd_ray.layers import convolution, head, pooled_relu, residual
-from mrkd_ray.weights import SUFFIXES, WeightsReport, load_weights
+from mrkd_ray.networks import timm_models
+from mrkd_ray.networks.small import convolution, head, pooled_relu, residual
+from mrkd_ray.networks.weights import SUFFIXES, WeightsReport, load_weights
 
 Builder = Callable[[int], nn.Module]
 
@@ -213,7 +213,7 @@ def resnet_small(n_classes: int) -> nn.Module:
 @network("leaf_small", description="learned filters, then resnet_small, for `waveform`; 0.2 M")
 def leaf_small(n_classes: int) -> nn.Module:
     """A learned filterbank in front of `resnet_small`, which sees its bands as one channel."""
-    from mrkd_ray.filterbank import GaborFilterbank
+    from mrkd_ray.networks.learned_filterbank import GaborFilterbank
 
     return nn.Sequential(GaborFilterbank(), *residual(1, n_classes))
 
@@ -236,6 +236,6 @@ def vgg_small(n_classes: int) -> nn.Module:
 @network("ast", description="Audio Spectrogram Transformer, for `logmel128`; 86 M (the ast extra)")
 def ast(n_classes: int) -> nn.Module:
     """transformers' AST; with `weights: PATH`, what others trained on AudioSet."""
-    from mrkd_ray.spectrogram_transformer import SpectrogramTransformer
+    from mrkd_ray.networks.spectrogram_transformer import SpectrogramTransformer
 
     return SpectrogramTransformer(n_classes)

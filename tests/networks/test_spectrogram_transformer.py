@@ -2,9 +2,9 @@ import pytest
 import torch
 from transformers import ASTConfig, ASTForAudioClassification
 
-from mrkd_ray import networks
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.spectrogram_transformer import SpectrogramTransformer
+from mrkd_ray.networks import catalogue as networks
+from mrkd_ray.networks.spectrogram_transformer import SpectrogramTransformer
 
 SMALL = {
     "hidden_size": 24,

@@ -11,8 +11,8 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor, nn
 
-from mrkd_ray import timm_models
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.networks import timm_models
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.filterbank import FILTERS, GaborFilterbank
-from mrkd_ray.networks import build
+from mrkd_ray.networks.catalogue import build
+from mrkd_ray.networks.learned_filterbank import FILTERS, GaborFilterbank
 from mrkd_ray.representations.catalogue import compute_clip
 
 
