@@ -38,7 +38,7 @@ def prepared(name: str, representations: Sequence[str], quick: bool) -> Prepared
     from rich.console import Console
 
     from mrkd_ray.common.progress import Display
-    from mrkd_ray.datasets import open_dataset
+    from mrkd_ray.datasets.opening import open_dataset
     from mrkd_ray.preparation import prepare
 
     data = folder(name, quick)

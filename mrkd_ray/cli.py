@@ -297,7 +297,7 @@ def download(
     """
     from rich.console import Console
 
-    from mrkd_ray.datasets.download import download as fetch
+    from mrkd_ray.datasets.download.fetching import download as fetch
 
     try:
         fetch(name, to, Console())
@@ -323,7 +323,7 @@ def report(
 @app.command(name="list")
 def list_() -> None:
     """List data set layouts, representations, networks and averages."""
-    from mrkd_ray.datasets import EMBEDDED, LAYOUTS
+    from mrkd_ray.datasets.opening import EMBEDDED, LAYOUTS
     from mrkd_ray.method.averaging import AVERAGES
     from mrkd_ray.networks.catalogue import describe
     from mrkd_ray.representations.catalogue import REPRESENTATIONS

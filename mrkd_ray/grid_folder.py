@@ -21,7 +21,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import sync, write_json, write_text
 from mrkd_ray.config.parsing import to_yaml
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.datasets.check import Skipped
+from mrkd_ray.datasets.checking.problems import Skipped
 
 ENVIRONMENT = "environment.json"
 SAME_VERSIONS = ("mrkd-ray", "torch")

@@ -18,10 +18,10 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
 from mrkd_ray.config.schema import BranchSpec, Run
-from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.datasets.check import Skipped, check, scan
-from mrkd_ray.datasets.scan import ClipScan, digest
+from mrkd_ray.datasets.checking.problems import Skipped, check, scan
+from mrkd_ray.datasets.checking.scan import ClipScan, digest
+from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
 from mrkd_ray.features.extraction import extract

@@ -28,7 +28,7 @@ from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig, Run
-from mrkd_ray.datasets import open_dataset
+from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.evaluation import evaluate
 from mrkd_ray.export import export
 from mrkd_ray.grid import run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import wrong_labels
-from mrkd_ray.datasets import open_dataset
+from mrkd_ray.datasets.opening import open_dataset
 
 
 @pytest.mark.parametrize("side", ["fold", "split"])

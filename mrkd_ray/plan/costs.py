@@ -16,7 +16,7 @@ from mrkd_ray import cells
 from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.cells import Cell
 from mrkd_ray.config.schema import BranchSpec
-from mrkd_ray.datasets.scan import ClipScan
+from mrkd_ray.datasets.checking.scan import ClipScan
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.plan.readings import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES

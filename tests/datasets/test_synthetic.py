@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mrkd_ray.datasets import open_dataset, synthetic
+from mrkd_ray.datasets import synthetic
+from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.datasets.synthetic import make_clip, make_mixtures, make_synthetic
 
 

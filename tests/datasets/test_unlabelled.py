@@ -11,9 +11,9 @@ from rich.console import Console
 
 from mrkd_ray.cells import Prepared
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.base import Clip, Dataset
-from mrkd_ray.datasets.scan import ClipScan
+from mrkd_ray.datasets.checking.scan import ClipScan
+from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
 from tests.conftest import prepare_clips
 

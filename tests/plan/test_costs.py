@@ -10,7 +10,7 @@ import soundfile
 
 from mrkd_ray.audio import decoding as audio
 from mrkd_ray.config.schema import BranchSpec
-from mrkd_ray.datasets.scan import scan_file
+from mrkd_ray.datasets.checking.scan import scan_file
 from mrkd_ray.features.window_sources import Resident
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.costs import Cost

@@ -28,8 +28,8 @@ def figure(measured: Measured, id: str) -> Figure:
     Raises:
         NoClip: it cannot be read.
     """
-    from mrkd_ray import datasets
     from mrkd_ray.audio import decoding as audio
+    from mrkd_ray.datasets import opening as datasets
     from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
     from mrkd_ray.representations.filters import HOP
 

@@ -5,8 +5,8 @@ import pytest
 import soundfile
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets import open_dataset
-from mrkd_ray.datasets.scan import scan_file
+from mrkd_ray.datasets.checking.scan import scan_file
+from mrkd_ray.datasets.opening import open_dataset
 from tests.conftest import SHARED
 
 DATA = SHARED / "data"

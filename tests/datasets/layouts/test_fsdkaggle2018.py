@@ -5,10 +5,10 @@ import pytest
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import serial_map
-from mrkd_ray.datasets import open_dataset
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.datasets.check import check, scan
-from mrkd_ray.datasets.fsdkaggle2018 import KAGGLE, OFFICIAL, Edition
+from mrkd_ray.datasets.checking.problems import check, scan
+from mrkd_ray.datasets.layouts.fsdkaggle2018 import KAGGLE, OFFICIAL, Edition
+from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.datasets.splits import Split, make_splits
 
 Release = tuple[Edition, Dataset]

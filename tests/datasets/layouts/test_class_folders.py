@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets import LAYOUTS, layout, open_dataset
+from mrkd_ray.datasets.opening import LAYOUTS, layout, open_dataset
 
 
 def put(path: Path) -> None:

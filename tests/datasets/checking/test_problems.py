@@ -8,10 +8,10 @@ import pytest
 import soundfile
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets import open_dataset
-from mrkd_ray.datasets import scan as scan_module
 from mrkd_ray.datasets.base import Clip, Dataset
-from mrkd_ray.datasets.check import ClipScan, Problem, check, problems, scan
+from mrkd_ray.datasets.checking import scan as scan_module
+from mrkd_ray.datasets.checking.problems import ClipScan, Problem, check, problems, scan
+from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.datasets.splits import Split, make_splits
 from tests.conftest import SHARED
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, few, layout, sides
-from mrkd_ray.datasets.tables import Faults
+from mrkd_ray.datasets.layouts.release import Faults
 
 COLUMNS = {
     "filename": ("filename", "file", "path", "fname"),

@@ -25,10 +25,10 @@ from rich.progress import (
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
-from mrkd_ray.datasets import open_dataset
-from mrkd_ray.datasets.archives import unpack
-from mrkd_ray.datasets.sources import SOURCES, Archive, Source, archives
-from mrkd_ray.datasets.transfer import Stopped, Transfer, new_session
+from mrkd_ray.datasets.download.archives import unpack
+from mrkd_ray.datasets.download.sources import SOURCES, Archive, Source, archives
+from mrkd_ray.datasets.download.transfer import Stopped, Transfer, new_session
+from mrkd_ray.datasets.opening import open_dataset
 
 PARALLEL = 4  # archives at once
 _WORK = ".mrkd-download"  # in the target folder: archives so far, and what was unpacked

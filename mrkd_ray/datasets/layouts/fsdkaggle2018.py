@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mrkd_ray.datasets.base import Clip, Dataset, Side, layout
-from mrkd_ray.datasets.tables import Release, Row
+from mrkd_ray.datasets.layouts.release import Release, Row
 
 
 class Edition(NamedTuple):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets import open_dataset
+from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.datasets.splits import make_splits
 
 HEADER = "filename,fold,target,category,esc10,src_file,take"

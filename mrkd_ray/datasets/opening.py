@@ -95,7 +95,7 @@ def _open_embedded(name: str, cache: Path) -> Dataset:
 
 def _why_not(path: Path) -> str:
     """Say why no layout fits."""
-    from mrkd_ray.datasets.folder import audio_files, csv_hint, is_audio
+    from mrkd_ray.datasets.layouts.class_folders import audio_files, csv_hint, is_audio
 
     if path.is_file():
         return "a file that is not .csv; give a folder or a .csv file."

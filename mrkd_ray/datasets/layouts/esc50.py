@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from mrkd_ray.datasets.base import Clip, Dataset, few, layout
-from mrkd_ray.datasets.tables import Release
+from mrkd_ray.datasets.layouts.release import Release
 
 TABLE = "meta/esc50.csv"
 COLUMNS = ("filename", "fold", "category", "esc10", "src_file")

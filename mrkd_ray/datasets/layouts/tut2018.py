@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrkd_ray.datasets.base import Clip, Dataset, Side, layout
-from mrkd_ray.datasets.tables import Release
+from mrkd_ray.datasets.layouts.release import Release
 
 NAME = "TUT-urban-acoustic-scenes-2018-development"
 SETUP = "evaluation_setup/fold1_{}.txt"

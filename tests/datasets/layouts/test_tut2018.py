@@ -7,9 +7,9 @@ import soundfile
 
 from mrkd_ray.audio.decoding import decode, load
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets import open_dataset
+from mrkd_ray.datasets.layouts.tut2018 import NAME
+from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.datasets.splits import make_splits
-from mrkd_ray.datasets.tut2018 import NAME
 
 SCENES = (
     "airport",

@@ -10,7 +10,7 @@ import requests
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import Registry
-from mrkd_ray.datasets.transfer import get
+from mrkd_ray.datasets.download.transfer import get
 
 ZENODO = "https://zenodo.org/api/records/"
 ESC50_COMMIT = "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6"

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import Dataset, few
-from mrkd_ray.datasets.scan import ClipScan, Fault, scan
+from mrkd_ray.datasets.checking.scan import ClipScan, Fault, scan
 from mrkd_ray.datasets.splits import Split
 
 __all__ = ["ClipScan", "Problem", "Skipped", "check", "problems", "scan"]
