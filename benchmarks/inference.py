@@ -194,7 +194,7 @@ def _front_end(name: str, clip: Path) -> tuple[Any, int]:
 def _network(folder: Path, name: str, engine: str, batch: int) -> tuple[Any, int]:
     import torch
 
-    from mrkd_ray.classifier import load
+    from mrkd_ray.inference.classifier import load
 
     model = load(folder / "branches" / name).branches[0]
     network = model.network
@@ -213,7 +213,7 @@ def _network(folder: Path, name: str, engine: str, batch: int) -> tuple[Any, int
 
 
 def _whole(folder: Path, clip: Path) -> tuple[Any, int]:
-    from mrkd_ray.classifier import load
+    from mrkd_ray.inference.classifier import load
 
     model = load(folder)
     return lambda: model.predict(clip), 1

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mrkd_ray.classifier import load
     from mrkd_ray.common.errors import UserError
     from mrkd_ray.config.schema import GridConfig, TrainConfig
     from mrkd_ray.grid import train
+    from mrkd_ray.inference.classifier import load
 
 __all__ = ["GridConfig", "TrainConfig", "UserError", "load", "train"]
 

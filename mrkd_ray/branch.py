@@ -22,7 +22,7 @@ from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, Resident
 from mrkd_ray.features.windows import Windows
-from mrkd_ray.inference import clip_logits, window_logits
+from mrkd_ray.inference.clip_logits import clip_logits, window_logits
 from mrkd_ray.method import losses
 from mrkd_ray.method.algorithm import learning_rate
 from mrkd_ray.method.label_kinds import outputs_of

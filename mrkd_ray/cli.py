@@ -211,7 +211,7 @@ def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> Non
     """Score a model on labelled audio, without the clips that it was trained on."""
     from mrkd_ray.config.parsing import parse
     from mrkd_ray.config.schema import Run
-    from mrkd_ray.evaluation import evaluate as score
+    from mrkd_ray.inference.evaluate import evaluate as score
     from mrkd_ray.scores import metrics
 
     report = score(model, parse(Run, values, "command line"))
@@ -237,7 +237,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify recordings."""
-    from mrkd_ray.classifier import load
+    from mrkd_ray.inference.classifier import load
 
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
@@ -277,8 +277,8 @@ def export(
     seconds: Annotated[float, typer.Option(help="Length of the recordings that it takes.")],
 ) -> None:
     """Write a model as one program, from samples to probabilities, that runs without mrkd."""
-    from mrkd_ray.classifier import load
-    from mrkd_ray.export import export as write
+    from mrkd_ray.inference.classifier import load
+    from mrkd_ray.inference.program_export import export as write
 
     write(load(model), file, seconds)
 

@@ -20,7 +20,6 @@ from test_cohort import TWO, actors_of, same_files
 from mrkd_ray import cell_files, cells
 from mrkd_ray.actors import RayCohort
 from mrkd_ray.branch import Branch
-from mrkd_ray.classifier import load
 from mrkd_ray.cli import main
 from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.common.errors import UserError
@@ -29,9 +28,10 @@ from mrkd_ray.common.progress import Display
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig, Run
 from mrkd_ray.datasets.opening import open_dataset
-from mrkd_ray.evaluation import evaluate
-from mrkd_ray.export import export
 from mrkd_ray.grid import run
+from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.evaluate import evaluate
+from mrkd_ray.inference.program_export import export
 from mrkd_ray.minibatches import Teacher
 from mrkd_ray.preparation import prepare
 from mrkd_ray.recommend.probes import parts_of

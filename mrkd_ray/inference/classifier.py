@@ -19,7 +19,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
-from mrkd_ray.inference import clip_logits
+from mrkd_ray.inference.clip_logits import clip_logits
 from mrkd_ray.method.label_kinds import outputs_of
 from mrkd_ray.networks.catalogue import build
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip

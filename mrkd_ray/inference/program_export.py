@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE
-from mrkd_ray.classifier import BranchModel, Classifier
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing
 from mrkd_ray.features.deltas import MARGIN, with_deltas
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
+from mrkd_ray.inference.classifier import BranchModel, Classifier
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, WINDOW_FRAMES, compute
 from mrkd_ray.representations.filters import HOP
 from mrkd_ray.representations.spectra import Recordings

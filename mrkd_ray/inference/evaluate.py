@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mrkd_ray.classifier import load
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import Display
 from mrkd_ray.config.schema import Run
 from mrkd_ray.datasets.base import encode
 from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.datasets.opening import open_dataset
+from mrkd_ray.inference.classifier import load
 from mrkd_ray.scores import metrics
 
 
