@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks import data
 from benchmarks.cluster import Runner, cluster
 from benchmarks.common import CACHE, ROOT, RUNS, Result, Row, Skip, alternate, cores
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training.branch_task import BranchTask
 
 NAME = "autrainer"
 TARGET = 2.0

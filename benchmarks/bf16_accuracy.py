@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.common import Result, Row, one_thread
-from mrkd_ray.branch import Branch
 from mrkd_ray.cells import branch_tasks
 from mrkd_ray.scores import metrics
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training.branch import Branch
+from mrkd_ray.training.branch_task import BranchTask
 
 NAME = "bf16_accuracy"
 BRANCH = "logmel64:resnet_small"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mrkd_ray.method import algorithm
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training.branch_task import BranchTask
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import data
 from benchmarks.cluster import Runner, cluster
 from benchmarks.common import RUNS, Result, Row, alternate, one_thread
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training.branch_task import BranchTask
 
 NAME = "cohort_overhead"
 TARGET = 1.05
@@ -130,7 +130,7 @@ class _Plain:
 
 def _serve(task: BranchTask, pipe: Connection, folder: Path) -> None:
     """Run as many cycles of a new branch as received, and send the seconds of their phases."""
-    from mrkd_ray.branch import Branch
+    from mrkd_ray.training.branch import Branch
 
     folder.mkdir()
     while cycles := pipe.recv():

@@ -16,7 +16,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import BranchSpec, GridConfig, published
 
 if TYPE_CHECKING:
-    from mrkd_ray.task import BranchTask, Part
+    from mrkd_ray.training.branch_task import BranchTask, Part
 
 
 def folder(name: str, quick: bool) -> Path:

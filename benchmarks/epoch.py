@@ -9,7 +9,7 @@ import torch
 from benchmarks import data
 from benchmarks.common import RUNS, Result, Row, alternate, one_thread
 from benchmarks.steps import constant_step
-from mrkd_ray.branch import Branch
+from mrkd_ray.training.branch import Branch
 
 NAME = "epoch"
 TARGET = 0.97

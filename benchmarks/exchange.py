@@ -18,7 +18,7 @@ from benchmarks.common import RUNS, Result, Row, alternate, status_mb
 from benchmarks.grpc_peer import SHARD_BYTES, GrpcAggregation, check_sum, soft_labels
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import BranchSpec, Training
-from mrkd_ray.task import BranchTask, Part
+from mrkd_ray.training.branch_task import BranchTask, Part
 
 NAME = "exchange"
 GRPC, MEMCPY = 5.0, 0.5

@@ -15,7 +15,7 @@ import torch
 from benchmarks.common import DATA
 from mrkd_ray.config.schema import BranchSpec, published
 from mrkd_ray.features.store import Bank
-from mrkd_ray.task import BranchTask, Part
+from mrkd_ray.training.branch_task import BranchTask, Part
 
 CLASSES = 50
 CLIP = 5 * 22050  # samples

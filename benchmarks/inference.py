@@ -176,7 +176,7 @@ def _clip(quick: bool) -> Path:
 
 
 def _export(tasks: Any, folder: str) -> None:
-    from mrkd_ray.branch import Branch
+    from mrkd_ray.training.branch import Branch
 
     for task in tasks:
         Branch(task).export(Path(folder) / "branches" / task.name)

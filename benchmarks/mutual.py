@@ -15,7 +15,7 @@ from benchmarks import data
 from benchmarks.cluster import Runner, cluster
 from benchmarks.common import RUNS, Result, Row, alternate
 from mrkd_ray.networks.catalogue import build
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training.branch_task import BranchTask
 
 NAME = "mutual"
 TARGET = 1.8

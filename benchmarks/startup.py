@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import data
 from benchmarks.common import RUNS, Result, Row, alternate
-from mrkd_ray.branch import Branch
+from mrkd_ray.training.branch import Branch
 
 NAME = "startup"
 HELP, PREDICT = 0.3, 1.5  # s

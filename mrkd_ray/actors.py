@@ -17,12 +17,12 @@ import ray
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from mrkd_ray import checkpoint
 from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.schema import BranchSpec
 from mrkd_ray.method.averaging import AVERAGES, Array
 from mrkd_ray.roles import AggregatorActor, BranchActor, Row
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training.branch_task import BranchTask
 
 SHARD_BYTES = 64 * 2**20
 """Soft labels travel in shards of at most this size, by ranges of clips."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import checkpoint
 from mrkd_ray.common.files import replacing, write_text
 from mrkd_ray.datasets.base import encode
-from mrkd_ray.task import Part
+from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training.branch_task import Part
 
 Row = dict[str, Any]
 Predicted = list[list[list[int]]]  # [cycles][branches][clips]

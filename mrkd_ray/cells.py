@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import cell_files, checkpoint
+from mrkd_ray import cell_files
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.timeline import Span, write_trace
 from mrkd_ray.config.schema import DISTILLATION, BranchSpec, Training
@@ -30,7 +30,8 @@ from mrkd_ray.datasets.splits import Split, rarest
 from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.method import algorithm
 from mrkd_ray.scores import metrics
-from mrkd_ray.task import BranchTask, Part
+from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training.branch_task import BranchTask, Part
 
 Row = dict[str, Any]
 PROFILE = "profile.json"

@@ -325,7 +325,7 @@ def _run_locally(
     on_cycle: Callable[[str, list[cells.Row]], None],
     display: Display,
 ) -> list[tuple[str, str]]:
-    from mrkd_ray.cohort import LocalCohort
+    from mrkd_ray.training.local_cohort import LocalCohort
 
     failed = []
     for key, cell in by_key.items():

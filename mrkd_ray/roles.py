@@ -13,10 +13,10 @@ import numpy as np
 from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.schema import BranchSpec
 from mrkd_ray.method.averaging import AVERAGES, Array
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training.branch_task import BranchTask
 
 if TYPE_CHECKING:
-    from mrkd_ray.branch import Branch
+    from mrkd_ray.training.branch import Branch
 
 Row = dict[str, Any]
 
@@ -36,7 +36,10 @@ class BranchActor:
 
     def start(self, task: BranchTask, found: Path | None) -> None:
         """Begin a new branch, from its checkpoint in `found` if any; the one before is freed."""
-        from mrkd_ray.branch import Branch, free_memory  # PyTorch lives in branch actors only
+        from mrkd_ray.training.branch import (  # PyTorch lives in branch actors only
+            Branch,
+            free_memory,
+        )
 
         with self._recorder.span("start"):
             vars(self).pop("_branch", None)

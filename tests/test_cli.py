@@ -18,8 +18,8 @@ import yaml
 from mrkd_ray import cell_files, cells
 from mrkd_ray.cells import Prepared
 from mrkd_ray.cli import main
-from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.config.schema import PAPER, GridConfig, TrainConfig
+from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import FAST, ROOT, make_cell
 
 MRKD = Path(sys.executable).with_name("mrkd")

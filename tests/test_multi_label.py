@@ -19,9 +19,7 @@ from test_cohort import TWO, actors_of, same_files
 
 from mrkd_ray import cell_files, cells
 from mrkd_ray.actors import RayCohort
-from mrkd_ray.branch import Branch
 from mrkd_ray.cli import main
-from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
@@ -32,11 +30,13 @@ from mrkd_ray.grid import run
 from mrkd_ray.inference.classifier import load
 from mrkd_ray.inference.evaluate import evaluate
 from mrkd_ray.inference.program_export import export
-from mrkd_ray.minibatches import Teacher
 from mrkd_ray.preparation import prepare
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.report.page import write
 from mrkd_ray.results import Results
+from mrkd_ray.training.branch import Branch
+from mrkd_ray.training.local_cohort import LocalCohort
+from mrkd_ray.training.minibatches import Teacher
 from tests.conftest import FAST, make_cell
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"

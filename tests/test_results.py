@@ -19,7 +19,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import run
 from mrkd_ray.scores import metrics
-from mrkd_ray.task import Part
+from mrkd_ray.training.branch_task import Part
 from tests.conftest import FAST, make_cell
 
 CLASSES = ("a", "b", "c", "1")

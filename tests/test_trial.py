@@ -19,12 +19,13 @@ import psutil
 import pytest
 from test_cohort import same_files
 
-from mrkd_ray import cells, checkpoint, grid
+from mrkd_ray import cells, grid
 from mrkd_ray.cells import Prepared
-from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.method import algorithm
+from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import FAST, TOO_SLOW, make_cell
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

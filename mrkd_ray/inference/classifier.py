@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mrkd_ray.audio import decoding as audio
-from mrkd_ray.checkpoint import TRAINED_ON
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
@@ -23,6 +22,7 @@ from mrkd_ray.inference.clip_logits import clip_logits
 from mrkd_ray.method.label_kinds import outputs_of
 from mrkd_ray.networks.catalogue import build
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
+from mrkd_ray.training.checkpoints import TRAINED_ON
 
 Floats = NDArray[np.float32]
 

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.filesize import decimal
 
-from mrkd_ray import checkpoint, grid, grid_folder
+from mrkd_ray import grid, grid_folder
 from mrkd_ray.cells import Cell
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.extraction import missing
@@ -26,6 +26,7 @@ from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.costs import Cost
 from mrkd_ray.plan.readings import Kind, Probe, Sizes, kind_of
 from mrkd_ray.plan.windows import Windows, windows_of
+from mrkd_ray.training import checkpoints as checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from mrkd_ray.plan import costs
 from mrkd_ray.plan.readings import Kind, Measured, kind_of
 
 if TYPE_CHECKING:
-    from mrkd_ray.task import BranchTask
+    from mrkd_ray.training.branch_task import BranchTask
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,6 @@ def windows_of(
 
 
 def _budget(task: BranchTask) -> int:
-    from mrkd_ray import memory  # PyTorch, in a worker
+    from mrkd_ray.training import device_memory as memory  # PyTorch, in a worker
 
     return memory.budget(task)

@@ -12,7 +12,7 @@ import pytest
 from mrkd_ray.cells import Prepared
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.plan.windows import windows_of
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training.branch_task import BranchTask
 from tests.conftest import make_cell
 
 

@@ -14,7 +14,7 @@ from mrkd_ray.common import environment
 from mrkd_ray.common.files import write_json, write_text
 from mrkd_ray.config.parsing import parse, to_yaml
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.task import Part
+from mrkd_ray.training.branch_task import Part
 
 TABLE6 = (
     "logmel64:resnet_small+mfcc:vgg_small",

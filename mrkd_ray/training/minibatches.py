@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrkd_ray.augmentation import Augmentation
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.window_sources import Index, split
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.method import losses
 from mrkd_ray.method.label_kinds import outputs_of
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training.augmentation import Augmentation
+from mrkd_ray.training.branch_task import BranchTask
 
 
 class Minibatch(NamedTuple):

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrkd_ray.augmentation import Augmentation
-from mrkd_ray.branch import Branch
 from mrkd_ray.config.schema import Training
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
+from mrkd_ray.training.augmentation import Augmentation
+from mrkd_ray.training.branch import Branch
 from tests.conftest import TaskMaker
 
 BINS, WINDOW, N = 5, 150, 40

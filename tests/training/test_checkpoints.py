@@ -14,15 +14,16 @@ import pytest
 import torch
 from test_cohort import actors_of, same_files
 
-from mrkd_ray import cell_files, cells, checkpoint
+from mrkd_ray import cell_files, cells
 from mrkd_ray.actors import RayCohort
-from mrkd_ray.branch import Branch
 from mrkd_ray.cells import Cell, Prepared
-from mrkd_ray.cohort import LocalCohort
 from mrkd_ray.common import files
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.method import algorithm
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training.branch import Branch
+from mrkd_ray.training.branch_task import BranchTask
+from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import TaskMaker, make_cell
 
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrkd_ray import checkpoint
-from mrkd_ray.branch import Branch, Floats
 from mrkd_ray.common.timeline import Span
 from mrkd_ray.method.averaging import AVERAGES
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training.branch import Branch, Floats
+from mrkd_ray.training.branch_task import BranchTask
 
 
 class LocalCohort:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mrkd_ray.common import environment
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training.branch_task import BranchTask
 
 CPU_SHARE = 1 / 2  # of the memory that is available, for all branches of a machine together
 GPU_SHARE = 1 / 4  # of a card, for all branches on it together: the networks need the most

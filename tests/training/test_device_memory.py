@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mrkd_ray import cells, memory
-from mrkd_ray.branch import Branch
+from mrkd_ray import cells
 from mrkd_ray.cells import Prepared
 from mrkd_ray.common import environment
+from mrkd_ray.training import device_memory as memory
+from mrkd_ray.training.branch import Branch
 from tests.conftest import TaskMaker, make_cell
 
 GIB = 2**30

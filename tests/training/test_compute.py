@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mrkd_ray.branch import Branch
-from mrkd_ray.compute import Compute
 from mrkd_ray.config.schema import Training
+from mrkd_ray.training.branch import Branch
+from mrkd_ray.training.compute import Compute
 from tests.conftest import TaskMaker
 
 CPU = torch.device("cpu")

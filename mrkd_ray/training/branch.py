@@ -13,11 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrkd_ray import checkpoint, memory
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_text
 from mrkd_ray.common.timeline import Recorder
-from mrkd_ray.compute import Compute
 from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, Resident
@@ -26,11 +24,14 @@ from mrkd_ray.inference.clip_logits import clip_logits, window_logits
 from mrkd_ray.method import losses
 from mrkd_ray.method.algorithm import learning_rate
 from mrkd_ray.method.label_kinds import outputs_of
-from mrkd_ray.minibatches import Minibatches, Teacher
 from mrkd_ray.networks.catalogue import build, initial_weights
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
-from mrkd_ray.task import BranchTask
+from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training import device_memory as memory
+from mrkd_ray.training.branch_task import BranchTask
+from mrkd_ray.training.compute import Compute
+from mrkd_ray.training.minibatches import Minibatches, Teacher
 
 Floats = NDArray[np.float32]
 

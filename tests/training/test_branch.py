@@ -16,9 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mrkd_ray import branch as branch_module
 from mrkd_ray import cells
-from mrkd_ray.branch import Branch, Floats
 from mrkd_ray.cells import Prepared
 from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
@@ -27,7 +25,9 @@ from mrkd_ray.features.windows import Windows
 from mrkd_ray.method import losses
 from mrkd_ray.networks import catalogue as networks
 from mrkd_ray.networks.catalogue import network
-from mrkd_ray.task import BranchTask, Part
+from mrkd_ray.training import branch as branch_module
+from mrkd_ray.training.branch import Branch, Floats
+from mrkd_ray.training.branch_task import BranchTask, Part
 from tests.conftest import TaskMaker, make_cell
 
 LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"

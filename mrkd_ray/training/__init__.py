@@ -1,0 +1,1 @@
+"""A branch and what it needs: minibatches, augmentation, checkpoints, ."""
