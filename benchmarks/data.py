@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.common import CACHE, DATA, Skip, cores
-from mrkd_ray.cells import Cell, Prepared, branch_names, branch_tasks
+from mrkd_ray.cells.cell import Cell, Prepared, branch_names, branch_tasks
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import BranchSpec, GridConfig, published
 

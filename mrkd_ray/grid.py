@@ -12,8 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
-from mrkd_ray import cells, grid_folder, results
-from mrkd_ray.cells import Cell, Prepared
+from mrkd_ray import grid_folder, results
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Cell, Prepared
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import Display

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mrkd_ray.cells import Prepared
+from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display

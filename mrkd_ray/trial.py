@@ -23,9 +23,9 @@ from ray.tune import (
     Tuner,
 )
 
-from mrkd_ray import cells
 from mrkd_ray.actors import Actors, RayCohort
-from mrkd_ray.cells import Cell, Prepared, Row
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Cell, Prepared, Row
 from mrkd_ray.telemetry import Gauges
 
 MAX_FAILURES = 2

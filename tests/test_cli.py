@@ -15,8 +15,9 @@ import pytest
 import soundfile
 import yaml
 
-from mrkd_ray import cell_files, cells
-from mrkd_ray.cells import Prepared
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.cli import main
 from mrkd_ray.config.schema import PAPER, GridConfig, TrainConfig
 from mrkd_ray.training.local_cohort import LocalCohort

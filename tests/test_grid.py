@@ -9,8 +9,9 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from mrkd_ray import cells, grid
-from mrkd_ray.cells import Prepared
+from mrkd_ray import grid
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig

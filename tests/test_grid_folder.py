@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mrkd_ray import cells, grid, grid_folder
-from mrkd_ray.cells import Cell
+from mrkd_ray import grid, grid_folder
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json

@@ -17,8 +17,9 @@ from rich.console import Console
 from sklearn.metrics import average_precision_score
 from test_cohort import TWO, actors_of, same_files
 
-from mrkd_ray import cell_files, cells
 from mrkd_ray.actors import RayCohort
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cli import main
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import serial_map

@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mrkd_ray import cell_files, cells, results
-from mrkd_ray.cells import Cell, Prepared
+from mrkd_ray import results
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.cell import Cell, Prepared
 from mrkd_ray.common.files import write_json
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig

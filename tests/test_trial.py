@@ -19,8 +19,9 @@ import psutil
 import pytest
 from test_cohort import same_files
 
-from mrkd_ray import cells, grid
-from mrkd_ray.cells import Prepared
+from mrkd_ray import grid
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.method import algorithm

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from mrkd_ray import grid, grid_folder
-from mrkd_ray.cells import Cell
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.extraction import missing
 from mrkd_ray.grid import Opened

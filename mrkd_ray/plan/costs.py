@@ -12,9 +12,9 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from mrkd_ray import cells
 from mrkd_ray.audio.decoding import SAMPLE_RATE
-from mrkd_ray.cells import Cell
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.config.schema import BranchSpec
 from mrkd_ray.datasets.checking.scan import ClipScan
 from mrkd_ray.method.averaging import AVERAGES

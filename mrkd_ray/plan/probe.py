@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mrkd_ray import grid
-from mrkd_ray.cells import Cell
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Split

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrkd_ray import cells
-from mrkd_ray.cells import Cell
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.timeline import Span, read_trace
 from mrkd_ray.config.schema import BranchSpec, Training
 from mrkd_ray.datasets.splits import Split

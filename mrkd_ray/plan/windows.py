@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from mrkd_ray import cells
-from mrkd_ray.cells import Cell
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import Opened
 from mrkd_ray.plan import costs

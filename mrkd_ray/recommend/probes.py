@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mrkd_ray import cell_files
-from mrkd_ray.cells import Cell
+from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.schema import BranchSpec, GridConfig, RecommendConfig
 from mrkd_ray.datasets.base import Dataset

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mrkd_ray import cell_files
-from mrkd_ray.cells import branch_names
+from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.cell import branch_names
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import read_yaml
 from mrkd_ray.config.schema import BranchSpec

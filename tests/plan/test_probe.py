@@ -6,8 +6,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from mrkd_ray import cells
-from mrkd_ray.cells import Cell
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.plan import probe
 from mrkd_ray.plan.readings import kind_of

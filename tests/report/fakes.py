@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import cell_files, cells, results
-from mrkd_ray.cells import Cell, branch_names
+from mrkd_ray import results
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.cell import Cell, branch_names
 from mrkd_ray.common import environment
 from mrkd_ray.common.files import write_json, write_text
 from mrkd_ray.config.parsing import parse, to_yaml

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mrkd_ray import cells
-from mrkd_ray.cells import Prepared
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, split

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mrkd_ray import cells
-from mrkd_ray.cells import Prepared
+from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.common import environment
 from mrkd_ray.training import device_memory as memory
 from mrkd_ray.training.branch import Branch

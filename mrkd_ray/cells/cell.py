@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import cell_files
+from mrkd_ray.cells import files as cell_files
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.timeline import Span, write_trace
 from mrkd_ray.config.schema import DISTILLATION, BranchSpec, Training

@@ -1,0 +1,1 @@
+"""One experiment: its key, its tasks, its run and its files."""
