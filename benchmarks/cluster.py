@@ -19,7 +19,7 @@ from mrkd_ray.training.branch_task import BranchTask
 def cluster(cpus: int) -> Iterator[None]:
     """Start Ray here with at least so many logical CPUs, and end it."""
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))  # or it writes one at home
-    from mrkd_ray.cluster import connect
+    from mrkd_ray.distributed.cluster import connect
 
     with connect(None, min_cpus=cpus):
         yield
@@ -29,7 +29,7 @@ class Runner:
     """Actors for some branches, that run cells one after the other."""
 
     def __init__(self, tasks: Sequence[BranchTask], overlap: bool = False) -> None:
-        from mrkd_ray.actors import Actors
+        from mrkd_ray.distributed.ray_cohort import Actors
 
         self._actors = Actors.start([task.spec for task in tasks], overlap=overlap)
         self._tasks = tasks
@@ -45,7 +45,7 @@ class Runner:
         """
         import ray
 
-        from mrkd_ray.actors import RayCohort
+        from mrkd_ray.distributed.ray_cohort import RayCohort
 
         training = self._tasks[0].training
         with tempfile.TemporaryDirectory() as folder:

@@ -186,8 +186,8 @@ def stand_in_cohort(
     with tempfile.TemporaryDirectory() as folder, cluster(cpus=branches + 1):
         import ray
 
-        from mrkd_ray.actors import Actors, RayCohort
-        from mrkd_ray.roles import BranchActor
+        from mrkd_ray.distributed.actors import BranchActor
+        from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 
         class StandIn(BranchActor):
             def start(self, task: BranchTask, found: Path | None) -> None:

@@ -301,7 +301,7 @@ def run_cells(
     if not by_key:
         return []
     if workers.cluster is not None:
-        from mrkd_ray import trial
+        from mrkd_ray.distributed import tune_trials as trial
 
         gpus = {key: shares(len(cell.branches)) for key, cell in by_key.items()}
         todo = list(by_key.values())

@@ -45,7 +45,7 @@ def workers_of(config: Run, largest: int) -> Iterator[Workers]:
     if config.runner == "local":
         yield Workers(serial_map)
         return
-    from mrkd_ray.cluster import connect, ray_map
+    from mrkd_ray.distributed.cluster import connect, ray_map
 
     with connect(config.address, min_cpus=largest * config.cpus_per_branch) as cluster:
         yield Workers(ray_map, cluster)

@@ -152,7 +152,7 @@ def ray_cluster() -> Iterator[str]:
     """The session's cluster of 4 logical CPUs; returns its address, for `--address`."""
     import ray
 
-    from mrkd_ray.cluster import SLOW_START
+    from mrkd_ray.distributed.cluster import SLOW_START
 
     folder = tempfile.mkdtemp(prefix="mrkd")  # short: Ray puts Unix sockets below it
     try:

@@ -17,7 +17,6 @@ from rich.console import Console
 from sklearn.metrics import average_precision_score
 from test_cohort import TWO, actors_of, same_files
 
-from mrkd_ray.actors import RayCohort
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cli import main
@@ -27,6 +26,7 @@ from mrkd_ray.common.progress import Display
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig, Run
 from mrkd_ray.datasets.opening import open_dataset
+from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.grid import run
 from mrkd_ray.inference.classifier import load
 from mrkd_ray.inference.evaluate import evaluate

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from test_cohort import TWO, actors_of, with_held_out
 
-from mrkd_ray.actors import RayCohort
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.common.timeline import Recorder, Span, read_trace, summary, write_trace
+from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import make_cell
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 from test_cohort import actors_of, same_files
 
-from mrkd_ray.actors import RayCohort
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell, Prepared
 from mrkd_ray.common import files
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.method import algorithm
 from mrkd_ray.training import checkpoints as checkpoint
 from mrkd_ray.training.branch import Branch

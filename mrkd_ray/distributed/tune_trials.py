@@ -23,10 +23,10 @@ from ray.tune import (
     Tuner,
 )
 
-from mrkd_ray.actors import Actors, RayCohort
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Cell, Prepared, Row
-from mrkd_ray.telemetry import Gauges
+from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
+from mrkd_ray.distributed.telemetry import Gauges
 
 MAX_FAILURES = 2
 """How often a cell is taken up again from its last checkpoint, after a lost actor or node."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from mrkd_ray.config.schema import BranchSpec
-from mrkd_ray.roles import BranchActor
+from mrkd_ray.distributed.actors import BranchActor
 
 
 def test_every_cycle_has_its_own_teacher() -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mrkd_ray import actors
-from mrkd_ray.actors import Actors, RayCohort
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Prepared
+from mrkd_ray.distributed import ray_cohort as actors
+from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.method import algorithm
 from mrkd_ray.training import checkpoints as checkpoint
 from mrkd_ray.training.local_cohort import LocalCohort

@@ -259,7 +259,7 @@ def test_actors_are_replaced_where_the_next_cell_has_other_branches(
     import ray
     from ray import tune
 
-    from mrkd_ray.trial import Trial
+    from mrkd_ray.distributed.tune_trials import Trial
 
     # All CPUs of the cluster, so that the second cell's actors wait until the first's are gone.
     group = ray.util.placement_group([{"CPU": 2}] * 2)
@@ -300,7 +300,7 @@ def test_actors_are_replaced_where_the_next_cell_has_other_branches(
 def test_a_branch_that_diverges_with_a_cycle_ahead_leaves_the_last_checkpoint(
     prepared: Prepared, ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrkd_ray import trial
+    from mrkd_ray.distributed import tune_trials as trial
 
     for name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"):
         monkeypatch.setenv(name, "1")  # what `run_cells` sets ends with the test

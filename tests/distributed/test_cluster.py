@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mrkd_ray.cluster import Cluster, connect
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.distributed.cluster import Cluster, connect
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ ROWS = [
 def test_gauges_are_read_back_from_the_prometheus_endpoint(ray_cluster: str) -> None:
     import ray
 
-    from mrkd_ray.telemetry import Gauges
+    from mrkd_ray.distributed.telemetry import Gauges
 
     gauges = Gauges("a_cell")
     gauges.report(ROWS)

@@ -1,0 +1,1 @@
+"""Everything of Ray: actors, `RayCohort`, Tune trials, the cluster, gauges."""
