@@ -19,7 +19,7 @@ from rich.table import Table
 from scipy import stats
 
 from mrkd_ray.recommend.choice import standard_error
-from mrkd_ray.table import interval
+from mrkd_ray.results.printed_table import interval
 
 BEST, BESIDE = "best branch", "best branch, alone: ensemble"
 RUN = ["fold", "seed"]

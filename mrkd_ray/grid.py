@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mrkd_ray import grid_folder, results
+from mrkd_ray import grid_folder
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Cell, Prepared
 from mrkd_ray.common import environment
@@ -35,6 +35,7 @@ from mrkd_ray.preparation import (
     workers_of,
 )
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.results import gather as results
 
 NOTHING_TO_RESUME = "Nothing to resume: no folder holds a cell of this grid."
 

@@ -34,7 +34,7 @@ from mrkd_ray.inference.program_export import export
 from mrkd_ray.preparation import prepare
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.report.page import write
-from mrkd_ray.results import Results
+from mrkd_ray.results.gather import Results
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.local_cohort import LocalCohort
 from mrkd_ray.training.minibatches import Teacher

@@ -16,9 +16,9 @@ from mrkd_ray.report.boxes import Score, signed, significance
 from mrkd_ray.report.figures import Section, figures
 from mrkd_ray.report.measured import Measured, named, read
 from mrkd_ray.report.tables import tables
+from mrkd_ray.results.printed_table import range_of
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE
-from mrkd_ray.table import range_of
 
 NAME = "report.html"
 

@@ -10,7 +10,6 @@ from itertools import chain
 
 import pandas as pd
 
-from mrkd_ray import table as printed
 from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.report import paper
 from mrkd_ray.report.boxes import NAMES, Box, Table, difference, mean
@@ -30,6 +29,7 @@ from mrkd_ray.report.layouts import (
 )
 from mrkd_ray.report.measured import Measured, named
 from mrkd_ray.report.paper import PaperTable
+from mrkd_ray.results import printed_table as printed
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray import results
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell, branch_names
@@ -16,6 +15,7 @@ from mrkd_ray.common import environment
 from mrkd_ray.common.files import write_json, write_text
 from mrkd_ray.config.parsing import parse, to_yaml
 from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.results import gather as results
 from mrkd_ray.training.branch_task import Part
 
 TABLE6 = (

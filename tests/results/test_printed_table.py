@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mrkd_ray import table
+from mrkd_ray.results import printed_table as table
 
 
 def row(model: str, low: float = 1.0, high: float = 24.0, **changed: Any) -> dict[str, Any]:

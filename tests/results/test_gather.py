@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mrkd_ray import results
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell, Prepared
@@ -20,6 +19,7 @@ from mrkd_ray.common.files import write_json
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import run
+from mrkd_ray.results import gather as results
 from mrkd_ray.scores import metrics
 from mrkd_ray.training.branch_task import Part
 from tests.conftest import FAST, make_cell
