@@ -39,7 +39,7 @@ def prepared(name: str, representations: Sequence[str], quick: bool) -> Prepared
 
     from mrkd_ray.common.progress import Display
     from mrkd_ray.datasets.opening import open_dataset
-    from mrkd_ray.preparation import prepare
+    from mrkd_ray.grid.preparation import prepare
 
     data = folder(name, quick)
     values = {"data": str(data), "cache": CACHE, "pairings": ["logmel64:resnet_small"]}

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from mrkd_ray import grid
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
+from mrkd_ray.grid import run as grid
 from mrkd_ray.recommend import recommend
 from mrkd_ray.report import measured
 from mrkd_ray.scores import metrics

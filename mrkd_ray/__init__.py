@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mrkd_ray.common.errors import UserError
     from mrkd_ray.config.schema import GridConfig, TrainConfig
-    from mrkd_ray.grid import train
+    from mrkd_ray.grid.run import train
     from mrkd_ray.inference.classifier import load
 
 __all__ = ["GridConfig", "TrainConfig", "UserError", "load", "train"]

@@ -61,7 +61,7 @@ def prepare(
 
     from mrkd_ray.config.parsing import parse
     from mrkd_ray.config.schema import Run
-    from mrkd_ray.preparation import prepare_only
+    from mrkd_ray.grid.preparation import prepare_only
 
     config = parse(Run, values, "command line")
     names = [name.strip() for name in representations.split(",")]
@@ -176,7 +176,7 @@ def recommend(
 @contextmanager
 def _stopped(kept: str) -> Iterator[None]:
     """Exit with one line where cells failed, or where Ctrl-C came and `kept` says what is there."""
-    from mrkd_ray.grid import CellsFailed
+    from mrkd_ray.grid.run import CellsFailed
 
     try:
         yield
@@ -191,7 +191,7 @@ def _stopped(kept: str) -> Iterator[None]:
 def _run(config: GridConfig, resume: bool) -> None:
     from rich.console import Console
 
-    from mrkd_ray.grid import run
+    from mrkd_ray.grid.run import run
 
     with _stopped("finished cells are kept; go on with --resume"):
         results = run(config, resume=resume)

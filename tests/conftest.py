@@ -28,7 +28,7 @@ from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import PAPER, BranchSpec, Run, Training, published
-from mrkd_ray.preparation import open_data, prepare
+from mrkd_ray.grid.preparation import open_data, prepare
 from mrkd_ray.training.branch_task import BranchTask
 
 TOO_SLOW = "this machine is too slow for Ray, whose node did not start within its 30 s"

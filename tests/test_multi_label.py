@@ -27,11 +27,11 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig, Run
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.distributed.ray_cohort import RayCohort
-from mrkd_ray.grid import run
+from mrkd_ray.grid.preparation import prepare
+from mrkd_ray.grid.run import run
 from mrkd_ray.inference.classifier import load
 from mrkd_ray.inference.evaluate import evaluate
 from mrkd_ray.inference.program_export import export
-from mrkd_ray.preparation import prepare
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.report.page import write
 from mrkd_ray.results.gather import Results

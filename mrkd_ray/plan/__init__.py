@@ -17,11 +17,12 @@ import numpy as np
 from rich.console import Console
 from rich.filesize import decimal
 
-from mrkd_ray import grid, grid_folder
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.extraction import missing
-from mrkd_ray.grid import Opened
+from mrkd_ray.grid import folder as grid_folder
+from mrkd_ray.grid import run as grid
+from mrkd_ray.grid.run import Opened
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.costs import Cost
 from mrkd_ray.plan.readings import Kind, Probe, Sizes, kind_of

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mrkd_ray import grid
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features.extraction import CHUNK, Job, extract
 from mrkd_ray.features.store import FeatureStore
-from mrkd_ray.grid import Opened
+from mrkd_ray.grid import run as grid
+from mrkd_ray.grid.run import Opened
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.readings import (
     CYCLES,

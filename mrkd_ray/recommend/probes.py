@@ -15,11 +15,11 @@ from mrkd_ray.config.schema import BranchSpec, GridConfig, RecommendConfig
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.features.extraction import missing
-from mrkd_ray.grid import Opened
+from mrkd_ray.grid.preparation import hash_of
+from mrkd_ray.grid.run import Opened
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.readings import Probe, Sizes
 from mrkd_ray.plan.windows import windows_of
-from mrkd_ray.preparation import hash_of
 from mrkd_ray.recommend.choice import Probed
 
 

@@ -19,11 +19,11 @@ import psutil
 import pytest
 from test_cohort import same_files
 
-from mrkd_ray import grid
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.grid import run as grid
 from mrkd_ray.method import algorithm
 from mrkd_ray.training import checkpoints as checkpoint
 from mrkd_ray.training.local_cohort import LocalCohort

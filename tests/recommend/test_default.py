@@ -13,10 +13,10 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from mrkd_ray import grid
 from mrkd_ray.config.cpu_scale import read_grid
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
+from mrkd_ray.grid import run as grid
 from mrkd_ray.recommend import recommend
 from mrkd_ray.report import measured
 from tests.conftest import FAST

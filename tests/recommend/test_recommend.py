@@ -12,12 +12,12 @@ import pytest
 import yaml
 from rich.console import Console
 
-from mrkd_ray import grid
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.cpu_scale import read_grid
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.datasets.opening import Dataset, open_dataset
+from mrkd_ray.grid import run as grid
 from mrkd_ray.recommend import candidates_of, recommend
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.recommend.show import show

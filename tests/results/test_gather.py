@@ -18,7 +18,7 @@ from mrkd_ray.cells.cell import Cell, Prepared
 from mrkd_ray.common.files import write_json
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.grid import run
+from mrkd_ray.grid.run import run
 from mrkd_ray.results import gather as results
 from mrkd_ray.scores import metrics
 from mrkd_ray.training.branch_task import Part

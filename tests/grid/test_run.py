@@ -9,14 +9,14 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from mrkd_ray import grid
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.store import FeatureStore
-from mrkd_ray.preparation import Initial
+from mrkd_ray.grid import run as grid
+from mrkd_ray.grid.preparation import Initial
 
 FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
 

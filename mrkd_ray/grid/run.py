@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 
-from mrkd_ray import grid_folder
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Cell, Prepared
 from mrkd_ray.common import environment
@@ -21,8 +20,8 @@ from mrkd_ray.common.progress import Display
 from mrkd_ray.common.timeline import read_trace, summary
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import BranchSpec, GridConfig, TrainConfig, Training
-from mrkd_ray.method.averaging import AVERAGES
-from mrkd_ray.preparation import (
+from mrkd_ray.grid import folder as grid_folder
+from mrkd_ray.grid.preparation import (
     Checked,
     Initial,
     Workers,
@@ -34,6 +33,7 @@ from mrkd_ray.preparation import (
     open_data,
     workers_of,
 )
+from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.results import gather as results
 

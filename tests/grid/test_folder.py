@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mrkd_ray import grid, grid_folder
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common import environment
@@ -18,6 +17,8 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.grid import folder as grid_folder
+from mrkd_ray.grid import run as grid
 from tests.conftest import FAST, make_cell
 
 FIRST, SECOND = "logmel64:vgg_small", "cqt:vgg_small"

@@ -1,0 +1,1 @@
+"""A grid from start to table."""
