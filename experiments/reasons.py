@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.report import analysis, measured
+from mrkd_ray.report import curves as analysis
+from mrkd_ray.report import grid_results as measured
 from mrkd_ray.scores import diversity, metrics
 from mrkd_ray.scores.comparison import Model
 

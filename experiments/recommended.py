@@ -19,7 +19,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import run as grid
 from mrkd_ray.recommend import recommend
-from mrkd_ray.report import measured
+from mrkd_ray.report import grid_results as measured
 from mrkd_ray.scores import metrics
 
 DEFAULT = "logmel64:resnet_small + cqt:vgg_small"  # of README and experiments/grids/demo.yaml

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.report import measured
+from mrkd_ray.report import grid_results as measured
 from mrkd_ray.results.printed_table import interval
 from mrkd_ray.scores import comparison
 from mrkd_ray.scores.comparison import Model, Score

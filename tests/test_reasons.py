@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from experiments import reasons
-from mrkd_ray.report import analysis, measured
+from mrkd_ray.report import curves as analysis
+from mrkd_ray.report import grid_results as measured
 from mrkd_ray.scores.comparison import Model
 from tests.report.fakes import fake_grid
 

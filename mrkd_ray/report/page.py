@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 
 from mrkd_ray.common.files import write_text
-from mrkd_ray.report import paper
-from mrkd_ray.report.boxes import Score, signed, significance
 from mrkd_ray.report.figures import Section, figures
-from mrkd_ray.report.measured import Measured, named, read
-from mrkd_ray.report.tables import tables
+from mrkd_ray.report.grid_results import Measured, named, read
+from mrkd_ray.report.paper_tables import reported as paper
+from mrkd_ray.report.paper_tables.boxes import Score, signed, significance
+from mrkd_ray.report.paper_tables.tables import tables
 from mrkd_ray.results.printed_table import range_of
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE

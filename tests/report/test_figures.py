@@ -14,7 +14,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray.report import analysis
+from mrkd_ray.report import curves as analysis
 from mrkd_ray.report.figures import (
     Section,
     agreement,
@@ -29,7 +29,7 @@ from mrkd_ray.report.figures import (
     style,
     variants,
 )
-from mrkd_ray.report.measured import Measured, read
+from mrkd_ray.report.grid_results import Measured, read
 from mrkd_ray.scores import comparison, metrics
 from tests.report.fakes import fake_embed, fake_grid
 

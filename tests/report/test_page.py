@@ -14,7 +14,7 @@ import pytest
 from mrkd_ray.common.files import write_json
 from mrkd_ray.report import page
 from mrkd_ray.report.figures import Figure, Section, embedding
-from mrkd_ray.report.measured import Measured, read
+from mrkd_ray.report.grid_results import Measured, read
 from tests.report.fakes import TABLE6, fake_embed, fake_grid
 
 

@@ -20,7 +20,7 @@ from mrkd_ray.report.figures import (
     variants,
 )
 from mrkd_ray.report.figures.style import MOST, Figure, Section, look
-from mrkd_ray.report.measured import DRAWN_TEMPERATURE, Cohort, Measured
+from mrkd_ray.report.grid_results import DRAWN_TEMPERATURE, Cohort, Measured
 
 __all__ = ["Figure", "Section", "figures"]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray.report import analysis
-from mrkd_ray.report.analysis import BINS, Calibration
+from mrkd_ray.report import curves as analysis
+from mrkd_ray.report.curves import BINS, Calibration
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.grid_results import Cohort, Measured
 from mrkd_ray.scores.comparison import Condition
 
 

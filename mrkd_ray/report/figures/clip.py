@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel
-from mrkd_ray.report.measured import Measured
+from mrkd_ray.report.grid_results import Measured
 
 SHADES = 32  # of a colour map: fewer make smaller images, more could not be told apart
 COLUMNS = 600  # of a drawn waveform: each is its least and its greatest sample

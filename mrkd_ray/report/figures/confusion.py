@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray.report import analysis
-from mrkd_ray.report.analysis import ClassChange
+from mrkd_ray.report import curves as analysis
+from mrkd_ray.report.curves import ClassChange
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.grid_results import Cohort, Measured
 from mrkd_ray.scores.comparison import Floats
 
 MOST = 10  # classes in a readable matrix

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrkd_ray.report import analysis
+from mrkd_ray.report import curves as analysis
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.grid_results import Cohort, Measured
 from mrkd_ray.scores import comparison
 from mrkd_ray.scores.comparison import Floats, Pair
 

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
-from mrkd_ray.report import analysis
-from mrkd_ray.report.analysis import Curves
+from mrkd_ray.report import curves as analysis
+from mrkd_ray.report.curves import Curves
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import DISTILLED, INDEPENDENT, Figure, Panel, runs_in_words
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.grid_results import Cohort, Measured
 from mrkd_ray.scores.comparison import Condition, Floats
 
 MARKED = 40  # cycles: of more, the phases would be narrower than a line

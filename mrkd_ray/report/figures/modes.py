@@ -7,7 +7,7 @@ from matplotlib.figure import Figure as Drawing
 from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.grid_results import Cohort, Measured
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import Pair
 from mrkd_ray.scores.metrics import Difference
@@ -93,7 +93,7 @@ def reported(
     `key` is the table or figure that the grid is meant for: one of FSDKaggle2018, as Figure 3 is.
     Small networks stand for the paper's, so that `--scale cpu` is shown beside it too.
     """
-    from mrkd_ray.report import paper
+    from mrkd_ray.report.paper_tables import reported as paper
 
     number = paper.TABLES[key].number if key in paper.TABLES else "II"  # Figure 3's data set
     other = key is None or paper.dataset_of(number) != "fsdkaggle2018"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.figure import Figure as Drawing
 from matplotlib.patches import Patch
 
-from mrkd_ray.report import analysis
+from mrkd_ray.report import curves as analysis
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.grid_results import Cohort, Measured
 
 Bar = tuple[str, dict[str, float], float]  # name, seconds of each phase, of the cell
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure as Drawing
 
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
-from mrkd_ray.report.measured import Measured
+from mrkd_ray.report.grid_results import Measured
 from mrkd_ray.scores.comparison import BEST
 
 

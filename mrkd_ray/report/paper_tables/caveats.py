@@ -7,8 +7,8 @@ from typing import Any
 
 from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.config.schema import PAPER, PRETRAINED_LR, SCRATCH_LR, Training
-from mrkd_ray.report import paper
-from mrkd_ray.report.measured import Measured
+from mrkd_ray.report.grid_results import Measured
+from mrkd_ray.report.paper_tables import reported as paper
 
 NOT_METHOD = ("cycles", "precision", "channels_last", "compile")
 """Fields of `Training` that say nothing of the method, or that epochs stand for."""

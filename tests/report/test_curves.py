@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 from test_comparison import model, sure
 
-from mrkd_ray.report import analysis
-from mrkd_ray.report.measured import read
+from mrkd_ray.report import curves as analysis
+from mrkd_ray.report.grid_results import read
 from mrkd_ray.scores.comparison import Pair
 from tests.report.fakes import fake_grid
 

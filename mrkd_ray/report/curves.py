@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrkd_ray.report.measured import Cohort, Measured
+from mrkd_ray.report.grid_results import Cohort, Measured
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import Condition, Floats, Model, Pair, by_fold, difference, terms
 from mrkd_ray.scores.metrics import Difference

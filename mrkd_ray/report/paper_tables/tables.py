@@ -11,10 +11,12 @@ from itertools import chain
 import pandas as pd
 
 from mrkd_ray.config.cpu_scale import STANDS_FOR
-from mrkd_ray.report import paper
-from mrkd_ray.report.boxes import NAMES, Box, Table, difference, mean
-from mrkd_ray.report.caveats import warnings
-from mrkd_ray.report.layouts import (
+from mrkd_ray.report.grid_results import Measured, named
+from mrkd_ray.report.paper_tables import reported as paper
+from mrkd_ray.report.paper_tables.boxes import NAMES, Box, Table, difference, mean
+from mrkd_ray.report.paper_tables.caveats import warnings
+from mrkd_ray.report.paper_tables.reported import PaperTable
+from mrkd_ray.report.paper_tables.rows import (
     Key,
     Sweep,
     alone_boxes,
@@ -27,8 +29,6 @@ from mrkd_ray.report.layouts import (
     pairing_rows,
     rows_head,
 )
-from mrkd_ray.report.measured import Measured, named
-from mrkd_ray.report.paper import PaperTable
 from mrkd_ray.results import printed_table as printed
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE
 

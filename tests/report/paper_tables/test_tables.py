@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mrkd_ray.report import boxes, paper, tables
-from mrkd_ray.report.boxes import Box, Table
-from mrkd_ray.report.measured import Measured, read
+from mrkd_ray.report.grid_results import Measured, read
+from mrkd_ray.report.paper_tables import boxes, tables
+from mrkd_ray.report.paper_tables import reported as paper
+from mrkd_ray.report.paper_tables.boxes import Box, Table
 from tests.report.fakes import fake_grid
 
 PAIRINGS = {key: [] for key in paper.TABLES}  # of every table, with the paper's networks

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from mrkd_ray.report import paper
-from mrkd_ray.report.boxes import (
+from mrkd_ray.report.paper_tables import reported as paper
+from mrkd_ray.report.paper_tables.boxes import (
     NAMES,
     NONE,
     SCORES,
@@ -21,7 +21,7 @@ from mrkd_ray.report.boxes import (
     signed,
     with_difference,
 )
-from mrkd_ray.report.paper import PaperTable
+from mrkd_ray.report.paper_tables.reported import PaperTable
 from mrkd_ray.scores.comparison import ENSEMBLE
 
 Key = tuple[str, ...]  # the branches of a pairing, sorted

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.report import page, tables
-from mrkd_ray.report.measured import read
+from mrkd_ray.report import page
+from mrkd_ray.report.grid_results import read
+from mrkd_ray.report.paper_tables import tables
 from mrkd_ray.scores import comparison, metrics
 from tests.report.fakes import fake_grid
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mrkd_ray.report import paper
+from mrkd_ray.report.paper_tables import reported as paper
 
 
 def test_the_copy_has_every_figure_of_the_paper(shared: Path) -> None:

@@ -1,0 +1,1 @@
+"""The paper's tables in its layout, reported beside measured."""
