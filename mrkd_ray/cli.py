@@ -126,7 +126,7 @@ def plan(
     from rich.console import Console
 
     from mrkd_ray.config.cpu_scale import read_grid
-    from mrkd_ray.plan import make
+    from mrkd_ray.plan.plan import make
     from mrkd_ray.plan.show import show
 
     made = make(read_grid(grid, values, scale), resume=resume)

@@ -18,7 +18,7 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.config.schema import BranchSpec
 from mrkd_ray.datasets.checking.scan import ClipScan
 from mrkd_ray.method.averaging import AVERAGES
-from mrkd_ray.plan.readings import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
+from mrkd_ray.plan.measurements import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 from mrkd_ray.representations.filters import HOP
 

@@ -25,7 +25,7 @@ from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.run import Opened
 from mrkd_ray.plan import costs
-from mrkd_ray.plan.readings import (
+from mrkd_ray.plan.measurements import (
     CYCLES,
     Kind,
     Measured,
@@ -37,7 +37,7 @@ from mrkd_ray.plan.readings import (
     read,
     turns_of,
 )
-from mrkd_ray.plan.windows import Windows
+from mrkd_ray.plan.window_memory import Windows
 
 BATCHES = 2  # of training clips
 WINDOWS = 64  # of test clips: one batch

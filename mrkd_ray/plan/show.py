@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
-from mrkd_ray.plan import Plan
+from mrkd_ray.plan.plan import Plan
 
 
 def show(plan: Plan, console: Console) -> None:

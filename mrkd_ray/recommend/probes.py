@@ -18,8 +18,8 @@ from mrkd_ray.features.extraction import missing
 from mrkd_ray.grid.preparation import hash_of
 from mrkd_ray.grid.run import Opened
 from mrkd_ray.plan import costs, probe
-from mrkd_ray.plan.readings import Probe, Sizes
-from mrkd_ray.plan.windows import windows_of
+from mrkd_ray.plan.measurements import Probe, Sizes
+from mrkd_ray.plan.window_memory import windows_of
 from mrkd_ray.recommend.choice import Probed
 
 

@@ -14,7 +14,7 @@ from mrkd_ray.datasets.checking.scan import scan_file
 from mrkd_ray.features.window_sources import Resident
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.costs import Cost
-from mrkd_ray.plan.readings import Measured, Probe, Sizes, Turn, kind_of
+from mrkd_ray.plan.measurements import Measured, Probe, Sizes, Turn, kind_of
 from mrkd_ray.representations.catalogue import compute_clip
 from tests.conftest import make_cell
 

@@ -17,7 +17,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse, to_yaml
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import run as grid
-from mrkd_ray.plan import KindPlan, Plan, make
+from mrkd_ray.plan.plan import KindPlan, Plan, make
 from mrkd_ray.plan.show import show
 from tests.conftest import FAST
 

@@ -10,8 +10,8 @@ from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.plan import probe
-from mrkd_ray.plan.readings import kind_of
-from mrkd_ray.plan.windows import Windows
+from mrkd_ray.plan.measurements import kind_of
+from mrkd_ray.plan.window_memory import Windows
 from tests.conftest import make_cell
 
 X, Y, Z = "logmel64:vgg_small", "cqt:vgg_small", "mfcc:vgg_small"

@@ -11,7 +11,7 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid.run import Opened
 from mrkd_ray.plan import costs
-from mrkd_ray.plan.readings import Kind, Measured, kind_of
+from mrkd_ray.plan.measurements import Kind, Measured, kind_of
 
 if TYPE_CHECKING:
     from mrkd_ray.training.branch_task import BranchTask

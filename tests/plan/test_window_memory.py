@@ -11,7 +11,7 @@ import pytest
 
 from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.plan.windows import windows_of
+from mrkd_ray.plan.window_memory import windows_of
 from mrkd_ray.training.branch_task import BranchTask
 from tests.conftest import make_cell
 

@@ -25,8 +25,8 @@ from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.run import Opened
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.costs import Cost
-from mrkd_ray.plan.readings import Kind, Probe, Sizes, kind_of
-from mrkd_ray.plan.windows import Windows, windows_of
+from mrkd_ray.plan.measurements import Kind, Probe, Sizes, kind_of
+from mrkd_ray.plan.window_memory import Windows, windows_of
 from mrkd_ray.training import checkpoints as checkpoint
 
 

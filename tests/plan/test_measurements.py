@@ -8,8 +8,8 @@ import pytest
 
 from mrkd_ray.common.timeline import Span
 from mrkd_ray.datasets.splits import Split
-from mrkd_ray.plan import readings
-from mrkd_ray.plan.readings import Measured, Ran, Sizes, Turn
+from mrkd_ray.plan import measurements as readings
+from mrkd_ray.plan.measurements import Measured, Ran, Sizes, Turn
 from tests.conftest import make_cell
 
 X, Y = "logmel64:vgg_small", "cqt:vgg_small"
