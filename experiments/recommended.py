@@ -18,7 +18,7 @@ from rich.console import Console
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import run as grid
-from mrkd_ray.recommend import recommend
+from mrkd_ray.recommend.recommend import recommend
 from mrkd_ray.report import grid_results as measured
 from mrkd_ray.scores import metrics
 

@@ -22,7 +22,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.datasets.opening import Dataset, open_dataset
-from mrkd_ray.recommend import recommend
+from mrkd_ray.recommend.recommend import recommend
 
 ASKED = {"representations": "logmel64,pcen64,gammatone64", "networks": "vgg_small", "size": 3}
 

@@ -161,7 +161,7 @@ def recommend(
 
     from mrkd_ray.config.parsing import parse
     from mrkd_ray.config.schema import RecommendConfig
-    from mrkd_ray.recommend import recommend as choose
+    from mrkd_ray.recommend.recommend import recommend as choose
     from mrkd_ray.recommend.show import show
 
     config = parse(RecommendConfig, values, "command line")

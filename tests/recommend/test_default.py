@@ -17,7 +17,7 @@ from mrkd_ray.config.cpu_scale import read_grid
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import run as grid
-from mrkd_ray.recommend import recommend
+from mrkd_ray.recommend.recommend import recommend
 from mrkd_ray.report import grid_results as measured
 from tests.conftest import FAST
 

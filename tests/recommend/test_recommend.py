@@ -18,8 +18,8 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.datasets.opening import Dataset, open_dataset
 from mrkd_ray.grid import run as grid
-from mrkd_ray.recommend import candidates_of, recommend
 from mrkd_ray.recommend.probes import parts_of
+from mrkd_ray.recommend.recommend import candidates_of, recommend
 from mrkd_ray.recommend.show import show
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from tests.conftest import FAST
@@ -178,7 +178,7 @@ def test_from_clips_to_a_grid_that_runs(
 
     environment = results / "environment.json"
     environment.write_text(environment.read_text().replace('"torch": "', '"torch": "0.'))
-    monkeypatch.setattr("mrkd_ray.recommend._in_time", lambda *given: given[3:5])
+    monkeypatch.setattr("mrkd_ray.recommend.recommend._in_time", lambda *given: given[3:5])
     monkeypatch.setattr(grid, "run_cells", lambda *given: [("a probe", "lost")])
     with pytest.raises(grid.CellsFailed, match=r"1 of 4 probes .*\n.*lost\n.*/recommend-2\."):
         recommend(asked, file, force=True, console=QUIET)  # probes of another PyTorch do not count
