@@ -13,7 +13,7 @@ lists the options.
 import sys
 from pathlib import Path
 
-from mrkd_ray.cli import main
+from mrkd_ray.cli.main import main
 
 GRIDS = Path(__file__).parent / "grids"
 

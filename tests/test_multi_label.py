@@ -19,7 +19,7 @@ from test_cohort import TWO, actors_of, same_files
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cli import main
+from mrkd_ray.cli.main import main
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display

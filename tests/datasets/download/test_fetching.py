@@ -23,7 +23,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mrkd_ray.cli import app
+from mrkd_ray.cli.main import app
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.download import fetching as module
 from mrkd_ray.datasets.download import transfer

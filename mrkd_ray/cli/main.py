@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from mrkd_ray.cli.options import Commands, config_command
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.options import Commands, config_command
 
 if TYPE_CHECKING:
     from mrkd_ray.config.schema import GridConfig

@@ -1,0 +1,1 @@
+"""Which cohort to train on a data set, from short probes."""
