@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["GridConfig", "TrainConfig", "UserError", "load", "train"]
 
 _HOMES = {
-    "GridConfig": "config",
-    "TrainConfig": "config",
-    "UserError": "errors",
-    "load": "classifier",
-    "train": "grid",
+    "GridConfig": "config.schema",
+    "TrainConfig": "config.schema",
+    "UserError": "common.errors",
+    "load": "inference.classifier",
+    "train": "grid.run",
 }
 
 

@@ -15,7 +15,7 @@ import soundfile
 import torch
 from rich.console import Console
 from sklearn.metrics import average_precision_score
-from test_cohort import TWO, actors_of, same_files
+from tests.distributed.test_ray_cohort import TWO, actors_of, same_files
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files

@@ -42,7 +42,7 @@ def config_command(
 
     Args:
         app: what the command is added to, of class `Commands`.
-        model: name of the class in `mrkd_ray.config`.
+        model: name of the class in `mrkd_ray.config.schema`.
         only: names of the fields; default: all.
     """
 

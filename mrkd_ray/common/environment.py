@@ -19,6 +19,10 @@ WRITTEN = ("benchmarks/results", "docs/performance.md", "docs/scaling.md")
 """Where benchmarks write, in the repository: no changes of the code that ran."""
 
 
+CHECKOUT = Path(__file__).parents[2]
+"""The repository, where this runs from one."""
+
+
 def describe() -> dict[str, Any]:
     """Return what somebody needs to know to repeat the run; no names of users or hosts."""
     return {
@@ -80,9 +84,7 @@ def _version(package: str) -> str | None:
 
 def _run(*command: str) -> str | None:
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=10, cwd=Path(__file__).parents[1]
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, cwd=CHECKOUT)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

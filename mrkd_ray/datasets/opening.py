@@ -1,6 +1,6 @@
 """Data sets: `open_dataset` finds out from what lies at a path how to read it.
 
-A new layout is one module here with one function under `@layout(...)` (see `folder.py`).
+A new layout is one module in `layouts/` with a function under `@layout(...)`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.datasets import layouts
 from mrkd_ray.datasets.base import LAYOUTS, Clip, Dataset, Layout, layout
 
 __all__ = [
@@ -31,22 +32,8 @@ EMBEDDED = {
 }
 """The names of embedded data sets; `./synthetic` is a folder of that name."""
 
-_OTHER_MODULES = {
-    "archives",
-    "base",
-    "check",
-    "download",
-    "scan",
-    "sources",
-    "splits",
-    "tables",
-    "transfer",
-    "unlabelled",
-    SYNTHETIC,
-}  # no layouts; not imported at start-up
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name not in _OTHER_MODULES:
-        importlib.import_module(f"{__name__}.{_module.name}")
+for _module in pkgutil.iter_modules(layouts.__path__):
+    importlib.import_module(f"{layouts.__name__}.{_module.name}")
 
 
 def open_dataset(data: str | Path, cache: Path) -> Dataset:

@@ -36,7 +36,7 @@ class Workers:
     """Where work is done: a map over items, and the cluster, None in this process."""
 
     map: Map
-    cluster: Any = None  # mrkd_ray.cluster.Cluster, which needs Ray
+    cluster: Any = None  # mrkd_ray.distributed.cluster.Cluster, which needs Ray
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """The constants of the representations: librosa's filters, built once and shipped in a file.
 
 A constant is one array with a key such as `mel-64`: a kind and its numbers. Those in `SHIPPED` lie
-in `constants.npz`, so that librosa is needed neither for training nor for inference; any other is
+in `filters.npz`, so that librosa is needed neither for training nor for inference; any other is
 built by the installed librosa on first use and kept in memory. To write the file anew::
 
-    python -m mrkd_ray.constants
+    python -m mrkd_ray.representations.filters
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HOP = 220  # samples: the paper's 10 ms, rounded down
 OCTAVE = 12  # bins of the constant-Q transform in an octave
 HALVINGS = 2  # how often the hop can be halved, and with it the sample rate
 REACH = 192  # samples on each side, of the filter before halving the sample rate
-FILE = Path(__file__).with_name("constants.npz")
+FILE = Path(__file__).with_name("filters.npz")
 SHIPPED = ("mel-64", "mel-128", "dct-64-128", "halving", *(f"cqt-84-{i}" for i in range(7)))
 
 Array = NDArray[Any]

@@ -36,8 +36,7 @@ def test_what_benchmarks_write_is_no_change_of_the_code(
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text("changed")
 
-    (tmp_path / "mrkd_ray").mkdir()
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "mrkd_ray" / "environment.py"))
+    monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
     git("init")
     git("commit", "--allow-empty", "-m", "first")
     write(("benchmarks/results/a.json", "docs/performance.md", "docs/scaling.md"))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_cohort import TWO, actors_of, with_held_out
+from tests.distributed.test_ray_cohort import TWO, actors_of, with_held_out
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Prepared

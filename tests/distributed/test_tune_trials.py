@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from test_cohort import same_files
+from tests.distributed.test_ray_cohort import same_files
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Prepared

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_cohort import actors_of, same_files
+from tests.distributed.test_ray_cohort import actors_of, same_files
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files

@@ -1,7 +1,7 @@
 """All figures of a report, section by section.
 
 A figure is a function that draws panels from `Measured` in a module here, and its place in
-`figures`. What it computes lies in `mrkd_ray.report.analysis`.
+`figures`. What it computes lies in `mrkd_ray.report.curves`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The report's tables: the paper's in its layout, beside what was measured, and the grid's own.
 
-`table.csv` holds every measured figure (see `mrkd_ray.results`); here they find their places.
+`table.csv` holds every measured figure (`results.gather`); here they find their places.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Why distillation helped or did not: what the teacher knew, and how alike the branches became.
 
-    python experiments/reasons.py results/claim-esc50
+    python experiments/studies/reasons.py results/claim-esc50
 
 Of each cohort of a grid, over the runs that all of its branches have in both conditions: the
 expected calibration error of each branch; between branches their agreement, the correlation of

@@ -1,6 +1,6 @@
 """Does `mrkd recommend` know how many labels are wrong? On data whose labels are right.
 
-    python experiments/wrong_labels.py --data ../shared/data/esc10
+    python experiments/studies/wrong_labels.py --data ../shared/data/esc10
 
 For each share so many labels are replaced by another class, drawn at random, and a cohort is
 chosen for that data: three small networks, on log-Mel, PCEN and gammatone. Shown: the part of the

@@ -1,4 +1,4 @@
-"""What `experiments/tuned.py` prints of two ways of training alone."""
+"""What `experiments/studies/tuned.py` prints of two ways of training alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments import tuned
-from tests.printed import figures, rows
+from experiments.studies import tuned
+from tests.experiments.studies.printed import figures, rows
 
 ALONE = {"one": (50, 60), "two": (58, 56)}  # a, b; the second way is better for a, worse for b
 DISTILLED = (64, 61)

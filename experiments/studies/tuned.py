@@ -1,7 +1,7 @@
 """Distilled models beside the best of several ways of training alone, from `results.csv` files.
 
     cd docs/results
-    python ../../experiments/tuned.py esc50.csv noise_logits esc50-mixup.csv mixup
+    python ../../experiments/studies/tuned.py esc50.csv noise_logits esc50-mixup.csv mixup
 
 Each file is followed by the variant of it that counts. The first one has the distilled models; all
 have independent ones of the same branches, on the same folds and seeds. Of each model, of the best

@@ -1,4 +1,4 @@
-"""What `experiments/reasons.py` prints of a grid."""
+"""What `experiments/studies/reasons.py` prints of a grid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments import reasons
+from experiments.studies import reasons
 from mrkd_ray.report import curves as analysis
 from mrkd_ray.report import grid_results as measured
 from mrkd_ray.scores.comparison import Model

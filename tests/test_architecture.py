@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "mrkd_ray"
-RAY_MODULES = {"actors", "cluster", "telemetry", "trial"}
+RAY_MODULES = {"ray_cohort", "cluster", "telemetry", "tune_trials"}
 
 
 def run(code: str) -> str:
@@ -42,7 +42,7 @@ def test_everything_else_works_where_ray_and_librosa_are_not_installed() -> None
 
 def test_coordinators_and_the_command_line_never_load_torch() -> None:
     printed = run(
-        "import sys, mrkd_ray.trial, mrkd_ray.grid, mrkd_ray.cli\n"
+        "import sys, mrkd_ray.distributed.tune_trials, mrkd_ray.grid.run, mrkd_ray.cli.main\n"
         "print([name for name in ('torch', 'torchvision', 'librosa') if name in sys.modules])\n"
     )
     assert printed.strip() == "[]"
@@ -50,7 +50,7 @@ def test_coordinators_and_the_command_line_never_load_torch() -> None:
 
 def test_help_loads_neither_ray_nor_pandas_nor_configurations() -> None:
     printed = run(
-        "import sys, mrkd_ray.cli\n"
+        "import sys, mrkd_ray.cli.main\n"
         "heavy = ('ray', 'pandas', 'numpy', 'torch', 'pydantic')\n"
         "print([name for name in heavy if name in sys.modules])\n"
     )
@@ -59,7 +59,7 @@ def test_help_loads_neither_ray_nor_pandas_nor_configurations() -> None:
 
 def test_prediction_loads_nothing_slow_besides_torch() -> None:
     printed = run(
-        "import sys, numpy, mrkd_ray.cli, mrkd_ray.classifier as c\n"
+        "import sys, numpy, mrkd_ray.cli.main, mrkd_ray.inference.classifier as c\n"
         "from mrkd_ray.representations import REPRESENTATIONS, compute_clip\n"
         "compute_clip(REPRESENTATIONS, numpy.ones(9000, numpy.float32))\n"
         "c.build('vgg_small', 10)\n"

@@ -1,4 +1,4 @@
-"""What `experiments/versus.py` prints of two variants of a grid."""
+"""What `experiments/studies/versus.py` prints of two variants of a grid."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments import versus
-from tests.printed import figures, rows
+from experiments.studies import versus
+from tests.experiments.studies.printed import figures, rows
 from tests.report.fakes import fake_grid
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"

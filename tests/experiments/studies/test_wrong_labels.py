@@ -1,4 +1,4 @@
-"""The data sets that `experiments/wrong_labels.py` makes."""
+"""The data sets that `experiments/studies/wrong_labels.py` makes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import wrong_labels
+from experiments.studies import wrong_labels
 from mrkd_ray.datasets.opening import open_dataset
 
 

@@ -1,6 +1,6 @@
 """Is the cohort that `mrkd recommend` chooses better than the default pairing?
 
-    python experiments/recommended.py --data ../shared/data/esc10
+    python experiments/studies/recommended.py --data ../shared/data/esc10
 
 For each fold the cohort is chosen on the training side. Then it and the default pairing are trained
 with equal budgets, and judged by the fold's test clips, which took no part in the choice. Both are

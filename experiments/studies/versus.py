@@ -1,7 +1,7 @@
 """One variant of a grid beside another: the distilled models, paired by fold, seed and clip.
 
-    python experiments/versus.py results/trust-esc10 trust mixup
-    python experiments/versus.py results/controls-esc10 noise noise
+    python experiments/studies/versus.py results/trust-esc10 trust mixup
+    python experiments/studies/versus.py results/controls-esc10 noise noise
 
 Of each pairing that both variants have, at the temperature nearest to 2, over the runs that both
 have finished: the main score in %, and the first variant's less the second's in points with its

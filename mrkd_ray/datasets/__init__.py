@@ -1,0 +1,1 @@
+"""Labelled recordings: opening, checking, splitting, downloading."""
