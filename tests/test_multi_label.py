@@ -15,7 +15,6 @@ import soundfile
 import torch
 from rich.console import Console
 from sklearn.metrics import average_precision_score
-from tests.distributed.test_ray_cohort import TWO, actors_of, same_files
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
@@ -39,6 +38,7 @@ from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.local_cohort import LocalCohort
 from mrkd_ray.training.minibatches import Teacher
 from tests.conftest import FAST, make_cell
+from tests.distributed.test_ray_cohort import TWO, actors_of, same_files
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 SOUNDS = ("clicks", "hiss", "tone")

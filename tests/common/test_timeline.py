@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.distributed.test_ray_cohort import TWO, actors_of, with_held_out
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Prepared
@@ -14,6 +13,7 @@ from mrkd_ray.common.timeline import Recorder, Span, read_trace, summary, write_
 from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import make_cell
+from tests.distributed.test_ray_cohort import TWO, actors_of, with_held_out
 
 PHASES = ("train", "soft_labels", "distil", "evaluate", "checkpoint")
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.distributed.test_ray_cohort import same_files
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Prepared
@@ -28,6 +27,7 @@ from mrkd_ray.method import algorithm
 from mrkd_ray.training import checkpoints as checkpoint
 from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import FAST, TOO_SLOW, make_cell
+from tests.distributed.test_ray_cohort import same_files
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
-from test_comparison import model, sure
 
 from mrkd_ray.report import curves as analysis
 from mrkd_ray.report.grid_results import read
 from mrkd_ray.scores.comparison import Pair
 from tests.report.fakes import fake_grid
+from tests.scores.test_comparison import model, sure
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 

@@ -367,8 +367,8 @@ def test_neither_threads_nor_neighbours_change_a_bit(name: str) -> None:
 def test_constants_made_in_inference_mode_serve_gradients_too() -> None:
     """Where evaluation comes first: in a process of its own, since constants are kept."""
     code = (
-        "import torch; from mrkd_ray.representations import REPRESENTATIONS, compute\n"
-        "from mrkd_ray.frontend import Recordings\n"
+        "import torch; from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute\n"
+        "from mrkd_ray.representations.spectra import Recordings\n"
         "waveforms = torch.randn(1, 4000)\n"
         "for name in REPRESENTATIONS:\n"
         "    with torch.inference_mode():\n"

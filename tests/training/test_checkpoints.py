@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.distributed.test_ray_cohort import actors_of, same_files
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
@@ -26,6 +25,7 @@ from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask
 from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import TaskMaker, make_cell
+from tests.distributed.test_ray_cohort import actors_of, same_files
 
 TWO = ("logmel64:resnet_small", "cqt:vgg_small")
 

@@ -494,8 +494,8 @@ def test_ctrl_c_ends_it_and_the_next_call_goes_on(
     code = (
         "import signal, sys\n"  # a shell's background has it ignored, and a child inherits that
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from mrkd_ray.cli import main\n"
-        "from mrkd_ray.datasets.sources import SOURCES, Source\n"
+        "from mrkd_ray.cli.main import main\n"
+        "from mrkd_ray.datasets.download.sources import SOURCES, Source\n"
         f"SOURCES.add('toy', {SOURCES['toy']!r})\n"
         f"sys.argv = ['mrkd', 'download', 'toy', '--to', {str(tmp_path)!r}]\n"
         "main()\n"
