@@ -15,7 +15,11 @@ from mrkd_ray.training.branch import Branch
 
 NAME = "startup"
 HELP, PREDICT = 0.3, 1.5  # s
-MRKD = [sys.executable, "-c", "from mrkd_ray.cli.main import main; main()"]  # what the script `mrkd` is
+MRKD = [
+    sys.executable,
+    "-c",
+    "from mrkd_ray.cli.main import main; main()",
+]  # what the script `mrkd` is
 
 
 def run(quick: bool = False) -> Result:

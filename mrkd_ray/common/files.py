@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mrkd_ray.common.errors import UserError
+
 
 def sync(path: Path) -> None:
     """Have a file's or a folder's content on the disk before going on."""
@@ -42,3 +44,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def check_folders(*folders: Path) -> None:
+    """Refuse folders that a run could not write to in the end. Makes none."""
+    for folder in folders:
+        there = next(
+            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+        )
+        if not there.is_dir():
+            raise UserError(f"{folder}: cannot be written to, since {there} is a file")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(f"{folder}: cannot be written to: no permission in {there}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -186,13 +186,6 @@ def encode(
     for row, own in zip(hot, labels, strict=True):
         row[[index[label] for label in own]] = 1
     return hot
-
-
-def few(items: Iterable[str], limit: int = 10) -> str:
-    """Return the first items separated by commas, and how many more there are."""
-    listed = list(items)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
 
 
 def sides(words: Sequence[str]) -> list[Side | None]:

@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets.base import Clip, Dataset, few
+from mrkd_ray.common.text import few
+from mrkd_ray.datasets.base import Clip, Dataset
 
 N_FOLDS = 5
 ATTEMPTS = 10

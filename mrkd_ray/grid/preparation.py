@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +12,8 @@ from rich.console import Console
 
 from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import check_folders
+from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
 from mrkd_ray.config.schema import BranchSpec, Run
@@ -49,18 +48,6 @@ def workers_of(config: Run, largest: int) -> Iterator[Workers]:
 
     with connect(config.address, min_cpus=largest * config.cpus_per_branch) as cluster:
         yield Workers(ray_map, cluster)
-
-
-def check_folders(*folders: Path) -> None:
-    """Refuse folders that a run could not write to in the end. Makes none."""
-    for folder in folders:
-        there = next(
-            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
-        )
-        if not there.is_dir():
-            raise UserError(f"{folder}: cannot be written to, since {there} is a file")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise UserError(f"{folder}: cannot be written to: no permission in {there}")
 
 
 def open_data(config: Run) -> Dataset:
@@ -217,8 +204,3 @@ def compute(config: Run, prepared: Prepared, map_: Map, display: Display) -> Non
     digests = prepared.stores[names[0]].digests
     show = display.step(f"Computing {', '.join(names)}")
     extract(prepared.dataset, names, config.cache.absolute(), digests, map_, show)
-
-
-def hash_of(*values: Any) -> str:
-    """Return 16 hex digits over values that JSON can hold."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -16,6 +16,8 @@ from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Cell, Prepared
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import check_folders
+from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.common.progress import Display
 from mrkd_ray.common.timeline import read_trace, summary
 from mrkd_ray.config.parsing import parse
@@ -26,10 +28,8 @@ from mrkd_ray.grid.preparation import (
     Initial,
     Workers,
     check_data,
-    check_folders,
     check_networks,
     compute,
-    hash_of,
     open_data,
     workers_of,
 )

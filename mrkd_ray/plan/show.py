@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
+from mrkd_ray.common.text import time_text
 from mrkd_ray.plan.plan import Plan
 
 
@@ -73,15 +74,3 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     spent = ", ".join(f"{name} {time_text(seconds)}" for name, seconds in parts.items())
     yield "will take about", f"{time_text(plan.seconds)}: {spent}"
     yield "this plan took", time_text(plan.plan_seconds)
-
-
-def time_text(seconds: float) -> str:
-    """Two units at most: 42 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -15,14 +15,14 @@ from rich.console import Console
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import write_text
+from mrkd_ray.common.files import check_folders, write_text
+from mrkd_ray.common.text import time_text
 from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.config.schema import BranchSpec, GridConfig, RecommendConfig
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid import run as grid
-from mrkd_ray.grid.preparation import check_folders, compute
+from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.run import CellsFailed, Opened
-from mrkd_ray.plan.show import time_text
 from mrkd_ray.recommend import probes, show
 from mrkd_ray.recommend.choice import Choice, choose
 from mrkd_ray.representations.catalogue import REPRESENTATIONS

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets.base import Dataset, few
+from mrkd_ray.common.text import LISTED, few
+from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.checking.scan import ClipScan, Fault, scan
 from mrkd_ray.datasets.splits import Split
 
@@ -19,7 +20,6 @@ __all__ = ["ClipScan", "Problem", "Skipped", "check", "problems", "scan"]
 
 Kind = Literal[Fault, "same bytes", "one side", "appears once", "splits", "classes"]
 
-LISTED = 100  # clips or labels that an error names of one kind
 
 _MENDS: dict[Fault, str] = {
     "unreadable": "Add the files that are missing, again from where the data set came from, and "

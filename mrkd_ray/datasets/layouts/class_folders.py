@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mrkd_ray.audio.decoding import AUDIO_SUFFIXES
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, Side, few, layout, sides
+from mrkd_ray.common.text import few
+from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, Side, layout, sides
 
 
 def is_audio(path: Path) -> bool:

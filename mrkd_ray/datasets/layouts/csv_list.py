@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, few, layout, sides
+from mrkd_ray.common.text import few
+from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, layout, sides
 from mrkd_ray.datasets.layouts.release import Faults
 
 COLUMNS = {

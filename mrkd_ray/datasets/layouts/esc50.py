@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from mrkd_ray.datasets.base import Clip, Dataset, few, layout
+from mrkd_ray.common.text import few
+from mrkd_ray.datasets.base import Clip, Dataset, layout
 from mrkd_ray.datasets.layouts.release import Release
 
 TABLE = "meta/esc50.csv"

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets.base import Clip, few
-from mrkd_ray.datasets.checking.problems import LISTED
+from mrkd_ray.common.text import LISTED, few
+from mrkd_ray.datasets.base import Clip
 from mrkd_ray.datasets.layouts.class_folders import audio_files
 
 Row = dict[str, str]  # column -> value without blanks around it

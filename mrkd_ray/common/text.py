@@ -1,0 +1,27 @@
+"""Text for people: lists, times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def few(items: Iterable[str], limit: int = 10) -> str:
+    """Return the first items separated by commas, and how many more there are."""
+    listed = list(items)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
+
+
+LISTED = 100  # clips or labels that an error names of one kind
+
+
+def time_text(seconds: float) -> str:
+    """Two units at most: 42 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
