@@ -12,8 +12,10 @@ import numpy as np
 
 from benchmarks.common import CACHE, DATA, Skip, cores
 from mrkd_ray.cells.cell import Cell, Prepared, branch_names, branch_tasks
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.method import published
 from mrkd_ray.config.parsing import parse
-from mrkd_ray.config.schema import BranchSpec, GridConfig, published
+from mrkd_ray.config.schema import GridConfig
 
 if TYPE_CHECKING:
     from mrkd_ray.training.branch_task import BranchTask, Part

@@ -16,8 +16,9 @@ import numpy as np
 from benchmarks.cluster import cluster
 from benchmarks.common import RUNS, Result, Row, alternate, status_mb
 from benchmarks.grpc_peer import SHARD_BYTES, GrpcAggregation, check_sum, soft_labels
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.method import Training
 from mrkd_ray.config.parsing import parse
-from mrkd_ray.config.schema import BranchSpec, Training
 from mrkd_ray.training.branch_task import BranchTask, Part
 
 NAME = "exchange"

@@ -31,7 +31,8 @@ import torch
 from benchmarks.common import RESULTS, RUNS, Result, Row
 from benchmarks.gpu_data import CLASSES, CLIP, esc50, part, random_task
 from benchmarks.steps import constant_step
-from mrkd_ray.config.schema import BranchSpec, published
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.method import published
 from mrkd_ray.method import algorithm
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask

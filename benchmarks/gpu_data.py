@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from benchmarks.common import DATA
-from mrkd_ray.config.schema import BranchSpec, published
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.method import published
 from mrkd_ray.features.store import Bank
 from mrkd_ray.training.branch_task import BranchTask, Part
 

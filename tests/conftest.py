@@ -26,8 +26,10 @@ from rich.console import Console
 from mrkd_ray.cells.cell import Cell, Prepared, branch_names, branch_tasks
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.method import PAPER, Training, published
 from mrkd_ray.config.parsing import parse
-from mrkd_ray.config.schema import PAPER, BranchSpec, Run, Training, published
+from mrkd_ray.config.run import Run
 from mrkd_ray.grid.preparation import open_data, prepare
 from mrkd_ray.training.branch_task import BranchTask
 

@@ -23,7 +23,8 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
 from mrkd_ray.config.parsing import parse
-from mrkd_ray.config.schema import GridConfig, RecommendConfig, Run
+from mrkd_ray.config.run import Run
+from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.grid.preparation import prepare

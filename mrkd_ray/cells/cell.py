@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.timeline import Span, write_trace
-from mrkd_ray.config.schema import DISTILLATION, BranchSpec, Training
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.method import DISTILLATION, Training
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, rarest
 from mrkd_ray.features.store import FeatureStore

@@ -60,7 +60,7 @@ def prepare(
     from rich.console import Console
 
     from mrkd_ray.config.parsing import parse
-    from mrkd_ray.config.schema import Run
+    from mrkd_ray.config.run import Run
     from mrkd_ray.grid.preparation import prepare_only
 
     config = parse(Run, values, "command line")
@@ -102,7 +102,7 @@ def grid(
     resume: Resume = False,
 ) -> None:
     """Train a grid: pairings x variants x temperatures x folds x seeds, with baselines."""
-    from mrkd_ray.config.cpu_scale import read_grid
+    from mrkd_ray.config.grid_files import read_grid
     from mrkd_ray.config.parsing import to_yaml
 
     parsed = read_grid(grid, values, scale)
@@ -125,7 +125,7 @@ def plan(
 
     from rich.console import Console
 
-    from mrkd_ray.config.cpu_scale import read_grid
+    from mrkd_ray.config.grid_files import read_grid
     from mrkd_ray.plan.plan import make
     from mrkd_ray.plan.show import show
 
@@ -210,7 +210,7 @@ Model = Annotated[
 def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
     from mrkd_ray.config.parsing import parse
-    from mrkd_ray.config.schema import Run
+    from mrkd_ray.config.run import Run
     from mrkd_ray.inference.evaluate import evaluate as score
     from mrkd_ray.scores import metrics
 

@@ -109,7 +109,8 @@ def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
 
 
 def _panel(name: str) -> str | None:
-    from mrkd_ray.config.schema import Run, Training
+    from mrkd_ray.config.method import Training
+    from mrkd_ray.config.run import Run
 
     if name in Training.model_fields:
         return "Method"

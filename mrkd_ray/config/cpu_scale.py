@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config.parsing import parse, read_yaml
-from mrkd_ray.config.schema import BranchSpec, GridConfig
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import GridConfig
 
 STANDS_FOR = {"resnet_small": "resnet101", "vgg_small": "vgg19"}
 """The small networks, and those of the paper that they take the place of."""
 
 CPU_EPOCHS = 30  # small networks from random weights need no more (docs/method.md)
 _SMALL = {large: small for small, large in STANDS_FOR.items()}
-
-
-def read_grid(path: Path, values: dict[str, Any], scale: str | None = None) -> GridConfig:
-    """Read a grid file.
-
-    Args:
-        path: the file; its name is the grid's, unless it says another.
-        values: fields from the command line, which override the file's, scaled or not.
-        scale: `cpu`, or None for the file as it is.
-
-    Raises:
-        UserError: the file, a value, or the scale is wrong.
-    """
-    asked = {"name": path.stem, **read_yaml(path)}
-    if scale == "cpu":
-        asked = to_cpu(asked, str(path))
-    elif scale is not None:
-        raise UserError(f"--scale {scale}: the only scale is cpu; without it the file's own")
-    return parse(GridConfig, asked | values, f"{path} and command line" if values else str(path))
 
 
 def to_cpu(values: dict[str, Any], source: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrkd_ray.common.timeline import Recorder, Span
-from mrkd_ray.config.schema import BranchSpec
+from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.method.averaging import AVERAGES, Array
 from mrkd_ray.training.branch_task import BranchTask
 

@@ -18,7 +18,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mrkd_ray.common.timeline import Recorder, Span
-from mrkd_ray.config.schema import BranchSpec
+from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.distributed.actors import AggregatorActor, BranchActor, Row
 from mrkd_ray.method.averaging import AVERAGES, Array
 from mrkd_ray.training import checkpoints as checkpoint

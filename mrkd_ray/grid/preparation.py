@@ -16,7 +16,8 @@ from mrkd_ray.common.files import check_folders
 from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
-from mrkd_ray.config.schema import BranchSpec, Run
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.run import Run
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.checking.problems import Skipped, check, scan
 from mrkd_ray.datasets.checking.scan import ClipScan, digest

@@ -20,8 +20,10 @@ from mrkd_ray.common.files import check_folders
 from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.common.progress import Display
 from mrkd_ray.common.timeline import read_trace, summary
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.method import Training
 from mrkd_ray.config.parsing import parse
-from mrkd_ray.config.schema import BranchSpec, GridConfig, TrainConfig, Training
+from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.preparation import (
     Checked,

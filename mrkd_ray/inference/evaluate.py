@@ -9,7 +9,7 @@ import numpy as np
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import Display
-from mrkd_ray.config.schema import Run
+from mrkd_ray.config.run import Run
 from mrkd_ray.datasets.base import encode
 from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.datasets.opening import open_dataset

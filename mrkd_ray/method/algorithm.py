@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from mrkd_ray.config.schema import Training
+from mrkd_ray.config.method import Training
 
 Handle = Any
 """Arrays and figures in `LocalCohort`, object refs in `RayCohort`."""

@@ -15,7 +15,7 @@ import numpy as np
 from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.config.schema import BranchSpec
+from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import ClipScan
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.plan.measurements import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of

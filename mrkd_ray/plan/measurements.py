@@ -13,7 +13,8 @@ import numpy as np
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.timeline import Span, read_trace
-from mrkd_ray.config.schema import BranchSpec, Training
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.method import Training
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 

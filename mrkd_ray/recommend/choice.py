@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mrkd_ray.config.schema import BranchSpec
+from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.scores import diversity, metrics
 from mrkd_ray.scores import doubtful_labels as labels
 

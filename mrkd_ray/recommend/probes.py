@@ -12,7 +12,8 @@ from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.hashing import hash_of
-from mrkd_ray.config.schema import BranchSpec, GridConfig, RecommendConfig
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.features.extraction import missing

@@ -18,7 +18,8 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders, write_text
 from mrkd_ray.common.text import time_text
 from mrkd_ray.config.cpu_scale import STANDS_FOR
-from mrkd_ray.config.schema import BranchSpec, GridConfig, RecommendConfig
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.preparation import compute

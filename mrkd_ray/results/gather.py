@@ -13,7 +13,7 @@ from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.files import write_text
-from mrkd_ray.config.schema import Training
+from mrkd_ray.config.method import Training
 from mrkd_ray.results import printed_table as table
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE, Model, Runs, Score

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE
-from mrkd_ray.config.schema import Training
+from mrkd_ray.config.method import Training
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 from mrkd_ray.representations.filters import HOP
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_text
 from mrkd_ray.common.timeline import Recorder
-from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
+from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, Resident
 from mrkd_ray.features.windows import Windows

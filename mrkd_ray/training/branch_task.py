@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.config.schema import BranchSpec, Training
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.method import Training
 from mrkd_ray.features.store import FeatureStore
 
 

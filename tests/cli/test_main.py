@@ -19,7 +19,8 @@ from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Prepared
 from mrkd_ray.cli.main import main
-from mrkd_ray.config.schema import PAPER, GridConfig, TrainConfig
+from mrkd_ray.config.method import PAPER
+from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import FAST, ROOT, make_cell
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config.cpu_scale import read_grid
+from mrkd_ray.config.grid_files import read_grid
 from mrkd_ray.config.schema import GridConfig
 from tests.conftest import ROOT
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from mrkd_ray.config.schema import BranchSpec
+from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.distributed.actors import BranchActor
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mrkd_ray.config.schema import published
+from mrkd_ray.config.method import published
 from mrkd_ray.method.algorithm import distilled, independent, learning_rate
 
 

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from mrkd_ray.audio import decoding as audio
-from mrkd_ray.config.schema import BranchSpec
+from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import scan_file
 from mrkd_ray.features.window_sources import Resident
 from mrkd_ray.plan import costs

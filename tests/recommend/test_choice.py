@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrkd_ray.config.schema import BranchSpec
+from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.recommend.choice import Probed, choose, standard_error
 
 CLIPS, CLASSES = 40, 5

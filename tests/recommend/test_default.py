@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from mrkd_ray.config.cpu_scale import read_grid
+from mrkd_ray.config.grid_files import read_grid
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import run as grid

@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config.cpu_scale import read_grid
+from mrkd_ray.config.grid_files import read_grid
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.datasets.opening import Dataset, open_dataset

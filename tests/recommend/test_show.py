@@ -13,9 +13,10 @@ import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 
-from mrkd_ray.config.cpu_scale import read_grid
+from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.grid_files import read_grid
 from mrkd_ray.config.parsing import parse
-from mrkd_ray.config.schema import BranchSpec, RecommendConfig
+from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.recommend.choice import Choice, Probed, choose
 from mrkd_ray.recommend.show import grid_file, show, tables
 

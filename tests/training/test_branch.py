@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells.cell import Prepared
-from mrkd_ray.config.schema import PRETRAINED_LR, SCRATCH_LR
+from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, split
 from mrkd_ray.features.windows import Windows

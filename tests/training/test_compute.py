@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mrkd_ray.config.schema import Training
+from mrkd_ray.config.method import Training
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.compute import Compute
 from tests.conftest import TaskMaker

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mrkd_ray.config.cpu_scale import STANDS_FOR
-from mrkd_ray.config.schema import PAPER, PRETRAINED_LR, SCRATCH_LR, Training
+from mrkd_ray.config.method import PAPER, PRETRAINED_LR, SCRATCH_LR, Training
 from mrkd_ray.report.grid_results import Measured
 from mrkd_ray.report.paper_tables import reported as paper
 

@@ -1,0 +1,95 @@
+"""The fields that configurations are made of: branches, pairings, numbers, names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+Folds = Literal["all"] | tuple[int, ...]
+
+Reported = Literal["table1", "table2", "table3", "table4", "table5", "table6", "table7", "figure3"]
+
+
+class BranchSpec(BaseModel):
+    """One network trained on one representation, written `REPRESENTATION:NETWORK`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    representation: str
+    network: str
+
+    def __str__(self) -> str:
+        return f"{self.representation}:{self.network}"
+
+
+def _parse_branch(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    representation, colon, network = value.strip().partition(":")
+    if not (representation and colon and network):
+        raise ValueError(
+            "a branch is written REPRESENTATION:NETWORK, for example logmel64:resnet_small"
+        )
+    return {"representation": representation.strip(), "network": network.strip()}
+
+
+def _whole_path(weights: str | None) -> str | None:
+    """Make a path absolute: actors have other working folders."""
+    if weights is None or weights in ("imagenet", "none"):
+        return weights
+    return str(Path(weights).expanduser().absolute())
+
+
+def _parse_pairing(value: Any) -> Any:
+    return value.split("+") if isinstance(value, str) else value
+
+
+def _parse_numbers(value: Any) -> Any:
+    """Turn `1,2` and `0..4` into tuples; leave `all` and what is a list already."""
+    if isinstance(value, bool):
+        raise ValueError("numbers are written 1,2 or 0..4")
+    if isinstance(value, int | float):
+        return (value,)
+    if not isinstance(value, str):
+        return value
+    if value.strip() == "all":
+        return "all"
+    numbers: list[Any] = []
+    for part in value.split(","):
+        first, dots, last = part.partition("..")
+        try:
+            numbers += range(int(first), int(last) + 1) if dots else [float(part)]
+        except ValueError:
+            raise ValueError("numbers are written 1,2 or 0..4") from None
+    if not numbers:
+        raise ValueError("a range goes up: 0..4")
+    return tuple(int(n) if float(n).is_integer() else n for n in numbers)
+
+
+def _parse_names(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(name.strip() for name in value.split(","))
+
+
+Branch = Annotated[BranchSpec, BeforeValidator(_parse_branch), PlainSerializer(str)]
+
+Pairing = Annotated[tuple[Branch, ...], Field(min_length=1), BeforeValidator(_parse_pairing)]
+
+Numbers = BeforeValidator(_parse_numbers)
+
+Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_parse_names)]
+
+Positive = Annotated[float, Field(gt=0)]
+
+Count = Annotated[int, Field(ge=0)]
+
+FolderName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+
+Temperatures = Annotated[tuple[Positive, ...], Numbers, Field(min_length=1)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -1,0 +1,224 @@
+"""Options of the method and the optimiser: all that changes a result."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, StrictBool, model_validator
+
+from mrkd_ray.config.fields import _Model, _whole_path
+
+PRETRAINED_LR = 0.001  # the paper's
+
+SCRATCH_LR = (
+    0.05  # small networks with BatchNorm from random weights: docs/method.md, "Learning rate"
+)
+
+PAPER: dict[str, Any] = {
+    "cycles": 75,
+    "b": 1,
+    "d": 1,
+    "batch_size": 64,
+    "mixup": 0.2,
+    "warm_up": 0.0,
+    "soft_labels": "clip",
+    "divergence": "reverse",
+    "t_squared": False,
+    "kl_weight": 1.0,
+    "ce_weight": 1.0,
+    "average": "mean",
+    "teacher_momentum": 0.0,
+    "trust": False,
+    "temperature": 2.0,  # which it does not give
+    "temperatures": (2.0,),
+}
+"""The published values, which `paper` sets: of fields whose default may be another."""
+
+DISTILLATION = (
+    "warm_up",
+    "soft_labels",
+    "divergence",
+    "t_squared",
+    "kl_weight",
+    "ce_weight",
+    "average",
+    "teacher_momentum",
+    "trust",
+    "unverified_kl",
+)
+"""Fields of `Training` that change nothing where there is no teacher."""
+
+
+class _Options(_Model):
+    cycles: int = Field(
+        150,
+        ge=1,
+        description="Q: cycles of Algorithm 1; Q x (b + d) epochs in all (150 as published).",
+    )
+    b: int = Field(0, ge=0, description="Epochs of single branch training in each cycle (Eq. 1).")
+    d: int = Field(1, ge=1, description="Epochs of distillation training in each cycle (Eq. 5).")
+    batch_size: int = Field(64, ge=2, description="Windows in a minibatch.")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="Initial learning rate, annealed by a cosine over the cycles. "
+        f"Default: {PRETRAINED_LR} with loaded weights, {SCRATCH_LR} from random ones.",
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    weight_decay: float = Field(5e-4, ge=0, description="Weight decay of SGD.")
+    mixup: float = Field(0.0, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
+    augment_gain: float = Field(
+        0.0, ge=0, description="Random gain of training windows, at most this many dB up or down."
+    )
+    augment_shift: float = Field(
+        0.0,
+        ge=0,
+        le=1.5,
+        description="Random circular shift of training windows, at most this many seconds either "
+        "way; the same in every branch.",
+    )
+    specaugment_time: int = Field(
+        0,
+        ge=0,
+        le=150,
+        description="SpecAugment: most frames of a training window to hide, of 150.",
+    )
+    specaugment_bins: int = Field(
+        0, ge=0, description="SpecAugment: most bins of a training window to hide."
+    )
+    weights: Annotated[str | None, AfterValidator(_whole_path)] = Field(
+        None,
+        description="Initial weights: imagenet, none, the path of a file, or of a folder with one "
+        "file a network (resnet101*.pth). Default: imagenet for torchvision's and timm's networks. "
+        "The small ones start from none.",
+    )
+    warm_up: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Part of the cycles, the first ones, without a teacher: all their epochs on "
+        "hard labels. The last cycle has one.",
+    )
+    soft_labels: Literal["clip", "window", "virtual"] = Field(
+        "virtual",
+        description="Soft labels from the mean logits over a clip's windows; window: from the very "
+        "window that the distillation epoch trains on; virtual: from its very windows, mixed as "
+        "they are, the same pairs and shares in every branch.",
+    )
+    divergence: Literal["reverse", "forward"] = Field(
+        "forward",
+        description="reverse: KL(student || teacher), Eq. 4 as printed; forward: "
+        "KL(teacher || student), the usual one.",
+    )
+    t_squared: bool = Field(False, description="Multiply the KL loss by the temperature squared.")
+    kl_weight: float = Field(1.0, ge=0, description="Weight of the KL loss in Eq. 5.")
+    ce_weight: float = Field(
+        1.0, ge=0, description="Weight of the hard labels' loss in Eq. 5: in distillation epochs."
+    )
+    average: str = Field(
+        "logits", description="Rule of Eq. 3: mean, leave_one_out, weighted or logits."
+    )
+    teacher_momentum: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="The part of each cycle's teacher that stays in the next: an exponential "
+        "average over cycles. Of use with soft_labels=clip, and for trust.",
+    )
+    trust: bool = Field(
+        False,
+        description="For labels that may be wrong: weigh a clip's hard label, unless it is "
+        "verified, by the teacher's probability of it over that of its likeliest class, as "
+        "remembered by teacher_momentum.",
+    )
+    held_out: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Part of the training clips kept out of training; needed by average=weighted.",
+    )
+    verified_only: bool = Field(
+        False, description="Train on clips with a verified label only; all test clips stay."
+    )
+    unverified_ce: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Weight of L_ce of training clips whose label is not verified.",
+    )
+    unverified_kl: float = Field(
+        1.0,
+        ge=0,
+        description="Weight of L_kl of training clips whose label is not verified.",
+    )
+    label_noise: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Part of the training clips that get another label, drawn at random: an "
+        "experiment. Test labels stay.",
+    )
+    labelled: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Part of the training clips that keep their label, drawn at random in each "
+        "class, one at least; the others are unlabelled: an experiment. Test labels stay.",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="What the network computes in; weights, softmax and loss stay fp32. "
+        "auto: bf16 on GPUs that support it, fp32 elsewhere.",
+    )
+    channels_last: bool = Field(
+        True, description="Keep weights and activations channels last in memory."
+    )
+    compile: bool = Field(
+        False, description="Compile the network with torch.compile: pays in long runs on GPUs."
+    )
+
+
+class Training(_Options):
+    """Everything about the method and the optimiser that changes a result."""
+
+    @model_validator(mode="after")
+    def _options_that_go_together(self) -> Training:
+        if self.soft_labels == "virtual" and self.d != 1:
+            raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
+        return self
+
+    @property
+    def warm_up_cycles(self) -> int:
+        """The number of cycles before the first with a teacher."""
+        return min(round(self.warm_up * self.cycles), self.cycles - 1)  # the last has a teacher
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a branch keeps an average of its teachers over cycles."""
+        return self.trust or (self.teacher_momentum > 0 and self.soft_labels == "clip")
+
+    @property
+    def epochs(self) -> int:
+        """The budget of every branch, distilled or not: Q x (b + d)."""
+        return self.cycles * (self.b + self.d)
+
+
+def published(**options: Any) -> Training:
+    """Return the paper's method, with these options changed."""
+    return Training(
+        **{name: PAPER[name] for name in Training.model_fields if name in PAPER} | options
+    )
+
+
+class _Published(_Model):
+    paper: StrictBool = Field(
+        False,
+        description="The paper's own method: its published value for each option not given.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _publish(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("paper") is True:
+            return {name: PAPER[name] for name in PAPER if name in cls.model_fields} | values
+        return values
