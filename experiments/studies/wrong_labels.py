@@ -17,10 +17,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mrkd_ray.cells.cell import with_noise
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import RecommendConfig
+from mrkd_ray.datasets.label_experiments import with_noise
 from mrkd_ray.datasets.opening import Dataset, open_dataset
 from mrkd_ray.recommend.recommend import recommend
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from mrkd_ray.common.timeline import Span, write_trace
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import DISTILLATION, Training
 from mrkd_ray.datasets.base import Dataset
+from mrkd_ray.datasets.label_experiments import keep_labels, with_noise
 from mrkd_ray.datasets.splits import Split, rarest
 from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.method import algorithm
@@ -219,40 +219,6 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
         )
         for name, spec in zip(cell.names, cell.branches, strict=True)
     ]
-
-
-def with_noise(
-    labels: Mapping[str, int], classes: int, noise: float, seed: Sequence[int]
-) -> dict[str, int]:
-    """Return the labels by clip_id with a part of them replaced by another class each.
-
-    Symmetric: every other class is as likely. The same clips for the same seed, in any order.
-    """
-    rng = np.random.default_rng([*seed, zlib.crc32(b"label noise")])
-    clip_ids = sorted(labels)
-    chosen = rng.permutation(len(clip_ids))[: round(noise * len(clip_ids))]
-    shifts = rng.integers(1, classes, len(chosen))
-    changed = {
-        clip_ids[i]: (labels[clip_ids[i]] + int(shift)) % classes
-        for i, shift in zip(chosen, shifts, strict=True)
-    }
-    return {**labels, **changed}
-
-
-def keep_labels(labels: Mapping[str, str], part: float, seed: Sequence[int]) -> set[str]:
-    """Return the clip_ids that keep their label: a part of each class, one clip at least.
-
-    The same clips for the same seed, in any order; a smaller part is in every larger one.
-    """
-    rng = np.random.default_rng([*seed, zlib.crc32(b"labelled")])
-    clip_ids = sorted(labels)
-    left = {label: max(1, round(part * n)) for label, n in Counter(labels.values()).items()}
-    kept = set()
-    for clip_id in (clip_ids[i] for i in rng.permutation(len(clip_ids))):
-        if left[labels[clip_id]] > 0:
-            left[labels[clip_id]] -= 1
-            kept.add(clip_id)
-    return kept
 
 
 def run(

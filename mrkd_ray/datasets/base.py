@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,23 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mrkd_ray.common.registry import Registry
-
 Side = Literal["train", "test"]
-
-SPLIT_WORDS: dict[str, Literal["train", "test", "validation"]] = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-    "evaluate": "test",
-    "evaluation": "test",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-}
-"""The usual spellings of a split, in lower case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,51 +110,6 @@ class Dataset:
         return replace(self, clips=kept(self.clips), unlabelled=kept(self.unlabelled))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """One way in which a data set can lie on disk."""
-
-    description: str
-    """One line for `mrkd list` and for errors."""
-    specificity: int
-    """Asked first when higher: 0 a mere folder, 10 a known file in it, 20 a named data set."""
-    matches: Callable[[Path], bool]
-    """Whether what lies at this absolute path has the layout; cheap, raises nothing."""
-    read: Callable[[Path], Dataset]
-    """Reads it; raises one UserError that lists all that is wrong."""
-    subsets: Mapping[str, Callable[[Path], Dataset]]
-    """Reads a named part of it, which `PATH#NAME` asks for."""
-
-
-LAYOUTS: Registry[Layout] = Registry("data set layout")
-
-
-def layout(
-    name: str,
-    *,
-    description: str,
-    specificity: int,
-    matches: Callable[[Path], bool],
-    subsets: Mapping[str, Callable[[Path], Dataset]] | None = None,
-) -> Callable[[Callable[[Path], Dataset]], Callable[[Path], Dataset]]:
-    """Return the decorator that files a reader function as the layout `name`."""
-
-    def decorate(read: Callable[[Path], Dataset]) -> Callable[[Path], Dataset]:
-        LAYOUTS.add(
-            name,
-            Layout(
-                description=description,
-                specificity=specificity,
-                matches=matches,
-                read=read,
-                subsets=subsets or {},
-            ),
-        )
-        return read
-
-    return decorate
-
-
 def encode(
     labels: Sequence[Collection[str]], classes: Sequence[str], multi_label: bool
 ) -> npt.NDArray[np.int64]:
@@ -186,16 +125,3 @@ def encode(
     for row, own in zip(hot, labels, strict=True):
         row[[index[label] for label in own]] = 1
     return hot
-
-
-def sides(words: Sequence[str]) -> list[Side | None]:
-    """Turn the spellings in `SPLIT_WORDS` into sides.
-
-    Validation counts as the test side only where there is no test; otherwise it is None: left out.
-
-    Raises:
-        KeyError: a word that is no such spelling.
-    """
-    parts = [SPLIT_WORDS[word.lower()] for word in words]
-    validation: Side | None = None if "test" in parts else "test"
-    return [validation if part == "validation" else part for part in parts]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets import layouts
-from mrkd_ray.datasets.base import LAYOUTS, Clip, Dataset, Layout, layout
+from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.datasets.layouts.registry import LAYOUTS, Layout, layout
 
 __all__ = [
     "EMBEDDED",
@@ -82,7 +83,7 @@ def _open_embedded(name: str, cache: Path) -> Dataset:
 
 def _why_not(path: Path) -> str:
     """Say why no layout fits."""
-    from mrkd_ray.datasets.layouts.class_folders import audio_files, csv_hint, is_audio
+    from mrkd_ray.datasets.audio_files import audio_files, csv_hint, is_audio
 
     if path.is_file():
         return "a file that is not .csv; give a folder or a .csv file."

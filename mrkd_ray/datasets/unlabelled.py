@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.datasets.audio_files import audio_files
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.checking.scan import ClipScan
-from mrkd_ray.datasets.layouts.class_folders import audio_files
 
 
 def with_unlabelled(dataset: Dataset, folder: Path) -> Dataset:

@@ -18,6 +18,7 @@ from mrkd_ray.cells.cell import Cell, Prepared
 from mrkd_ray.common.files import write_json
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.datasets import label_experiments
 from mrkd_ray.grid.run import run
 from mrkd_ray.results import gather as results
 from mrkd_ray.scores import metrics
@@ -351,15 +352,15 @@ def test_equal_branches_have_baselines_of_their_own() -> None:
 
 def test_noise_changes_a_part_of_the_labels_each_to_another_class() -> None:
     labels = {f"clip{i}": i % 5 for i in range(400)}
-    noisy = cells.with_noise(labels, 5, 0.3, seed=[0, 1])
+    noisy = label_experiments.with_noise(labels, 5, 0.3, seed=[0, 1])
     changed = [clip for clip in labels if noisy[clip] != labels[clip]]
     assert len(changed) == 120
     shifts = np.bincount([(noisy[clip] - labels[clip]) % 5 for clip in changed], minlength=5)
     assert (shifts[1:] > 15).all()  # every other class
     backwards = dict(reversed(labels.items()))
-    assert cells.with_noise(backwards, 5, 0.3, seed=[0, 1]) == noisy
-    assert cells.with_noise(labels, 5, 0.3, seed=[1, 1]) != noisy
-    assert cells.with_noise(labels, 5, 0.0, seed=[0, 1]) == labels
+    assert label_experiments.with_noise(backwards, 5, 0.3, seed=[0, 1]) == noisy
+    assert label_experiments.with_noise(labels, 5, 0.3, seed=[1, 1]) != noisy
+    assert label_experiments.with_noise(labels, 5, 0.0, seed=[0, 1]) == labels
 
 
 def test_noise_is_in_all_training_labels_and_in_no_test_label(prepared: Prepared) -> None:
@@ -378,14 +379,14 @@ def test_noise_is_in_all_training_labels_and_in_no_test_label(prepared: Prepared
 
 def test_a_part_of_each_class_keeps_its_label() -> None:
     labels = {f"clip{i}": "abcd"[min(i % 5, 3)] for i in range(400)} | {"only": "e"}
-    kept = cells.keep_labels(labels, 0.2, seed=[0, 1])
+    kept = label_experiments.keep_labels(labels, 0.2, seed=[0, 1])
     count = Counter(labels[clip] for clip in kept)
     assert count == {"a": 16, "b": 16, "c": 16, "d": 32, "e": 1}
     backwards = dict(reversed(labels.items()))
-    assert cells.keep_labels(backwards, 0.2, seed=[0, 1]) == kept
-    assert cells.keep_labels(labels, 0.2, seed=[1, 1]) != kept
-    assert kept < cells.keep_labels(labels, 0.5, seed=[0, 1])
-    assert cells.keep_labels(labels, 1.0, seed=[0, 1]) == set(labels)
+    assert label_experiments.keep_labels(backwards, 0.2, seed=[0, 1]) == kept
+    assert label_experiments.keep_labels(labels, 0.2, seed=[1, 1]) != kept
+    assert kept < label_experiments.keep_labels(labels, 0.5, seed=[0, 1])
+    assert label_experiments.keep_labels(labels, 1.0, seed=[0, 1]) == set(labels)
 
 
 def test_the_same_clips_keep_their_label_whatever_else(with_sounds: Prepared) -> None:

@@ -6,6 +6,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mrkd_ray.common.errors import UserError
@@ -71,3 +72,15 @@ def _refused(archive: Path, reason: str) -> UserError:
         f"{archive.name}: not unpacked, since it is not what it should be: {reason}. Nothing of it "
         "was written; report it to those who publish it."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """One zip file to fetch."""
+
+    name: str
+    url: str
+    size: int
+    """Bytes."""
+    checksum: str
+    """`md5:` or `sha256:` and hex digits."""

@@ -25,8 +25,8 @@ from rich.progress import (
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
-from mrkd_ray.datasets.download.archives import unpack
-from mrkd_ray.datasets.download.sources import SOURCES, Archive, Source, archives
+from mrkd_ray.datasets.download.archives import Archive, unpack
+from mrkd_ray.datasets.download.sources import SOURCES, Source, archives
 from mrkd_ray.datasets.download.transfer import Stopped, Transfer, new_session
 from mrkd_ray.datasets.opening import open_dataset
 

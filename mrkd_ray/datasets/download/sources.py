@@ -10,22 +10,11 @@ import requests
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import Registry
+from mrkd_ray.datasets.download.archives import Archive
 from mrkd_ray.datasets.download.transfer import get
 
 ZENODO = "https://zenodo.org/api/records/"
 ESC50_COMMIT = "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Archive:
-    """One zip file to fetch."""
-
-    name: str
-    url: str
-    size: int
-    """Bytes."""
-    checksum: str
-    """`md5:` or `sha256:` and hex digits."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from urllib3.util import Retry
 from mrkd_ray.common.errors import UserError
 
 if TYPE_CHECKING:
-    from mrkd_ray.datasets.download.sources import Archive
+    from mrkd_ray.datasets.download.archives import Archive
 
 RETRIES = 5  # of a request that is answered 429 or 5xx, and of a transfer that brings nothing
 BACKOFF = 1.0  # seconds, doubled with each retry

@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from mrkd_ray.audio.decoding import AUDIO_SUFFIXES
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.text import few
-from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, Side, layout, sides
-
-
-def is_audio(path: Path) -> bool:
-    """Return whether a visible file has the suffix of a recording."""
-    visible = not path.name.startswith(".")
-    return visible and path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir()
-
-
-def audio_files(folder: Path) -> Iterator[Path]:
-    """Yield the recordings at any depth, sorted; hidden files and folders are left out.
-
-    Links to folders are followed, except back to a folder that holds the link.
-    """
-    for here, folders, files in os.walk(folder, followlinks=True):
-        inside = os.path.realpath(here)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".")
-            and not f"{inside}/".startswith(f"{os.path.realpath(os.path.join(here, name))}/")
-        )
-        yield from (path for path in (Path(here, name) for name in sorted(files)) if is_audio(path))
-
-
-def csv_hint(folder: Path) -> str:
-    """Point to csv files in the folder, which may be what the user meant."""
-    names = sorted(entry.name for entry in folder.glob("*.csv"))
-    return f" To use a list of labels, give its path: {few(names)}." if names else ""
+from mrkd_ray.datasets.audio_files import audio_files, csv_hint, is_audio
+from mrkd_ray.datasets.base import Clip, Dataset, Side
+from mrkd_ray.datasets.layouts.registry import SPLIT_WORDS, layout, sides
 
 
 def _folders_with_audio(folder: Path) -> list[Path]:

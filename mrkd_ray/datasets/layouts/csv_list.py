@@ -9,8 +9,9 @@ from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.text import few
-from mrkd_ray.datasets.base import SPLIT_WORDS, Clip, Dataset, layout, sides
-from mrkd_ray.datasets.layouts.release import Faults
+from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.datasets.layouts.faults import Faults
+from mrkd_ray.datasets.layouts.registry import SPLIT_WORDS, layout, sides
 
 COLUMNS = {
     "filename": ("filename", "file", "path", "fname"),

@@ -6,7 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from mrkd_ray.common.text import few
-from mrkd_ray.datasets.base import Clip, Dataset, layout
+from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.datasets.layouts.registry import layout
 from mrkd_ray.datasets.layouts.release import Release
 
 TABLE = "meta/esc50.csv"

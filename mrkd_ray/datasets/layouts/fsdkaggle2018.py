@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from mrkd_ray.datasets.base import Clip, Dataset, Side, layout
+from mrkd_ray.datasets.base import Clip, Dataset, Side
+from mrkd_ray.datasets.layouts.registry import layout
 from mrkd_ray.datasets.layouts.release import Release, Row
 
 

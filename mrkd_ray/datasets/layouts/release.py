@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.text import LISTED, few
+from mrkd_ray.datasets.audio_files import audio_files
 from mrkd_ray.datasets.base import Clip
-from mrkd_ray.datasets.layouts.class_folders import audio_files
+from mrkd_ray.datasets.layouts.faults import Faults
 
 Row = dict[str, str]  # column -> value without blanks around it
-
-
-class Faults:
-    """Collects what is wrong, to raise all of it at once."""
-
-    def __init__(self, heading: str) -> None:
-        self._heading = heading
-        self._found: dict[tuple[str, str], list[str]] = defaultdict(list)
-
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
-    def add(self, what: str, mend: str, where: str) -> None:
-        """File one place under what is wrong with it and how to mend that."""
-        self._found[what, mend].append(where)
-
-    def raise_any(self) -> None:
-        """Raise a UserError with all that was added, if anything was."""
-        if self:
-            lines = [
-                f"\n  {what} ({len(where)}): {few(where, LISTED)}. {mend}"
-                for (what, mend), where in self._found.items()
-            ]
-            raise UserError(self._heading + "".join(lines))
 
 
 class Release:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mrkd_ray.datasets.base import Clip, Dataset, Side, layout
+from mrkd_ray.datasets.base import Clip, Dataset, Side
+from mrkd_ray.datasets.layouts.registry import layout
 from mrkd_ray.datasets.layouts.release import Release
 
 NAME = "TUT-urban-acoustic-scenes-2018-development"

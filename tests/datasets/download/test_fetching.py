@@ -27,8 +27,9 @@ from mrkd_ray.cli.main import app
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.download import fetching as module
 from mrkd_ray.datasets.download import transfer
+from mrkd_ray.datasets.download.archives import Archive
 from mrkd_ray.datasets.download.fetching import PARALLEL, download
-from mrkd_ray.datasets.download.sources import SOURCES, Archive, Source
+from mrkd_ray.datasets.download.sources import SOURCES, Source
 
 NOISE = np.random.default_rng(0).bytes(300_000)  # does not shrink when packed
 LABELS = ("dog", "rain")

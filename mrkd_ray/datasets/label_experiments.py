@@ -1,0 +1,43 @@
+"""Labels changed or hidden on purpose: wrong ones, and fewer."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+
+def with_noise(
+    labels: Mapping[str, int], classes: int, noise: float, seed: Sequence[int]
+) -> dict[str, int]:
+    """Return the labels by clip_id with a part of them replaced by another class each.
+
+    Symmetric: every other class is as likely. The same clips for the same seed, in any order.
+    """
+    rng = np.random.default_rng([*seed, zlib.crc32(b"label noise")])
+    clip_ids = sorted(labels)
+    chosen = rng.permutation(len(clip_ids))[: round(noise * len(clip_ids))]
+    shifts = rng.integers(1, classes, len(chosen))
+    changed = {
+        clip_ids[i]: (labels[clip_ids[i]] + int(shift)) % classes
+        for i, shift in zip(chosen, shifts, strict=True)
+    }
+    return {**labels, **changed}
+
+
+def keep_labels(labels: Mapping[str, str], part: float, seed: Sequence[int]) -> set[str]:
+    """Return the clip_ids that keep their label: a part of each class, one clip at least.
+
+    The same clips for the same seed, in any order; a smaller part is in every larger one.
+    """
+    rng = np.random.default_rng([*seed, zlib.crc32(b"labelled")])
+    clip_ids = sorted(labels)
+    left = {label: max(1, round(part * n)) for label, n in Counter(labels.values()).items()}
+    kept = set()
+    for clip_id in (clip_ids[i] for i in rng.permutation(len(clip_ids))):
+        if left[labels[clip_id]] > 0:
+            left[labels[clip_id]] -= 1
+            kept.add(clip_id)
+    return kept
