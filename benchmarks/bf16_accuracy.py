@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.common import Result, Row, one_thread
-from mrkd_ray.cells.cell import branch_tasks
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.scores import metrics
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.common import CACHE, DATA, Skip, cores
-from mrkd_ray.cells.cell import Cell, Prepared, branch_names, branch_tasks
+from mrkd_ray.cells.cell import Cell, branch_names
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import published
 from mrkd_ray.config.parsing import parse

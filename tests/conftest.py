@@ -23,7 +23,8 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from mrkd_ray.cells.cell import Cell, Prepared, branch_names, branch_tasks
+from mrkd_ray.cells.cell import Cell, branch_names
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
 from mrkd_ray.config.fields import BranchSpec

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mrkd_ray.cells.cell import Prepared
+from mrkd_ray.cells.tasks import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders
 from mrkd_ray.common.hashing import hash_of

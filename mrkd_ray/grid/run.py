@@ -13,7 +13,10 @@ from typing import Any
 from rich.console import Console
 
 from mrkd_ray.cells import cell as cells
-from mrkd_ray.cells.cell import Cell, Prepared
+from mrkd_ray.cells import run as cells_run
+from mrkd_ray.cells import tasks as cells_tasks
+from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.tasks import Prepared
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders
@@ -181,7 +184,7 @@ def listed(failed: Sequence[tuple[str, str]]) -> str:
 def _show_profiles(folder: Path, grid: Sequence[Cell], console: Console) -> None:
     """Print where the branches' time went: of each cell that has a timeline."""
     for cell in grid:
-        path = folder / "cells" / cell.key / cells.PROFILE
+        path = folder / "cells" / cell.key / cells_run.PROFILE
         if path.exists():
             rows = read_trace(path)
             shares = summary({name: rows[name] for name in cell.names})
@@ -294,11 +297,11 @@ def run_cells(
 ) -> list[tuple[str, str]]:
     """Run what is not finished; return the key and the error of each cell that failed."""
     by_key = {
-        cell.key: cell for cell in grid if cells.finished(folder / "cells" / cell.key) is None
+        cell.key: cell for cell in grid if cells_run.finished(folder / "cells" / cell.key) is None
     }
     display.grid(len(by_key), sum(cell.training.cycles for cell in by_key.values()))
 
-    def on_cycle(key: str, rows: list[cells.Row]) -> None:
+    def on_cycle(key: str, rows: list[cells_run.Row]) -> None:
         display.cycle(key, by_key[key].title, by_key[key].training.cycles, rows)
 
     if not by_key:
@@ -326,18 +329,18 @@ def _run_locally(
     by_key: dict[str, Cell],
     prepared: Prepared,
     folder: Path,
-    on_cycle: Callable[[str, list[cells.Row]], None],
+    on_cycle: Callable[[str, list[cells_run.Row]], None],
     display: Display,
 ) -> list[tuple[str, str]]:
     from mrkd_ray.training.local_cohort import LocalCohort
 
     failed = []
     for key, cell in by_key.items():
-        tasks = cells.branch_tasks(cell, prepared)
+        tasks = cells_tasks.branch_tasks(cell, prepared)
         try:
             cell_folder = folder / "cells" / key
             cohort = LocalCohort(tasks, cell_folder)
-            for rows in cells.run(cell, tasks, cohort, cell_folder, profile=config.profile):
+            for rows in cells_run.run(cell, tasks, cohort, cell_folder, profile=config.profile):
                 on_cycle(key, rows)
         except (UserError, RuntimeError) as error:  # as with Ray: the other cells go on
             failed.append((key, str(error)))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells import run as cells_run
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders, write_text
@@ -59,7 +59,7 @@ def recommend(
         folder = grid_folder.choose(asked, wanted, resume=True)
         if folder.exists() and not grid_folder.same_versions(folder):
             folder = grid_folder.choose(asked, wanted, resume=False)
-        left = [cell for cell in wanted if cells.finished(folder / "cells" / cell.key) is None]
+        left = [cell for cell in wanted if cells_run.finished(folder / "cells" / cell.key) is None]
         opened = probes.with_parts(opened, parts)
         if left:
             wanted, left = _in_time(config, asked, opened, wanted, left, console)

@@ -15,9 +15,10 @@ import pytest
 import soundfile
 import yaml
 
-from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells.cell import Prepared
+from mrkd_ray.cells import run
+from mrkd_ray.cells import tasks as cells_tasks
+from mrkd_ray.cells.tasks import Prepared
 from mrkd_ray.cli.main import main
 from mrkd_ray.config.method import PAPER
 from mrkd_ray.config.schema import GridConfig, TrainConfig
@@ -208,8 +209,8 @@ def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A finished cell of two branches."""
     folder = tmp_path_factory.mktemp("trained")
     cell = make_cell("logmel64:vgg_small", "cqt:resnet_small")
-    tasks = cells.branch_tasks(cell, prepared)
-    list(cells.run(cell, tasks, LocalCohort(tasks, folder), folder))
+    tasks = cells_tasks.branch_tasks(cell, prepared)
+    list(run.run(cell, tasks, LocalCohort(tasks, folder), folder))
     return folder
 
 
@@ -253,7 +254,7 @@ def test_evaluate_counts_only_clips_that_were_not_trained_on(
     done = mrkd("evaluate", trained, "--data", clips, "--cache", cache, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    result = cells.finished(trained)
+    result = run.finished(trained)
     assert result is not None
     assert report["clips"] == result["clips"] == 12
     assert report["models"] == [

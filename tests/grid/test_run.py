@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from mrkd_ray.cells import cell as cells
-from mrkd_ray.cells.cell import Prepared
+from mrkd_ray.cells.tasks import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig

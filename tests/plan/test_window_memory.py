@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mrkd_ray.cells.cell import Prepared
+from mrkd_ray.cells.tasks import Prepared
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.plan.window_memory import windows_of
 from mrkd_ray.training.branch_task import BranchTask

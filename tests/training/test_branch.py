@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mrkd_ray.cells import cell as cells
-from mrkd_ray.cells.cell import Prepared
+from mrkd_ray.cells import tasks as cells_tasks
+from mrkd_ray.cells.tasks import Prepared
 from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, split
@@ -350,7 +350,7 @@ def unlabelled_tasks(prepared: Prepared, **options: Any) -> tuple[BranchTask, Br
     """A distilled branch with 6 labelled and 6 + 5 unlabelled clips, and its baseline."""
     cell = make_cell(LOGMEL, **{"labelled": 0.5, "mixup": 0.0, **options})
     alone = replace(cell, condition="independent", temperature=None)
-    (task,), (baseline,) = (cells.branch_tasks(each, prepared) for each in (cell, alone))
+    (task,), (baseline,) = (cells_tasks.branch_tasks(each, prepared) for each in (cell, alone))
     return task, baseline
 
 

@@ -1,0 +1,115 @@
+"""A cell from start to `result.json`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.cell import Cell
+from mrkd_ray.common.files import write_json
+from mrkd_ray.common.timeline import Span, write_trace
+from mrkd_ray.method import algorithm
+from mrkd_ray.scores import metrics
+from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training.branch_task import BranchTask
+
+Row = dict[str, Any]
+
+PROFILE = "profile.json"
+
+
+class CohortWithFiles(algorithm.Cohort, Protocol):
+    """What a cell needs of a cohort besides Algorithm 1."""
+
+    def figures(self, cycles: Iterator[algorithm.Handle]) -> Iterator[list[Row]]:
+        """The figures of each cycle that `end_cycle` ended, once its checkpoint stands."""
+
+    def spans(self) -> dict[str, list[Span]]:
+        """What every branch did since it was asked last; then the other processes, if any."""
+
+    def test_probabilities(self) -> list[NDArray[np.float32]]:
+        """Clip-level probabilities [n_test, M] of every branch."""
+
+    def export(self, folder: Path) -> None:
+        """Write every branch into a folder of its own under `folder`."""
+
+
+def run(
+    cell: Cell,
+    tasks: Sequence[BranchTask],
+    cohort: CohortWithFiles,
+    folder: Path,
+    *,
+    profile: bool = False,
+) -> Iterator[list[Row]]:
+    """Run a cell from where its cohort stands to its `result.json`, a cycle at each step.
+
+    Args:
+        profile: also write `profile.json`, a timeline.
+
+    Yields:
+        After every cycle, one row of figures a branch.
+    """
+    history, predicted = cell_files.read_history(folder, cohort.cycle)
+    if history:  # its last cycle may have been in the checkpoint only
+        cell_files.write_history(folder, history, predicted)
+    if cell.temperature is None:
+        cycles = algorithm.independent(cohort, cell.training)
+    else:
+        cycles = algorithm.distilled(cohort, cell.training, cell.temperature)
+    began = time.perf_counter()
+    for rows in cohort.figures(cycles):
+        now = time.perf_counter()
+        predicted.append([row.pop("predicted") for row in rows])
+        history += [{**row, "seconds": now - began} for row in rows]
+        began = now
+        cell_files.write_history(folder, history, predicted)
+        yield rows
+    cohort.export(folder / "branches")
+    labels, classes = tasks[0].test.labels, tasks[0].classes
+    scores = dict(zip(cell.names, cohort.test_probabilities(), strict=True))
+    if len(scores) > 1:
+        mean = np.mean([p.astype(np.float64) for p in scores.values()], axis=0)
+        scores["ensemble"] = mean.astype(np.float32)
+    cell_files.write_predictions(folder, tasks[0].test, classes, scores)
+    found = checkpoint.latest(folder / "checkpoint")
+    if found and (found / "soft_labels.npz").exists():
+        (found / "soft_labels.npz").replace(folder / "soft_labels.npz")
+    if profile:
+        write_trace(folder / PROFILE, cohort.spans())
+    result: Row = {
+        "cell": cell.key,
+        "condition": cell.condition,
+        "cohort": cell.cohort,
+        "branches": dict(zip(cell.names, map(str, cell.branches), strict=True)),
+        "temperature": cell.temperature,
+        "fold": cell.fold,
+        "seed": cell.seed,
+        "label_noise": cell.training.label_noise,
+        "dataset": tasks[0].provenance["dataset"],
+        "epochs": cell.training.epochs,
+        "train_clips": len(tasks[0].train.clip_ids),
+        "unlabelled_clips": len(tasks[0].unlabelled),
+        "clips": len(labels),
+        "seconds": sum({row["cycle"]: float(row["seconds"]) for row in history}.values()),
+        "models": [{"model": name, **metrics.measure(p, labels)} for name, p in scores.items()],
+    }
+    write_json(folder / "result.json", result)
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+
+def finished(folder: Path) -> Row | None:
+    """Return the result of a finished cell, None where there is none."""
+    path = folder / "result.json"
+    if not path.exists():
+        return None
+    result: Row = json.loads(path.read_text())
+    return result
