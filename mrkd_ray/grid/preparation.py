@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -14,41 +12,18 @@ from mrkd_ray.cells.tasks import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders
 from mrkd_ray.common.hashing import hash_of
-from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
-from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.run import Run
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.checking.problems import Skipped, check, scan
-from mrkd_ray.datasets.checking.scan import ClipScan, digest
+from mrkd_ray.datasets.checking.scan import ClipScan
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
 from mrkd_ray.features.extraction import extract
 from mrkd_ray.features.store import FeatureStore
+from mrkd_ray.grid.workers import Map, workers_of
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
-
-Map = Callable[..., Iterator[Any]]  # a MapFn for any items: Python has no generic parameters
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Where work is done: a map over items, and the cluster, None in this process."""
-
-    map: Map
-    cluster: Any = None  # mrkd_ray.distributed.cluster.Cluster, which needs Ray
-
-
-@contextmanager
-def workers_of(config: Run, largest: int) -> Iterator[Workers]:
-    """Start or join what a run works on; `largest` is the number of branches of its cohorts."""
-    if config.runner == "local":
-        yield Workers(serial_map)
-        return
-    from mrkd_ray.distributed.cluster import connect, ray_map
-
-    with connect(config.address, min_cpus=largest * config.cpus_per_branch) as cluster:
-        yield Workers(ray_map, cluster)
 
 
 def open_data(config: Run) -> Dataset:
@@ -65,48 +40,6 @@ def prepare_only(config: Run, names: Sequence[str], console: Console) -> Prepare
     dataset = open_data(config)
     with workers_of(config, 1) as workers, Display(console) as display:
         return prepare(config, dataset, names, workers.map, display, console)
-
-
-@dataclass(frozen=True)
-class Initial:
-    """What a network starts from: one line for people, and a digest of the file, if any."""
-
-    line: str
-    digest: str
-
-
-def check_networks(
-    specs: Sequence[BranchSpec], weights: str | None, map_: Map
-) -> dict[str, Initial]:
-    """Refuse networks that cannot be built, and weights that are not there or do not fit.
-
-    Returns:
-        For each network, what it starts from.
-
-    Raises:
-        UserError: for the first that is refused.
-    """
-    wanted = {(spec.network, weights, REPRESENTATIONS[spec.representation].bins) for spec in specs}
-    found: dict[str, Initial] = {}
-    for name, error, initial in map_(_try_network, sorted(wanted, key=str)):
-        if error:
-            raise UserError(error)
-        found[name] = initial
-    return found
-
-
-def _try_network(wanted: tuple[str, str | None, int]) -> tuple[str, str, Initial]:
-    """Return a network's name, what is wrong with it, and what it starts from."""
-    from mrkd_ray.networks.catalogue import build, initial_weights
-
-    name, weights, bins = wanted
-    try:
-        report = build(name, 2, initial_weights(name, weights), bins=bins)[1]
-    except UserError as error:
-        return name, str(error), Initial("", "")
-    file = Path(report.source)
-    line = f"{name}, {report.summary()}"
-    return name, "", Initial(line, digest(file) if file.is_file() else report.source)
 
 
 @dataclass(frozen=True)

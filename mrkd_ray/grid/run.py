@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import run as cells_run
 from mrkd_ray.cells import tasks as cells_tasks
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.tasks import Prepared
-from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import check_folders
-from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.common.progress import Display
 from mrkd_ray.common.timeline import read_trace, summary
-from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.config.method import Training
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.grid import folder as grid_folder
-from mrkd_ray.grid.preparation import (
-    Checked,
-    Initial,
-    Workers,
-    check_data,
-    check_networks,
-    compute,
-    open_data,
-    workers_of,
-)
-from mrkd_ray.method.averaging import AVERAGES
-from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.grid.expand import Shares
+from mrkd_ray.grid.opening import opened
+from mrkd_ray.grid.preparation import compute
+from mrkd_ray.grid.workers import Workers
 from mrkd_ray.results import gather as results
 
 NOTHING_TO_RESUME = "Nothing to resume: no folder holds a cell of this grid."
-
-Shares = Callable[[int], float]
-"""GPUs of one branch actor in a cohort of so many branches."""
 
 
 def train(
@@ -120,62 +100,6 @@ def run(
     return gathered
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A grid that is ready to run, but for features that are not computed yet."""
-
-    cells: list[Cell]
-    checked: Checked
-    shares: Shares
-    workers: Workers
-    display: Display
-    startup: float  # seconds until the workers were there and the networks checked
-
-
-@contextmanager
-def opened(config: GridConfig, console: Console) -> Iterator[Opened]:
-    """Check all that a grid needs, on the workers that it will run on.
-
-    Raises:
-        UserError: bad input, before any long work.
-    """
-    check_names(config)
-    check_folders(config.cache, config.output)
-    dataset = open_data(config)
-    for note in dataset.notes:
-        console.print(f"note: {note}", markup=False)
-    specs = _specs(config)
-    largest = max(len(pairing) for pairing in config.pairings)
-    began = time.perf_counter()
-    with workers_of(config, largest) as workers, Display(console) as display:
-        if workers.cluster is not None and workers.cluster.dashboard:
-            console.print(f"Ray dashboard: {workers.cluster.dashboard}", markup=False)
-        networks = check_networks(specs, config.weights, workers.map)
-        for initial in networks.values() if config.weights else ():
-            console.print(initial.line, markup=False, soft_wrap=True)
-        startup = time.perf_counter() - began
-        names = sorted({spec.representation for spec in specs})
-        checked = check_data(
-            config,
-            dataset,
-            names,
-            workers.map,
-            display,
-            console,
-            config.held_out,
-            config.verified_only,
-        )
-        shares = _shares(config, workers)
-        grid = expand(config, checked.prepared, networks, shares)
-        if dataset.multi_label:
-            check_multi_label({cell.training for cell in grid})
-        if workers.cluster is not None:
-            for cell in grid:
-                share = shares(len(cell.branches))
-                workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
-        yield Opened(grid, checked, shares, workers, display, startup)
-
-
 def listed(failed: Sequence[tuple[str, str]]) -> str:
     """Return a line for each cell that failed, with the last line of its error."""
     return "\n".join(f"  {key}: {error.strip().splitlines()[-1]}" for key, error in failed)
@@ -190,100 +114,6 @@ def _show_profiles(folder: Path, grid: Sequence[Cell], console: Console) -> None
             shares = summary({name: rows[name] for name in cell.names})
             listed = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
             console.print(f"{cell.title}: {listed}; {path}", markup=False, soft_wrap=True)
-
-
-def check_names(config: GridConfig) -> None:
-    """Refuse unknown representations and averages, and options that do not go together."""
-    for spec in _specs(config):
-        REPRESENTATIONS[spec.representation]
-    for variant in config.by_variant().values():
-        if AVERAGES[variant.average].weighted and config.held_out == 0:
-            raise UserError(
-                f"average {variant.average!r} weighs branches by their accuracy on held-out clips: "
-                "set held_out, for example --held-out 0.1"
-            )
-
-
-def check_multi_label(trainings: Iterable[Training]) -> None:
-    """Refuse options that have no meaning where a clip may have several labels."""
-    if any(training.label_noise > 0 for training in trainings):
-        raise UserError(
-            "label_noise: for data with one label a clip. This data set is multi-label "
-            "(its csv has a column labels): leave it out."
-        )
-
-
-def expand(
-    config: GridConfig, prepared: Prepared, networks: dict[str, Initial], shares: Shares
-) -> list[Cell]:
-    """Return the grid's cells: baselines first, each once, then the cohorts.
-
-    Cells of the same branches follow each other, so that they can share processes; among them all
-    variants of a run, so that what is finished of a grid compares them.
-    """
-    independent: dict[str, Cell] = {}
-    distilled: dict[str, Cell] = {}
-    variants = config.by_variant()
-
-    digests = next(iter(prepared.stores.values())).digests
-    unlabelled = {clip.clip_id: digests[clip.clip_id] for clip in prepared.dataset.unlabelled}
-
-    def content(branches: Sequence[BranchSpec], unlabelled: object) -> str:
-        used = sorted({spec.representation for spec in branches})
-        files = [networks[spec.network].digest for spec in branches]
-        versions = [prepared.stores[name].version for name in used]
-        return hash_of(prepared.content, versions, files, unlabelled)
-
-    def device(branches: int) -> str:
-        if config.runner == "local":
-            return environment.local_device()
-        return "cuda" if shares(branches) > 0 else "cpu"
-
-    for pairing in config.pairings:
-        where = device(len(pairing))
-        overlap = config.overlap and where == "cpu"
-        runs = product(prepared.splits, config.seeds, variants.items())
-        for split, seed, (variant, asked) in runs:
-            cell = Cell(
-                condition="distilled",
-                branches=pairing,
-                names=cells.branch_names(pairing),
-                temperature=asked.temperatures[0],
-                fold=split.fold,
-                seed=seed,
-                training=asked.training,
-                device=where,
-                threads=config.cpus_per_branch * (len(pairing) if overlap else 1),
-                cpus=config.cpus_per_branch,
-                content=content(pairing, unlabelled),
-                windows=config.windows,
-                variant=variant,
-            )
-            same = [replace(cell, temperature=temperature) for temperature in asked.temperatures]
-            distilled |= {each.key: each for each in same}
-            for name, spec in zip(cell.names, pairing, strict=True) if config.independent else ():
-                # Of the unlabelled clips only their number is in it: see `BranchTask`.
-                own = content((spec,), len(unlabelled))
-                alone = cells.independent_cell(name, cell, device=device(1), content=own)
-                independent[alone.key] = alone
-    baselines = sorted(independent.values(), key=lambda cell: cell.names)
-    return [*baselines, *distilled.values()]
-
-
-def _specs(config: GridConfig) -> list[BranchSpec]:
-    return [spec for pairing in config.pairings for spec in pairing]
-
-
-def _shares(config: GridConfig, workers: Workers) -> Shares:
-    """Return the GPUs of a branch: as configured, else what the cluster allows."""
-
-    def share(branches: int) -> float:
-        if config.gpus_per_branch is not None or workers.cluster is None:
-            return config.gpus_per_branch or 0.0
-        found: float = workers.cluster.gpus_per_branch(branches)
-        return found
-
-    return share
 
 
 def run_cells(

@@ -23,7 +23,7 @@ from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features.extraction import CHUNK, Job, extract
 from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.grid import run as grid
-from mrkd_ray.grid.run import Opened
+from mrkd_ray.grid.opening import Opened
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.measurements import (
     CYCLES,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from mrkd_ray.cells import tasks as cells_tasks
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.grid.run import Opened
+from mrkd_ray.grid.opening import Opened
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.measurements import Kind, Measured, kind_of
 

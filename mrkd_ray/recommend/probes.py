@@ -17,7 +17,7 @@ from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.features.extraction import missing
-from mrkd_ray.grid.run import Opened
+from mrkd_ray.grid.opening import Opened
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.measurements import Probe, Sizes
 from mrkd_ray.plan.window_memory import windows_of

@@ -21,9 +21,11 @@ from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import folder as grid_folder
+from mrkd_ray.grid import opening as grid_opening
 from mrkd_ray.grid import run as grid
+from mrkd_ray.grid.opening import Opened
 from mrkd_ray.grid.preparation import compute
-from mrkd_ray.grid.run import CellsFailed, Opened
+from mrkd_ray.grid.run import CellsFailed
 from mrkd_ray.recommend import probes, show
 from mrkd_ray.recommend.choice import Choice, choose
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
@@ -53,7 +55,7 @@ def recommend(
         raise UserError(f"{to} is there: --force writes over it, --to FILE writes elsewhere")
     check_folders(to.parent)
     asked = config.as_grid(candidates)
-    with grid.opened(asked, console) as opened:
+    with grid_opening.opened(asked, console) as opened:
         parts = probes.parts_of(opened.checked.prepared.dataset, config)
         wanted = probes.cells_of(opened, parts)
         folder = grid_folder.choose(asked, wanted, resume=True)

@@ -15,8 +15,9 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.store import FeatureStore
+from mrkd_ray.grid import expand as grid_expand
 from mrkd_ray.grid import run as grid
-from mrkd_ray.grid.preparation import Initial
+from mrkd_ray.grid.network_checks import Initial
 
 FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
 
@@ -29,7 +30,7 @@ NETWORKS = {name: Initial("", "") for name in ("resnet_small", "vgg_small")}
 
 
 def expand(asked: GridConfig, prepared: Prepared) -> list[cells.Cell]:
-    return grid.expand(asked, prepared, NETWORKS, lambda branches: 0.0)
+    return grid_expand.expand(asked, prepared, NETWORKS, lambda branches: 0.0)
 
 
 def test_a_grid_is_pairings_x_temperatures_x_folds_x_seeds(prepared: Prepared) -> None:
@@ -87,9 +88,9 @@ def test_new_data_is_a_new_cell_and_another_pairing_in_the_grid_is_not(prepared:
 def test_weights_of_other_bytes_and_a_gpu_are_other_cells(prepared: Prepared) -> None:
     keys = {cell.key for cell in expand(config(), prepared)}
     files = NETWORKS | {"vgg_small": Initial("", "other bytes")}
-    changed = grid.expand(config(), prepared, files, lambda branches: 0.0)
+    changed = grid_expand.expand(config(), prepared, files, lambda branches: 0.0)
     assert len(keys & {cell.key for cell in changed}) == 2  # the other branch's baselines
-    gpu = grid.expand(config(), prepared, NETWORKS, lambda branches: 0.5)
+    gpu = grid_expand.expand(config(), prepared, NETWORKS, lambda branches: 0.5)
     assert not keys & {cell.key for cell in gpu}
 
 
@@ -128,7 +129,9 @@ def test_branches_that_overlap_have_the_threads_of_the_cohort_on_cpus_only(
     }
     shared = {cell.key for cell in made} & {cell.key for cell in expand(plain, prepared)}
     assert {key.split("_")[0] for key in shared} == {"independent"}  # other bits, other cells
-    on_gpus = [grid.expand(c, prepared, NETWORKS, lambda branches: 1.0) for c in (asked, plain)]
+    on_gpus = [
+        grid_expand.expand(c, prepared, NETWORKS, lambda branches: 1.0) for c in (asked, plain)
+    ]
     assert on_gpus[0] == on_gpus[1]
 
 
@@ -144,9 +147,9 @@ def test_names_are_checked_before_anything_else() -> None:
     with pytest.raises(UserError, match="'cqt'"):
         grid.run(config(pairings=["cqtt:vgg_small"], data="nowhere"), console=Console(quiet=True))
     with pytest.raises(UserError, match=r"unknown average 'median'.*leave_one_out"):
-        grid.check_names(config(average="median"))
+        grid_expand.check_names(config(average="median"))
     with pytest.raises(UserError, match="held_out"):
-        grid.check_names(config(average="weighted"))
-    grid.check_names(config(average="weighted", held_out=0.1))
+        grid_expand.check_names(config(average="weighted"))
+    grid_expand.check_names(config(average="weighted", held_out=0.1))
     with pytest.raises(UserError, match="held_out"):
-        grid.check_names(config(variants={"one": {}, "two": {"average": "weighted"}}))
+        grid_expand.check_names(config(variants={"one": {}, "two": {"average": "weighted"}}))
