@@ -19,10 +19,10 @@ from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.clip_logits import clip_logits
+from mrkd_ray.inference.model_folder import TRAINED_ON
 from mrkd_ray.method.label_kinds import outputs_of
 from mrkd_ray.networks.catalogue import build
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
-from mrkd_ray.training.checkpoints import TRAINED_ON
 
 Floats = NDArray[np.float32]
 

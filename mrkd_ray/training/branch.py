@@ -20,6 +20,7 @@ from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, Resident
 from mrkd_ray.features.windows import Windows
+from mrkd_ray.inference import model_folder
 from mrkd_ray.inference.clip_logits import clip_logits, window_logits
 from mrkd_ray.method import losses
 from mrkd_ray.method.algorithm import learning_rate
@@ -209,7 +210,7 @@ class Branch:
     def export(self, folder: Path) -> None:
         """Write what is needed to classify with this branch alone."""
         task = self.task
-        checkpoint.export_model(
+        model_folder.export_model(
             folder,
             self.network,
             self.statistics,
@@ -230,7 +231,7 @@ class Branch:
             },
         )
         digests = (task.store.digests[clip_id] for clip_id in task.taught)
-        write_text(folder / checkpoint.TRAINED_ON, "\n".join(digests) + "\n")
+        write_text(folder / model_folder.TRAINED_ON, "\n".join(digests) + "\n")
 
     def _epoch(
         self, epoch: int, window: int, teacher: Teacher | None = None

@@ -20,23 +20,13 @@ from numpy.typing import NDArray
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing, sync, write_json
+from mrkd_ray.inference.model_folder import _save_tensors
 
 if TYPE_CHECKING:
     import torch
 
-    from mrkd_ray.features.normalisation import Statistics
 
 Floats = NDArray[np.float32]
-TRAINED_ON = "trained_on.txt"  # beside an exported model: the digest of every training clip
-
-
-def _save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    with replacing(path) as temporary:
-        save_file(
-            {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary
-        )
 
 
 # One branch ------------------------------------------------------------------------------------
@@ -114,19 +104,6 @@ def load_branch(
             buffer = torch.empty_like(parameter)  # keeps the parameter's memory format
             optimiser.state[parameter] = {"momentum_buffer": buffer.copy_(momentum).detach()}
     return cycle, tensors.get("belief")
-
-
-def export_model(
-    folder: Path, network: torch.nn.Module, statistics: Statistics, config: dict[str, Any]
-) -> None:
-    """Write model.safetensors (weights and normalisation) and config.json."""
-    import torch
-
-    tensors = {f"network.{key}": value.cpu() for key, value in network.state_dict().items()}
-    tensors["mean"] = torch.from_numpy(statistics.mean)
-    tensors["std"] = torch.from_numpy(statistics.std)
-    _save_tensors(folder / "model.safetensors", tensors)
-    write_json(folder / "config.json", config)
 
 
 # A cohort --------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ import torch
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.inference.classifier import Classifier, load
+from mrkd_ray.inference.model_folder import TRAINED_ON, export_model
 from mrkd_ray.inference.program_export import export
 from mrkd_ray.networks.catalogue import build, classifier_layer
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
-from mrkd_ray.training.checkpoints import TRAINED_ON, export_model
 
 BRANCHES = {"cqt": "vgg_small", "mfcc": "vgg_small", "logmel64": "resnet_small"}
 
