@@ -13,46 +13,17 @@ serves every number of bins, so that it can be paired with every representation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.registry import Registry, unknown
+from mrkd_ray.common.registry import unknown
 from mrkd_ray.networks import timm_models
-from mrkd_ray.networks.small import convolution, head, pooled_relu, residual
+from mrkd_ray.networks.registry import NETWORKS, Network
+from mrkd_ray.networks.torchvision_models import _torchvision
 from mrkd_ray.networks.weights import SUFFIXES, WeightsReport, load_weights
-
-Builder = Callable[[int], nn.Module]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network that can be built: `imagenet` says whether its library has weights for it."""
-
-    description: str
-    builder: Builder
-    imagenet: bool
-
-
-NETWORKS: Registry[Network] = Registry("network")
-
-
-def network(name: str, *, description: str, imagenet: bool = False) -> Callable[[Builder], Builder]:
-    """Register the decorated `function(n_classes)` as the network `name`.
-
-    Raises:
-        ValueError: the name is registered already.
-    """
-
-    def decorate(builder: Builder) -> Builder:
-        NETWORKS.add(name, Network(description, builder, imagenet))
-        return builder
-
-    return decorate
 
 
 def build(
@@ -175,67 +146,3 @@ def classifier_layer(module: nn.Module) -> str:
         if isinstance(layer, nn.Linear | nn.Conv2d):
             last = name
     return last
-
-
-def _torchvision(name: str, n_classes: int) -> nn.Module:
-    from torchvision import models
-
-    # These two have further outputs in mid-network, which nothing here uses, and a random
-    # initialisation of their own, which takes many times as long as PyTorch's.
-    without_aux = {"aux_logits": False, "init_weights": False}
-    options = without_aux if name in ("googlenet", "inception_v3") else {}
-    module: nn.Module = models.get_model(name, weights=None, num_classes=n_classes, **options)
-    return module
-
-
-@network("resnet101", description="ResNet with 101 layers, the paper's; 42.5 M", imagenet=True)
-def resnet101(n_classes: int) -> nn.Module:
-    """torchvision's ResNet-101."""
-    return _torchvision("resnet101", n_classes)
-
-
-@network("vgg19", description="VGGNet with 19 layers, the paper's; 139.6 M", imagenet=True)
-def vgg19(n_classes: int) -> nn.Module:
-    """torchvision's VGG-19, the one without BatchNorm."""
-    return _torchvision("vgg19", n_classes)
-
-
-@network("resnet_small", description="residual, 7 convolutions, for CPUs; 0.2 M parameters")
-def resnet_small(n_classes: int) -> nn.Module:
-    """Three residual blocks with max pooling before each.
-
-    Eight channels in the first convolution and pooling before any block are what makes it fast.
-    Strides in place of the pooling were slower and less accurate on ESC-10 and the synthetic set.
-    """
-    return nn.Sequential(*residual(3, n_classes))
-
-
-@network("leaf_small", description="learned filters, then resnet_small, for `waveform`; 0.2 M")
-def leaf_small(n_classes: int) -> nn.Module:
-    """A learned filterbank in front of `resnet_small`, which sees its bands as one channel."""
-    from mrkd_ray.networks.learned_filterbank import GaborFilterbank
-
-    return nn.Sequential(GaborFilterbank(), *residual(1, n_classes))
-
-
-@network("vgg_small", description="plain, 5 convolutions, for CPUs; 0.2 M parameters")
-def vgg_small(n_classes: int) -> nn.Module:
-    """Plain 3 x 3 convolutions in four stages, with max pooling between them."""
-    layers: list[nn.Module] = []
-    before = 3
-    for width in (16, 32, 64):
-        stride = 1 if layers else 2
-        layers += [*convolution(before, width, stride=stride), *pooled_relu()]
-        before = width
-    for width in (96, 96):
-        layers += [*convolution(before, width), nn.ReLU(inplace=True)]
-        before = width
-    return nn.Sequential(*layers, *head(before, n_classes))
-
-
-@network("ast", description="Audio Spectrogram Transformer, for `logmel128`; 86 M (the ast extra)")
-def ast(n_classes: int) -> nn.Module:
-    """transformers' AST; with `weights: PATH`, what others trained on AudioSet."""
-    from mrkd_ray.networks.spectrogram_transformer import SpectrogramTransformer
-
-    return SpectrogramTransformer(n_classes)

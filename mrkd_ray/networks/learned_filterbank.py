@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE
+from mrkd_ray.networks.registry import network
+from mrkd_ray.networks.small import residual
 from mrkd_ray.representations.filters import FRAME, HOP
 
 FILTERS = 64
@@ -64,3 +66,11 @@ def _mel(hertz: Tensor) -> Tensor:
 
 def _hertz(mel: Tensor) -> Tensor:
     return 700 * (10 ** (mel / 2595) - 1)
+
+
+@network("leaf_small", description="learned filters, then resnet_small, for `waveform`; 0.2 M")
+def leaf_small(n_classes: int) -> nn.Module:
+    """A learned filterbank in front of `resnet_small`, which sees its bands as one channel."""
+    from mrkd_ray.networks.learned_filterbank import GaborFilterbank
+
+    return nn.Sequential(GaborFilterbank(), *residual(1, n_classes))

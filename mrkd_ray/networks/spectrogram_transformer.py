@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.networks.registry import network
 
 BINS = 128
 STD = 0.5  # of what AST was trained on; our windows have 1
@@ -60,3 +61,11 @@ def _first(embeddings: Any, frames: int) -> Tensor:
     fit = (frames - config.patch_size) // config.time_stride + 1
     grid = table[:, TOKENS:].unflatten(1, (rows, columns))[:, :, :fit].flatten(1, 2)
     return torch.cat([table[:, :TOKENS], grid], dim=1)
+
+
+@network("ast", description="Audio Spectrogram Transformer, for `logmel128`; 86 M (the ast extra)")
+def ast(n_classes: int) -> nn.Module:
+    """transformers' AST; with `weights: PATH`, what others trained on AudioSet."""
+    from mrkd_ray.networks.spectrogram_transformer import SpectrogramTransformer
+
+    return SpectrogramTransformer(n_classes)

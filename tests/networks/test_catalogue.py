@@ -10,6 +10,7 @@ from torch import nn
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.networks import catalogue as networks
+from mrkd_ray.networks import registry
 from mrkd_ray.networks.catalogue import (
     build,
     default_weights,
@@ -204,7 +205,7 @@ def test_lists() -> None:
     with pytest.raises(UserError, match="resnet_small"):
         default_weights("resnet_smal")
     with pytest.raises(ValueError, match="registered already"):
-        networks.network("vgg_small", description="")(find("vgg_small").builder)
+        registry.network("vgg_small", description="")(find("vgg_small").builder)
 
 
 def test_starts_without_torchvision_and_timm() -> None:

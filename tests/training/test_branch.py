@@ -24,7 +24,8 @@ from mrkd_ray.features.window_sources import Index, split
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.method import losses
 from mrkd_ray.networks import catalogue as networks
-from mrkd_ray.networks.catalogue import network
+from mrkd_ray.networks import registry as networks_registry
+from mrkd_ray.networks.registry import network
 from mrkd_ray.training import branch as branch_module
 from mrkd_ray.training.branch import Branch, Floats
 from mrkd_ray.training.branch_task import BranchTask, Part
@@ -111,7 +112,7 @@ def dropout_network() -> Iterator[str]:
         return nn.Sequential(*layers, nn.Linear(48, n_classes))
 
     yield "logmel64:dropout_test"
-    del networks.NETWORKS._entries["dropout_test"]
+    del networks_registry.NETWORKS._entries["dropout_test"]
 
 
 # Soft labels -----------------------------------------------------------------------------------
