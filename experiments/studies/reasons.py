@@ -4,7 +4,7 @@
 
 Of each cohort of a grid, over the runs that all of its branches have in both conditions: the
 expected calibration error of each branch; between branches their agreement, the correlation of
-their errors and the similarity of their logits (`analysis.cka`); and the entropy of the soft
+their errors and the similarity of their logits (`logit_space.cka`); and the entropy of the soft
 labels' averages in nats, in the first and the last cycle with a teacher (before what is remembered
 of earlier ones).
 """
@@ -21,7 +21,8 @@ from rich.table import Table
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.report import curves as analysis
 from mrkd_ray.report import grid_results as measured
-from mrkd_ray.scores import diversity, metrics
+from mrkd_ray.scores import calibration as scores_calibration
+from mrkd_ray.scores import diversity, logit_space, metrics
 from mrkd_ray.scores.comparison import Model
 
 
@@ -46,7 +47,7 @@ def table(results: measured.Measured, cohort: measured.Cohort) -> Table:
     models = results.branches(cohort)
     found = Table("", *models)
     for i, name in enumerate(cohort.branches):
-        errors = (100 * analysis.pooled(branches[i]).ece for branches in models.values())
+        errors = (100 * scores_calibration.pooled(branches[i]).ece for branches in models.values())
         found.add_row(f"{name}: calibration error, %", *(f"{error:.1f}" for error in errors))
     if len(cohort.branches) > 1:
         agreement = analysis.agreements(results, cohort)
@@ -71,7 +72,10 @@ def correlation(first: Model, second: Model) -> float:
     )
 
 
-MEASURES = {"correlation of their errors": correlation, "similarity of their logits": analysis.cka}
+MEASURES = {
+    "correlation of their errors": correlation,
+    "similarity of their logits": logit_space.cka,
+}
 
 
 def between(branches: Sequence[Sequence[Model]], measure: Callable[[Model, Model], float]) -> float:

@@ -20,7 +20,7 @@ from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import run as grid
 from mrkd_ray.recommend.recommend import recommend
 from mrkd_ray.report import grid_results as measured
-from mrkd_ray.scores import metrics
+from mrkd_ray.scores import bootstrap, metrics
 
 DEFAULT = "logmel64:resnet_small + cqt:vgg_small"  # of README and experiments/grids/demo.yaml
 CYCLES = 30  # of one epoch each
@@ -79,7 +79,7 @@ def show(scores: dict[tuple[str, str], list[np.ndarray]]) -> None:
     table = Table("", "model", "default", "recommended", "difference [95%]")
     for (condition, model), hits in scores.items():
         default, chosen = 100 * np.concatenate(hits, axis=1).mean(axis=1)
-        found = metrics.paired_bootstrap([100 * (fold[1:] - fold[:1]) for fold in hits])
+        found = bootstrap.paired_bootstrap([100 * (fold[1:] - fold[:1]) for fold in hits])
         interval = f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
         table.add_row(condition, model, f"{default:.1f}", f"{chosen:.1f}", interval)
     console = Console()

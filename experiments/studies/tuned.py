@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from mrkd_ray.recommend.choice import standard_error
 from mrkd_ray.results.printed_table import interval
+from mrkd_ray.scores.bootstrap import standard_error
 
 BEST, BESIDE = "best branch", "best branch, alone: ensemble"
 RUN = ["fold", "seed"]

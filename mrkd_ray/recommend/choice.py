@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.scores import diversity, metrics
 from mrkd_ray.scores import doubtful_labels as labels
+from mrkd_ray.scores.bootstrap import standard_error
 
 Floats = NDArray[np.float64]
 ERRORS = 2
@@ -127,11 +128,6 @@ class Choice:
         """The standard error of `wrong_share`: of so many clips."""
         error = standard_error(self.doubts.astype(float))
         return labels.wrong_share(error, len(self.probed.classes))
-
-
-def standard_error(values: Floats) -> float:
-    """Return that of the mean of values [N]; NaN of a single one."""
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
 
 
 def choose(probed: Probed, size: int, margin: float) -> Choice:

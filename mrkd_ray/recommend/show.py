@@ -13,8 +13,9 @@ from mrkd_ray.common import environment
 from mrkd_ray.config.method import Training
 from mrkd_ray.config.run import Run
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
-from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed, standard_error
+from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed
 from mrkd_ray.scores import diversity
+from mrkd_ray.scores.bootstrap import standard_error
 from mrkd_ray.scores.doubtful_labels import FEWEST
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.scores import metrics
-from mrkd_ray.scores.metrics import Difference, Metric
+from mrkd_ray.scores import bootstrap as scores_bootstrap
+from mrkd_ray.scores.bootstrap import Difference
+from mrkd_ray.scores.metrics import Metric
 
 ENSEMBLE = "ensemble"
 BEST = "best branch"
@@ -107,16 +108,16 @@ def by_fold(models: Sequence[Model], score: Score) -> list[Floats]:
 def difference(pairs: Sequence[Pair], score: Score) -> Difference:
     """Return the mean of distilled minus independent, with its 95 % interval.
 
-    A paired bootstrap over seeds and clips within folds: `metrics.paired_bootstrap`.
+    A paired bootstrap over seeds and clips within folds: `scores_bootstrap.paired_bootstrap`.
 
     Raises:
         ValueError: as `by_fold`.
     """
     folds = by_fold([m for pair in pairs for m in (pair.independent, pair.distilled)], score)
     gains = [fold[1::2] - fold[::2] for fold in folds]
-    return metrics.paired_bootstrap([fold for fold in gains if fold.size])
+    return scores_bootstrap.paired_bootstrap([fold for fold in gains if fold.size])
 
 
 def mean(models: Sequence[Model], score: Score) -> Difference:
     """Return the mean score over clips with its 95 % interval, by the same bootstrap."""
-    return metrics.paired_bootstrap(by_fold(models, score))
+    return scores_bootstrap.paired_bootstrap(by_fold(models, score))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.recommend.choice import Probed, choose, standard_error
+from mrkd_ray.recommend.choice import Probed, choose
+from mrkd_ray.scores.bootstrap import standard_error
 
 CLIPS, CLASSES = 40, 5
 

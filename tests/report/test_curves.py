@@ -12,6 +12,7 @@ from sklearn.metrics import silhouette_score
 
 from mrkd_ray.report import curves as analysis
 from mrkd_ray.report.grid_results import read
+from mrkd_ray.scores import calibration, classes, logit_space
 from mrkd_ray.scores.comparison import Pair
 from tests.report.fakes import fake_grid
 from tests.scores.test_comparison import model, sure
@@ -22,7 +23,7 @@ PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 def test_ece_of_hand_made_predictions() -> None:
     # 0.8 four times, right in three; 0.5 twice, right in none: 4/6 * 0.05 + 2/6 * 0.5
     probabilities = np.concatenate([sure([0, 0, 0, 1]), sure([2, 2], p=0.5)])
-    found = analysis.calibration(probabilities, np.array([0, 0, 0, 2, 1, 1]))
+    found = calibration.calibration(probabilities, np.array([0, 0, 0, 2, 1, 1]))
     assert found.ece == pytest.approx(4 / 6 * 0.05 + 2 / 6 * 0.5)
     assert found.clips.sum() == 6
     full = np.flatnonzero(found.clips)
@@ -32,18 +33,18 @@ def test_ece_of_hand_made_predictions() -> None:
 
 
 def test_bins_are_open_below_and_closed_above() -> None:
-    found = analysis.calibration([[0.5, 0.5], [0.51, 0.49], [1.0, 0.0]], [0, 0, 0], bins=2)
+    found = calibration.calibration([[0.5, 0.5], [0.51, 0.49], [1.0, 0.0]], [0, 0, 0], bins=2)
     assert found.clips.tolist() == [1, 2]
 
 
 def test_predictions_as_good_as_their_confidence_have_no_error() -> None:
-    found = analysis.calibration(sure([0] * 10), [0] * 8 + [1, 2])
+    found = calibration.calibration(sure([0] * 10), [0] * 8 + [1, 2])
     assert found.ece == pytest.approx(0)
 
 
 def test_logits_give_the_softmax_back_and_survive_a_zero() -> None:
     p = np.array([[0.7, 0.2, 0.1], [1.0, 0.0, 0.0]])
-    logits = analysis.logits(p)
+    logits = logit_space.logits(p)
     assert np.allclose(logits.sum(axis=1), 0)
     exp = np.exp(logits)
     assert np.allclose(exp / exp.sum(axis=1, keepdims=True), p)
@@ -58,56 +59,56 @@ def test_the_silhouette_is_scikit_learns_and_does_not_see_the_temperature() -> N
         e = np.exp(z)
         return np.asarray(e / e.sum(axis=1, keepdims=True))
 
-    sharp = analysis.silhouette(model(softmax(logits), labels))
-    soft = analysis.silhouette(model(softmax(logits / 4), labels))
+    sharp = logit_space.silhouette(model(softmax(logits), labels))
+    soft = logit_space.silhouette(model(softmax(logits / 4), labels))
     centred = logits - logits.mean(axis=1, keepdims=True)
     assert sharp.mean() == pytest.approx(silhouette_score(centred, labels))
     assert np.allclose(sharp, soft)
 
 
 def test_a_silhouette_of_one_class_is_0() -> None:
-    assert analysis.silhouette(model(sure([0, 1]), [1, 1])).tolist() == [0, 0]
+    assert logit_space.silhouette(model(sure([0, 1]), [1, 1])).tolist() == [0, 0]
 
 
 def test_cka_is_the_normalised_hsic_of_the_logits() -> None:
     rng = np.random.default_rng(0)
     first, second = (model(rng.dirichlet(np.ones(4), 9), [0] * 9) for _ in range(2))
     centre = np.eye(9) - 1 / 9
-    k, m = (z @ z.T for z in (analysis.logits(of.probabilities) for of in (first, second)))
+    k, m = (z @ z.T for z in (logit_space.logits(of.probabilities) for of in (first, second)))
 
     def hsic(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         return float(np.trace(a @ centre @ b @ centre))
 
     expected = hsic(k, m) / (hsic(k, k) * hsic(m, m)) ** 0.5
     assert 0 < expected < 0.9
-    assert analysis.cka(first, second) == pytest.approx(expected)
+    assert logit_space.cka(first, second) == pytest.approx(expected)
     softer = np.sqrt(second.probabilities)[:, ::-1]  # T = 2, and the classes in another order
     softer = replace(second, probabilities=softer / softer.sum(axis=1, keepdims=True))
-    assert analysis.cka(first, softer) == pytest.approx(expected)
-    assert analysis.cka(second, softer) == pytest.approx(1)
+    assert logit_space.cka(first, softer) == pytest.approx(expected)
+    assert logit_space.cka(second, softer) == pytest.approx(1)
 
 
 def test_cka_is_of_the_same_clips_and_needs_some_that_differ() -> None:
     one = model(sure([0, 1, 2]), [0, 1, 2])
-    assert np.isnan(analysis.cka(one, model(sure([1, 1, 1]), [0, 1, 2])))
+    assert np.isnan(logit_space.cka(one, model(sure([1, 1, 1]), [0, 1, 2])))
     with pytest.raises(ValueError, match="same clips"):
-        analysis.cka(one, replace(one, clip_ids=one.clip_ids[::-1]))
+        logit_space.cka(one, replace(one, clip_ids=one.clip_ids[::-1]))
 
 
 def test_the_change_of_each_class() -> None:
     labels = [0, 0, 1, 1]
     pair = Pair(model(sure([0, 1, 1, 1]), labels), model(sure([0, 0, 0, 0]), labels))
-    gain, loss = analysis.per_class([pair], ["a", "b", "without clips"])
+    gain, loss = classes.per_class([pair], ["a", "b", "without clips"])
     assert (gain.name, gain.clips, gain.independent, gain.difference.mean) == ("a", 2, 0.5, 0.5)
     assert gain.fewest == 2
     assert (loss.name, loss.independent, loss.difference.mean) == ("b", 1, -1)
     assert (loss.difference.low, loss.difference.high) == (-1, -1)
     assert not loss.clear  # of two clips, an interval without width says nothing
-    assert replace(loss, fewest=analysis.FEWEST).clear
+    assert replace(loss, fewest=classes.FEWEST).clear
 
 
 def test_the_confusion_matrix_has_parts_of_rows() -> None:
-    matrix = analysis.confusion([model(sure([0, 1]), [0, 0]), model(sure([1, 1]), [1, 0])], 3)
+    matrix = classes.confusion([model(sure([0, 1]), [0, 0]), model(sure([1, 1]), [1, 0])], 3)
     assert matrix == pytest.approx(np.array([[1 / 3, 2 / 3, 0], [0, 1, 0], [0, 0, 0]]))
 
 

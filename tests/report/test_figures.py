@@ -30,6 +30,8 @@ from mrkd_ray.report.figures import (
     variants,
 )
 from mrkd_ray.report.grid_results import Measured, read
+from mrkd_ray.scores import calibration as scores_calibration
+from mrkd_ray.scores import classes as scores_classes
 from mrkd_ray.scores import comparison, metrics
 from tests.report.fakes import fake_embed, fake_grid
 
@@ -348,7 +350,7 @@ def test_a_matrix_of_many_classes_has_those_that_are_confused(many: Measured) ->
 
 
 def test_changes_within_noise_are_hollow(many: Measured) -> None:
-    change = analysis.ClassChange
+    change = scores_classes.ClassChange
     found = [
         change("better", 10, 5, 0.5, analysis.Difference(0.2, 0.1, 0.3)),
         change("noise", 10, 5, 0.5, analysis.Difference(-0.1, -0.3, 0.1)),
@@ -369,7 +371,7 @@ def test_changes_within_noise_are_hollow(many: Measured) -> None:
 def test_reliability_shows_each_bin_that_has_clips(small: Measured) -> None:
     (cohort,) = small.cohorts
     pairs = small.pairs(cohort, "ensemble")
-    found = analysis.pooled([pair.distilled for pair in pairs])
+    found = scores_calibration.pooled([pair.distilled for pair in pairs])
     drawing = calibration.draw("a", {"distilled": found})
     (axes,) = drawing.axes
     (points,) = (c for c in axes.collections if isinstance(c, PathCollection))

@@ -23,7 +23,7 @@ from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets import label_experiments
 from mrkd_ray.grid.run import run
 from mrkd_ray.results import gather as results
-from mrkd_ray.scores import metrics
+from mrkd_ray.scores import bootstrap
 from mrkd_ray.training.branch_task import Part
 from tests.conftest import FAST, make_cell
 
@@ -227,7 +227,7 @@ def compared(
         pd.testing.assert_index_equal(after[key].index, before[key].index)
         folds.setdefault(key[0], []).append(after[key][name] - before[key][name])
     clips = pd.concat([sum(seeds) / len(seeds) for seeds in folds.values()])
-    again = metrics.paired_bootstrap([np.array(seeds) for seeds in folds.values()])
+    again = bootstrap.paired_bootstrap([np.array(seeds) for seeds in folds.values()])
     for part, value in (("", clips.mean()), ("_low", again.low), ("_high", again.high)):
         assert float(row[f"{name}_{difference}{part}"]) == pytest.approx(value)
 

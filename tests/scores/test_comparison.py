@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mrkd_ray.scores import comparison, metrics
+from mrkd_ray.scores import bootstrap, comparison, metrics
 from mrkd_ray.scores.comparison import Model, Pair
 
 HITS = comparison.terms(metrics.SINGLE_LABEL[0])
@@ -58,7 +58,7 @@ def test_differences_pair_clips_whatever_their_order() -> None:
     )
     found = comparison.difference([Pair(before, turned)], HITS)
     assert found.mean == 0.25
-    expected = metrics.paired_bootstrap([[[0, 1, 0, 0]]])
+    expected = bootstrap.paired_bootstrap([[[0, 1, 0, 0]]])
     assert (found.low, found.high) == (expected.low, expected.high)
 
 

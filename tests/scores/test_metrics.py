@@ -8,13 +8,13 @@ from sklearn.metrics import (
     label_ranking_average_precision_score,
 )
 
+from mrkd_ray.scores.bootstrap import paired_bootstrap
 from mrkd_ray.scores.metrics import (
     MULTI_LABEL,
     Metric,
     accuracy,
     hits,
     measure,
-    paired_bootstrap,
     reciprocal_rank_at_3,
 )
 

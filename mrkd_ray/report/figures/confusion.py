@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray.report import curves as analysis
-from mrkd_ray.report.curves import ClassChange
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.grid_results import Cohort, Measured
+from mrkd_ray.scores import classes as scores_classes
+from mrkd_ray.scores.classes import ClassChange
 from mrkd_ray.scores.comparison import Floats
 
 MOST = 10  # classes in a readable matrix
@@ -24,7 +24,7 @@ def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure:
     for name in cohort.models:
         models = measured.conditions(cohort, name)
         both = {
-            condition: analysis.confusion(found, len(measured.classes))
+            condition: scores_classes.confusion(found, len(measured.classes))
             for condition, found in models.items()
         }
         runs.append(len(models["distilled"]))
@@ -84,7 +84,7 @@ def changes(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
         if not pairs:
             continue
         compared.append(pairs)
-        found = analysis.per_class(pairs, measured.classes)
+        found = scores_classes.per_class(pairs, measured.classes)
         classes = max(classes, len(found))
         if len(found) > CHANGES:
             found = found[: CHANGES // 2] + found[-CHANGES // 2 :]
@@ -101,7 +101,7 @@ def changes(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
         f"{cohort.title}. Accuracy on each class's clips, distilled minus independent, in points, "
         f"over {runs_in_words([len(pairs) for pairs in compared])}, with "
         f"{intervals_in_words(compared)}. {part}Filled: the interval excludes 0 and every fold "
-        f"with clips of the class has at least {analysis.FEWEST}; of fewer, an interval says "
+        f"with clips of the class has at least {scores_classes.FEWEST}; of fewer, an interval says "
         f"nothing. {chance}"
     )
     return style.figure(id, f"Change of each class: {cohort.title}", caption, panels)

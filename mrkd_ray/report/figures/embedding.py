@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrkd_ray.report import curves as analysis
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.grid_results import Cohort, Measured
-from mrkd_ray.scores import comparison
+from mrkd_ray.scores import comparison, logit_space
 from mrkd_ray.scores.comparison import Floats, Pair
 
 SEED = 0
@@ -50,9 +49,9 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
 
 def _score(pairs: list[Pair]) -> str:
     """Say whether distillation made the classes more compact."""
-    alone = comparison.mean([pair.independent for pair in pairs], analysis.silhouette)
-    together = comparison.mean([pair.distilled for pair in pairs], analysis.silhouette)
-    change = comparison.difference(pairs, analysis.silhouette)
+    alone = comparison.mean([pair.independent for pair in pairs], logit_space.silhouette)
+    together = comparison.mean([pair.distilled for pair in pairs], logit_space.silhouette)
+    change = comparison.difference(pairs, logit_space.silhouette)
     verdict = "no difference beyond chance"
     if change.low > 0:
         verdict = "more compact"
@@ -115,7 +114,7 @@ def embed(*probabilities: Floats) -> list[Floats]:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    spaces = [analysis.logits(p) for p in probabilities]
+    spaces = [logit_space.logits(p) for p in probabilities]
     with threadpool_limits(1):
         start = PCA(2, svd_solver="full").fit_transform(np.mean(spaces, axis=0))
         start *= 1e-4 / start[:, 0].std()  # as scikit-learn's own init="pca"

@@ -9,8 +9,8 @@ from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.grid_results import Cohort, Measured
 from mrkd_ray.scores import comparison, metrics
+from mrkd_ray.scores.bootstrap import Difference
 from mrkd_ray.scores.comparison import Pair
-from mrkd_ray.scores.metrics import Difference
 
 KINDS = ("DN", "DR", "D-RN")
 SCORES = {metric.title: comparison.terms(metric) for metric in metrics.SINGLE_LABEL}

@@ -13,6 +13,7 @@ import pytest
 from experiments.studies import reasons
 from mrkd_ray.report import curves as analysis
 from mrkd_ray.report import grid_results as measured
+from mrkd_ray.scores import calibration
 from mrkd_ray.scores.comparison import Model
 from tests.report.fakes import fake_grid
 
@@ -52,7 +53,7 @@ def test_figures_of_every_cohort_are_printed(
         both = [results.conditions(cohort, name) for name in cohort.branches]
         for name, models in zip(cohort.branches, both, strict=True):
             assert rows[f"{name}: calibration error, %"] == [
-                f"{100 * analysis.pooled(models[kind]).ece:.1f}"
+                f"{100 * calibration.pooled(models[kind]).ece:.1f}"
                 for kind in ("independent", "distilled")
             ]
         agreement = analysis.agreements(results, cohort)
