@@ -17,8 +17,8 @@ from rich.console import Console
 from sklearn.metrics import average_precision_score
 
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells import run as cells_run
-from mrkd_ray.cells import tasks
+from mrkd_ray.cells.run import result_of, run_cell
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.cli.main import main
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import serial_map
@@ -132,7 +132,7 @@ def test_an_exported_branch_says_that_it_is_multi_label(
     np.testing.assert_allclose(program(waveform[None])[0].detach().numpy(), found, atol=1e-3)
     report = evaluate(cell, parse(Run, {"data": str(tagged), "cache": cache}, "test"))
     models = {row["model"]: row["map"] for row in report["models"]}
-    result = cells_run.finished(cell)
+    result = result_of(cell)
     assert result is not None
     assert models == pytest.approx({row["model"]: row["map"] for row in result["models"]})
 
@@ -177,7 +177,7 @@ def test_label_noise_is_refused(tagged: Path, cache: Path, tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def prepared(tagged: Path, cache: Path) -> Iterator[tasks.Prepared]:
+def prepared(tagged: Path, cache: Path) -> Iterator[Prepared]:
     console = Console(quiet=True)
     asked = config(tagged, cache, cache)
     with Display(console) as display:
@@ -195,21 +195,21 @@ def prepared(tagged: Path, cache: Path) -> Iterator[tasks.Prepared]:
     ],
 )
 def test_ray_cohort_gives_the_bits_of_local_cohort(
-    prepared: tasks.Prepared, ray_cluster: str, tmp_path: Path, options: dict[str, object]
+    prepared: Prepared, ray_cluster: str, tmp_path: Path, options: dict[str, object]
 ) -> None:
     cell = make_cell(*TWO, **{**FAST, **options})
-    tasks = tasks.branch_tasks(cell, prepared)
+    tasks = branch_tasks(cell, prepared)
     assert tasks[0].multi_label
     local, remote = tmp_path / "local", tmp_path / "remote"
-    list(cells_run.run(cell, tasks, LocalCohort(tasks, local), local))
+    list(run_cell(cell, tasks, LocalCohort(tasks, local), local))
     with actors_of(*TWO) as processes:
-        list(cells_run.run(cell, tasks, RayCohort(processes, tasks, remote), remote))
+        list(run_cell(cell, tasks, RayCohort(processes, tasks, remote), remote))
     same_files(local, remote, cell.names)
 
 
-def test_trust_and_unlabelled_clips_in_hard_labels(prepared: tasks.Prepared) -> None:
+def test_trust_and_unlabelled_clips_in_hard_labels(prepared: Prepared) -> None:
     cell = make_cell(TWO[1], **{**FAST, "mixup": 0.0, "trust": True, "labelled": 0.5})
-    (task,) = tasks.branch_tasks(cell, prepared)
+    (task,) = branch_tasks(cell, prepared)
     n, labelled = len(task.taught), len(task.train.clip_ids)
     assert 0 < labelled < n
     teacher = np.random.default_rng(0).uniform(0.1, 0.9, (n, 3)).astype(np.float32)
@@ -225,7 +225,7 @@ def test_trust_and_unlabelled_clips_in_hard_labels(prepared: tasks.Prepared) -> 
     assert sorted(seen) == list(range(n))
 
 
-def test_recommend_refuses_it(prepared: tasks.Prepared) -> None:
+def test_recommend_refuses_it(prepared: Prepared) -> None:
     with pytest.raises(UserError, match="recommend chooses by"):
         parts_of(prepared.dataset, RecommendConfig())
 

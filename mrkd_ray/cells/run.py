@@ -42,7 +42,7 @@ class CohortWithFiles(algorithm.Cohort, Protocol):
         """Write every branch into a folder of its own under `folder`."""
 
 
-def run(
+def run_cell(
     cell: Cell,
     tasks: Sequence[BranchTask],
     cohort: CohortWithFiles,
@@ -106,7 +106,7 @@ def run(
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
 
 
-def finished(folder: Path) -> Row | None:
+def result_of(folder: Path) -> Row | None:
     """Return the result of a finished cell, None where there is none."""
     path = folder / "result.json"
     if not path.exists():

@@ -23,11 +23,9 @@ from ray.tune import (
     Tuner,
 )
 
-from mrkd_ray.cells import run as cells_run
-from mrkd_ray.cells import tasks as cells_tasks
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.cells.run import Row
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.run import Row, run_cell
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.distributed.telemetry import Gauges
 
@@ -88,10 +86,10 @@ class Trial(tune.Trainable):
                 overlap=cell.threads > cell.cpus,
             )
         folder = self._folder / "cells" / cell.key
-        tasks = cells_tasks.branch_tasks(cell, self._prepared, share)
+        tasks = branch_tasks(cell, self._prepared, share)
         cohort = RayCohort(self._actors, tasks, folder)
         gauges = Gauges(cell.key)
-        for rows in cells_run.run(cell, tasks, cohort, folder, profile=self._profile):
+        for rows in run_cell(cell, tasks, cohort, folder, profile=self._profile):
             gauges.report(rows)
             yield rows
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mrkd_ray.cells import run as cells_run
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.run import result_of
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import sync, write_json, write_text
@@ -75,7 +75,7 @@ def finished(config: GridConfig, grid: Sequence[Cell], folder: Path) -> dict[str
     for cell in grid:
         for path in (place / "cells" / cell.key for place in places):
             made_there = path.parents[1] == folder or not (path / ENVIRONMENT).exists()
-            if made_there and cells_run.finished(path) is not None:
+            if made_there and result_of(path) is not None:
                 found[cell.key] = path
                 break
     return found

@@ -32,7 +32,7 @@ class Opened:
 
 
 @contextmanager
-def opened(config: GridConfig, console: Console) -> Iterator[Opened]:
+def open_grid(config: GridConfig, console: Console) -> Iterator[Opened]:
     """Check all that a grid needs, on the workers that it will run on.
 
     Raises:

@@ -9,10 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from mrkd_ray.cells import run as cells_run
-from mrkd_ray.cells import tasks as cells_tasks
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.run import PROFILE, Row, result_of, run_cell
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import Display
 from mrkd_ray.common.timeline import read_trace, summary
@@ -20,7 +19,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.expand import Shares
-from mrkd_ray.grid.opening import opened
+from mrkd_ray.grid.opening import open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.workers import Workers
 from mrkd_ray.results import gather as results
@@ -71,7 +70,7 @@ def run(
     console = console or Console(stderr=True)
     if any(len(pairing) == 1 for pairing in config.pairings):
         console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
-    with opened(config, console) as ready:
+    with open_grid(config, console) as ready:
         grid, prepared = ready.cells, ready.checked.prepared
         workers, display = ready.workers, ready.display
         folder = grid_folder.choose(config, grid, resume)
@@ -108,7 +107,7 @@ def listed(failed: Sequence[tuple[str, str]]) -> str:
 def _show_profiles(folder: Path, grid: Sequence[Cell], console: Console) -> None:
     """Print where the branches' time went: of each cell that has a timeline."""
     for cell in grid:
-        path = folder / "cells" / cell.key / cells_run.PROFILE
+        path = folder / "cells" / cell.key / PROFILE
         if path.exists():
             rows = read_trace(path)
             shares = summary({name: rows[name] for name in cell.names})
@@ -126,12 +125,10 @@ def run_cells(
     display: Display,
 ) -> list[tuple[str, str]]:
     """Run what is not finished; return the key and the error of each cell that failed."""
-    by_key = {
-        cell.key: cell for cell in grid if cells_run.finished(folder / "cells" / cell.key) is None
-    }
+    by_key = {cell.key: cell for cell in grid if result_of(folder / "cells" / cell.key) is None}
     display.grid(len(by_key), sum(cell.training.cycles for cell in by_key.values()))
 
-    def on_cycle(key: str, rows: list[cells_run.Row]) -> None:
+    def on_cycle(key: str, rows: list[Row]) -> None:
         display.cycle(key, by_key[key].title, by_key[key].training.cycles, rows)
 
     if not by_key:
@@ -159,18 +156,18 @@ def _run_locally(
     by_key: dict[str, Cell],
     prepared: Prepared,
     folder: Path,
-    on_cycle: Callable[[str, list[cells_run.Row]], None],
+    on_cycle: Callable[[str, list[Row]], None],
     display: Display,
 ) -> list[tuple[str, str]]:
     from mrkd_ray.training.local_cohort import LocalCohort
 
     failed = []
     for key, cell in by_key.items():
-        tasks = cells_tasks.branch_tasks(cell, prepared)
+        tasks = branch_tasks(cell, prepared)
         try:
             cell_folder = folder / "cells" / key
             cohort = LocalCohort(tasks, cell_folder)
-            for rows in cells_run.run(cell, tasks, cohort, cell_folder, profile=config.profile):
+            for rows in run_cell(cell, tasks, cohort, cell_folder, profile=config.profile):
                 on_cycle(key, rows)
         except (UserError, RuntimeError) as error:  # as with Ray: the other cells go on
             failed.append((key, str(error)))

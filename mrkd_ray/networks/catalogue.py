@@ -1,14 +1,7 @@
 """Networks: windows [B, 3, bins, 150] to logits [B, n_classes], built by name.
 
-Small ones for CPUs stand here; every other name is one of torchvision's classification networks,
-or of timm's (`timm_models.py`). To add one, decorate a function that returns a module for a number
-of classes::
-
-    @network("my_net", description="what it is, in one line")
-    def my_net(n_classes: int) -> nn.Module: ...
-
-Its last linear or convolution layer must be the one whose outputs are the classes. One network
-serves every number of bins, so that it can be paired with every representation.
+The modules beside this one register theirs (`registry.network`). Every other name is one of
+torchvision's classification networks, or of timm's (`timm_models`).
 """
 
 from __future__ import annotations
@@ -20,9 +13,14 @@ from torch import nn
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
-from mrkd_ray.networks import timm_models
+from mrkd_ray.networks import (  # noqa: F401  # they register their networks
+    learned_filterbank,
+    small,
+    spectrogram_transformer,
+    timm_models,
+)
 from mrkd_ray.networks.registry import NETWORKS, Network
-from mrkd_ray.networks.torchvision_models import _torchvision
+from mrkd_ray.networks.torchvision_models import torchvision_model
 from mrkd_ray.networks.weights import SUFFIXES, WeightsReport, load_weights
 
 
@@ -61,7 +59,7 @@ def find(name: str) -> Network:
     if name in NETWORKS:
         return NETWORKS[name]
     if name in known_networks():
-        return Network(f"torchvision's {name}", lambda n: _torchvision(name, n), imagenet=True)
+        return Network(f"torchvision's {name}", lambda n: torchvision_model(name, n), imagenet=True)
     if timm_models.known(name):
         pretrained = timm_models.pretrained(name)
         return Network(f"timm's {name}", lambda n: timm_models.build(name, n), imagenet=pretrained)

@@ -1,4 +1,14 @@
-"""Networks by name."""
+"""Networks by name.
+
+To add one, decorate a function that returns a module for a number of classes, in a module of this
+folder that `catalogue` imports::
+
+    @network("my_net", description="what it is, in one line")
+    def my_net(n_classes: int) -> nn.Module: ...
+
+Its last linear or convolution layer must be the one whose outputs are the classes. One network
+serves every number of bins, so that it can be paired with every representation.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers of the small networks."""
+"""Small networks for CPUs, and their layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from mrkd_ray.networks.registry import network
-from mrkd_ray.networks.small import convolution, head, pooled_relu, residual
 
 BANDS = 4  # the small networks average over time, and over frequency within this many bands
 

@@ -1,4 +1,4 @@
-"""torchvision's classification networks."""
+"""Classification networks of torchvision: the paper's two, and any other by its name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from torch import nn
 from mrkd_ray.networks.registry import network
 
 
-def _torchvision(name: str, n_classes: int) -> nn.Module:
+def torchvision_model(name: str, n_classes: int) -> nn.Module:
+    """Build a classification network of torchvision with random weights."""
     from torchvision import models
 
     # These two have further outputs in mid-network, which nothing here uses, and a random
@@ -21,10 +22,10 @@ def _torchvision(name: str, n_classes: int) -> nn.Module:
 @network("resnet101", description="ResNet with 101 layers, the paper's; 42.5 M", imagenet=True)
 def resnet101(n_classes: int) -> nn.Module:
     """torchvision's ResNet-101."""
-    return _torchvision("resnet101", n_classes)
+    return torchvision_model("resnet101", n_classes)
 
 
 @network("vgg19", description="VGGNet with 19 layers, the paper's; 139.6 M", imagenet=True)
 def vgg19(n_classes: int) -> nn.Module:
     """torchvision's VGG-19, the one without BatchNorm."""
-    return _torchvision("vgg19", n_classes)
+    return torchvision_model("vgg19", n_classes)

@@ -13,8 +13,8 @@ from heapq import heappop, heappush
 import numpy as np
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE
-from mrkd_ray.cells import run
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.run import PROFILE
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import ClipScan
 from mrkd_ray.method.averaging import AVERAGES
@@ -36,7 +36,7 @@ FILES = {
     "predictions.csv": "test",
     "predicted.npy": "test",
 }
-BY_CYCLE = ("history.csv", "predicted.npy", run.PROFILE)
+BY_CYCLE = ("history.csv", "predicted.npy", PROFILE)
 CHECKPOINTS = 3
 """At once, of a cell under way: the last one, the next, and one that faster branches begin."""
 
@@ -112,7 +112,7 @@ def cost(
         by_cycle = cell.training.cycles / CYCLES if name in BY_CYCLE else 1.0
         files[path] = round(size * grown(FILES.get(name)) * by_cycle)
     if not profile:
-        files.pop(run.PROFILE, None)
+        files.pop(PROFILE, None)
     models = sum(size for path, size in files.items() if path.endswith("model.safetensors"))
     teachers = files.get("soft_labels.npz", 0)
     copies = len(cell.branches) if AVERAGES[cell.training.average].shared else 1

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from mrkd_ray.cells import cell as cells
-from mrkd_ray.cells import run
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.run import PROFILE
 from mrkd_ray.common.timeline import Span, read_trace
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import Training
@@ -157,7 +157,7 @@ def cycle_seconds(phases: Sequence[Mapping[str, float]], rest: float, one_by_one
 
 def read(cell: Cell, folder: Path, one_by_one: bool) -> Ran:
     """Read the timeline of a shortened cell that has ended."""
-    rows = read_trace(folder / run.PROFILE)
+    rows = read_trace(folder / PROFILE)
     found = []
     for name in cell.names:
         spans = [span for span in rows[name] if span.name != "start"]
@@ -192,7 +192,7 @@ def measured_of(like: Sequence[Ran]) -> Measured:
 def alone(cohort: Measured, branches: Sequence[BranchSpec], i: int) -> Measured:
     """Return one branch of a cohort of independent branches as a cell of its own."""
     names = cells.branch_names(branches)
-    shared = dict.fromkeys(("history.csv", "predicted.npy", run.PROFILE), len(names))
+    shared = dict.fromkeys(("history.csv", "predicted.npy", PROFILE), len(names))
     shared["predictions.csv"] = len(names) + (len(names) > 1)  # with the ensemble's
     files = {}
     for path, size in cohort.files.items():

@@ -21,8 +21,7 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.extraction import missing
 from mrkd_ray.grid import folder as grid_folder
-from mrkd_ray.grid import opening as grid_opening
-from mrkd_ray.grid.opening import Opened
+from mrkd_ray.grid.opening import Opened, open_grid
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.costs import Cost
 from mrkd_ray.plan.measurements import Kind, Probe, Sizes, kind_of
@@ -92,7 +91,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
-    with grid_opening.opened(config, console) as opened:
+    with open_grid(config, console) as opened:
         folder = grid_folder.choose(config, opened.cells, resume)
         finished = grid_folder.finished(config, opened.cells, folder)
         left = {cell.key: _cycles_left(cell, folder) for cell in opened.cells}

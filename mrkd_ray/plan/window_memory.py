@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from mrkd_ray.cells import tasks as cells_tasks
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid.opening import Opened
 from mrkd_ray.plan import costs
@@ -56,7 +56,7 @@ def windows_of(
     for kind, cell in {kind_of(cell): cell for cell in todo}.items():
         share = opened.shares(len(cell.branches))
         tasks = [  # [splits][branches]
-            cells_tasks.branch_tasks(replace(cell, fold=split.fold), prepared, share or None)
+            branch_tasks(replace(cell, fold=split.fold), prepared, share or None)
             for split in prepared.splits
         ]
         needed = [

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mrkd_ray.cells import run as cells_run
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.run import result_of
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders, write_text
 from mrkd_ray.common.text import time_text
@@ -21,9 +21,8 @@ from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import folder as grid_folder
-from mrkd_ray.grid import opening as grid_opening
 from mrkd_ray.grid import run as grid
-from mrkd_ray.grid.opening import Opened
+from mrkd_ray.grid.opening import Opened, open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.run import CellsFailed
 from mrkd_ray.recommend import probes, show
@@ -55,13 +54,13 @@ def recommend(
         raise UserError(f"{to} is there: --force writes over it, --to FILE writes elsewhere")
     check_folders(to.parent)
     asked = config.as_grid(candidates)
-    with grid_opening.opened(asked, console) as opened:
+    with open_grid(asked, console) as opened:
         parts = probes.parts_of(opened.checked.prepared.dataset, config)
         wanted = probes.cells_of(opened, parts)
         folder = grid_folder.choose(asked, wanted, resume=True)
         if folder.exists() and not grid_folder.same_versions(folder):
             folder = grid_folder.choose(asked, wanted, resume=False)
-        left = [cell for cell in wanted if cells_run.finished(folder / "cells" / cell.key) is None]
+        left = [cell for cell in wanted if result_of(folder / "cells" / cell.key) is None]
         opened = probes.with_parts(opened, parts)
         if left:
             wanted, left = _in_time(config, asked, opened, wanted, left, console)

@@ -11,8 +11,8 @@ import numpy as np
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells import run
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.run import result_of
 from mrkd_ray.common.files import write_text
 from mrkd_ray.config.method import Training
 from mrkd_ray.results import printed_table as table
@@ -66,7 +66,7 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
     """
     import pandas as pd
 
-    done = [cell for cell in wanted if run.finished(folder / "cells" / cell.key) is not None]
+    done = [cell for cell in wanted if result_of(folder / "cells" / cell.key) is not None]
     scores = {cell.key: _load(folder, cell) for cell in done}
     baselines: dict[tuple[Training, str], Runs] = {}
     for cell in done:
@@ -92,7 +92,7 @@ def _tidy_rows(
         if cell.temperature is not None:
             served.setdefault(cells.without_teacher(cell.training), {})[cell.variant] = None
     for cell in done:
-        result = run.finished(folder / "cells" / cell.key)
+        result = result_of(folder / "cells" / cell.key)
         assert result is not None
         specs = dict(zip(cell.names, cell.branches, strict=True))
         alone = cell.temperature is None

@@ -16,9 +16,8 @@ import soundfile
 import yaml
 
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells import run
-from mrkd_ray.cells import tasks as cells_tasks
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.run import result_of, run_cell
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.cli.main import main
 from mrkd_ray.config.method import PAPER
 from mrkd_ray.config.schema import GridConfig, TrainConfig
@@ -209,8 +208,8 @@ def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A finished cell of two branches."""
     folder = tmp_path_factory.mktemp("trained")
     cell = make_cell("logmel64:vgg_small", "cqt:resnet_small")
-    tasks = cells_tasks.branch_tasks(cell, prepared)
-    list(run.run(cell, tasks, LocalCohort(tasks, folder), folder))
+    tasks = branch_tasks(cell, prepared)
+    list(run_cell(cell, tasks, LocalCohort(tasks, folder), folder))
     return folder
 
 
@@ -254,7 +253,7 @@ def test_evaluate_counts_only_clips_that_were_not_trained_on(
     done = mrkd("evaluate", trained, "--data", clips, "--cache", cache, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    result = run.finished(trained)
+    result = result_of(trained)
     assert result is not None
     assert report["clips"] == result["clips"] == 12
     assert report["models"] == [

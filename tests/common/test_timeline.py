@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mrkd_ray.cells import run
-from mrkd_ray.cells import tasks as cells_tasks
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.run import PROFILE, run_cell
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.common.timeline import Recorder, Span, read_trace, summary, write_trace
 from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.training.local_cohort import LocalCohort
@@ -122,11 +121,11 @@ def test_a_local_cell_writes_its_timeline_only_when_asked(
     prepared: Prepared, tmp_path: Path
 ) -> None:
     cell = make_cell(*TWO)
-    tasks = cells_tasks.branch_tasks(cell, prepared)
+    tasks = branch_tasks(cell, prepared)
     for folder, asked in ((tmp_path / "plain", False), (tmp_path / "profiled", True)):
-        list(run.run(cell, tasks, LocalCohort(tasks, folder), folder, profile=asked))
-    assert not (tmp_path / "plain" / run.PROFILE).exists()
-    rows = check(tmp_path / "profiled" / run.PROFILE, cell.names, [*PHASES] * 2)
+        list(run_cell(cell, tasks, LocalCohort(tasks, folder), folder, profile=asked))
+    assert not (tmp_path / "plain" / PROFILE).exists()
+    rows = check(tmp_path / "profiled" / PROFILE, cell.names, [*PHASES] * 2)
     assert set(rows) == set(cell.names)
 
 
@@ -135,12 +134,12 @@ def test_a_cell_on_ray_shows_the_aggregator_and_the_coordinator_on_one_clock(
     prepared: Prepared, ray_cluster: str, tmp_path: Path
 ) -> None:
     cell = make_cell(*TWO, average="weighted", held_out=0.3)
-    tasks = cells_tasks.branch_tasks(cell, with_held_out(prepared))
+    tasks = branch_tasks(cell, with_held_out(prepared))
     with actors_of(*TWO) as processes:
         cohort = RayCohort(processes, tasks, tmp_path)
-        list(run.run(cell, tasks, cohort, tmp_path, profile=True))
+        list(run_cell(cell, tasks, cohort, tmp_path, profile=True))
     cycle = ["train", "soft_labels", "held_out_accuracy", "distil", "evaluate", "checkpoint"]
-    rows = check(tmp_path / run.PROFILE, cell.names, ["start", *cycle, *cycle])
+    rows = check(tmp_path / PROFILE, cell.names, ["start", *cycle, *cycle])
     assert [span.name for span in rows["aggregator"]] == ["average"] * 2
     assert [span.name for span in rows["coordinator"]] == ["wait", "commit"] * 2
     for i, average in enumerate(rows["aggregator"]):

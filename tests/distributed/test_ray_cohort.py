@@ -14,9 +14,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from mrkd_ray.cells import cell as cells
-from mrkd_ray.cells import run
-from mrkd_ray.cells import tasks as cells_tasks
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.run import Row, run_cell
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.distributed import ray_cohort as actors
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.method import algorithm
@@ -126,12 +125,12 @@ def test_ray_cohort_gives_the_bits_of_local_cohort(
     cell = make_cell(*branches, **options)
     if "held_out" in options:
         prepared = with_held_out(prepared)
-    tasks = cells_tasks.branch_tasks(cell, prepared)
+    tasks = branch_tasks(cell, prepared)
     local = LocalCohort(tasks, tmp_path / "local")
-    histories = {"local": list(run.run(cell, tasks, local, tmp_path / "local"))}
+    histories = {"local": list(run_cell(cell, tasks, local, tmp_path / "local"))}
     with actors_of(*branches) as processes:
         cohort = RayCohort(processes, tasks, tmp_path / "ray")
-        histories["ray"] = list(run.run(cell, tasks, cohort, tmp_path / "ray"))
+        histories["ray"] = list(run_cell(cell, tasks, cohort, tmp_path / "ray"))
     same_files(tmp_path / "local", tmp_path / "ray", cell.names)
     timeless = [
         [
@@ -181,8 +180,8 @@ def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(
 ) -> None:
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         cell = make_cell(*TWO, seed=seed, cycles=1)
-        tasks = cells_tasks.branch_tasks(cell, prepared)
-        list(run.run(cell, tasks, LocalCohort(tasks, tmp_path / folder), tmp_path / folder))
+        tasks = branch_tasks(cell, prepared)
+        list(run_cell(cell, tasks, LocalCohort(tasks, tmp_path / folder), tmp_path / folder))
     same_files(tmp_path / "a", tmp_path / "b", cell.names)
     with pytest.raises(AssertionError):
         same_files(tmp_path / "a", tmp_path / "c", cell.names)
@@ -194,8 +193,8 @@ def test_a_cell_in_used_actors_gives_the_bits_of_fresh_ones(
 ) -> None:
     def run(processes: Actors, cell: cells.Cell, folder: Path) -> list[int]:
         """Run a cell; return the ids of the branches' processes."""
-        tasks = cells_tasks.branch_tasks(cell, prepared)
-        list(run.run(cell, tasks, RayCohort(processes, tasks, folder), folder))
+        tasks = branch_tasks(cell, prepared)
+        list(run_cell(cell, tasks, RayCohort(processes, tasks, folder), folder))
         return in_each(processes.branches, lambda _: os.getpid())
 
     cell = make_cell(*TWO, fold=2)
@@ -249,8 +248,8 @@ def test_a_cohort_learns_on_a_gpu(prepared: Prepared, tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU on this machine")
     cell = make_cell(*TWO, cycles=6, device="cuda")
-    tasks = cells_tasks.branch_tasks(cell, prepared)
-    history: list[list[run.Row]] = []
-    history += run.run(cell, tasks, LocalCohort(tasks, tmp_path), tmp_path)
+    tasks = branch_tasks(cell, prepared)
+    history: list[list[Row]] = []
+    history += run_cell(cell, tasks, LocalCohort(tasks, tmp_path), tmp_path)
     for first, last in zip(history[0], history[-1], strict=True):
         assert last["loss_ce"] < first["loss_ce"]

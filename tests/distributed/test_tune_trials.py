@@ -18,9 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from mrkd_ray.cells import run as cells_run
-from mrkd_ray.cells import tasks as cells_tasks
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.run import run_cell
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import run as grid
@@ -286,8 +285,8 @@ def test_actors_are_replaced_where_the_next_cell_has_other_branches(
                 pass
             used.append(trial._actors)
             fresh = tmp_path / "fresh" / cell.key
-            tasks = cells_tasks.branch_tasks(cell, prepared)
-            list(cells_run.run(cell, tasks, LocalCohort(tasks, fresh), fresh))
+            tasks = branch_tasks(cell, prepared)
+            list(run_cell(cell, tasks, LocalCohort(tasks, fresh), fresh))
             same_files(fresh, tmp_path / "cells" / cell.key, cell.names)
     finally:
         trial.cleanup()
@@ -309,7 +308,7 @@ def test_a_branch_that_diverges_with_a_cycle_ahead_leaves_the_last_checkpoint(
     cell = make_cell(*PAIRING.split("+"), cycles=3, lr=1e30)
     folder = tmp_path / "cells" / cell.key
     mild = make_cell(*PAIRING.split("+"), cycles=3).training
-    tasks = [replace(task, training=mild) for task in cells_tasks.branch_tasks(cell, prepared)]
+    tasks = [replace(task, training=mild) for task in branch_tasks(cell, prepared)]
     next(algorithm.distilled(LocalCohort(tasks, folder), mild, 2.0))
     kept = checkpoint.latest(folder / "checkpoint")
     assert kept is not None

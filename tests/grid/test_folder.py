@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mrkd_ray.cells import run as cells_run
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.run import result_of
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
@@ -130,9 +130,9 @@ def test_a_cell_that_is_half_copied_is_none(
         patch.setattr(grid_folder, "_replace", die)
         with pytest.raises(KeyboardInterrupt):
             grid_folder.take_over({cell.key: folder}, two)
-    assert cells_run.finished(two / "cells" / cell.key) is None
+    assert result_of(two / "cells" / cell.key) is None
     grid_folder.take_over({cell.key: folder}, two)  # what is left of it is in nobody's way
-    assert cells_run.finished(two / "cells" / cell.key) == {"accuracy": 1}
+    assert result_of(two / "cells" / cell.key) == {"accuracy": 1}
 
 
 def test_a_cell_of_another_version_or_one_taken_over_itself_is_not_taken_over(

@@ -15,8 +15,8 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.store import FeatureStore
-from mrkd_ray.grid import expand as grid_expand
 from mrkd_ray.grid import run as grid
+from mrkd_ray.grid.expand import check_names, expand
 from mrkd_ray.grid.network_checks import Initial
 
 FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
@@ -29,15 +29,15 @@ def config(**fields: object) -> GridConfig:
 NETWORKS = {name: Initial("", "") for name in ("resnet_small", "vgg_small")}
 
 
-def expand(asked: GridConfig, prepared: Prepared) -> list[cells.Cell]:
-    return grid_expand.expand(asked, prepared, NETWORKS, lambda branches: 0.0)
+def expanded(asked: GridConfig, prepared: Prepared) -> list[cells.Cell]:
+    return expand(asked, prepared, NETWORKS, lambda branches: 0.0)
 
 
 def test_a_grid_is_pairings_x_temperatures_x_folds_x_seeds(prepared: Prepared) -> None:
     asked = config(
         pairings=[f"{FIRST}+{SECOND}", f"{FIRST}+{FIRST}"], temperatures="1,4", seeds="0..2"
     )
-    made = expand(asked, prepared)
+    made = expanded(asked, prepared)
     distilled = [cell for cell in made if cell.condition == "distilled"]
     assert len(distilled) == 2 * 2 * 2 * 3
     assert len({cell.key for cell in made}) == len(made)
@@ -46,14 +46,14 @@ def test_a_grid_is_pairings_x_temperatures_x_folds_x_seeds(prepared: Prepared) -
     assert sorted(alone) == sorted(
         (name, fold, seed) for name in names for fold in (1, 2) for seed in (0, 1, 2)
     )
-    assert not [c for c in expand(config(independent=False), prepared) if not c.temperature]
+    assert not [c for c in expanded(config(independent=False), prepared) if not c.temperature]
 
 
 def test_variants_multiply_the_grid_and_share_the_baselines_that_are_the_same(
     prepared: Prepared,
 ) -> None:
     variants = {"plain": {}, "strong": {"kl_weight": 2}, "mixed": {"mixup": 1, "temperatures": 4}}
-    made = expand(config(variants=variants, temperatures="1,2", seeds="0,1"), prepared)
+    made = expanded(config(variants=variants, temperatures="1,2", seeds="0,1"), prepared)
     assert len({cell.key for cell in made}) == len(made)
     counts = Counter((cell.condition, cell.variant, cell.training.mixup) for cell in made)
     assert counts == {
@@ -64,33 +64,33 @@ def test_variants_multiply_the_grid_and_share_the_baselines_that_are_the_same(
         ("distilled", "mixed", 1.0): 2 * 2,
     }
     assert {c.temperature for c in made if c.variant == "mixed"} == {4}
-    plain = expand(config(temperatures="1,2", seeds="0,1"), prepared)
+    plain = expanded(config(temperatures="1,2", seeds="0,1"), prepared)
     renamed = {"other" + name: fields for name, fields in variants.items()}
-    again = expand(config(variants=renamed, temperatures="1,2", seeds="0,1"), prepared)
+    again = expanded(config(variants=renamed, temperatures="1,2", seeds="0,1"), prepared)
     assert {cell.key for cell in plain} < {cell.key for cell in made}
     assert [cell.key for cell in again] == [cell.key for cell in made]
 
 
 def test_what_is_finished_of_a_grid_compares_its_variants(prepared: Prepared) -> None:
-    made = expand(config(variants={"one": {}, "two": {"kl_weight": 2}}, seeds="0..2"), prepared)
+    made = expanded(config(variants={"one": {}, "two": {"kl_weight": 2}}, seeds="0..2"), prepared)
     distilled = [cell.variant for cell in made if cell.condition == "distilled"]
     assert distilled == ["one", "two"] * 2 * 3
 
 
 def test_new_data_is_a_new_cell_and_another_pairing_in_the_grid_is_not(prepared: Prepared) -> None:
-    keys = {cell.key for cell in expand(config(), prepared)}
-    wider = expand(config(pairings=[f"{FIRST}+{SECOND}", SECOND]), prepared)
+    keys = {cell.key for cell in expanded(config(), prepared)}
+    wider = expanded(config(pairings=[f"{FIRST}+{SECOND}", SECOND]), prepared)
     assert keys < {cell.key for cell in wider}
-    changed = expand(config(), replace(prepared, content="other bytes"))
+    changed = expanded(config(), replace(prepared, content="other bytes"))
     assert not keys & {cell.key for cell in changed}
 
 
 def test_weights_of_other_bytes_and_a_gpu_are_other_cells(prepared: Prepared) -> None:
-    keys = {cell.key for cell in expand(config(), prepared)}
+    keys = {cell.key for cell in expanded(config(), prepared)}
     files = NETWORKS | {"vgg_small": Initial("", "other bytes")}
-    changed = grid_expand.expand(config(), prepared, files, lambda branches: 0.0)
+    changed = expand(config(), prepared, files, lambda branches: 0.0)
     assert len(keys & {cell.key for cell in changed}) == 2  # the other branch's baselines
-    gpu = grid_expand.expand(config(), prepared, NETWORKS, lambda branches: 0.5)
+    gpu = expand(config(), prepared, NETWORKS, lambda branches: 0.5)
     assert not keys & {cell.key for cell in gpu}
 
 
@@ -98,7 +98,7 @@ def test_unlabelled_clips_are_other_cells_and_their_number_is_that_of_baselines(
     prepared: Prepared, with_sounds: Prepared
 ) -> None:
     def keys(prepared: Prepared, condition: str) -> set[str]:
-        return {c.key for c in expand(config(), prepared) if c.condition == condition}
+        return {c.key for c in expanded(config(), prepared) if c.condition == condition}
 
     dataset = with_sounds.dataset
     one, *others = dataset.unlabelled
@@ -122,21 +122,19 @@ def test_branches_that_overlap_have_the_threads_of_the_cohort_on_cpus_only(
 ) -> None:
     asked = config(overlap=True, cpus_per_branch=2)
     plain = config(cpus_per_branch=2)
-    made = expand(asked, prepared)
+    made = expanded(asked, prepared)
     assert {(c.condition, c.threads, c.cpus) for c in made} == {
         ("independent", 2, 2),
         ("distilled", 4, 2),
     }
-    shared = {cell.key for cell in made} & {cell.key for cell in expand(plain, prepared)}
+    shared = {cell.key for cell in made} & {cell.key for cell in expanded(plain, prepared)}
     assert {key.split("_")[0] for key in shared} == {"independent"}  # other bits, other cells
-    on_gpus = [
-        grid_expand.expand(c, prepared, NETWORKS, lambda branches: 1.0) for c in (asked, plain)
-    ]
+    on_gpus = [expand(c, prepared, NETWORKS, lambda branches: 1.0) for c in (asked, plain)]
     assert on_gpus[0] == on_gpus[1]
 
 
 def test_cells_of_the_same_branches_follow_each_other(prepared: Prepared) -> None:
-    made = expand(
+    made = expanded(
         config(pairings=[f"{FIRST}+{SECOND}", f"{SECOND}+{SECOND}"], seeds="0,1"), prepared
     )
     changes = sum(a.names != b.names for a, b in pairwise(made))
@@ -147,9 +145,9 @@ def test_names_are_checked_before_anything_else() -> None:
     with pytest.raises(UserError, match="'cqt'"):
         grid.run(config(pairings=["cqtt:vgg_small"], data="nowhere"), console=Console(quiet=True))
     with pytest.raises(UserError, match=r"unknown average 'median'.*leave_one_out"):
-        grid_expand.check_names(config(average="median"))
+        check_names(config(average="median"))
     with pytest.raises(UserError, match="held_out"):
-        grid_expand.check_names(config(average="weighted"))
-    grid_expand.check_names(config(average="weighted", held_out=0.1))
+        check_names(config(average="weighted"))
+    check_names(config(average="weighted", held_out=0.1))
     with pytest.raises(UserError, match="held_out"):
-        grid_expand.check_names(config(variants={"one": {}, "two": {"average": "weighted"}}))
+        check_names(config(variants={"one": {}, "two": {"average": "weighted"}}))

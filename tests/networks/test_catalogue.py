@@ -210,8 +210,8 @@ def test_lists() -> None:
 
 def test_starts_without_torchvision_and_timm() -> None:
     code = (
-        "import sys; from mrkd_ray.networks.catalogue import build, describe; build('vgg_small', 3); "
-        "describe(); print({'torchvision', 'timm'} & set(sys.modules))"
+        "import sys; from mrkd_ray.networks.catalogue import build, describe; "
+        "build('vgg_small', 3); describe(); print({'torchvision', 'timm'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -14,9 +14,8 @@ from rich.console import Console
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells import tasks as cells_tasks
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.common.files import write_json
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
@@ -369,9 +368,9 @@ def test_noise_is_in_all_training_labels_and_in_no_test_label(prepared: Prepared
     split = prepared.splits[0]
     held = replace(split, train=split.train[2:], held_out=split.train[:2])
     prepared = replace(prepared, splits=(held,))
-    clean = cells_tasks.branch_tasks(make_cell(*TWO), prepared)
-    noisy = cells_tasks.branch_tasks(make_cell(*TWO, label_noise=0.9), prepared)
-    alone = cells_tasks.branch_tasks(baseline(make_cell(*TWO, label_noise=0.9)), prepared)
+    clean = branch_tasks(make_cell(*TWO), prepared)
+    noisy = branch_tasks(make_cell(*TWO, label_noise=0.9), prepared)
+    alone = branch_tasks(baseline(make_cell(*TWO, label_noise=0.9)), prepared)
     assert (clean[0].train.labels != noisy[0].train.labels).sum() >= 8
     assert (clean[0].held_out.labels != noisy[0].held_out.labels).any()
     for task in (*noisy, *alone):  # one wrong label for all
@@ -398,7 +397,7 @@ def test_the_same_clips_keep_their_label_whatever_else(with_sounds: Prepared) ->
     plain, *others = (
         task
         for each in (cell, noisy, baseline(cell), baseline(noisy))
-        for task in cells_tasks.branch_tasks(each, with_sounds)
+        for task in branch_tasks(each, with_sounds)
     )
     assert len(plain.train.clip_ids) == 3  # one a class
     assert set(plain.train.labels.tolist()) == {0, 1, 2}
@@ -410,7 +409,7 @@ def test_the_same_clips_keep_their_label_whatever_else(with_sounds: Prepared) ->
     assert {task.unlabelled for task in others} == {plain.unlabelled, ()}  # a baseline's
     assert not set(plain.taught) & set(test)
     assert plain.test.clip_ids == test
-    other_fold = cells_tasks.branch_tasks(replace(cell, fold=2), with_sounds)[0]
+    other_fold = branch_tasks(replace(cell, fold=2), with_sounds)[0]
     assert set(other_fold.unlabelled[9:]) == set(plain.unlabelled[9:])
     assert not set(other_fold.taught) & set(other_fold.test.clip_ids)
 
@@ -420,5 +419,5 @@ def test_tasks_say_which_labels_nobody_verified(prepared: Prepared) -> None:
     doubtful = {split.train[1], split.train[4], split.test[0]}
     clips = tuple(replace(c, verified=c.clip_id not in doubtful) for c in prepared.dataset.clips)
     prepared = replace(prepared, dataset=replace(prepared.dataset, clips=clips))
-    (task,) = cells_tasks.branch_tasks(make_cell(TWO[0]), prepared)
+    (task,) = branch_tasks(make_cell(TWO[0]), prepared)
     assert task.train.unverified == (1, 4)

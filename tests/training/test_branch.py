@@ -16,16 +16,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mrkd_ray.cells import tasks as cells_tasks
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, split
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.method import losses
 from mrkd_ray.networks import catalogue as networks
-from mrkd_ray.networks import registry as networks_registry
-from mrkd_ray.networks.registry import network
+from mrkd_ray.networks.registry import NETWORKS, network
 from mrkd_ray.training import branch as branch_module
 from mrkd_ray.training.branch import Branch, Floats
 from mrkd_ray.training.branch_task import BranchTask, Part
@@ -112,7 +110,7 @@ def dropout_network() -> Iterator[str]:
         return nn.Sequential(*layers, nn.Linear(48, n_classes))
 
     yield "logmel64:dropout_test"
-    del networks_registry.NETWORKS._entries["dropout_test"]
+    del NETWORKS._entries["dropout_test"]
 
 
 # Soft labels -----------------------------------------------------------------------------------
@@ -351,7 +349,7 @@ def unlabelled_tasks(prepared: Prepared, **options: Any) -> tuple[BranchTask, Br
     """A distilled branch with 6 labelled and 6 + 5 unlabelled clips, and its baseline."""
     cell = make_cell(LOGMEL, **{"labelled": 0.5, "mixup": 0.0, **options})
     alone = replace(cell, condition="independent", temperature=None)
-    (task,), (baseline,) = (cells_tasks.branch_tasks(each, prepared) for each in (cell, alone))
+    (task,), (baseline,) = (branch_tasks(each, prepared) for each in (cell, alone))
     return task, baseline
 
 

@@ -15,10 +15,9 @@ import torch
 
 from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells import run
-from mrkd_ray.cells import tasks as cells_tasks
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.run import result_of, run_cell
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.common import files
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.distributed.ray_cohort import RayCohort
@@ -274,13 +273,13 @@ CELL = make_cell(*TWO)
 def start(tasks: list[BranchTask], folder: Path, cell: Cell = CELL) -> LocalCohort:
     """Run a cell to its end, from where its folder stands."""
     cohort = LocalCohort(tasks, folder)
-    list(run.run(cell, tasks, cohort, folder))
+    list(run_cell(cell, tasks, cohort, folder))
     return cohort
 
 
 @pytest.fixture(scope="module")
 def tasks(prepared: Prepared) -> list[BranchTask]:
-    return cells_tasks.branch_tasks(CELL, prepared)
+    return branch_tasks(CELL, prepared)
 
 
 @pytest.fixture(scope="module")
@@ -328,15 +327,15 @@ def test_a_cell_that_was_killed_ends_as_the_undisturbed_one(
 ) -> None:
     owner, name, number, stands_at = CRASHES[where]
     kill(owner, name, number, tasks, tmp_path)
-    assert run.finished(tmp_path) is None
+    assert result_of(tmp_path) is None
     kept = tmp_path / "history.csv"
     rows = kept.read_text().splitlines() if kept.exists() else []
     resumed = LocalCohort(tasks, tmp_path)
     assert resumed.cycle == stands_at
     assert [branch.cycle for branch in resumed.branches] == [stands_at] * 2
-    list(run.run(CELL, tasks, resumed, tmp_path))
+    list(run_cell(CELL, tasks, resumed, tmp_path))
     assert_same_files(tmp_path, undisturbed, CELL.names)
-    assert run.finished(tmp_path) is not None
+    assert result_of(tmp_path) is not None
     # Rows from before, with their times, are kept as they were.
     assert kept.read_text().splitlines()[: len(rows)] == rows
     assert [(int(row["cycle"]), row["branch"]) for row in timeless(tmp_path)] == [
@@ -431,7 +430,7 @@ def test_a_resumed_cell_remembers_its_teachers(
     request: pytest.FixtureRequest,
 ) -> None:
     cell = make_cell(*TWO, cycles=3, **options)
-    tasks = cells_tasks.branch_tasks(cell, prepared)
+    tasks = branch_tasks(cell, prepared)
     start(tasks, tmp_path / "undisturbed", cell)
     killed = tmp_path / "killed"
     kill(Branch, "train", 5, tasks, killed, cell)  # in the third cycle
@@ -442,13 +441,13 @@ def test_a_resumed_cell_remembers_its_teachers(
         with actors_of(*TWO) as processes:
             cohort = RayCohort(processes, tasks, killed)
             assert cohort.cycle == 2
-            list(run.run(cell, tasks, cohort, killed))
+            list(run_cell(cell, tasks, cohort, killed))
     assert_same_files(killed, tmp_path / "undisturbed", cell.names)
 
 
 def test_an_independent_cell_resumes_without_a_teacher(prepared: Prepared, tmp_path: Path) -> None:
     cell = make_cell("cqt:vgg_small", temperature=None)
-    tasks = cells_tasks.branch_tasks(cell, prepared)
+    tasks = branch_tasks(cell, prepared)
     start(tasks, tmp_path / "undisturbed", cell)
     kill(Branch, "train", 2, tasks, tmp_path / "killed", cell)
     assert start(tasks, tmp_path / "killed", cell).cycle == 2
@@ -460,7 +459,7 @@ def test_soft_labels_of_unlabelled_clips_are_kept_and_a_killed_cell_goes_on_from
     with_sounds: Prepared, tmp_path: Path
 ) -> None:
     cell = make_cell(*TWO, labelled=0.5)
-    tasks = cells_tasks.branch_tasks(cell, with_sounds)
+    tasks = branch_tasks(cell, with_sounds)
     start(tasks, tmp_path / "undisturbed", cell)
     kill(Branch, "distil", 3, tasks, tmp_path / "killed", cell)
     start(tasks, tmp_path / "killed", cell)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mrkd_ray.cells import tasks as cells_tasks
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.common import environment
 from mrkd_ray.training import device_memory as memory
 from mrkd_ray.training.branch import Branch
@@ -39,7 +38,7 @@ def test_the_branches_that_fill_a_machine_take_half_of_its_memory_together(
     machine: Path, prepared: Prepared, branches: int, cpus: int, threads: int, each: float
 ) -> None:
     cell = replace(make_cell(*["cqt:vgg_small"] * branches), cpus=cpus, threads=threads)
-    budgets = [memory.budget(task) for task in cells_tasks.branch_tasks(cell, prepared)]
+    budgets = [memory.budget(task) for task in branch_tasks(cell, prepared)]
     assert budgets == [each * GIB] * branches
 
 
@@ -63,7 +62,7 @@ def test_the_branches_that_fill_a_card_take_a_quarter_of_it_together(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * GIB, 80 * GIB))
     cell = make_cell(*["cqt:vgg_small"] * branches, device="cuda")
-    budgets = [memory.budget(task) for task in cells_tasks.branch_tasks(cell, prepared, gpus)]
+    budgets = [memory.budget(task) for task in branch_tasks(cell, prepared, gpus)]
     assert budgets == [each * GIB] * branches
 
 
