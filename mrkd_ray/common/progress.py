@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -16,10 +15,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-
-from mrkd_ray.scores import metrics
-
-Row = dict[str, Any]
 
 
 class Display:
@@ -68,19 +63,13 @@ class Display:
         """Begin the grid's bar: its length is in cycles of all cells that are to run."""
         self._grid = self._progress.add_task(f"Grid, {cells} cells", total=cycles, figures="")
 
-    def cycle(self, key: str, title: str, cycles: int, rows: Sequence[Row]) -> None:
-        """Show a cell's figures after a cycle."""
+    def cycle(self, key: str, title: str, done: int, cycles: int, figures: str) -> None:
+        """Show a cell's figures after `done` of its cycles."""
         assert self._grid is not None
         if key not in self._cells:
             self._cells[key] = self._progress.add_task(f"  {title}", total=cycles, figures="")
-        metric = metrics.named(rows[0])[0]
-        scores = " ".join(f"{100 * row[metric.name]:.1f}" for row in rows)
-        losses = [row.get("loss_distil_ce", row.get("loss_ce")) for row in rows]
-        windows = " ".join(dict.fromkeys(row["windows"].partition(",")[0] for row in rows))
-        figures = f"{metric.title} {scores} %  loss {' '.join(f'{loss:.2f}' for loss in losses)}"
-        figures += f"  windows {windows}"
-        self._progress.update(self._cells[key], completed=rows[0]["cycle"] + 1, figures=figures)
-        self._done[key] = rows[0]["cycle"] + 1  # a resumed cell does not begin at 0
+        self._progress.update(self._cells[key], completed=done, figures=figures)
+        self._done[key] = done  # a resumed cell does not begin at 0
         self._progress.update(self._grid, completed=sum(self._done.values()))
 
     def end(self, key: str) -> None:

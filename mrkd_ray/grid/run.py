@@ -23,6 +23,7 @@ from mrkd_ray.grid.opening import open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.workers import Workers
 from mrkd_ray.results import gather as results
+from mrkd_ray.scores import metrics
 
 NOTHING_TO_RESUME = "Nothing to resume: no folder holds a cell of this grid."
 
@@ -129,7 +130,8 @@ def run_cells(
     display.grid(len(by_key), sum(cell.training.cycles for cell in by_key.values()))
 
     def on_cycle(key: str, rows: list[Row]) -> None:
-        display.cycle(key, by_key[key].title, by_key[key].training.cycles, rows)
+        cell, done = by_key[key], rows[0]["cycle"] + 1
+        display.cycle(key, cell.title, done, cell.training.cycles, figures_text(rows))
 
     if not by_key:
         return []
@@ -149,6 +151,16 @@ def run_cells(
         )
         return list(failed.items())
     return _run_locally(config, by_key, prepared, folder, on_cycle, display)
+
+
+def figures_text(rows: Sequence[Row]) -> str:
+    """Write the figures of one cycle, a row a branch, as the progress display shows them."""
+    metric = metrics.named(rows[0])[0]
+    scores = " ".join(f"{100 * row[metric.name]:.1f}" for row in rows)
+    losses = [row.get("loss_distil_ce", row.get("loss_ce")) for row in rows]
+    windows = " ".join(dict.fromkeys(row["windows"].partition(",")[0] for row in rows))
+    figures = f"{metric.title} {scores} %  loss {' '.join(f'{loss:.2f}' for loss in losses)}"
+    return f"{figures}  windows {windows}"
 
 
 def _run_locally(

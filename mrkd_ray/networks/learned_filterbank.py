@@ -71,5 +71,4 @@ def _hertz(mel: Tensor) -> Tensor:
 @network("leaf_small", description="learned filters, then resnet_small, for `waveform`; 0.2 M")
 def leaf_small(n_classes: int) -> nn.Module:
     """A learned filterbank in front of `resnet_small`, which sees its bands as one channel."""
-
     return nn.Sequential(GaborFilterbank(), *residual(1, n_classes))

@@ -66,5 +66,4 @@ def _first(embeddings: Any, frames: int) -> Tensor:
 @network("ast", description="Audio Spectrogram Transformer, for `logmel128`; 86 M (the ast extra)")
 def ast(n_classes: int) -> nn.Module:
     """transformers' AST; with `weights: PATH`, what others trained on AudioSet."""
-
     return SpectrogramTransformer(n_classes)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from mrkd_ray.recommend.choice import Floats
+Floats = NDArray[np.float64]
 
 _CHUNK = 1 << 20  # draws held in memory at once
 

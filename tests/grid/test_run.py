@@ -18,6 +18,7 @@ from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.expand import check_names, expand
 from mrkd_ray.grid.network_checks import Initial
+from mrkd_ray.grid.run import figures_text
 
 FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
 
@@ -151,3 +152,27 @@ def test_names_are_checked_before_anything_else() -> None:
     check_names(config(average="weighted", held_out=0.1))
     with pytest.raises(UserError, match="held_out"):
         check_names(config(variants={"one": {}, "two": {"average": "weighted"}}))
+
+
+ROWS = [
+    {
+        "cycle": 2,
+        "branch": "a",
+        "windows": "resident, 1.5 MiB",
+        "accuracy": 0.625,
+        "loss_ce": 1.5,
+    },
+    {
+        "cycle": 2,
+        "branch": "b",
+        "windows": "streamed, 9.0 MiB",
+        "accuracy": 0.75,
+        "loss_distil_ce": 0.25,
+        "loss_ce": 9.0,
+    },
+]
+
+
+def test_progress_shows_accuracy_loss_and_where_windows_lie() -> None:
+    text = figures_text(ROWS)  # a branch that is taught shows its loss under the teacher
+    assert text == "accuracy 62.5 75.0 %  loss 1.50 0.25  windows resident streamed"

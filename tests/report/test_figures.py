@@ -33,6 +33,7 @@ from mrkd_ray.report.grid_results import Measured, read
 from mrkd_ray.scores import calibration as scores_calibration
 from mrkd_ray.scores import classes as scores_classes
 from mrkd_ray.scores import comparison, metrics
+from mrkd_ray.scores.bootstrap import Difference
 from tests.report.fakes import fake_embed, fake_grid
 
 DISTILLED_ALONE = (
@@ -352,9 +353,9 @@ def test_a_matrix_of_many_classes_has_those_that_are_confused(many: Measured) ->
 def test_changes_within_noise_are_hollow(many: Measured) -> None:
     change = scores_classes.ClassChange
     found = [
-        change("better", 10, 5, 0.5, analysis.Difference(0.2, 0.1, 0.3)),
-        change("noise", 10, 5, 0.5, analysis.Difference(-0.1, -0.3, 0.1)),
-        change("few clips", 1, 1, 0.5, analysis.Difference(-1, -1, -1)),
+        change("better", 10, 5, 0.5, Difference(0.2, 0.1, 0.3)),
+        change("noise", 10, 5, 0.5, Difference(-0.1, -0.3, 0.1)),
+        change("few clips", 1, 1, 0.5, Difference(-1, -1, -1)),
     ]
     (axes,) = confusion.draw_changes("a", found).axes
     fills = {line.get_ydata()[0]: line.get_mfc() for line in axes.lines if line.get_marker() == "o"}

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.run import result_of, run_cell
@@ -22,6 +21,7 @@ from mrkd_ray.common import files
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.method import algorithm
+from mrkd_ray.scores import metrics
 from mrkd_ray.training import checkpoints as checkpoint
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask
@@ -317,7 +317,7 @@ CRASHES = {
     "before the second commit": (checkpoint, "commit", 2, 1),
     "before the models are exported": (LocalCohort, "export", 1, 2),
     "before the result is written": (cell_files, "write_predictions", 1, 2),
-    "after the teacher was moved": (cells.metrics, "measure", 5, 2),
+    "after the teacher was moved": (metrics, "measure", 5, 2),
 }
 
 
