@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from benchmarks import data
 from benchmarks.common import Result, Row
-from mrkd_ray.audio import decoding as audio
+from mrkd_ray.audio import decoding
 from mrkd_ray.representations.catalogue import compute_clip
 from mrkd_ray.representations.filters import FRAME, HOP
 
 NAME = "frontend_error"
-COMMON: dict[str, Any] = {"sr": audio.SAMPLE_RATE, "hop_length": HOP}
+COMMON: dict[str, Any] = {"sr": decoding.SAMPLE_RATE, "hop_length": HOP}
 
 Array = NDArray[np.float32]
 
@@ -56,7 +56,7 @@ def errors(files: Iterable[Path]) -> dict[str, tuple[float, float]]:
     """Return the largest and the 99.9th percentile difference of each representation."""
     differences: dict[str, list[Array]] = {name: [] for name in PLAIN}
     for file in files:
-        waveform = audio.load(file)
+        waveform = decoding.load(file)
         ours = compute_clip(PLAIN, waveform)
         for name, plain in PLAIN.items():
             differences[name].append(np.abs(ours[name].T - plain(waveform)).ravel())
@@ -67,7 +67,7 @@ def errors(files: Iterable[Path]) -> dict[str, tuple[float, float]]:
 def run(quick: bool = False) -> Result:
     """Compare all clips of ESC-10."""
     root = data.folder("esc10", quick)
-    files = sorted(file for file in root.rglob("*") if file.suffix in audio.AUDIO_SUFFIXES)
+    files = sorted(file for file in root.rglob("*") if file.suffix in decoding.AUDIO_SUFFIXES)
     found = errors(files)
     titles = ("largest difference", "99.9 % of bins and frames within")
     return Result(

@@ -183,10 +183,10 @@ def _export(tasks: Any, folder: str) -> None:
 
 
 def _front_end(name: str, clip: Path) -> tuple[Any, int]:
-    from mrkd_ray.audio import decoding as audio
+    from mrkd_ray.audio import decoding
     from mrkd_ray.representations.catalogue import compute_clip
 
-    waveform = audio.load(clip)
+    waveform = decoding.load(clip)
     representation = name.partition("-")[0]
     return lambda: compute_clip([representation], waveform), 1
 

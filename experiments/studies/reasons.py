@@ -19,10 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.report import curves as analysis
 from mrkd_ray.report import grid_results as measured
-from mrkd_ray.scores import calibration as scores_calibration
-from mrkd_ray.scores import diversity, logit_space, metrics
+from mrkd_ray.report.curves import agreements
+from mrkd_ray.scores import calibration, diversity, logit_space, metrics
 from mrkd_ray.scores.comparison import Model
 
 
@@ -47,10 +46,10 @@ def table(results: measured.Measured, cohort: measured.Cohort) -> Table:
     models = results.branches(cohort)
     found = Table("", *models)
     for i, name in enumerate(cohort.branches):
-        errors = (100 * scores_calibration.pooled(branches[i]).ece for branches in models.values())
+        errors = (100 * calibration.pooled(branches[i]).ece for branches in models.values())
         found.add_row(f"{name}: calibration error, %", *(f"{error:.1f}" for error in errors))
     if len(cohort.branches) > 1:
-        agreement = analysis.agreements(results, cohort)
+        agreement = agreements(results, cohort)
         found.add_row(
             "agreement on test clips, %",
             *(f"{100 * agreement[kind][:, -1].mean():.1f}" for kind in models),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mrkd_ray.common.files import replacing, write_text
 from mrkd_ray.datasets.base import encode
-from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch_task import Part
 
 Row = dict[str, Any]
@@ -88,9 +88,9 @@ def read_history(folder: Path, cycle: int) -> tuple[list[Row], Predicted]:
         rows = [row for row in rows if row["cycle"] < cycle]
         known = len({row["cycle"] for row in rows})  # of a cycle, this file is written last
         predicted = np.load(folder / "predicted.npy", allow_pickle=False)[:known].tolist()
-    found = checkpoint.latest(folder / "checkpoint")
+    found = checkpoints.latest(folder / "checkpoint")
     if found and not any(row["cycle"] == cycle - 1 for row in rows):
-        last = checkpoint.read_rows(found)
+        last = checkpoints.read_rows(found)
         predicted.append([row.pop("predicted") for row in last])
         for row in last:
             phases = (value for key, value in row.items() if key.startswith("seconds_"))

@@ -18,7 +18,7 @@ from mrkd_ray.common.files import write_json
 from mrkd_ray.common.timeline import Span, write_trace
 from mrkd_ray.method import algorithm
 from mrkd_ray.scores import metrics
-from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch_task import BranchTask
 
 Row = dict[str, Any]
@@ -80,7 +80,7 @@ def run_cell(
         mean = np.mean([p.astype(np.float64) for p in scores.values()], axis=0)
         scores["ensemble"] = mean.astype(np.float32)
     cell_files.write_predictions(folder, tasks[0].test, classes, scores)
-    found = checkpoint.latest(folder / "checkpoint")
+    found = checkpoints.latest(folder / "checkpoint")
     if found and (found / "soft_labels.npz").exists():
         (found / "soft_labels.npz").replace(folder / "soft_labels.npz")
     if profile:

@@ -21,7 +21,7 @@ from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.distributed.actors import AggregatorActor, BranchActor, Row
 from mrkd_ray.method.averaging import AVERAGES, Array
-from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch_task import BranchTask
 
 SHARD_BYTES = 64 * 2**20
@@ -104,8 +104,8 @@ class RayCohort:
         self._rows = len(self._task.taught)
         self._shards = max(1, -(-self._rows * len(self._task.classes) * 4 // SHARD_BYTES))
         self._recorder = Recorder()
-        found = checkpoint.latest(self._checkpoints)
-        self.cycle = checkpoint.cycle_of(found) if found else 0
+        found = checkpoints.latest(self._checkpoints)
+        self.cycle = checkpoints.cycle_of(found) if found else 0
         self._teachers: list[list[Any]] = []
         self.submitted = [  # refs of the cycle to come, for whoever wants to wait for them
             branch.start.remote(task, found)
@@ -155,7 +155,7 @@ class RayCohort:
     def end_cycle(self) -> Submitted:
         """Evaluate and checkpoint, submitted; returns what `figures` waits for."""
         self.cycle += 1
-        folder = checkpoint.begin(self._checkpoints, self.cycle)
+        folder = checkpoints.begin(self._checkpoints, self.cycle)
         self.submitted += [branch.end_cycle.remote(folder) for branch in self._branches]
         done = Submitted(folder, self.submitted, self._teachers)
         self.submitted, self._teachers = [], []
@@ -178,9 +178,9 @@ class RayCohort:
             if cycle.teachers:
                 shards = (ray.get(ref) for refs in cycle.teachers for ref in refs)
                 shape = (len(cycle.teachers), self._rows, len(self._task.classes))
-                checkpoint.save_teacher(cycle.folder, self._task.taught, shards, shape)
+                checkpoints.save_teacher(cycle.folder, self._task.taught, shards, shape)
             rows: list[Row] = done[-len(self._branches) :]
-            checkpoint.commit(cycle.folder, rows)
+            checkpoints.commit(cycle.folder, rows)
         return rows
 
     def spans(self) -> dict[str, list[Span]]:

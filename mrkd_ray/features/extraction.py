@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from mrkd_ray.audio import decoding as audio
+from mrkd_ray.audio import decoding
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import MapFn, serial_map
 from mrkd_ray.datasets.base import Dataset
@@ -124,7 +124,7 @@ def compute_chunk(jobs: Sequence[Job]) -> list[Done]:
 
 def _compute_one(job: Job) -> Done:
     try:
-        waveform = audio.load(job.path)
+        waveform = decoding.load(job.path)
     except (ValueError, OSError) as error:
         return Done(job, {}, str(error))
     return Done(job, compute_clip(job.representations, waveform), "")

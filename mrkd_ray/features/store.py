@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.representations import filters as constants
+from mrkd_ray.representations import filters
 from mrkd_ray.representations.catalogue import FRONTEND, REPRESENTATIONS
 
 Array = NDArray[np.float32]
@@ -162,7 +162,7 @@ class FeatureStore:
             "representation": self.representation,
             "version": self.version,
             "params": dict(entry.params),
-            "constants": {key: constants.digest(key) for key in entry.constants},
+            "constants": {key: filters.digest(key) for key in entry.constants},
             "frontend": FRONTEND,
             "bins": self.bins,
             "dtype": _DTYPE.str,

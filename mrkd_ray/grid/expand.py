@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 
-from mrkd_ray.cells import cell as cells
-from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.cell import Cell, branch_names, independent_cell
 from mrkd_ray.cells.tasks import Prepared
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
@@ -78,7 +77,7 @@ def expand(
             cell = Cell(
                 condition="distilled",
                 branches=pairing,
-                names=cells.branch_names(pairing),
+                names=branch_names(pairing),
                 temperature=asked.temperatures[0],
                 fold=split.fold,
                 seed=seed,
@@ -95,7 +94,7 @@ def expand(
             for name, spec in zip(cell.names, pairing, strict=True) if config.independent else ():
                 # Of the unlabelled clips only their number is in it: see `BranchTask`.
                 own = content((spec,), len(unlabelled))
-                alone = cells.independent_cell(name, cell, device=device(1), content=own)
+                alone = independent_cell(name, cell, device=device(1), content=own)
                 independent[alone.key] = alone
     baselines = sorted(independent.values(), key=lambda cell: cell.names)
     return [*baselines, *distilled.values()]

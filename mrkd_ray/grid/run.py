@@ -22,15 +22,13 @@ from mrkd_ray.grid.expand import Shares
 from mrkd_ray.grid.opening import open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.workers import Workers
-from mrkd_ray.results import gather as results
+from mrkd_ray.results.gather import Results, gather
 from mrkd_ray.scores import metrics
 
 NOTHING_TO_RESUME = "Nothing to resume: no folder holds a cell of this grid."
 
 
-def train(
-    config: TrainConfig | None = None, *, resume: bool = False, **fields: Any
-) -> results.Results:
+def train(config: TrainConfig | None = None, *, resume: bool = False, **fields: Any) -> Results:
     """Train one cohort: the fields of `TrainConfig`, as an object or by keyword.
 
     Example:
@@ -55,7 +53,7 @@ def run(
     *,
     resume: bool = False,
     console: Console | None = None,
-) -> results.Results:
+) -> Results:
     """Run a grid and return its results; see `train` for what is raised.
 
     Cells that another grid under the same output folder has finished are taken over.
@@ -89,7 +87,7 @@ def run(
                 compute(config, prepared, workers.map, display)
             failed = run_cells(config, grid, prepared, folder, ready.shares, workers, display)
             elapsed = time.perf_counter() - began
-            gathered = results.gather(folder, config.name, grid, elapsed)
+            gathered = gather(folder, config.name, grid, elapsed)
             if config.profile:
                 _show_profiles(folder, grid, console)
     if failed:
@@ -136,11 +134,11 @@ def run_cells(
     if not by_key:
         return []
     if workers.cluster is not None:
-        from mrkd_ray.distributed import tune_trials as trial
+        from mrkd_ray.distributed import tune_trials
 
         gpus = {key: shares(len(cell.branches)) for key, cell in by_key.items()}
         todo = list(by_key.values())
-        failed = trial.run_cells(
+        failed = tune_trials.run_cells(
             todo,
             prepared,
             folder,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from mrkd_ray.audio import decoding as audio
+from mrkd_ray.audio import decoding
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
@@ -117,8 +117,8 @@ class Classifier:
     def predict_branches(self, file: Path) -> Floats:
         """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
         try:
-            waveform = audio.load(file)
-        except (audio.AudioError, OSError) as error:
+            waveform = decoding.load(file)
+        except (decoding.AudioError, OSError) as error:
             raise UserError(f"{file}: cannot be classified: {error}") from None
         frames = compute_clip({branch.representation for branch in self.branches}, waveform)
         return np.stack([b.probabilities(frames[b.representation]) for b in self.branches])

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrkd_ray.cells import cell as cells
-from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.cell import Cell, branch_names, without_teacher
 from mrkd_ray.cells.run import PROFILE
 from mrkd_ray.common.timeline import Span, read_trace
 from mrkd_ray.config.fields import BranchSpec
@@ -37,7 +36,7 @@ What `trust` remembers is in the checkpoint: `costs` counts its bytes, but not i
 def kind_of(cell: Cell) -> Kind:
     """Return the kind of a cell."""
     independent = cell.condition == "independent"
-    training = cells.without_teacher(cell.training) if independent else cell.training
+    training = without_teacher(cell.training) if independent else cell.training
     free = {name: Training.model_fields[name].default for name in FREE}
     return cell.condition, cell.branches, training.model_copy(update=free)
 
@@ -191,7 +190,7 @@ def measured_of(like: Sequence[Ran]) -> Measured:
 
 def alone(cohort: Measured, branches: Sequence[BranchSpec], i: int) -> Measured:
     """Return one branch of a cohort of independent branches as a cell of its own."""
-    names = cells.branch_names(branches)
+    names = branch_names(branches)
     shared = dict.fromkeys(("history.csv", "predicted.npy", PROFILE), len(names))
     shared["predictions.csv"] = len(names) + (len(names) > 1)  # with the ensemble's
     files = {}

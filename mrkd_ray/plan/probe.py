@@ -22,8 +22,8 @@ from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features.extraction import CHUNK, Job, extract
 from mrkd_ray.features.store import FeatureStore
-from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.opening import Opened
+from mrkd_ray.grid.run import listed, run_cells
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.measurements import (
     CYCLES,
@@ -105,12 +105,12 @@ def run(
         dataset = prepared.dataset.without(set(every) - wanted)
         small = replace(prepared, dataset=dataset, splits=(few,), stores=stores)
         began = time.time()
-        failed = grid.run_cells(
+        failed = run_cells(
             mini, shortened, small, folder, opened.shares, opened.workers, opened.display
         )
         ended = time.time()
         if failed:
-            raise UserError(f"the probe failed, as the grid would:\n{grid.listed(failed)}")
+            raise UserError(f"the probe failed, as the grid would:\n{listed(failed)}")
         local = opened.workers.cluster is None
         ran = [read(cell, folder / "cells" / cell.key, local) for cell in shortened]
         kinds: dict[Kind, Measured] = {}

@@ -73,6 +73,6 @@ def windows_of(
 
 
 def _budget(task: BranchTask) -> int:
-    from mrkd_ray.training import device_memory as memory  # PyTorch, in a worker
+    from mrkd_ray.training import device_memory  # PyTorch, in a worker
 
-    return memory.budget(task)
+    return device_memory.budget(task)

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.scores import diversity, metrics
-from mrkd_ray.scores import doubtful_labels as labels
+from mrkd_ray.scores import diversity, doubtful_labels, metrics
 from mrkd_ray.scores.bootstrap import standard_error
 
 Floats = NDArray[np.float64]
@@ -116,18 +115,18 @@ class Choice:
     @cached_property
     def doubts(self) -> NDArray[np.bool_]:
         """Which labels look wrong to the chosen ensemble, [N]: see `labels`."""
-        return labels.doubted(self.ensemble, self.probed.labels)
+        return doubtful_labels.doubted(self.ensemble, self.probed.labels)
 
     @property
     def wrong_share(self) -> float:
         """About which part of the labels is wrong; NaN where classes are too few."""
-        return labels.wrong_share(float(self.doubts.mean()), len(self.probed.classes))
+        return doubtful_labels.wrong_share(float(self.doubts.mean()), len(self.probed.classes))
 
     @property
     def wrong_share_error(self) -> float:
         """The standard error of `wrong_share`: of so many clips."""
         error = standard_error(self.doubts.astype(float))
-        return labels.wrong_share(error, len(self.probed.classes))
+        return doubtful_labels.wrong_share(error, len(self.probed.classes))
 
 
 def choose(probed: Probed, size: int, margin: float) -> Choice:

@@ -21,10 +21,9 @@ from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import folder as grid_folder
-from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.opening import Opened, open_grid
 from mrkd_ray.grid.preparation import compute
-from mrkd_ray.grid.run import CellsFailed
+from mrkd_ray.grid.run import CellsFailed, listed, run_cells
 from mrkd_ray.recommend import probes, show
 from mrkd_ray.recommend.choice import Choice, choose
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
@@ -69,13 +68,13 @@ def recommend(
             prepared = opened.checked.prepared
             if left:
                 compute(asked, prepared, opened.workers.map, opened.display)
-            failed = grid.run_cells(
+            failed = run_cells(
                 asked, wanted, prepared, folder, opened.shares, opened.workers, opened.display
             )
             if failed:
                 raise CellsFailed(
                     f"{len(failed)} of {len(wanted)} probes did not finish; the same call takes "
-                    f"them up again.\n{grid.listed(failed)}\nWhat is finished is in {folder}."
+                    f"them up again.\n{listed(failed)}\nWhat is finished is in {folder}."
                 )
             probed = probes.read(folder, wanted, prepared.dataset)
             choice = choose(probed, config.size, config.margin)

@@ -61,7 +61,7 @@ class Curves:
     accuracy: Floats
 
 
-def curves(measured: Measured, models: Sequence[Model]) -> Curves:
+def learning_curves(measured: Measured, models: Sequence[Model]) -> Curves:
     """Return the learning curves of a branch's runs."""
 
     def column(name: str) -> Floats:

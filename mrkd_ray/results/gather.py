@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.cell import Cell, without_teacher
 from mrkd_ray.cells.run import result_of
 from mrkd_ray.common.files import write_text
 from mrkd_ray.config.method import Training
-from mrkd_ray.results import printed_table as table
+from mrkd_ray.results import printed_table
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE, Model, Runs, Score
 
@@ -52,7 +51,7 @@ class Results:
 
     def show(self, console: Console) -> None:
         """Print the table, how long the run took, and where the results are."""
-        table.show(self.table, console)
+        printed_table.show(self.table, console)
         cells_done = self.tidy["cell"].replace("", None).nunique() if len(self.tidy) else 0
         minutes, seconds = divmod(round(self.seconds), 60)
         console.print(f"{cells_done} cells; this run took {minutes} min {seconds} s.")
@@ -90,7 +89,7 @@ def _tidy_rows(
     served: dict[Training, dict[str, None]] = {}  # variants of which these are the baselines
     for cell in wanted:
         if cell.temperature is not None:
-            served.setdefault(cells.without_teacher(cell.training), {})[cell.variant] = None
+            served.setdefault(without_teacher(cell.training), {})[cell.variant] = None
     for cell in done:
         result = result_of(folder / "cells" / cell.key)
         assert result is not None
@@ -191,7 +190,7 @@ def _load(folder: Path, cell: Cell) -> dict[str, Model]:
 
 
 def _baseline(cell: Cell, name: str, baselines: Baselines) -> Runs:
-    return baselines.get((cells.without_teacher(cell.training), name), {})
+    return baselines.get((without_teacher(cell.training), name), {})
 
 
 def _ensemble(cell: Cell, baselines: Baselines) -> Runs:

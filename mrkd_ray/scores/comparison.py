@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.scores import bootstrap as scores_bootstrap
+from mrkd_ray.scores import bootstrap
 from mrkd_ray.scores.bootstrap import Difference
 from mrkd_ray.scores.metrics import Metric
 
@@ -115,9 +115,9 @@ def difference(pairs: Sequence[Pair], score: Score) -> Difference:
     """
     folds = by_fold([m for pair in pairs for m in (pair.independent, pair.distilled)], score)
     gains = [fold[1::2] - fold[::2] for fold in folds]
-    return scores_bootstrap.paired_bootstrap([fold for fold in gains if fold.size])
+    return bootstrap.paired_bootstrap([fold for fold in gains if fold.size])
 
 
 def mean(models: Sequence[Model], score: Score) -> Difference:
     """Return the mean score over clips with its 95 % interval, by the same bootstrap."""
-    return scores_bootstrap.paired_bootstrap(by_fold(models, score))
+    return bootstrap.paired_bootstrap(by_fold(models, score))

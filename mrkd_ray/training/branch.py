@@ -28,8 +28,7 @@ from mrkd_ray.method.label_kinds import outputs_of
 from mrkd_ray.networks.catalogue import build, initial_weights
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
-from mrkd_ray.training import checkpoints as checkpoint
-from mrkd_ray.training import device_memory as memory
+from mrkd_ray.training import checkpoints, device_memory
 from mrkd_ray.training.branch_task import BranchTask
 from mrkd_ray.training.compute import Compute
 from mrkd_ray.training.minibatches import Minibatches, Teacher
@@ -73,7 +72,7 @@ class Branch:
         self.statistics = statistics(train, one_scale=representation.linear)
         bank = task.store.bank(task.clip_ids)
         needed = Resident.bytes(bank.lengths, task.store.bins)
-        resident = memory.resident(task, needed)
+        resident = device_memory.resident(task, needed)
         self.windows = Windows(bank, self.statistics, self.device, resident=resident)
         self._kept, self._bytes = "resident" if resident else "streamed", needed
         parts = (task.taught, task.held_out.clip_ids, task.test.clip_ids)
@@ -159,14 +158,14 @@ class Branch:
             "cycle": self.cycle,
             "branch": self.task.name,
             "windows": f"{self._kept}, {self._bytes / 2**20:.1f} MiB",
-            "peak_bytes": memory.peak(self.device),
+            "peak_bytes": device_memory.peak(self.device),
             "lr": self._lr(),
             **self._figures,
         }
         self._figures = {}
         self.cycle += 1
         with self._phase("checkpoint"):
-            checkpoint.save_branch(
+            checkpoints.save_branch(
                 folder,
                 self.task.name,
                 self.network,
@@ -197,7 +196,7 @@ class Branch:
         Raises:
             UserError: see `checkpoint.load_branch`.
         """
-        self.cycle, self._belief = checkpoint.load_branch(
+        self.cycle, self._belief = checkpoints.load_branch(
             folder,
             self.task.name,
             self.network,

@@ -8,7 +8,7 @@ from typing import Any
 
 from mrkd_ray.common.timeline import Span
 from mrkd_ray.method.averaging import AVERAGES
-from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch import Branch, Floats
 from mrkd_ray.training.branch_task import BranchTask
 
@@ -27,7 +27,7 @@ class LocalCohort:
         self._rule = AVERAGES[self._task.training.average]
         self._teachers: list[Floats] = []
         self.branches = [Branch(task) for task in tasks]
-        found = checkpoint.latest(self._checkpoints)
+        found = checkpoints.latest(self._checkpoints)
         self.cycle = max(branch.resume(found) for branch in self.branches) if found else 0
 
     def train(self, epochs: int) -> None:
@@ -54,13 +54,13 @@ class LocalCohort:
 
     def end_cycle(self) -> list[dict[str, Any]]:
         """Evaluate and checkpoint; one row of figures a branch."""
-        folder = checkpoint.begin(self._checkpoints, self.cycle + 1)
+        folder = checkpoints.begin(self._checkpoints, self.cycle + 1)
         rows = [branch.end_cycle(folder) for branch in self.branches]
         self.cycle += 1
         if self._teachers and self.cycle == self._task.training.cycles:  # the last is a result
             shape = (len(self._teachers), *self._teachers[0].shape)
-            checkpoint.save_teacher(folder, self._task.taught, self._teachers, shape)
-        checkpoint.commit(folder, rows)
+            checkpoints.save_teacher(folder, self._task.taught, self._teachers, shape)
+        checkpoints.commit(folder, rows)
         return rows
 
     def figures(self, cycles: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mrkd_ray.audio import decoding as audio
+from mrkd_ray.audio import decoding
 from mrkd_ray.audio.decoding import AudioError, EmptyAudioError, load, read
 
 RATES = [8000, 22050, 48000, 192000]
@@ -37,7 +37,7 @@ def test_channels_are_averaged_and_the_native_rate_is_returned(tmp_path: Path) -
     samples, rate = read(tmp_path / "a.wav")
     assert rate == 11025
     np.testing.assert_array_equal(samples, np.full(100, 0.125, np.float32))
-    assert audio.decode(tmp_path / "a.wav").channels == 2
+    assert decoding.decode(tmp_path / "a.wav").channels == 2
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -62,7 +62,7 @@ def test_a_long_recording_is_read_over_all_blocks(
     samples = np.random.default_rng(0).uniform(-1, 1, (1000, 3)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, 22050, subtype="FLOAT")
     whole, _ = read(tmp_path / "a.wav")
-    monkeypatch.setattr(audio, "BLOCK_FRAMES", 300)
+    monkeypatch.setattr(decoding, "BLOCK_FRAMES", 300)
     np.testing.assert_array_equal(read(tmp_path / "a.wav")[0], whole)
     assert len(whole) == 1000
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.run import Row, run_cell
 from mrkd_ray.cells.tasks import Prepared, branch_tasks
-from mrkd_ray.distributed import ray_cohort as actors
+from mrkd_ray.distributed import ray_cohort
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.method import algorithm
-from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training import checkpoints
 from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import TaskMaker, make_cell
 
@@ -84,7 +84,7 @@ def test_a_cycle_is_submitted_before_the_one_before_is_waited_for(
             return refs
         return np.zeros((12, 3), np.float32)  # a shard of the last teacher
 
-    monkeypatch.setattr(actors, "ray", SimpleNamespace(get=get))
+    monkeypatch.setattr(ray_cohort, "ray", SimpleNamespace(get=get))
     tasks = make_tasks(*TWO, cycles=3)
     stand_ins = Actors(make_cell(*TWO).branches, (Recorded(log), Recorded(log)), Recorded(log))
     cohort = RayCohort(stand_ins, tasks, tmp_path)
@@ -95,7 +95,7 @@ def test_a_cycle_is_submitted_before_the_one_before_is_waited_for(
     for number, expected in enumerate(submitted, 1):
         next(figures)
         assert log == [*expected, "wait"]
-        assert checkpoint.cycle_of(checkpoint.latest(tmp_path / "checkpoint")) == number
+        assert checkpoints.cycle_of(checkpoints.latest(tmp_path / "checkpoint")) == number
         log.clear()
     assert next(figures, None) is None
 
@@ -159,7 +159,7 @@ def test_soft_labels_in_shards_change_nothing(
 ) -> None:
     tasks = make_tasks(*TWO, average="leave_one_out", cycles=1)
     local = LocalCohort(tasks, tmp_path / "local")
-    monkeypatch.setattr(actors, "SHARD_BYTES", 5 * 3 * 4)  # five clips of three classes
+    monkeypatch.setattr(ray_cohort, "SHARD_BYTES", 5 * 3 * 4)  # five clips of three classes
     with actors_of(*TWO) as processes:
         sharded = RayCohort(processes, tasks, tmp_path / "ray")
         for cohort in (local, sharded):
@@ -168,7 +168,7 @@ def test_soft_labels_in_shards_change_nothing(
         for a, b in zip(local.test_probabilities(), sharded.test_probabilities(), strict=True):
             np.testing.assert_array_equal(a, b)
     one, other = (
-        np.load(checkpoint.latest(tmp_path / name / "checkpoint") / "soft_labels.npz")["teacher"]
+        np.load(checkpoints.latest(tmp_path / name / "checkpoint") / "soft_labels.npz")["teacher"]
         for name in ("local", "ray")
     )
     assert one.shape == (2, 12, 3)
@@ -191,7 +191,7 @@ def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(
 def test_a_cell_in_used_actors_gives_the_bits_of_fresh_ones(
     prepared: Prepared, ray_cluster: str, tmp_path: Path
 ) -> None:
-    def run(processes: Actors, cell: cells.Cell, folder: Path) -> list[int]:
+    def run(processes: Actors, cell: Cell, folder: Path) -> list[int]:
         """Run a cell; return the ids of the branches' processes."""
         tasks = branch_tasks(cell, prepared)
         list(run_cell(cell, tasks, RayCohort(processes, tasks, folder), folder))

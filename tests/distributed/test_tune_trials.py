@@ -24,7 +24,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import run as grid
 from mrkd_ray.method import algorithm
-from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training import checkpoints
 from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import FAST, TOO_SLOW, make_cell
 from tests.distributed.test_ray_cohort import same_files
@@ -300,20 +300,20 @@ def test_actors_are_replaced_where_the_next_cell_has_other_branches(
 def test_a_branch_that_diverges_with_a_cycle_ahead_leaves_the_last_checkpoint(
     prepared: Prepared, ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrkd_ray.distributed import tune_trials as trial
+    from mrkd_ray.distributed import tune_trials
 
     for name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"):
         monkeypatch.setenv(name, "1")  # what `run_cells` sets ends with the test
-    monkeypatch.setattr(trial, "MAX_FAILURES", 1)
+    monkeypatch.setattr(tune_trials, "MAX_FAILURES", 1)
     cell = make_cell(*PAIRING.split("+"), cycles=3, lr=1e30)
     folder = tmp_path / "cells" / cell.key
     mild = make_cell(*PAIRING.split("+"), cycles=3).training
     tasks = [replace(task, training=mild) for task in branch_tasks(cell, prepared)]
     next(algorithm.distilled(LocalCohort(tasks, folder), mild, 2.0))
-    kept = checkpoint.latest(folder / "checkpoint")
+    kept = checkpoints.latest(folder / "checkpoint")
     assert kept is not None
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
-    failed = trial.run_cells(
+    failed = tune_trials.run_cells(
         [cell],
         prepared,
         tmp_path,
@@ -323,7 +323,7 @@ def test_a_branch_that_diverges_with_a_cycle_ahead_leaves_the_last_checkpoint(
         on_end=lambda key: None,
     )
     assert "diverged in cycle 1" in failed[cell.key].strip().splitlines()[-1]
-    assert checkpoint.latest(folder / "checkpoint") == kept
+    assert checkpoints.latest(folder / "checkpoint") == kept
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
     ahead = {path.name.split(".")[1] for path in kept.parent.glob(".cycle-*")}
     assert ahead == {"cycle-000002", "cycle-000003"}

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from filelock import FileLock
 
-from mrkd_ray.audio import decoding as audio
+from mrkd_ray.audio import decoding
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import X, Y
 from mrkd_ray.datasets.base import Clip, Dataset
@@ -22,7 +22,7 @@ from mrkd_ray.features.extraction import extract
 from mrkd_ray.features.normalisation import STD_FLOOR, statistics
 from mrkd_ray.features.store import Array, Bank, FeatureStore
 from mrkd_ray.representations import catalogue as representations
-from mrkd_ray.representations import filters as constants
+from mrkd_ray.representations import filters
 from mrkd_ray.representations.catalogue import compute_clip
 
 LENGTHS = {"a.wav": 5000, "b.wav": 1, "c.wav": 22050, "d.wav": 3000, "e.wav": 12345}
@@ -30,7 +30,7 @@ LENGTHS = {"a.wav": 5000, "b.wav": 1, "c.wav": 22050, "d.wav": 3000, "e.wav": 12
 
 def write(path: Path, samples: int, seed: int) -> None:
     waveform = np.random.default_rng(seed).normal(scale=0.1, size=samples)
-    soundfile.write(path, waveform, audio.SAMPLE_RATE)
+    soundfile.write(path, waveform, decoding.SAMPLE_RATE)
 
 
 def dataset_of(root: Path) -> Dataset:
@@ -57,13 +57,13 @@ def root(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files decoded so far."""
     names: list[str] = []
-    load = audio.load
+    load = decoding.load
 
     def counting(path: Path) -> Array:
         names.append(path.name)
         return load(path)
 
-    monkeypatch.setattr(audio, "load", counting)
+    monkeypatch.setattr(decoding, "load", counting)
     return names
 
 
@@ -86,7 +86,7 @@ def test_bank_holds_each_clip_in_the_order_asked_for(root: Path) -> None:
         assert bank.offsets.dtype == bank.lengths.dtype == np.int64
         assert bank.lengths.tolist() == [1 + LENGTHS[clip_id] // 220 for clip_id in order]
         for i, clip_id in enumerate(order):
-            expected = compute_clip([name], audio.load(root / clip_id))[name]
+            expected = compute_clip([name], decoding.load(root / clip_id))[name]
             assert np.array_equal(clip_frames(bank, i), expected)
     assert stores["cqt"].bins == stores["cqt"].bank([]).frames.shape[1] == 84
     assert len(stores["cqt"].bank([]).lengths) == 0
@@ -155,7 +155,7 @@ def test_another_front_end_has_a_folder_of_its_own(
     assert old.folder != new.folder
     meta = json.loads((new.folder / "meta.json").read_text())
     assert (meta["version"], meta["bins"]) == (new.version, 64)
-    assert meta["constants"] == {"mel-64": constants.digest("mel-64")}
+    assert meta["constants"] == {"mel-64": filters.digest("mel-64")}
     assert meta["params"]["hop"] == 220
 
 
@@ -229,7 +229,7 @@ def test_lost_frames_are_computed_again(root: Path, decoded: list[str]) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     store = run(root)["logmel64"]
     assert decoded == ["e.wav"]
-    expected = compute_clip(["logmel64"], audio.load(root / "e.wav"))["logmel64"]
+    expected = compute_clip(["logmel64"], decoding.load(root / "e.wav"))["logmel64"]
     assert np.array_equal(clip_frames(store.bank(["e.wav"]), 0), expected)
 
 

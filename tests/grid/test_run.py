@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from mrkd_ray.cells import cell as cells
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.tasks import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
@@ -30,7 +30,7 @@ def config(**fields: object) -> GridConfig:
 NETWORKS = {name: Initial("", "") for name in ("resnet_small", "vgg_small")}
 
 
-def expanded(asked: GridConfig, prepared: Prepared) -> list[cells.Cell]:
+def expanded(asked: GridConfig, prepared: Prepared) -> list[Cell]:
     return expand(asked, prepared, NETWORKS, lambda branches: 0.0)
 
 

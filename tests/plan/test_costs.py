@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mrkd_ray.audio import decoding as audio
+from mrkd_ray.audio import decoding
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import scan_file
 from mrkd_ray.features.window_sources import Resident
@@ -57,7 +57,7 @@ PROBE = Probe(
 def test_frames_are_those_of_the_features(rate: int, samples: int, tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"
     soundfile.write(path, np.random.default_rng(0).normal(size=samples) / 8, rate)
-    frames = compute_clip(("logmel64",), audio.load(path))["logmel64"]
+    frames = compute_clip(("logmel64",), decoding.load(path))["logmel64"]
     assert costs.frames_of(scan_file(path)) == len(frames)
 
 

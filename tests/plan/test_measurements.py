@@ -8,7 +8,7 @@ import pytest
 
 from mrkd_ray.common.timeline import Span
 from mrkd_ray.datasets.splits import Split
-from mrkd_ray.plan import measurements as readings
+from mrkd_ray.plan import measurements
 from mrkd_ray.plan.measurements import Measured, Ran, Sizes, Turn
 from tests.conftest import make_cell
 
@@ -43,14 +43,16 @@ def test_a_cycle_is_the_slowest_branchs_once_it_is_warm() -> None:
     cell = Ran(make_cell(X, Y), NOWHERE, [fast, slow], one_by_one=False)
     assert cell.cycle == pytest.approx((2 * 8 + 2 * 1) / 2)  # with what it waits for
     assert cell.phases[1] == pytest.approx({"train": 4.0, "evaluate": 4.0})
-    assert readings.cycle_seconds(cell.phases, 1.0, one_by_one=False) == pytest.approx(cell.cycle)
+    assert measurements.cycle_seconds(cell.phases, 1.0, one_by_one=False) == pytest.approx(
+        cell.cycle
+    )
 
 
 def test_branches_that_take_turns_add_up() -> None:
     rows = [spans(0.0, 2.0, 3.0), spans(2.0, 3.0, 2.0)]  # a cycle of 5 s: 2 s of one, 3 s of other
     cell = Ran(make_cell(X, Y), NOWHERE, rows, one_by_one=True)
     assert cell.cycle == pytest.approx((2 + 3 * 5 - 5) / 2)
-    assert readings.cycle_seconds(cell.phases, 0.0, one_by_one=True) == pytest.approx(5.0)
+    assert measurements.cycle_seconds(cell.phases, 0.0, one_by_one=True) == pytest.approx(5.0)
 
 
 def test_turns_are_told_by_who_was_there_before() -> None:
@@ -58,7 +60,7 @@ def test_turns_are_told_by_who_was_there_before() -> None:
     again = ran(111.0, 2.0, X, Y)  # ends at 117
     other = ran(120.0, 2.0, X, X)  # ends at 126
     larger = ran(133.0, 2.0, X, X, X)
-    found = readings.turns_of([first, again, other, larger], began=90.0)
+    found = measurements.turns_of([first, again, other, larger], began=90.0)
     new = pytest.approx(((100 + 4 - 90) + (133 - 126)) / 2)  # warming up is part of it
     assert found[first.cell.branches] == Turn(new=14.0, cold=3.0, warm=1.0)
     assert found[other.cell.branches] == Turn(new=new, cold=3.0, warm=1.0)
@@ -67,7 +69,7 @@ def test_turns_are_told_by_who_was_there_before() -> None:
 
 def test_copies_side_by_side_take_each_others_places_once() -> None:
     copies = [ran(10.0, 2.0, X), ran(10.0, 3.0, X), ran(20.0, 2.0, X), ran(21.0, 2.0, X)]
-    (found,) = readings.turns_of(copies, began=0.0).values()
+    (found,) = measurements.turns_of(copies, began=0.0).values()
     assert found == Turn(new=10.0, cold=10.0, warm=((20 - 19) + (21 - 16)) / 2)
 
 
@@ -82,7 +84,7 @@ def test_a_branch_of_a_cohort_stands_for_a_cell_of_its_own() -> None:
         f"branches/{other}/model.safetensors": 2000,
     }
     cohort = Measured(({"train": 1.0}, {"train": 2.0}), 0.1, (10, 20), (3, 4), files)
-    found = readings.alone(cohort, cell.branches, 1)
+    found = measurements.alone(cohort, cell.branches, 1)
     assert found == Measured(
         ({"train": 2.0},),
         0.1,

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from mrkd_ray.cells import cell as cells
-from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.cell import Cell, independent_cell
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.plan import probe
 from mrkd_ray.plan.measurements import kind_of
@@ -66,7 +65,7 @@ def test_what_no_cohort_covers_is_measured_too() -> None:
 def test_variants_are_measured_apart_where_a_cycle_may_cost_another_time() -> None:
     def grid(**options: Any) -> list[Cell]:
         cohort = make_cell(X, Y, **options)
-        alone = [cells.independent_cell(n, cohort, device="cpu", content="") for n in cohort.names]
+        alone = [independent_cell(n, cohort, device="cpu", content="") for n in cohort.names]
         return [*alone, cohort]
 
     plain = chosen(grid())

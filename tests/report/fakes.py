@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells.cell import Cell, branch_names
+from mrkd_ray.cells.cell import Cell, branch_names, independent_cell
 from mrkd_ray.common import environment
 from mrkd_ray.common.files import write_json, write_text
 from mrkd_ray.config.parsing import parse, to_yaml
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.results import gather as results
+from mrkd_ray.results.gather import gather
 from mrkd_ray.training.branch_task import Part
 
 TABLE6 = (
@@ -63,7 +62,7 @@ def fake_grid(
                     variant=variant,
                 )
                 alone = [
-                    cells.independent_cell(name, cell, device="cpu", content="fake")
+                    independent_cell(name, cell, device="cpu", content="fake")
                     for name in cell.names
                 ]
                 done |= {c.key: c for c in (*alone * config.independent, cell)}
@@ -72,7 +71,7 @@ def fake_grid(
         rate = 0.6 + gain * (cell.condition == "distilled")
         part = Part(clip_ids=tuple(f"{cell.fold}-{i}" for i in range(clips)), labels=labels)
         _write(folder / "cells" / cell.key, cell, part, names, dataset, rate, rng)
-    results.gather(folder, config.name, list(done.values()))
+    gather(folder, config.name, list(done.values()))
     write_json(folder / "environment.json", environment.describe())
     write_text(folder / "grid.yaml", to_yaml(config))
     return folder

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
-from mrkd_ray.report import curves as analysis
+from mrkd_ray.report.curves import agreement, agreements, learning_curves, phase_seconds
 from mrkd_ray.report.grid_results import read
 from mrkd_ray.scores import calibration, classes, logit_space
 from mrkd_ray.scores.comparison import Pair
@@ -117,7 +117,7 @@ def test_agreement_of_three_branches_is_the_mean_over_pairs() -> None:
         np.array(rows, np.int16) for rows in ([[0, 0], [0, 1]], [[0, 1], [0, 1]], [[1, 1]] * 2)
     )
     # cycle 0: ab 1/2, ac 0, bc 1/2; cycle 1: ab 1, ac 1/2, bc 1/2
-    assert analysis.agreement([a, b, c]) == pytest.approx([1 / 3, 2 / 3])
+    assert agreement([a, b, c]) == pytest.approx([1 / 3, 2 / 3])
 
 
 def test_agreement_on_an_unfinished_grid_is_of_the_runs_that_every_branch_has(
@@ -126,13 +126,13 @@ def test_agreement_on_an_unfinished_grid_is_of_the_runs_that_every_branch_has(
     folder = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,))
     tidy = (folder / "results.csv").read_text().splitlines(keepends=True)
     whole = read(folder)
-    expected = analysis.agreements(whole, whole.cohorts[0])
+    expected = agreements(whole, whole.cohorts[0])
 
     def without(*missing: str) -> dict[str, NDArray[np.float64]]:
         rows = [row for row in tidy if not any(cell in row for cell in missing)]
         (folder / "results.csv").write_text("".join(rows))
         measured = read(folder)
-        return dict(analysis.agreements(measured, measured.cohorts[0]))
+        return dict(agreements(measured, measured.cohorts[0]))
 
     one = without("independent_cqt-vgg_small_fold1")
     for condition, found in one.items():
@@ -147,21 +147,21 @@ def test_agreement_curves_and_times_of_a_grid(tmp_path: Path) -> None:
     folder = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), seeds=(0, 1))
     measured = read(folder)
     (cohort,) = measured.cohorts
-    agreements = analysis.agreements(measured, cohort)
-    assert agreements["independent"].shape == agreements["distilled"].shape == (4, 3)
+    both = agreements(measured, cohort)
+    assert both["independent"].shape == both["distilled"].shape == (4, 3)
     pairs = [measured.pairs(cohort, name) for name in cohort.branches]
-    for condition, found in agreements.items():
+    for condition, found in both.items():
         top = [[getattr(p, condition).probabilities.argmax(axis=1) for p in ps] for ps in pairs]
         expected = [(a == b).mean() for a, b in zip(*top, strict=True)]
         assert found[:, -1] == pytest.approx(expected)
 
-    curves = analysis.curves(measured, [pair.distilled for pair in pairs[1]])
+    curves = learning_curves(measured, [pair.distilled for pair in pairs[1]])
     assert curves.loss.tolist() == [[2.0, 1.0, 2 / 3]] * 4
     assert curves.distil_kl is not None
     assert curves.distil_kl.shape == curves.accuracy.shape == (4, 3)
-    assert analysis.curves(measured, [pair.independent for pair in pairs[1]]).distil_ce is None
+    assert learning_curves(measured, [pair.independent for pair in pairs[1]]).distil_ce is None
 
-    phases, wall = analysis.phase_seconds(measured, [pair.distilled for pair in pairs[0]])
+    phases, wall = phase_seconds(measured, [pair.distilled for pair in pairs[0]])
     assert wall == 9.0
     assert phases == pytest.approx(
         {"train": 3, "soft_labels": 1.5, "distil": 3, "evaluate": 0.3, "checkpoint": 0.3}

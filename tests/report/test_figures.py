@@ -14,7 +14,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray.report import curves as analysis
+from mrkd_ray.report.curves import Curves, learning_curves
 from mrkd_ray.report.figures import (
     Section,
     agreement,
@@ -268,8 +268,8 @@ def test_learning_curves_have_the_phases_of_each_cycle(small: Measured) -> None:
     (cohort,) = small.cohorts
     pairs = small.pairs(cohort, cohort.branches[0])
     both = {
-        "distilled": analysis.curves(small, [p.distilled for p in pairs]),
-        "independent": analysis.curves(small, [p.independent for p in pairs]),
+        "distilled": learning_curves(small, [p.distilled for p in pairs]),
+        "independent": learning_curves(small, [p.independent for p in pairs]),
     }
     (axes,) = learning.losses("a", both, first=0.5).axes
     assert [(p.get_x(), p.get_width()) for p in axes.patches] == [
@@ -290,7 +290,7 @@ def test_learning_curves_have_the_phases_of_each_cycle(small: Measured) -> None:
 def test_of_many_cycles_the_ends_of_the_two_phases_are_two_lines() -> None:
     n = learning.MARKED + 1
     runs = np.ones((1, n))
-    curves = analysis.Curves(2 * runs, 1.5 * runs, 0.5 * runs, runs)
+    curves = Curves(2 * runs, 1.5 * runs, 0.5 * runs, runs)
     (axes,) = learning.losses("a", {"distilled": curves}, first=0.5).axes
     after_training, after_distillation, _ = axes.lines
     assert after_training.get_xdata().tolist() == [i + 0.5 for i in range(n)]
@@ -302,7 +302,7 @@ def test_of_many_cycles_the_ends_of_the_two_phases_are_two_lines() -> None:
 
 def test_cycles_without_a_teacher_are_not_shaded() -> None:
     kl = np.array([[np.nan, np.nan, 0.5, 0.5]])
-    curves = analysis.Curves(kl, np.ones((1, 4)), kl, np.ones((1, 4)))
+    curves = Curves(kl, np.ones((1, 4)), kl, np.ones((1, 4)))
     for drawing in (
         learning.losses("a", {"distilled": curves}, first=0),
         learning.scores("a", {"distilled": curves}, 0, "accuracy"),

@@ -14,12 +14,12 @@ import scipy.signal
 import torch
 from torch import Tensor
 
-from mrkd_ray.audio import decoding as audio
+from mrkd_ray.audio import decoding
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import Registry
 from mrkd_ray.representations import catalogue as representations
 from mrkd_ray.representations import filters as constants
-from mrkd_ray.representations import spectra as frontend
+from mrkd_ray.representations import spectra
 from mrkd_ray.representations.catalogue import (
     REPRESENTATIONS,
     Array,
@@ -118,7 +118,7 @@ def test_a_loud_tone_leaks_into_the_quiet_bins_as_with_librosa(name: str) -> Non
 def test_equals_librosa_on_real_clips(name: str, shared: Path) -> None:
     files = sorted((shared / "data" / "esc10" / "audio").iterdir())
     for file in files[::40]:
-        assert_as_librosa(name, audio.load(file))
+        assert_as_librosa(name, decoding.load(file))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -157,7 +157,7 @@ def test_gammatone_filters_are_those_of_the_filters_impulse_responses() -> None:
     """scipy's finite ones, away from both ends of the spectrum, where real filters fold over."""
     offset = 9.26449 * 24.7
     middles = (50 + offset) * ((11025 + offset) / (50 + offset)) ** (np.arange(64) / 64) - offset
-    filters = frontend._gammatone_filters(64, 50.0, torch.device("cpu")).numpy()
+    filters = spectra._gammatone_filters(64, 50.0, torch.device("cpu")).numpy()
     steps = np.diff(21.4 * np.log10(1 + 0.00437 * middles))  # the ERB scale as it is often written
     assert np.ptp(steps) < 1e-3 * steps.mean()
     tested = [i for i, middle in enumerate(middles) if 200 < middle < 7000]
@@ -313,9 +313,9 @@ def test_versions_of_all_are_distinct_and_the_common_parameters_are_part_of_them
 def test_the_constants_used_are_the_ones_in_the_version(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for function in (frontend._constant, frontend._mel_filters, frontend._halving_filters):
+    for function in (spectra._constant, spectra._mel_filters, spectra._halving_filters):
         function.cache_clear()
-    frontend._cqt_stages.cache_clear()
+    spectra._cqt_stages.cache_clear()
     used = set()
     get = constants.get
     monkeypatch.setattr(constants, "get", lambda key: [used.add(key), get(key)][1])

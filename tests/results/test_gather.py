@@ -12,16 +12,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mrkd_ray.cells import cell as cells
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.cell import Cell, independent_cell
 from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.common.files import write_json
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets import label_experiments
 from mrkd_ray.grid.run import run
-from mrkd_ray.results import gather as results
+from mrkd_ray.results.gather import gather
 from mrkd_ray.scores import bootstrap
 from mrkd_ray.training.branch_task import Part
 from tests.conftest import FAST, make_cell
@@ -62,9 +61,7 @@ def grid(tmp_path: Path) -> tuple[Path, list[Cell]]:
     for fold in (1, 2):
         clips = [f"{fold}-{i}" for i in range(8)]
         cell = make_cell(*TWO, fold=fold)
-        alone = [
-            cells.independent_cell(name, cell, device="cpu", content="test") for name in cell.names
-        ]
+        alone = [independent_cell(name, cell, device="cpu", content="test") for name in cell.names]
         half = [True] * 4 + [False] * 4
         fake(tmp_path, alone[0], clips, {NAMES[0]: half})
         fake(tmp_path, alone[1], clips, {NAMES[1]: half})
@@ -78,7 +75,7 @@ def grid(tmp_path: Path) -> tuple[Path, list[Cell]]:
 
 
 def test_means_deviations_and_differences(grid: tuple[Path, list[Cell]]) -> None:
-    table = results.gather(grid[0], "g", grid[1]).table.set_index("model")
+    table = gather(grid[0], "g", grid[1]).table.set_index("model")
     first = table.loc[NAMES[0]]
     assert first["accuracy_independent"] == pytest.approx(50.0)
     assert first["accuracy_distilled"] == pytest.approx(62.5)
@@ -96,7 +93,7 @@ def test_means_deviations_and_differences(grid: tuple[Path, list[Cell]]) -> None
 
 def test_anyone_can_recompute_the_figures_from_the_files(grid: tuple[Path, list[Cell]]) -> None:
     folder, made = grid
-    tidy = results.gather(folder, "g", made).tidy
+    tidy = gather(folder, "g", made).tidy
     written = pd.read_csv(folder / "results.csv")
     assert list(written.columns) == list(tidy.columns)
     assert len(written) == 2 * (1 + 1 + 3 + 1)  # and the ensemble of those trained alone
@@ -115,7 +112,7 @@ def test_a_table_over_folds_and_seeds(tmp_path: Path) -> None:
             fake(tmp_path, alone, names, {NAMES[0]: before})
             fake(tmp_path, cell, names, {NAMES[0]: after})
             made += [alone, cell]
-    found = results.gather(tmp_path, "g", made)
+    found = gather(tmp_path, "g", made)
     (row,) = found.table.to_dict("records")
     assert (row["runs"], row["folds"], row["seeds"], row["epochs"]) == (6, 2, 3, 4)
     distilled = [25.0, 37.5, 50.0, 50.0, 75.0, 100.0]
@@ -241,7 +238,7 @@ def test_a_cell_that_is_not_finished_is_left_out(grid: tuple[Path, list[Cell]]) 
     folder, made = grid
     last = [cell for cell in made if cell.temperature is not None][-1]
     (folder / "cells" / last.key / "result.json").unlink()
-    table = results.gather(folder, "g", made).table
+    table = gather(folder, "g", made).table
     assert (table["runs"] == 1).all()
     assert (table["paired_runs"] == 1).all()
 
@@ -250,7 +247,7 @@ def test_runs_are_those_that_the_columns_hold(grid: tuple[Path, list[Cell]]) -> 
     folder, made = grid
     lone = next(c for c in made if c.temperature is None and c.names[0] == NAMES[0] and c.fold == 2)
     (folder / "cells" / lone.key / "result.json").unlink()
-    table = results.gather(folder, "g", made).table.set_index("model")
+    table = gather(folder, "g", made).table.set_index("model")
     one = dict.fromkeys((NAMES[0], "ensemble", "best branch"), 1)
     assert table["runs"].to_dict() == {**one, NAMES[1]: 2}
     assert table.loc[NAMES[0], "folds"] == 1
@@ -262,7 +259,7 @@ def test_unequal_budgets_are_not_compared(tmp_path: Path) -> None:
     fake(tmp_path, longer, ["a", "b"], {NAMES[0]: [True, True]})
     fake(tmp_path, make_cell(*TWO), ["a", "b"], {NAMES[0]: [True] * 2, NAMES[1]: [True] * 2})
     for wanted in ([asked, make_cell(*TWO)], [longer, make_cell(*TWO)]):
-        table = results.gather(tmp_path, "g", wanted).table
+        table = gather(tmp_path, "g", wanted).table
         assert not table["paired_runs"].any()
         assert table["accuracy_independent"].isna().all()
 
@@ -279,7 +276,7 @@ def test_each_variant_is_compared_with_its_own_control(tmp_path: Path) -> None:
             fake(tmp_path, made, clips, {NAMES[0]: [i < right for i in range(10)]})
             wanted[made.key] = made
     assert len(wanted) == 2 + 3
-    made = results.gather(tmp_path, "g", list(wanted.values()))
+    made = gather(tmp_path, "g", list(wanted.values()))
     table = made.table.set_index("variant")
     assert table["accuracy_independent"].to_dict() == {"plain": 40, "strong": 40, "mixed": 60}
     assert table["accuracy_difference"].to_dict() == {"plain": 10, "strong": 20, "mixed": 10}
@@ -295,7 +292,7 @@ def test_the_best_branch_and_the_ensemble_beside_a_single_branch(
     for cell in made:  # alone the second is best, distilled the first
         if cell.temperature is None and cell.names[0] == NAMES[1]:
             fake(folder, cell, [f"{cell.fold}-{i}" for i in range(8)], {NAMES[1]: [True] * 5})
-    table = results.gather(folder, "g", made).table.set_index("model")
+    table = gather(folder, "g", made).table.set_index("model")
     first, best = table.loc[NAMES[0]], table.loc["best branch"]
     assert best["accuracy_independent"] == table.loc[NAMES[1], "accuracy_independent"]
     assert best["accuracy_distilled"] == first["accuracy_distilled"]
@@ -311,7 +308,7 @@ def test_runs_of_other_test_clips_are_not_paired(grid: tuple[Path, list[Cell]]) 
     folder, made = grid
     fake(folder, made[0], [f"1-{i}" for i in range(1, 9)], {NAMES[0]: [True] * 8})
     with pytest.raises(ValueError, match="fold 1"):
-        results.gather(folder, "g", made)
+        gather(folder, "g", made)
 
 
 def test_the_key_of_a_cell_changes_with_all_that_changes_its_result() -> None:
@@ -341,12 +338,12 @@ def test_a_baseline_is_shared_by_cells_that_differ_in_distillation_only() -> Non
 
 
 def baseline(cell: Cell) -> Cell:
-    return cells.independent_cell(cell.names[0], cell, device="cpu", content="x")
+    return independent_cell(cell.names[0], cell, device="cpu", content="x")
 
 
 def test_equal_branches_have_baselines_of_their_own() -> None:
     cell = make_cell(TWO[1], TWO[1])
-    alone = [cells.independent_cell(n, cell, device="cpu", content="x") for n in cell.names]
+    alone = [independent_cell(n, cell, device="cpu", content="x") for n in cell.names]
     assert [a.names for a in alone] == [("cqt-vgg_small",), ("cqt-vgg_small-2",)]
     assert alone[0].key != alone[1].key
 

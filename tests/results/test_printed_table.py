@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from mrkd_ray.results import printed_table as table
+from mrkd_ray.results import printed_table
 
 
 def row(model: str, low: float = 1.0, high: float = 24.0, **changed: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def row(model: str, low: float = 1.0, high: float = 24.0, **changed: Any) -> dic
 
 
 def printed(capsys: pytest.CaptureFixture[str], *rows: dict[str, Any]) -> str:
-    table.show(pd.DataFrame(rows), Console(width=80, no_color=True))
+    printed_table.show(pd.DataFrame(rows), Console(width=80, no_color=True))
     return capsys.readouterr().out
 
 

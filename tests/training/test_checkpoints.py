@@ -22,7 +22,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.method import algorithm
 from mrkd_ray.scores import metrics
-from mrkd_ray.training import checkpoints as checkpoint
+from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask
 from mrkd_ray.training.local_cohort import LocalCohort
@@ -102,30 +102,30 @@ def test_json_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 def test_only_a_committed_folder_is_the_latest(tmp_path: Path) -> None:
-    assert checkpoint.latest(tmp_path / "not there") is None
-    assert checkpoint.latest(tmp_path) is None
-    begun = checkpoint.begin(tmp_path, 9)
+    assert checkpoints.latest(tmp_path / "not there") is None
+    assert checkpoints.latest(tmp_path) is None
+    begun = checkpoints.begin(tmp_path, 9)
     (begun / "one").write_text("9")
-    assert checkpoint.latest(tmp_path) is None
-    checkpoint.commit(begun, [])
-    ninth = checkpoint.latest(tmp_path)
+    assert checkpoints.latest(tmp_path) is None
+    checkpoints.commit(begun, [])
+    ninth = checkpoints.latest(tmp_path)
     assert ninth is not None
     assert (ninth / "one").read_text() == "9"
     assert not begun.exists()
 
-    torn = checkpoint.begin(tmp_path, 10)
+    torn = checkpoints.begin(tmp_path, 10)
     (torn / "half").write_text("10")
-    assert checkpoint.latest(tmp_path) == ninth  # the process ended here
-    begun = checkpoint.begin(tmp_path, 10)
+    assert checkpoints.latest(tmp_path) == ninth  # the process ended here
+    begun = checkpoints.begin(tmp_path, 10)
     assert os.listdir(begun) == []  # what the torn one left is not mistaken for new
     (torn / "late").write_text("10")  # nor what its branches, which may still live, write now
     assert os.listdir(begun) == []
     (begun / "one").write_text("10")
     rows = [{"cycle": 9, "branch": "a", "lr": 0.1}, {"cycle": 9, "branch": "b", "lr": 1e-17}]
-    checkpoint.commit(begun, rows)
-    tenth = checkpoint.latest(tmp_path)
+    checkpoints.commit(begun, rows)
+    tenth = checkpoints.latest(tmp_path)
     assert tenth is not None
-    assert checkpoint.read_rows(tenth) == rows
+    assert checkpoints.read_rows(tenth) == rows
     assert (tenth / "one").read_text() == "10"
     assert sorted(os.listdir(tenth)) == ["one", "rows.json"]
     assert os.listdir(tmp_path) == [tenth.name]  # older ones and other attempts are gone
@@ -134,8 +134,8 @@ def test_only_a_committed_folder_is_the_latest(tmp_path: Path) -> None:
 def test_the_latest_is_the_one_of_the_highest_cycle(tmp_path: Path) -> None:
     for cycle in (2, 10, 9, 1000):  # as after a crash between a rename and the removal of others
         (tmp_path / f"cycle-{cycle:06d}").mkdir()
-        checkpoint.begin(tmp_path, cycle + 1)
-    latest = checkpoint.latest(tmp_path)
+        checkpoints.begin(tmp_path, cycle + 1)
+    latest = checkpoints.latest(tmp_path)
     assert latest is not None
     assert latest.name == "cycle-001000"
 
@@ -145,8 +145,8 @@ def test_a_commit_removes_what_crashes_left(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("left over")
-    begun, ahead = (checkpoint.begin(tmp_path, cycle) for cycle in (3, 4))
-    checkpoint.commit(begun, [])
+    begun, ahead = (checkpoints.begin(tmp_path, cycle) for cycle in (3, 4))
+    checkpoints.commit(begun, [])
     assert sorted(os.listdir(tmp_path)) == [ahead.name, "cycle-000003"]
     assert not (tmp_path / "cycle-000003" / "file").exists()
 
@@ -203,7 +203,7 @@ def test_a_checkpoint_before_the_first_step_has_no_momentum(
     (task,) = make_tasks("cqt:vgg_small")
     fresh = Branch(task)
     start = tmp_path / "cycle-000000"
-    checkpoint.save_branch(start, task.name, fresh.network, fresh.optimiser, 0, "fp32")
+    checkpoints.save_branch(start, task.name, fresh.network, fresh.optimiser, 0, "fp32")
     resumed = Branch(task)
     assert resumed.resume(start) == 0
     for branch in (fresh, resumed):
@@ -215,7 +215,7 @@ def test_a_checkpoint_of_another_network_is_refused(make_tasks: TaskMaker, tmp_p
     one, other = make_tasks("cqt:vgg_small", "cqt:resnet_small")
     branch = Branch(one)
     folder = tmp_path / "cycle-000001"
-    checkpoint.save_branch(folder, other.name, branch.network, branch.optimiser, 1, "fp32")
+    checkpoints.save_branch(folder, other.name, branch.network, branch.optimiser, 1, "fp32")
     with pytest.raises(RuntimeError, match="Missing key"):
         Branch(other).resume(folder)
 
@@ -313,8 +313,8 @@ def kill(
 CRASHES = {
     "in the first cycle": (Branch, "distil", 2, 0),
     "in the middle of the second cycle": (Branch, "distil", 4, 1),
-    "between two branches' checkpoints": (checkpoint, "save_branch", 4, 1),
-    "before the second commit": (checkpoint, "commit", 2, 1),
+    "between two branches' checkpoints": (checkpoints, "save_branch", 4, 1),
+    "before the second commit": (checkpoints, "commit", 2, 1),
     "before the models are exported": (LocalCohort, "export", 1, 2),
     "before the result is written": (cell_files, "write_predictions", 1, 2),
     "after the teacher was moved": (metrics, "measure", 5, 2),

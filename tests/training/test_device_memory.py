@@ -11,7 +11,7 @@ import torch
 
 from mrkd_ray.cells.tasks import Prepared, branch_tasks
 from mrkd_ray.common import environment
-from mrkd_ray.training import device_memory as memory
+from mrkd_ray.training import device_memory
 from mrkd_ray.training.branch import Branch
 from tests.conftest import TaskMaker, make_cell
 
@@ -24,8 +24,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "meminfo").write_text(
         f"MemTotal:       {16 * 2**20} kB\nMemAvailable:    {8 * 2**20} kB\n"
     )
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(device_memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(device_memory, "CGROUP", tmp_path)
     monkeypatch.setattr(environment, "cpus", lambda: 4)
     return tmp_path
 
@@ -38,7 +38,7 @@ def test_the_branches_that_fill_a_machine_take_half_of_its_memory_together(
     machine: Path, prepared: Prepared, branches: int, cpus: int, threads: int, each: float
 ) -> None:
     cell = replace(make_cell(*["cqt:vgg_small"] * branches), cpus=cpus, threads=threads)
-    budgets = [memory.budget(task) for task in branch_tasks(cell, prepared)]
+    budgets = [device_memory.budget(task) for task in branch_tasks(cell, prepared)]
     assert budgets == [each * GIB] * branches
 
 
@@ -62,7 +62,7 @@ def test_the_branches_that_fill_a_card_take_a_quarter_of_it_together(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * GIB, 80 * GIB))
     cell = make_cell(*["cqt:vgg_small"] * branches, device="cuda")
-    budgets = [memory.budget(task) for task in branch_tasks(cell, prepared, gpus)]
+    budgets = [device_memory.budget(task) for task in branch_tasks(cell, prepared, gpus)]
     assert budgets == [each * GIB] * branches
 
 
@@ -72,7 +72,7 @@ def test_a_containers_limit_counts_and_cached_files_do_not(
 ) -> None:
     (machine / "memory.max").write_text(f"{limit}\n")
     (machine / "memory.stat").write_text(f"anon {2 * GIB}\nfile {9 * GIB}\n")
-    assert memory.available() == left * GIB
+    assert device_memory.available() == left * GIB
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_auto_keeps_what_fits_and_a_wish_is_followed(
     machine: Path, make_tasks: TaskMaker, asked: str, needed: int, kept: bool
 ) -> None:
     (task,) = make_tasks("cqt:vgg_small")
-    assert memory.resident(replace(task, windows=asked), needed) == kept
+    assert device_memory.resident(replace(task, windows=asked), needed) == kept
 
 
 def test_resident_and_streamed_branches_are_the_same_and_say_which(

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
-from mrkd_ray.report import curves as analysis
+from mrkd_ray.report.curves import agreements
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
 from mrkd_ray.report.grid_results import Cohort, Measured
@@ -22,7 +22,7 @@ def figure(measured: Measured, id: str) -> Figure | None:
     for cohort in measured.cohorts[: style.MOST]:
         if len(cohort.branches) < 2:
             continue
-        both = analysis.agreements(measured, cohort)
+        both = agreements(measured, cohort)
         runs.append(len(both["distilled"]))
         panels.append(Panel(draw(cohort, both), f"agreement of branches: {cohort.title}"))
     if not panels:

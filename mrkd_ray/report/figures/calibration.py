@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
 from mrkd_ray.report.grid_results import Cohort, Measured
-from mrkd_ray.scores import calibration as scores_calibration
+from mrkd_ray.scores import calibration
 from mrkd_ray.scores.calibration import BINS, Calibration
 from mrkd_ray.scores.comparison import Condition
 
@@ -21,7 +21,7 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
     runs = []
     for name in cohort.models:
         models = measured.conditions(cohort, name)
-        both = {condition: scores_calibration.pooled(found) for condition, found in models.items()}
+        both = {condition: calibration.pooled(found) for condition, found in models.items()}
         runs.append(len(models["distilled"]))
         panels.append(Panel(draw(name, both), f"reliability of {name}: {_words(both)}"))
     caption = (

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from numpy.typing import NDArray
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel
 from mrkd_ray.report.grid_results import Measured
@@ -28,7 +29,7 @@ def figure(measured: Measured, id: str) -> Figure:
     Raises:
         NoClip: it cannot be read.
     """
-    from mrkd_ray.audio import decoding as audio
+    from mrkd_ray.audio import decoding
     from mrkd_ray.datasets import opening as datasets
     from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
     from mrkd_ray.representations.filters import HOP
@@ -38,18 +39,18 @@ def figure(measured: Measured, id: str) -> Figure:
     try:
         if data in datasets.EMBEDDED and not cache.is_dir():
             raise NoClip(f"its cache {cache} is not here")  # a report makes no data
-        clip = datasets.open_dataset(data, cache).clips[0]
-        waveform = audio.load(clip.path)
+        clip = open_dataset(data, cache).clips[0]
+        waveform = decoding.load(clip.path)
         arrays = compute_clip(names, waveform)
-    except (UserError, audio.AudioError, OSError) as error:
+    except (UserError, decoding.AudioError, OSError) as error:
         raise NoClip(str(error).splitlines()[0]) from None
-    seconds = len(waveform) / audio.SAMPLE_RATE
+    seconds = len(waveform) / decoding.SAMPLE_RATE
     panels = [Panel(draw_waveform(waveform, seconds), f"waveform of {clip.clip_id}")]
     for name, array in arrays.items():
         about = REPRESENTATIONS[name].description
         # every frame stands for a hop
         span = colour_span(array, REPRESENTATIONS[name].levels)
-        drawing = draw(name, array, len(array) * HOP / audio.SAMPLE_RATE, span)
+        drawing = draw(name, array, len(array) * HOP / decoding.SAMPLE_RATE, span)
         panels.append(Panel(drawing, f"{name} of {clip.clip_id}: {about}"))
     about = "; ".join(f"{name}: {REPRESENTATIONS[name].description}" for name in arrays)
     caption = (

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
-from mrkd_ray.report import curves as analysis
-from mrkd_ray.report.curves import Curves
+from mrkd_ray.report.curves import Curves, learning_curves
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import DISTILLED, INDEPENDENT, Figure, Panel, runs_in_words
 from mrkd_ray.report.grid_results import Cohort, Measured
@@ -29,7 +28,7 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
     for name in cohort.branches:
         models = measured.conditions(cohort, name)
         both = {
-            condition: analysis.curves(measured, models[condition])
+            condition: learning_curves(measured, models[condition])
             for condition in sorted(models)  # distilled first
         }
         panels.append(Panel(losses(name, both, b / (b + d)), f"{name}: losses by cycle"))

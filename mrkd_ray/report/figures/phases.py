@@ -5,14 +5,14 @@ from __future__ import annotations
 from matplotlib.figure import Figure as Drawing
 from matplotlib.patches import Patch
 
-from mrkd_ray.report import curves as analysis
+from mrkd_ray.report.curves import PHASES, phase_seconds
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel
 from mrkd_ray.report.grid_results import Cohort, Measured
 
 Bar = tuple[str, dict[str, float], float]  # name, seconds of each phase, of the cell
 
-COLOURS = dict(zip(analysis.PHASES, style.PALETTE, strict=False))
+COLOURS = dict(zip(PHASES, style.PALETTE, strict=False))
 
 
 def figure(measured: Measured, id: str) -> Figure | None:
@@ -41,7 +41,7 @@ def bars(measured: Measured, cohort: Cohort) -> list[Bar]:
             ("distilled", measured.distilled(cohort, name)),
         ):
             if runs:
-                times = analysis.phase_seconds(measured, list(runs.values()))
+                times = phase_seconds(measured, list(runs.values()))
                 found.append((f"{name}\n{condition}", *times))
     return found
 
@@ -61,7 +61,7 @@ def draw(cohort: Cohort, found: list[Bar]) -> Drawing:
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("seconds")
     axes.set_xlim(left=0)
-    shown = [phase for phase in analysis.PHASES if phase in names]
+    shown = [phase for phase in PHASES if phase in names]
     patches = [Patch(color=COLOURS[phase]) for phase in shown]
     drawing.legend(
         patches,

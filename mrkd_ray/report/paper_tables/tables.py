@@ -29,7 +29,7 @@ from mrkd_ray.report.paper_tables.rows import (
     pairing_rows,
     rows_head,
 )
-from mrkd_ray.results import printed_table as printed
+from mrkd_ray.results import printed_table
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE
 
 
@@ -193,7 +193,9 @@ def _elsewhere(sweeps: Iterable[Key], others: Iterable[str], pairings: Iterable[
 
 
 def _measured_caption(measured: Measured) -> str:
-    text = f"Measured on {measured.tidy['dataset'].iloc[0]}. {printed.caption(measured.table)}"
+    text = (
+        f"Measured on {measured.tidy['dataset'].iloc[0]}. {printed_table.caption(measured.table)}"
+    )
     if not measured.table["paired_runs"].any():
         return text
     return f"{text} The ensemble is compared with that of the same branches trained alone."

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from experiments.studies import reasons
-from mrkd_ray.report import curves as analysis
 from mrkd_ray.report import grid_results as measured
+from mrkd_ray.report.curves import agreements
 from mrkd_ray.scores import calibration
 from mrkd_ray.scores.comparison import Model
 from tests.report.fakes import fake_grid
@@ -56,7 +56,7 @@ def test_figures_of_every_cohort_are_printed(
                 f"{100 * calibration.pooled(models[kind]).ece:.1f}"
                 for kind in ("independent", "distilled")
             ]
-        agreement = analysis.agreements(results, cohort)
+        agreement = agreements(results, cohort)
         assert rows["agreement on test clips, %"] == [
             f"{100 * agreement[kind][:, -1].mean():.1f}" for kind in ("independent", "distilled")
         ]
