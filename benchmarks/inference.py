@@ -196,7 +196,7 @@ def _network(folder: Path, name: str, engine: str, batch: int) -> tuple[Any, int
 
     from mrkd_ray.inference.classifier import load
 
-    model = load(folder / "branches" / name).branches[0]
+    model = load(folder / "branches" / name).branches[0].model
     network = model.network
     windows = torch.randn(batch * WINDOWS, 3, len(model.statistics.mean[0]), 150)
     if engine == "onnxruntime":

@@ -17,6 +17,7 @@ from torch import Tensor
 from mrkd_ray.features.deltas import MARGIN, with_deltas
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
+from mrkd_ray.features.window_extents import CHANNELS, margins
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 
 Index = NDArray[np.int64]
@@ -24,7 +25,6 @@ Index = NDArray[np.int64]
 Loaded = tuple[Tensor, Tensor, torch.cuda.Event | None]
 """Static frames [B, 150 + 2 * MARGIN, bins], padding [B, 150], and on a GPU their arrival."""
 
-CHANNELS = 3
 AHEAD = 2  # batches that the background thread may be ahead of the network
 
 
@@ -103,9 +103,9 @@ class Resident:
 
     def __init__(self, streamed: Streamed) -> None:
         self.device = streamed.device
-        margins = _margins(streamed.lengths)
-        extents = streamed.lengths + 2 * margins
-        self._places = np.cumsum(extents) - extents + margins  # of each clip's first frame
+        padding = margins(streamed.lengths)
+        extents = streamed.lengths + 2 * padding
+        self._places = np.cumsum(extents) - extents + padding  # of each clip's first frame
         shape = (streamed.bins, int(extents.sum()), CHANNELS)
         channels = torch.empty(shape, device=self.device)
         # Filled by windows side by side, the last one of a clip ending with it.
@@ -113,7 +113,7 @@ class Resident:
         owners = np.repeat(np.arange(len(extents)), counts)
         within = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         reach = np.minimum(within * WINDOW_FRAMES, extents[owners] - WINDOW_FRAMES)
-        starts = reach - margins[owners]
+        starts = reach - padding[owners]
         frames = (self._places[owners] + starts)[:, None] + np.arange(WINDOW_FRAMES)
         size = 64
         made = streamed.batches(owners, starts, size)
@@ -122,11 +122,6 @@ class Resident:
             channels.index_copy_(1, torch.from_numpy(places.ravel()).to(self.device), rows)
         # [first frame, bins, 150, 3], without a copy
         self._windows = channels.unfold(1, WINDOW_FRAMES, 1).permute(1, 0, 3, 2)
-
-    @staticmethod
-    def bytes(lengths: Index, bins: int) -> int:
-        """Return how much of the device's memory clips of these lengths take."""
-        return int((lengths + 2 * _margins(lengths)).sum()) * bins * CHANNELS * 4
 
     def batches(self, clips: Index, starts: Index, size: int) -> Iterator[Tensor]:
         """Yield as `Windows.batches`, each batch in the memory of the one before."""
@@ -137,8 +132,3 @@ class Resident:
             batch = memory[: len(rows)]
             torch.index_select(self._windows, 0, rows, out=batch)
             yield batch.permute(0, 3, 1, 2)
-
-
-def _margins(lengths: Index) -> Index:
-    """Frames of padding on each side of a clip: as many as it lacks for a window."""
-    return np.maximum(WINDOW_FRAMES - lengths, 0)

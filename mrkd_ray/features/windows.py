@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
+from mrkd_ray.features.window_extents import window_bytes
 from mrkd_ray.features.window_sources import Index, Resident, Streamed
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 
@@ -27,16 +28,27 @@ class Windows:
         device: where the windows are made.
         resident: compute all channels of all clips now and keep them on the device, instead of
             making each batch from static frames in main memory. The windows are the same, bit
-            for bit; see `memory` for which one pays.
+            for bit; see `training.device_memory` for which one pays.
+
+    Attributes:
+        kept: "resident" or "streamed".
     """
 
     def __init__(
         self, bank: Bank, statistics: Statistics, device: torch.device, *, resident: bool = False
     ) -> None:
         self.device = device
+        self.statistics = statistics
         self.lengths: Index = bank.lengths
+        self._bins = bank.frames.shape[1]
+        self.kept = "resident" if resident else "streamed"
         streamed = Streamed(bank, statistics, device)
         self._source = Resident(streamed) if resident else streamed
+
+    @property
+    def bytes(self) -> int:
+        """What the windows take, or would take, where they are kept."""
+        return window_bytes(self.lengths, self._bins)
 
     def random_starts(self, clips: Index, rng: np.random.Generator) -> Index:
         """Draw one start for each clip: negative where the clip is padded on its left."""

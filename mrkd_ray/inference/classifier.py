@@ -2,80 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from mrkd_ray.audio import decoding
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.clip_logits import clip_logits
-from mrkd_ray.inference.model_folder import TRAINED_ON
-from mrkd_ray.method.label_kinds import outputs_of
-from mrkd_ray.networks.catalogue import build
-from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
+from mrkd_ray.inference.model_folder import read_model
+from mrkd_ray.method.label_kinds import label_kind
+from mrkd_ray.representations.catalogue import compute_clip
 
 Floats = NDArray[np.float32]
 
 
 class BranchModel:
-    """One trained branch: model.safetensors and config.json in a folder."""
+    """One trained branch; `model` is what its folder holds. Raises as `read_model`."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
-        try:
-            self._load(folder, device)
-        except UserError:
-            raise
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise UserError(
-                f"{folder}: not a whole model ({type(error).__name__}: {error}). It needs "
-                "model.safetensors and config.json as training wrote them."
-            ) from None
-
-    def _load(self, folder: Path, device: torch.device) -> None:
-        self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        self.name = str(self.config["branch"])
-        self.classes: tuple[str, ...] = tuple(self.config["classes"])
-        self.multi_label = bool(self.config.get("multi_label", False))
-        self.outputs = outputs_of(self.multi_label)
-        self.representation = str(self.config["representation"])
-        self.trained_on = set((folder / TRAINED_ON).read_text().split())
-        version = REPRESENTATIONS[self.representation].version
-        if version != self.config["representation_version"]:
-            raise UserError(
-                f"{folder}: trained on {self.representation} version "
-                f"{self.config['representation_version']}, but this installation computes version "
-                f"{version} (its parameters, constants or front-end differ). Install the mrkd_ray "
-                "that it was trained with, or train again."
-            )
-        tensors = load_file(folder / "model.safetensors", device=str(device))
-        network, _ = build(str(self.config["network"]), len(self.classes), "none")
-        network.load_state_dict(
-            {
-                name.removeprefix("network."): tensor
-                for name, tensor in tensors.items()
-                if name.startswith("network.")
-            }
-        )
-        self.network = network.to(device).to(memory_format=torch.channels_last).eval()
-        self.statistics = Statistics(tensors["mean"].cpu().numpy(), tensors["std"].cpu().numpy())
+        self.model = read_model(folder, device)
+        self.label_kind = label_kind(self.model.multi_label)
         self._device = device
 
     def probabilities(self, frames: Floats) -> Floats:
         """Return the probabilities [M] of one clip from its static frames [frames, bins] in dB."""
         bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
-        windows = Windows(bank, self.statistics, self._device)
-        logits = clip_logits(self.network, windows, np.zeros(1, np.int64))
-        probabilities: Floats = self.outputs.probabilities(logits)[0].cpu().numpy()
+        windows = Windows(bank, self.model.statistics, self._device)
+        logits = clip_logits(self.model.network, windows, np.zeros(1, np.int64))
+        probabilities: Floats = self.label_kind.probabilities(logits)[0].cpu().numpy()
         return probabilities
 
 
@@ -91,15 +50,14 @@ class Classifier:
 
     def __init__(self, branches: Sequence[BranchModel]) -> None:
         self.branches = branches
-        self.classes = branches[0].classes
-        self.multi_label = branches[0].multi_label
-        self.config = branches[0].config
-        self.trained_on = set.union(*(branch.trained_on for branch in branches))
+        first = branches[0].model
+        self.classes, self.multi_label, self.config = first.classes, first.multi_label, first.config
+        self.trained_on = frozenset().union(*(branch.model.trained_on for branch in branches))
 
     @property
     def names(self) -> list[str]:
         """Names of the branches."""
-        return [branch.name for branch in self.branches]
+        return [branch.model.branch for branch in self.branches]
 
     def predict(self, file: Path) -> Floats:
         """Return the probabilities [M] of a recording.
@@ -120,8 +78,8 @@ class Classifier:
             waveform = decoding.load(file)
         except (decoding.AudioError, OSError) as error:
             raise UserError(f"{file}: cannot be classified: {error}") from None
-        frames = compute_clip({branch.representation for branch in self.branches}, waveform)
-        return np.stack([b.probabilities(frames[b.representation]) for b in self.branches])
+        frames = compute_clip({b.model.representation for b in self.branches}, waveform)
+        return np.stack([b.probabilities(frames[b.model.representation]) for b in self.branches])
 
 
 def load(path: str | Path, device: str = "cpu") -> Classifier:
@@ -139,6 +97,6 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
             "results/demo/cells/distilled_..."
         )
     branches = [BranchModel(folder, torch.device(device)) for folder in folders]
-    if len({(branch.classes, branch.multi_label) for branch in branches}) > 1:
+    if len({(branch.model.classes, branch.model.multi_label) for branch in branches}) > 1:
         raise UserError(f"{path}: its branches were trained on different classes.")
     return Classifier(branches)

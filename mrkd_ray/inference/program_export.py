@@ -33,10 +33,11 @@ from mrkd_ray.representations.spectra import Recordings
 class _Branch(nn.Module):
     """Static frames [B, bins, frames] in dB to probabilities [B, M], as `BranchModel`."""
 
-    def __init__(self, model: BranchModel, frames: int) -> None:
+    def __init__(self, branch: BranchModel, frames: int) -> None:
         super().__init__()
+        model = branch.model
         self.representation = model.representation
-        self.outputs = model.outputs
+        self.label_kind = branch.label_kind
         # A copy in PyTorch's own layout: torch.export.save warns of any other.
         self.network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
         self.mean = nn.Buffer(torch.tensor(model.statistics.mean)[:, :, None])
@@ -57,7 +58,7 @@ class _Branch(nn.Module):
             windows = [channels[..., start : start + WINDOW_FRAMES] for start in self.starts]
         logits: Tensor = self.network(torch.stack(windows, dim=1).flatten(0, 1))
         logits = logits.view(-1, len(windows), logits.shape[1]).mean(dim=1)
-        return self.outputs.probabilities(logits)
+        return self.label_kind.probabilities(logits)
 
 
 class Program(nn.Module):

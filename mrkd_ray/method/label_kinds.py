@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-class Outputs(Protocol):
+class LabelKind(Protocol):
     """How logits and probabilities [N, M] become distributions."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class Outputs(Protocol):
         """The same of probabilities, such as a teacher's or 0 and 1 for labels."""
 
 
-class Softmax:
+class SingleLabel:
     """One label a clip."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Softmax:
         return probabilities
 
 
-class Sigmoid:
+class MultiLabel:
     """Multi-label: each class for itself. A sigmoid is the softmax of its logit and 0."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -58,6 +58,6 @@ class Sigmoid:
         return torch.stack((probabilities, 1 - probabilities), dim=2)
 
 
-def outputs_of(multi_label: bool) -> Outputs:
+def label_kind(multi_label: bool) -> LabelKind:
     """Return what the logits of a data set's networks say."""
-    return Sigmoid() if multi_label else Softmax()
+    return MultiLabel() if multi_label else SingleLabel()

@@ -1,7 +1,7 @@
 """The paper's equations 1, 2, 4 and 5 in PyTorch. Equation 3 is `averaging`, which needs no torch.
 
 Shapes: N windows or clips, M classes. Where [N, M] is written for distributions, those of a
-multi-label data set are [N, M, 2] (`outputs.py`); what is summed over M is summed over both axes.
+multi-label data set are [N, M, 2] (`label_kinds`); what is summed over M is summed over both axes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrkd_ray.method.label_kinds import Outputs, Softmax
+from mrkd_ray.method.label_kinds import LabelKind, SingleLabel
 
 PROBABILITY_FLOOR = 1e-12
 """A teacher's probability is not taken below this, so that its logarithm stays finite."""
@@ -34,9 +34,9 @@ def _sum(terms: Tensor) -> Tensor:
     return terms.flatten(1).sum(dim=1)
 
 
-def soften(logits: Tensor, temperature: float, outputs: Outputs | None = None) -> Tensor:
-    """Eq. 2: soft labels [N, M], the softmax (or `outputs`) of logits [N, M] at a temperature."""
-    return (outputs or Softmax()).probabilities(logits / temperature)
+def soften(logits: Tensor, temperature: float, kind: LabelKind | None = None) -> Tensor:
+    """Eq. 2: soft labels [N, M] of logits [N, M] at a temperature; by default one label a clip."""
+    return (kind or SingleLabel()).probabilities(logits / temperature)
 
 
 def entropy(probabilities: Tensor) -> Tensor:

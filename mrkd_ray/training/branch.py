@@ -14,24 +14,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import write_text
 from mrkd_ray.common.timeline import Recorder
-from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
+from mrkd_ray.config.method import default_lr
 from mrkd_ray.features.normalisation import statistics
-from mrkd_ray.features.window_sources import Index, Resident
+from mrkd_ray.features.window_extents import window_bytes
+from mrkd_ray.features.window_sources import Index
 from mrkd_ray.features.windows import Windows
-from mrkd_ray.inference import model_folder
 from mrkd_ray.inference.clip_logits import clip_logits, window_logits
+from mrkd_ray.inference.model_folder import write_model
 from mrkd_ray.method import losses
 from mrkd_ray.method.algorithm import learning_rate
-from mrkd_ray.method.label_kinds import outputs_of
+from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.networks.catalogue import build, initial_weights
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
 from mrkd_ray.training import checkpoints, device_memory
 from mrkd_ray.training.branch_task import BranchTask
 from mrkd_ray.training.compute import Compute
-from mrkd_ray.training.minibatches import Minibatches, Teacher
+from mrkd_ray.training.minibatches import Minibatches
+from mrkd_ray.training.targets import Teacher, TeacherMemory
 
 Floats = NDArray[np.float32]
 
@@ -52,14 +53,13 @@ class Branch:
     def __init__(self, task: BranchTask) -> None:
         self.task = task
         self.cycle = 0
-        self.device = torch.device(task.device)
-        self.compute = Compute(task.training, self.device, task.threads)
-        self.outputs = outputs_of(task.multi_label)
+        self.compute = Compute(task.training, torch.device(task.device), task.threads)
+        self.label_kind = label_kind(task.multi_label)
         weights = initial_weights(task.spec.network, task.training.weights)
         with self._deterministic("initial weights"):
             network, self.weights_report = build(task.spec.network, len(task.classes), weights)
         self.network = self.compute.place(network)
-        self.initial_lr = task.training.lr or (SCRATCH_LR if weights == "none" else PRETRAINED_LR)
+        self.initial_lr = task.training.lr or default_lr(weights)
         self.optimiser = torch.optim.SGD(
             self.network.parameters(),
             lr=self.initial_lr,
@@ -67,22 +67,15 @@ class Branch:
             weight_decay=task.training.weight_decay,
             fused=True,
         )
-        representation = REPRESENTATIONS[task.spec.representation]
-        train = task.store.bank(task.train.clip_ids)
-        self.statistics = statistics(train, one_scale=representation.linear)
-        bank = task.store.bank(task.clip_ids)
-        needed = Resident.bytes(bank.lengths, task.store.bins)
-        resident = device_memory.resident(task, needed)
-        self.windows = Windows(bank, self.statistics, self.device, resident=resident)
-        self._kept, self._bytes = "resident" if resident else "streamed", needed
+        self.windows = self._windows()
         parts = (task.taught, task.held_out.clip_ids, task.test.clip_ids)
         ends = np.cumsum([len(part) for part in parts])
         self._clips: dict[str, Index] = {
             name: np.arange(end - len(part), end, dtype=np.int64)
             for name, part, end in zip(("taught", "held_out", "test"), parts, ends, strict=True)
         }
-        self.minibatches = Minibatches(task, self.windows, self._clips["taught"], self.statistics)
-        self._belief: Tensor | None = None  # [N, M], what is remembered of the teachers
+        self.minibatches = Minibatches(task, self.windows, self._clips["taught"])
+        self.memory = TeacherMemory(task.training)
         self._figures: dict[str, Any] = {}
         self.recorder = Recorder()
 
@@ -111,7 +104,7 @@ class Branch:
                 logits = window_logits(self._logits, self.windows, clips, starts)
             else:
                 logits = self._virtual_logits(epoch)
-            return losses.soften(logits, temperature, self.outputs).cpu().numpy()
+            return losses.soften(logits, temperature, self.label_kind).cpu().numpy()
 
     def distil(self, teacher: Floats, temperature: float, epochs: int) -> None:
         """Distillation training, Eqs. 4 and 5.
@@ -123,15 +116,10 @@ class Branch:
         """
         training, first = self.task.training, self.task.training.b
         with self._phase("distil"):
-            rows = torch.from_numpy(teacher).to(self.device)
-            self._figures["teacher_entropy"] = losses.entropy(
-                self.outputs.distributions(rows)
-            ).item()
-            if training.remembers:
-                self._belief = self._remember(rows)
-                if training.soft_labels == "clip":
-                    rows = self._belief
-            taught = Teacher(rows, self._belief, temperature)
+            rows = torch.from_numpy(teacher).to(self.compute.device)
+            entropy = losses.entropy(self.label_kind.distributions(rows))
+            self._figures["teacher_entropy"] = entropy.item()
+            taught = self.memory.take(rows, temperature)
             for epoch in range(first, first + epochs):
                 window = epoch if training.soft_labels == "clip" else first
                 ce, kl = self._epoch(epoch, window, taught)
@@ -157,8 +145,8 @@ class Branch:
         figures = {
             "cycle": self.cycle,
             "branch": self.task.name,
-            "windows": f"{self._kept}, {self._bytes / 2**20:.1f} MiB",
-            "peak_bytes": device_memory.peak(self.device),
+            "windows": f"{self.windows.kept}, {self.windows.bytes / 2**20:.1f} MiB",
+            "peak_bytes": device_memory.peak(self.compute.device),
             "lr": self._lr(),
             **self._figures,
         }
@@ -172,7 +160,7 @@ class Branch:
                 self.optimiser,
                 self.cycle,
                 self.compute.precision,
-                self._belief,
+                self.memory.belief,
             )
         return figures | self._figures
 
@@ -183,7 +171,7 @@ class Branch:
         with self.compute.threads():
             self.network.eval()
             logits = clip_logits(self._logits, self.windows, self._clips[part])
-            return self.outputs.probabilities(logits).cpu().numpy()
+            return self.label_kind.probabilities(logits).cpu().numpy()
 
     def held_out_accuracy(self) -> float:
         """Return the accuracy on the held-out clips, in [0, 1]; multi-label: mAP."""
@@ -196,41 +184,50 @@ class Branch:
         Raises:
             UserError: see `checkpoint.load_branch`.
         """
-        self.cycle, self._belief = checkpoints.load_branch(
+        self.cycle, self.memory.belief = checkpoints.load_branch(
             folder,
             self.task.name,
             self.network,
             self.optimiser,
             self.compute.precision,
-            self.device,
+            self.compute.device,
         )
         return self.cycle
 
     def export(self, folder: Path) -> None:
         """Write what is needed to classify with this branch alone."""
         task = self.task
-        model_folder.export_model(
+        write_model(
             folder,
-            self.network,
-            self.statistics,
-            {
-                "branch": task.name,
-                "representation": task.spec.representation,
-                "representation_version": task.store.version,
-                "network": task.spec.network,
-                "classes": list(task.classes),
-                "multi_label": task.multi_label,
+            branch=task.name,
+            representation=task.spec.representation,
+            representation_version=task.store.version,
+            network_name=task.spec.network,
+            network=self.network,
+            statistics=self.windows.statistics,
+            classes=task.classes,
+            multi_label=task.multi_label,
+            trained_on=(task.store.digests[clip_id] for clip_id in task.taught),
+            made_with={
                 "weights": self.weights_report.summary(),
                 "fold": task.fold,
                 "seed": task.seed,
                 "training": task.training.model_dump(mode="json"),
                 "precision": self.compute.precision,
-                "windows": {"kept": self._kept, "bytes": self._bytes},
+                "windows": {"kept": self.windows.kept, "bytes": self.windows.bytes},
                 **task.provenance,
             },
         )
-        digests = (task.store.digests[clip_id] for clip_id in task.taught)
-        write_text(folder / model_folder.TRAINED_ON, "\n".join(digests) + "\n")
+
+    def _windows(self) -> Windows:
+        """Return the windows of all clips of the task, kept on the device where memory allows."""
+        task = self.task
+        scale = REPRESENTATIONS[task.spec.representation].linear
+        train = task.store.bank(task.train.clip_ids)
+        bank = task.store.bank(task.clip_ids)
+        resident = device_memory.resident(task, window_bytes(bank.lengths, task.store.bins))
+        normal = statistics(train, one_scale=scale)
+        return Windows(bank, normal, self.compute.device, resident=resident)
 
     def _epoch(
         self, epoch: int, window: int, teacher: Teacher | None = None
@@ -239,12 +236,12 @@ class Branch:
         training = self.task.training
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()
-        sums = torch.zeros(2, device=self.device)
+        sums = torch.zeros(2, device=self.compute.device)
         steps = 0
         self.network.train()
         with self._deterministic("dropout", epoch):
             for batch in self.minibatches.epoch(self.cycle, epoch, window, teacher):
-                logits = self.outputs.logits(self._logits(batch.inputs))
+                logits = self.label_kind.logits(self._logits(batch.inputs))
                 if batch.teacher is None or teacher is None:
                     loss = losses.cross_entropy(logits, batch.targets)
                     sums[0] += loss.detach()
@@ -252,7 +249,7 @@ class Branch:
                     loss, ce, kl = losses.distillation_loss(
                         logits,
                         batch.targets,
-                        self.outputs.distributions(batch.teacher),
+                        self.label_kind.distributions(batch.teacher),
                         temperature=teacher.temperature,
                         kind=training.divergence,
                         t_squared=training.t_squared,
@@ -267,15 +264,6 @@ class Branch:
                 steps += 1
         ce_mean, kl_mean = (sums / steps).tolist()
         return ce_mean, kl_mean
-
-    def _remember(self, rows: Tensor) -> Tensor:
-        """Return the exponential average over cycles of teachers [N, M], these included.
-
-        Temporal ensembling (Laine and Aila 2017).
-        """
-        if self._belief is None:
-            return rows.clone()  # whoever gave them may use their memory again
-        return rows.lerp(self._belief, self.task.training.teacher_momentum)
 
     def _virtual_logits(self, epoch: int) -> Tensor:
         """Logits [N, M] of the mixed windows of a distillation epoch to come, in evaluation mode.
@@ -298,7 +286,7 @@ class Branch:
     def _deterministic(self, *purpose: str | int) -> Iterator[None]:
         """Seed torch's global generators (initial weights, dropout) inside, restore them after."""
         seed = int(self.task.rng(self.cycle, *purpose, self.task.name).integers(2**63))
-        devices = [self.device] if self.device.type == "cuda" else []
+        devices = [self.compute.device] if self.compute.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             yield
@@ -307,6 +295,6 @@ class Branch:
     def _phase(self, name: str) -> Iterator[None]:
         with self.recorder.span(name), self.compute.threads():
             yield
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            if self.compute.device.type == "cuda":
+                torch.cuda.synchronize(self.compute.device)
         self._figures[f"seconds_{name}"] = self.recorder.spans[-1].seconds

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing, sync, write_json
-from mrkd_ray.inference.model_folder import _save_tensors
+from mrkd_ray.inference.model_folder import save_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ def save_branch(
     if belief is not None:
         tensors["belief"] = belief
     tensors["bf16"] = torch.tensor(precision == "bf16")
-    _save_tensors(folder / f"{name}.safetensors", tensors)
+    save_tensors(folder / f"{name}.safetensors", tensors)
 
 
 def load_branch(

@@ -15,17 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.window_sources import Index, split
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.method import losses
-from mrkd_ray.method.label_kinds import outputs_of
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.training.augmentation import Augmentation
 from mrkd_ray.training.branch_task import BranchTask
+from mrkd_ray.training.targets import HardLabels, Teacher
 
 
 class Minibatch(NamedTuple):
@@ -38,14 +36,6 @@ class Minibatch(NamedTuple):
     weights: Tensor | None  # [B], of L_kl
 
 
-class Teacher(NamedTuple):
-    """What a branch learns from in a distillation epoch, a row for each `taught` clip."""
-
-    rows: Tensor  # [N, M], probabilities
-    belief: Tensor | None  # [N, M], what is remembered of the rows: trust in hard labels is from it
-    temperature: float
-
-
 class Minibatches:
     """Epochs over the training clips of one branch, and the unlabelled ones in distillation.
 
@@ -53,35 +43,15 @@ class Minibatches:
         task: the branch's.
         windows: of all its clips.
         clips: places in `windows` of the task's `taught` clips.
-        statistics: what the windows are normalised with.
     """
 
-    def __init__(
-        self, task: BranchTask, windows: Windows, clips: Index, statistics: Statistics
-    ) -> None:
+    def __init__(self, task: BranchTask, windows: Windows, clips: Index) -> None:
         self._task, self._windows, self._clips = task, windows, clips
         self._device = device = windows.device
         representation = REPRESENTATIONS[task.spec.representation]
-        level = torch.from_numpy(representation.levels / statistics.std[0]).to(device)
+        level = torch.from_numpy(representation.levels / windows.statistics.std[0]).to(device)
         self._augmentation = Augmentation(task.training, level, linear=representation.linear)
-        training, unverified = task.training, list(task.train.unverified)
-        weights = torch.ones(2, len(clips))  # of each clip in L_ce and in L_kl
-        weights[0, unverified] = training.unverified_ce
-        weights[1, unverified] = training.unverified_kl
-        outputs = outputs_of(task.multi_label)
-        labels = torch.from_numpy(task.train.labels)
-        hot = labels if task.multi_label else F.one_hot(labels, len(task.classes))
-        targets = outputs.distributions(hot)
-        zeros = targets.new_zeros(len(task.unlabelled), *targets.shape[1:])
-        by_clip = (-1, *[1] * (targets.ndim - 1))
-        self._labels = torch.cat([targets, zeros]).to(device)
-        self._targets = self._labels * weights[0].view(by_clip).to(device)
-        self._kl_weights = weights[1].to(device) if training.unverified_kl != 1 else None
-        doubted = torch.zeros(len(clips), dtype=torch.bool)
-        nobody_says = not unverified and not training.verified_only
-        doubted[slice(None) if nobody_says else unverified] = True
-        self._doubted = doubted.view(by_clip).to(device)
-        self._distributions = outputs.distributions
+        self._hard_labels = HardLabels(task, device)
 
     def starts(self, cycle: int, window: int, clips: Index) -> Index:
         """One start for each of the clips: the same time span in every branch of the cohort."""
@@ -129,14 +99,11 @@ class Minibatches:
             shared = task.rng(cycle, "shift", window)
             self._augmentation.draw(len(pool), own, shared)
         own_clips, own_starts = split(clips, size), split(starts, size)
-        hard = self._targets
-        if training.trust and teacher is not None and teacher.belief is not None:
-            trust = losses.trust(self._labels, self._distributions(teacher.belief))
-            hard = hard * trust.where(self._doubted, 1.0)
+        hard, kl_weights = self._hard_labels.targets(teacher), self._hard_labels.kl_weights
         for i, inputs in enumerate(self._windows.batches(clips, starts, size)):
             targets = hard[rows[i]]
             soft = teacher.rows[rows[i]] if teacher is not None else None
-            weights = self._kl_weights[rows[i]] if self._kl_weights is not None else None
+            weights = kl_weights[rows[i]] if kl_weights is not None else None
             if self._augmentation.on:
                 inside = self._windows.inside(own_clips[i], own_starts[i])
                 inputs = self._augmentation.apply(inputs, changes[i], inside)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
-from mrkd_ray.features.window_sources import Index, Resident
+from mrkd_ray.features.window_extents import window_bytes
+from mrkd_ray.features.window_sources import Index
 from mrkd_ray.features.windows import Windows
 
 BINS = 4
@@ -146,7 +147,7 @@ def test_a_batch_can_be_changed_without_changing_the_next(resident: bool) -> Non
 def test_bytes_of_resident_windows_are_those_of_the_tensor() -> None:
     windows, _, _ = make(resident=True)
     storage = windows._source._windows.untyped_storage()  # type: ignore[union-attr]
-    assert Resident.bytes(windows.lengths, BINS) == storage.nbytes()
+    assert windows.bytes == window_bytes(windows.lengths, BINS) == storage.nbytes()
 
 
 @pytest.mark.gpu

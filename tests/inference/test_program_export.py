@@ -12,7 +12,7 @@ import torch
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.inference.classifier import Classifier, load
-from mrkd_ray.inference.model_folder import TRAINED_ON, export_model
+from mrkd_ray.inference.model_folder import write_model
 from mrkd_ray.inference.program_export import export
 from mrkd_ray.networks.catalogue import build, classifier_layer
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
@@ -49,16 +49,20 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rng.normal([[-30], [0], [0]], 5, shape).astype(np.float32),
             rng.uniform(5, 15, shape).astype(np.float32),
         )
-        config = {
-            "branch": f"{representation}-{network}",
-            "classes": list("abcd"),
-            "representation": representation,
-            "representation_version": entry.version,
-            "network": network,
-        }
-        folder = root / "branches" / config["branch"]
-        export_model(folder, module, statistics, config)
-        (folder / TRAINED_ON).write_text("")
+        name = f"{representation}-{network}"
+        write_model(
+            root / "branches" / name,
+            branch=name,
+            representation=representation,
+            representation_version=entry.version,
+            network_name=network,
+            network=module,
+            statistics=statistics,
+            classes="abcd",
+            multi_label=False,
+            trained_on=(),
+            made_with={},
+        )
     return root
 
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, kl_divergence
 
-from mrkd_ray.method.label_kinds import Sigmoid, Softmax, outputs_of
+from mrkd_ray.method.label_kinds import MultiLabel, SingleLabel, label_kind
 from mrkd_ray.method.losses import cross_entropy, distillation_loss, divergence, entropy, soften
 
-SIGMOID = Sigmoid()
+SIGMOID = MultiLabel()
 
 
 def rows(n: int = 6, m: int = 5) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,8 +99,8 @@ def test_entropy_of_a_clip_is_the_sum_over_its_classes() -> None:
 
 def test_one_label_a_clip_is_left_as_it_is() -> None:
     logits, labels, _ = rows()
-    outputs = outputs_of(multi_label=False)
-    assert isinstance(outputs, Softmax)
-    assert outputs.logits(logits) is logits
-    assert outputs.distributions(labels) is labels
-    assert torch.equal(outputs.probabilities(logits), F.softmax(logits, dim=1))
+    kind = label_kind(multi_label=False)
+    assert isinstance(kind, SingleLabel)
+    assert kind.logits(logits) is logits
+    assert kind.distributions(labels) is labels
+    assert torch.equal(kind.probabilities(logits), F.softmax(logits, dim=1))

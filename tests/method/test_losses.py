@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mrkd_ray.method.label_kinds import Sigmoid
+from mrkd_ray.method.label_kinds import MultiLabel
 from mrkd_ray.method.losses import cross_entropy, distillation_loss, divergence, mix, soften, trust
 
 LN2, LN3 = math.log(2), math.log(3)
@@ -197,7 +197,7 @@ def test_trust_is_the_belief_in_a_label_over_that_in_the_likeliest_class() -> No
 
 
 def test_trust_of_multi_label_is_of_each_class_for_itself() -> None:
-    outputs = Sigmoid()
+    outputs = MultiLabel()
     labels = outputs.distributions(torch.tensor([[1.0, 1.0, 0.0, 0.0]]))
     teacher = outputs.distributions(torch.tensor([[0.8, 0.2, 0.2, 0.6]]))
     expected = torch.tensor([[[1.0], [0.25], [1.0], [0.4 / 0.6]]])

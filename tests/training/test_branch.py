@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.prepared import Prepared
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, split
@@ -121,7 +122,9 @@ def clip_logits(branch: Branch, part: Part) -> Floats:
     task, rows = branch.task, []
     branch.network.eval()
     for clip_id in part.clip_ids:
-        windows = Windows(task.store.bank([clip_id]), branch.statistics, branch.device)
+        windows = Windows(
+            task.store.bank([clip_id]), branch.windows.statistics, branch.compute.device
+        )
         last = int(windows.lengths[0]) - WINDOW
         count = -(-max(int(windows.lengths[0]), 1) // WINDOW)
         starts = np.rint(np.linspace(0, last, count)) if last > 0 else [last // 2]
@@ -398,7 +401,9 @@ def test_unlabelled_clips_have_soft_labels_and_no_hard_ones(
         assert teacher.tolist() == soft[clips].tolist()
         assert options["weights"].tolist() == [1] * len(clips)
     labelled = statistics(task.store.bank(task.train.clip_ids))
-    np.testing.assert_array_equal(branch.statistics.mean, labelled.mean)  # as in the baseline
+    np.testing.assert_array_equal(
+        branch.windows.statistics.mean, labelled.mean
+    )  # as in the baseline
 
 
 def test_hidden_labels_do_not_leak(with_sounds: Prepared) -> None:

@@ -15,8 +15,9 @@ import torch
 
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import result_of, run_cell
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common import files
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.distributed.ray_cohort import RayCohort
