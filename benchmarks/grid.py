@@ -34,7 +34,7 @@ def run(quick: bool = False) -> Result:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "grid.yaml"
             file.write_text(
-                f"pairings: ['{PAIRING}']\ntemperatures: {list(temperatures)}\n"
+                f"cohorts: ['{PAIRING}']\ntemperatures: {list(temperatures)}\n"
                 f"folds: {list(folds)}\n"
             )
             return 3600 * len(cells) / _seconds(["grid", str(file)], clips, folder, cycles)

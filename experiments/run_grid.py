@@ -1,4 +1,4 @@
-"""Run a grid of cohorts: pairings x variants x temperatures x folds x seeds, with their baselines.
+"""Run a grid: cohorts x variants x temperatures x folds x seeds, with their baselines.
 
     python experiments/run_grid.py                        # the demo, on embedded data
     python experiments/run_grid.py esc10 --data FOLDER    # experiments/grids/esc10.yaml

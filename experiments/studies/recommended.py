@@ -53,7 +53,7 @@ def one_fold(fold: int, shared: dict[str, object]) -> dict[tuple[str, str], np.n
     choice = recommend(config, file, force=True)
     accuracy = dict(zip(map(str, choice.probed.candidates), choice.probed.accuracy, strict=True))
     chosen = " + ".join(str(choice.probed.candidates[i]) for i in choice.cohorts[0].members)
-    values = {"name": "both", "folds": [fold], "cycles": CYCLES, "pairings": [DEFAULT, chosen]}
+    values = {"name": "both", "folds": [fold], "cycles": CYCLES, "cohorts": [DEFAULT, chosen]}
     folder = grid.run(parse(GridConfig, {**shared, **values}, "both"), resume=True).folder
     print(f"fold {fold}: {chosen}")
     results = measured.read(folder)

@@ -45,11 +45,7 @@ Scale = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@config_command(
-    app,
-    "Run",
-    only=("data", "unlabelled", "cache", "folds", "split_seed", "skip_bad", "runner", "address"),
-)
+@config_command(app, "run.Preparation")
 def prepare(
     values: dict[str, Any],
     representations: Annotated[
@@ -60,10 +56,10 @@ def prepare(
     from rich.console import Console
 
     from mrkd_ray.config.parsing import parse
-    from mrkd_ray.config.run import Run
+    from mrkd_ray.config.run import Preparation
     from mrkd_ray.grid.preparation import prepare_only
 
-    config = parse(Run, values, "command line")
+    config = parse(Preparation, values, "command line")
     names = [name.strip() for name in representations.split(",")]
     prepared = prepare_only(config, names, Console(stderr=True))
     for name, store in prepared.stores.items():
@@ -71,7 +67,7 @@ def prepare(
         print(f"{name}: {clips} clips, {store.index().frames} frames in {store.folder}")
 
 
-@config_command(app, "TrainConfig")
+@config_command(app, "schema.TrainConfig")
 def train(
     values: dict[str, Any],
     config: Annotated[
@@ -81,19 +77,19 @@ def train(
     resume: Resume = False,
 ) -> None:
     """Train one cohort on labelled audio."""
-    from mrkd_ray.config.parsing import parse, read_yaml, to_yaml
+    from mrkd_ray.config.parsing import current_names, parse, read_yaml, to_yaml
     from mrkd_ray.config.schema import TrainConfig
 
-    asked = {**(read_yaml(config) if config else {}), **values}
+    given = current_names(read_yaml(config), str(config)) if config else {}
     source = f"{config} and command line" if config else "command line"
-    parsed = parse(TrainConfig, asked, source)
+    parsed = parse(TrainConfig, given | values, source)
     if print_config:
         print(to_yaml(parsed), end="")
         return
     _run(parsed.as_grid(), resume)
 
 
-@config_command(app, "GridConfig")
+@config_command(app, "schema.GridConfig")
 def grid(
     values: dict[str, Any],
     grid: GridFile,
@@ -101,7 +97,7 @@ def grid(
     print_config: PrintConfig = False,
     resume: Resume = False,
 ) -> None:
-    """Train a grid: pairings x variants x temperatures x folds x seeds, with baselines."""
+    """Train a grid: cohorts x variants x temperatures x folds x seeds, with baselines."""
     from mrkd_ray.config.grid_files import read_grid
     from mrkd_ray.config.parsing import to_yaml
 
@@ -112,7 +108,7 @@ def grid(
     _run(parsed, resume)
 
 
-@config_command(app, "GridConfig")
+@config_command(app, "schema.GridConfig")
 def plan(
     values: dict[str, Any],
     grid: GridFile,
@@ -136,17 +132,7 @@ def plan(
         show(made, Console())
 
 
-@config_command(
-    app,
-    "RecommendConfig",
-    only=(
-        *("data", "cache", "output", "name", "split_seed", "skip_bad", "runner", "address"),
-        *("gpus_per_branch", "cpus_per_branch", "windows", "fold", "parts", "minutes", "seed"),
-        *("representations", "networks", "branches", "size", "margin", "cycles", "batch_size"),
-        *("lr", "mixup", "augment_gain", "augment_shift", "specaugment_time", "specaugment_bins"),
-        *("weights", "verified_only", "precision"),
-    ),
-)
+@config_command(app, "schema.RecommendConfig")
 def recommend(
     values: dict[str, Any],
     to: Annotated[Path, typer.Option(metavar="FILE", help="The grid file to write.")] = Path(
@@ -206,15 +192,16 @@ Model = Annotated[
 ]
 
 
-@config_command(app, "Run", only=("data", "cache", "skip_bad"))
+@config_command(app, "run.Data")
 def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
     from mrkd_ray.config.parsing import parse
-    from mrkd_ray.config.run import Run
+    from mrkd_ray.config.run import Data
     from mrkd_ray.inference.evaluate import evaluate as score
     from mrkd_ray.scores import metrics
 
-    report = score(model, parse(Run, values, "command line"))
+    asked = parse(Data, values, "command line")
+    report = score(model, asked.data, asked.cache, skip_bad=asked.skip_bad)
     if as_json:
         print(json.dumps(report, indent=2))
         return

@@ -5,9 +5,11 @@ They are made when a command is called: the list of commands, and `predict`, nee
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 import typing
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,8 +19,10 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-REPEATED = {"branches": "--branch", "pairings": "--pairing"}
+REPEATED = {"branches": "--branch", "cohorts": "--cohort"}
 """Fields that are given by repeating an option, and the option's name."""
+RENAMED = {"--pairing": "--cohort", "--windows": "--window-memory"}
+"""Options by their names before; those of fields are in `parsing.RENAMED`."""
 
 _complete: dict[str, Callable[[], Any]] = {}  # makes a command with the options of its fields
 
@@ -29,11 +33,22 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is called."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, _complete[name]() if name in _complete else command, rest
+        if name not in _complete:
+            return name, command, rest
+        return name, _complete[name](), [_current_flag(word) for word in rest]
+
+
+def _current_flag(word: str) -> str:
+    """Return an option as it is called today, with a note where it was called otherwise."""
+    flag, equals, value = word.partition("=")
+    if flag not in RENAMED:
+        return word
+    print(f"note: {flag} is called {RENAMED[flag]} now", file=sys.stderr)
+    return f"{RENAMED[flag]}{equals}{value}"
 
 
 def config_command(
-    app: typer.Typer, model: str, only: Container[str] | None = None
+    app: typer.Typer, model: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that adds a command with an option for each field of a configuration.
 
@@ -42,8 +57,7 @@ def config_command(
 
     Args:
         app: what the command is added to, of class `Commands`.
-        model: name of the class in `mrkd_ray.config.schema`.
-        only: names of the fields; default: all.
+        model: a class in `mrkd_ray.config`, such as `schema.GridConfig`, whose fields are options.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -52,19 +66,19 @@ def config_command(
 
         listed.__doc__ = command.__doc__
         app.command(command.__name__)(listed)
-        _complete[command.__name__] = partial(_make, command, model, only)
+        _complete[command.__name__] = partial(_make, command, model)
         return command
 
     return decorate
 
 
-def _make(command: Callable[..., None], model: str, only: Container[str] | None) -> Any:
-    from mrkd_ray.config import schema as config
-
+def _make(command: Callable[..., None], model: str) -> Any:
+    module, _, class_ = model.rpartition(".")
+    config = getattr(importlib.import_module(f"mrkd_ray.config.{module}"), class_)
     fields = {
         name: info
-        for name, info in getattr(config, model).model_fields.items()
-        if (only is None or name in only) and typing.get_origin(info.annotation) is not dict
+        for name, info in config.model_fields.items()
+        if typing.get_origin(info.annotation) is not dict
     }  # a mapping is for YAML files
     hints = typing.get_type_hints(command, include_extras=True)
     own = [
@@ -119,7 +133,7 @@ def _panel(name: str) -> str | None:
 
 def _metavar(name: str, info: FieldInfo) -> str:
     if name in REPEATED:
-        return "REPRESENTATION:NETWORK" + ("+..." if name == "pairings" else "")
+        return "REPRESENTATION:NETWORK" + ("+..." if name == "cohorts" else "")
     if typing.get_origin(info.annotation) is Literal:
         return "|".join(typing.get_args(info.annotation))
     text = str(info.annotation)

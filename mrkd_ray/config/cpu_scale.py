@@ -33,9 +33,9 @@ def to_cpu(values: dict[str, Any], source: str) -> dict[str, Any]:
     """
     grid = parse(GridConfig, values, source)
     kept = {name: value for name, value in values.items() if name not in ("lr", "weights")}
-    pairings = [[str(_small(branch, source)) for branch in pairing] for pairing in grid.pairings]
+    cohorts = [[str(_small(branch, source)) for branch in cohort] for cohort in grid.cohorts]
     cycles = max(1, CPU_EPOCHS // (grid.b + grid.d))
-    small = {"name": f"{grid.name}-cpu", "pairings": pairings, "cycles": cycles}
+    small = {"name": f"{grid.name}-cpu", "cohorts": cohorts, "cycles": cycles}
     if grid.variants:
         variants = {name: dict(given) for name, given in values["variants"].items()}
         for name, whole in grid.by_variant().items():

@@ -1,4 +1,4 @@
-"""The fields that configurations are made of: branches, pairings, numbers, names."""
+"""The fields that configurations are made of: branches, cohorts, numbers, names."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def _parse_branch(value: Any) -> Any:
     return {"representation": representation.strip(), "network": network.strip()}
 
 
-def _whole_path(weights: str | None) -> str | None:
+def whole_path(weights: str | None) -> str | None:
     """Make a path absolute: actors have other working folders."""
     if weights is None or weights in ("imagenet", "none"):
         return weights
     return str(Path(weights).expanduser().absolute())
 
 
-def _parse_pairing(value: Any) -> Any:
+def _parse_cohort(value: Any) -> Any:
     return value.split("+") if isinstance(value, str) else value
 
 
@@ -76,7 +76,7 @@ def _parse_names(value: Any) -> Any:
 
 Branch = Annotated[BranchSpec, BeforeValidator(_parse_branch), PlainSerializer(str)]
 
-Pairing = Annotated[tuple[Branch, ...], Field(min_length=1), BeforeValidator(_parse_pairing)]
+CohortSpec = Annotated[tuple[Branch, ...], Field(min_length=1), BeforeValidator(_parse_cohort)]
 
 Numbers = BeforeValidator(_parse_numbers)
 
@@ -91,5 +91,7 @@ FolderName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 Temperatures = Annotated[tuple[Positive, ...], Numbers, Field(min_length=1)]
 
 
-class _Model(BaseModel):
+class StrictModel(BaseModel):
+    """A configuration: frozen, and no field that it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

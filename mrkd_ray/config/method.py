@@ -6,13 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
-from mrkd_ray.config.fields import _Model, _whole_path
+from mrkd_ray.config.fields import StrictModel, whole_path
 
 PRETRAINED_LR = 0.001  # the paper's
 
 SCRATCH_LR = (
     0.05  # small networks with BatchNorm from random weights: docs/method.md, "Learning rate"
 )
+
+
+def default_lr(weights: str) -> float:
+    """Return the initial learning rate from `none`, `imagenet` or a file of weights."""
+    return SCRATCH_LR if weights == "none" else PRETRAINED_LR
+
 
 PAPER: dict[str, Any] = {
     "cycles": 75,
@@ -49,14 +55,14 @@ DISTILLATION = (
 """Fields of `Training` that change nothing where there is no teacher."""
 
 
-class _Options(_Model):
+class Learning(StrictModel):
+    """How a network learns, taught or not."""
+
     cycles: int = Field(
         150,
         ge=1,
         description="Q: cycles of Algorithm 1; Q x (b + d) epochs in all (150 as published).",
     )
-    b: int = Field(0, ge=0, description="Epochs of single branch training in each cycle (Eq. 1).")
-    d: int = Field(1, ge=1, description="Epochs of distillation training in each cycle (Eq. 5).")
     batch_size: int = Field(64, ge=2, description="Windows in a minibatch.")
     lr: float | None = Field(
         None,
@@ -86,12 +92,33 @@ class _Options(_Model):
     specaugment_bins: int = Field(
         0, ge=0, description="SpecAugment: most bins of a training window to hide."
     )
-    weights: Annotated[str | None, AfterValidator(_whole_path)] = Field(
+    weights: Annotated[str | None, AfterValidator(whole_path)] = Field(
         None,
         description="Initial weights: imagenet, none, the path of a file, or of a folder with one "
         "file a network (resnet101*.pth). Default: imagenet for torchvision's and timm's networks. "
         "The small ones start from none.",
     )
+    verified_only: bool = Field(
+        False, description="Train on clips with a verified label only; all test clips stay."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="What the network computes in; weights, softmax and loss stay fp32. "
+        "auto: bf16 on GPUs that support it, fp32 elsewhere.",
+    )
+    channels_last: bool = Field(
+        True, description="Keep weights and activations channels last in memory."
+    )
+    compile: bool = Field(
+        False, description="Compile the network with torch.compile: pays in long runs on GPUs."
+    )
+
+
+class Options(Learning):
+    """And how branches teach each other."""
+
+    b: int = Field(0, ge=0, description="Epochs of single branch training in each cycle (Eq. 1).")
+    d: int = Field(1, ge=1, description="Epochs of distillation training in each cycle (Eq. 5).")
     warm_up: float = Field(
         0.5,
         ge=0,
@@ -137,9 +164,6 @@ class _Options(_Model):
         lt=0.5,
         description="Part of the training clips kept out of training; needed by average=weighted.",
     )
-    verified_only: bool = Field(
-        False, description="Train on clips with a verified label only; all test clips stay."
-    )
     unverified_ce: float = Field(
         1.0,
         ge=0,
@@ -165,26 +189,22 @@ class _Options(_Model):
         description="Part of the training clips that keep their label, drawn at random in each "
         "class, one at least; the others are unlabelled: an experiment. Test labels stay.",
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto",
-        description="What the network computes in; weights, softmax and loss stay fp32. "
-        "auto: bf16 on GPUs that support it, fp32 elsewhere.",
-    )
-    channels_last: bool = Field(
-        True, description="Keep weights and activations channels last in memory."
-    )
-    compile: bool = Field(
-        False, description="Compile the network with torch.compile: pays in long runs on GPUs."
-    )
 
 
-class Training(_Options):
+class Training(Options):
     """Everything about the method and the optimiser that changes a result."""
 
     @model_validator(mode="after")
     def _options_that_go_together(self) -> Training:
         if self.soft_labels == "virtual" and self.d != 1:
             raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
+        if self.verified_only:
+            for name, idle in (("unverified_ce", 1.0), ("unverified_kl", 1.0), ("trust", False)):
+                if getattr(self, name) != idle:
+                    raise ValueError(
+                        f"{name} is for clips with a label that nobody verified, and verified_only "
+                        "trains on none of these: leave one of the two out"
+                    )
         return self
 
     @property
@@ -210,7 +230,9 @@ def published(**options: Any) -> Training:
     )
 
 
-class _Published(_Model):
+class Published(StrictModel):
+    """Whether what is not given has the paper's value."""
+
     paper: StrictBool = Field(
         False,
         description="The paper's own method: its published value for each option not given.",

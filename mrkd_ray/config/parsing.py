@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,26 @@ from mrkd_ray.config.schema import Variant
 
 C = TypeVar("C", bound=BaseModel)
 
+RENAMED = {"pairings": "cohorts", "windows": "window_memory"}
+"""Fields by their names before, which are still taken."""
+
+
+def current_names(values: dict[str, Any], source: str | None = None) -> dict[str, Any]:
+    """Return the fields under the names that they have today.
+
+    Args:
+        source: what is named in the note on standard error; None writes none.
+
+    Raises:
+        UserError: one is given under both.
+    """
+    for old, new in RENAMED.items():
+        if old in values and new in values:
+            raise UserError(f"{source}: {old} is called {new} now: give one of the two")
+        if old in values and source is not None:
+            print(f"note: {source}: {old} is called {new} now", file=sys.stderr)
+    return {RENAMED.get(name, name): value for name, value in values.items()}
+
 
 def parse(model: type[C], values: dict[str, Any], source: str) -> C:
     """Validate `values`; `source` (a file or "command line") is named in the error.
@@ -21,6 +42,7 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
     Raises:
         UserError: with one line for each field that is wrong.
     """
+    values = current_names(values, source)
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -60,7 +82,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected fields such as 'pairings:', got {values!r}")
+        raise UserError(f"{path}: expected fields such as 'cohorts:', got {values!r}")
     return values
 
 

@@ -20,19 +20,19 @@ from pydantic import (
 from mrkd_ray.config.fields import (
     Branch,
     BranchSpec,
+    CohortSpec,
     Count,
     FolderName,
     Names,
     Numbers,
-    Pairing,
     Reported,
     Temperatures,
 )
-from mrkd_ray.config.method import Training, _Options, _Published
-from mrkd_ray.config.run import Run
+from mrkd_ray.config.method import Learning, Options, Published, Training
+from mrkd_ray.config.run import Branches, Run
 
 
-class Variant(_Options, _Published):
+class Variant(Options, Published):
     """What one variant of a grid changes: the fields that are given, and no others.
 
     Which of them go together is checked with the grid's.
@@ -57,7 +57,7 @@ class Variant(_Options, _Published):
         return {name: value for name, value in whole(self).items() if name in self.model_fields_set}
 
 
-class TrainConfig(Training, Run, _Published):
+class TrainConfig(Training, Run, Published):
     """One cohort, on one or several folds."""
 
     branches: tuple[Branch, ...] = Field(
@@ -76,17 +76,17 @@ class TrainConfig(Training, Run, _Published):
         fields = self.model_dump(exclude={"branches", "temperature", "seed"})
         return GridConfig(
             **fields,
-            pairings=(self.branches,),
+            cohorts=(self.branches,),
             temperatures=(self.temperature,),
             seeds=(self.seed,),
         )
 
 
-class GridConfig(Training, Run, _Published):
-    """Pairings x variants x temperatures x folds x seeds."""
+class GridConfig(Training, Run, Published):
+    """Cohorts x variants x temperatures x folds x seeds."""
 
     name: FolderName = Field("grid", description="Name of the results folder.")
-    pairings: tuple[Pairing, ...] = Field(
+    cohorts: tuple[CohortSpec, ...] = Field(
         min_length=1,
         description="Cohorts, each written REPRESENTATION:NETWORK+REPRESENTATION:NETWORK...",
     )
@@ -143,7 +143,7 @@ class GridConfig(Training, Run, _Published):
         return self
 
 
-class RecommendConfig(Training, Run):
+class RecommendConfig(Learning, Branches):
     """Short probes of independent branches, and which of them to make a cohort of."""
 
     cycles: int = Field(
@@ -185,11 +185,11 @@ class RecommendConfig(Training, Run):
 
     def as_grid(self, candidates: tuple[BranchSpec, ...]) -> GridConfig:
         """Return the grid of which the independent cells are the probes."""
-        shared = {*Training.model_fields, *Run.model_fields} & {*GridConfig.model_fields}
+        shared = {*Learning.model_fields, *Branches.model_fields}
         return GridConfig(
-            **self.model_dump(include=shared - {"folds"}),
+            **self.model_dump(include=shared),
             folds=(self.fold,),
             name=self.name,
-            pairings=tuple((branch,) for branch in candidates),
+            cohorts=tuple((branch,) for branch in candidates),
             seeds=(self.seed,),
         )

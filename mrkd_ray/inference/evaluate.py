@@ -9,7 +9,6 @@ import numpy as np
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import Display
-from mrkd_ray.config.run import Run
 from mrkd_ray.datasets.base import encode
 from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.datasets.opening import open_dataset
@@ -17,7 +16,7 @@ from mrkd_ray.inference.classifier import load
 from mrkd_ray.scores import metrics
 
 
-def evaluate(model: Path, config: Run) -> dict[str, Any]:
+def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> dict[str, Any]:
     """Score a branch, or a cell's branches and their ensemble.
 
     Clips that it was trained on, known by their bytes, are left out: on its own data set that
@@ -33,17 +32,17 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
     from rich.console import Console
 
     classifier = load(model)
-    dataset = open_dataset(config.data, config.cache)
+    dataset = open_dataset(data, cache)
     if dataset.multi_label != classifier.multi_label:
         kinds = ("one label", "several labels")
         raise UserError(
-            f"{config.data}: its clips have {kinds[dataset.multi_label]} each, the model's have "
+            f"{data}: its clips have {kinds[dataset.multi_label]} each, the model's have "
             f"{kinds[classifier.multi_label]}. A column `labels` in a csv says that it is several."
         )
     unknown = sorted(set(dataset.classes) - set(classifier.classes))
     if unknown:
         raise UserError(
-            f"{config.data}: the model does not know the labels {', '.join(unknown[:10])}; "
+            f"{data}: the model does not know the labels {', '.join(unknown[:10])}; "
             f"it was trained on {', '.join(classifier.classes)}."
         )
     scores, labels = [], []
@@ -58,7 +57,7 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
                     continue
                 scores.append(classifier.predict_branches(clip.path))
             except (UserError, OSError) as error:
-                if not config.skip_bad:
+                if not skip_bad:
                     raise UserError(f"{error} (--skip-bad leaves such clips out)") from None
                 skipped += 1
             else:
@@ -66,7 +65,7 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
         show(len(dataset.clips), len(dataset.clips))
     if not scores:
         raise UserError(
-            f"{config.data}: no clip to score: the model was trained on {trained_on} of them, and "
+            f"{data}: no clip to score: the model was trained on {trained_on} of them, and "
             f"{skipped} cannot be read."
         )
     branches = np.stack(scores, axis=1)  # [branches, clips, classes]
@@ -75,7 +74,7 @@ def evaluate(model: Path, config: Run) -> dict[str, Any]:
         models["ensemble"] = branches.astype(np.float64).mean(axis=0)
     truth = encode(labels, classifier.classes, classifier.multi_label)
     return {
-        "data": config.data,
+        "data": data,
         "clips": len(labels),
         "skipped": skipped,
         "trained_on": trained_on,

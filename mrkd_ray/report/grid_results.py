@@ -17,7 +17,7 @@ from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import branch_names
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.config.parsing import read_yaml
+from mrkd_ray.config.parsing import current_names, read_yaml
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import ENSEMBLE, Condition, Model, Pair, Runs
 from mrkd_ray.scores.metrics import Metric
@@ -247,7 +247,7 @@ def read(folder: Path) -> Measured:
         columns = pd.read_csv(file, nrows=0).columns
     return Measured(
         folder=folder,
-        config=read_yaml(folder / "grid.yaml"),
+        config=current_names(read_yaml(folder / "grid.yaml")),
         environment=json.loads((folder / "environment.json").read_text(encoding="utf-8")),
         tidy=tidy,
         table=table,

@@ -100,7 +100,7 @@ def unfinished(measured: Measured) -> str:
     config, tidy = measured.config, measured.tidy
     folds = sorted(tidy["fold"].unique()) if config["folds"] == "all" else config["folds"]
     runs = list(product(folds, config["seeds"]))
-    pairings = ["+".join(branches) for branches in config["pairings"]]
+    pairings = ["+".join(branches) for branches in config["cohorts"]]
     names = [name for pairing in pairings for name in named(pairing)]
 
     def missing(condition: str, columns: list[str], wanted: set[Any]) -> str:

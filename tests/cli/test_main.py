@@ -16,8 +16,9 @@ import soundfile
 import yaml
 
 from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import result_of, run_cell
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.cli.main import main
 from mrkd_ray.config.method import PAPER
 from mrkd_ray.config.schema import GridConfig, TrainConfig
@@ -73,7 +74,7 @@ def test_a_wrong_path(tmp_path: Path) -> None:
 
 def test_a_plan_is_refused_as_its_run_is(tmp_path: Path) -> None:
     file = tmp_path / "small.yaml"
-    file.write_text("pairings: ['logmel64:vgg_small+cqt:vgg_small']\n")
+    file.write_text("cohorts: ['logmel64:vgg_small+cqt:vgg_small']\n")
     refused(mrkd("plan", file, "--temperatures", "0", cwd=tmp_path), "small.yaml", "temperatures")
     options = ("--data", "nowhere", "--runner", "local", "--scale", "cpu")
     refused(mrkd("plan", file, *options, cwd=tmp_path), "nowhere", "no such file or folder")
@@ -141,19 +142,38 @@ def test_weighted_average_without_held_out_clips(clips: Path, tmp_path: Path) ->
 
 
 def test_a_grid_file_that_is_wrong(tmp_path: Path) -> None:
-    (tmp_path / "g.yaml").write_text("pairing: [a:b]\n")
-    refused(
-        mrkd("grid", "g.yaml", cwd=tmp_path), "g.yaml", "'pairings'", "pairings: Field required"
-    )
+    (tmp_path / "g.yaml").write_text("cohort: [a:b]\n")
+    refused(mrkd("grid", "g.yaml", cwd=tmp_path), "g.yaml", "'cohorts'", "cohorts: Field required")
     refused(mrkd("grid", "lost.yaml", cwd=tmp_path), "lost.yaml")
 
 
 @pytest.mark.parametrize(("command", "model"), [("train", TrainConfig), ("grid", GridConfig)])
 def test_every_field_has_its_option(command: str, model: type[TrainConfig]) -> None:
     text = mrkd(command, "--help").stdout
-    singular = {"branches": "branch", "pairings": "pairing"}
+    singular = {"branches": "branch", "cohorts": "cohort"}
     for name in model.model_fields.keys() - {"variants"}:  # a mapping: YAML only
         assert f"--{singular.get(name, name).replace('_', '-')} " in text
+
+
+def test_options_that_were_renamed_are_still_taken_with_a_note(tmp_path: Path) -> None:
+    (tmp_path / "g.yaml").write_text("pairings: ['cqt:vgg_small']\n")
+    old = ("--pairing", "logmel64:vgg_small", "--windows=streamed")
+    new = ("--cohort", "logmel64:vgg_small", "--window-memory", "streamed")
+    before, now = (mrkd("grid", "g.yaml", *o, "--print-config", cwd=tmp_path) for o in (old, new))
+    assert before.stdout == now.stdout
+    assert yaml.safe_load(now.stdout)["cohorts"] == [["logmel64:vgg_small"]]  # in the file's place
+    assert "note: --pairing is called --cohort now" in before.stderr
+    assert "note: --windows is called --window-memory now" in before.stderr
+    assert now.stderr == "note: g.yaml: pairings is called cohorts now\n"
+
+
+@pytest.mark.parametrize("command", ["prepare", "evaluate", "recommend"])
+def test_a_command_has_the_options_of_its_configuration_alone(command: str) -> None:
+    text = mrkd(command, "--help").stdout
+    assert "--data " in text
+    assert "--kl-weight" not in text  # of the method, which these do not run
+    assert ("--split-seed" in text) == (command != "evaluate")
+    assert ("--mixup" in text) == (command == "recommend")
 
 
 def test_print_config_can_be_given_back(tmp_path: Path) -> None:
@@ -182,7 +202,7 @@ def test_options_override_the_grid_file_and_names_are_found() -> None:
     values = yaml.safe_load(done.stdout)
     assert values["name"] == "demo"
     assert values["cycles"] == 3
-    assert values["pairings"] == [["logmel64:resnet_small", "cqt:vgg_small"]]
+    assert values["cohorts"] == [["logmel64:resnet_small", "cqt:vgg_small"]]
 
 
 def test_a_grid_of_the_paper_at_the_scale_of_cpus() -> None:
@@ -193,7 +213,7 @@ def test_a_grid_of_the_paper_at_the_scale_of_cpus() -> None:
     )
     values = yaml.safe_load(done.stdout)
     assert (values["name"], values["reported"]) == ("table4-cpu", "table4")
-    assert values["pairings"] == [["logmel64:vgg_small", "logmel64:resnet_small"]]
+    assert values["cohorts"] == [["logmel64:vgg_small", "logmel64:resnet_small"]]
     assert values["seeds"] == [0, 1, 2, 3, 4]
 
 

@@ -13,7 +13,7 @@ from mrkd_ray.config.schema import GridConfig, TrainConfig
 
 
 def test_all_errors_come_at_once() -> None:
-    values = {"pairings": [["cqt:vgg_small"]], "cycles": 0, "lr": "fast", "divergence": "up"}
+    values = {"cohorts": [["cqt:vgg_small"]], "cycles": 0, "lr": "fast", "divergence": "up"}
     with pytest.raises(UserError) as caught:
         parse(GridConfig, values, "some/grid.yaml")
     first, *lines = str(caught.value).splitlines()
@@ -22,7 +22,7 @@ def test_all_errors_come_at_once() -> None:
 
 
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(UserError, match=r"grid\.yaml.*\n  pairings: Field required$"):
+    with pytest.raises(UserError, match=r"grid\.yaml.*\n  cohorts: Field required$"):
         parse(GridConfig, {}, "grid.yaml")
     with pytest.raises(UserError, match="branches: Field required"):
         parse(TrainConfig, {}, "command line")
@@ -33,10 +33,10 @@ def test_a_grid_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing\.yaml: cannot read .*No such file"):
         read_yaml(missing)
     broken = tmp_path / "broken.yaml"
-    broken.write_text("pairings: [a\n")
+    broken.write_text("cohorts: [a\n")
     with pytest.raises(UserError, match=r"broken\.yaml: not valid YAML"):
         read_yaml(broken)
     listed = tmp_path / "listed.yaml"
     listed.write_text(yaml.safe_dump([1, 2]))
-    with pytest.raises(UserError, match=r"listed\.yaml: expected fields such as 'pairings:'"):
+    with pytest.raises(UserError, match=r"listed\.yaml: expected fields such as 'cohorts:'"):
         read_yaml(listed)

@@ -20,12 +20,12 @@ TWO = "logmel64:resnet_small+cqt:vgg_small"
 
 
 def grid(**values: Any) -> GridConfig:
-    return parse(GridConfig, {"pairings": [ONE], **values}, "grid.yaml")
+    return parse(GridConfig, {"cohorts": [ONE], **values}, "grid.yaml")
 
 
 def refusal(model: type[BaseModel], **values: Any) -> list[str]:
     """The lines of the error that these values give; the first names the file."""
-    required = {"pairings": [ONE]} if model is GridConfig else {"branches": [ONE]}
+    required = {"cohorts": [ONE]} if model is GridConfig else {"branches": [ONE]}
     with pytest.raises(UserError) as caught:
         parse(model, {**required, **values}, "some/grid.yaml")
     return str(caught.value).splitlines()
@@ -53,7 +53,7 @@ def refusal(model: type[BaseModel], **values: Any) -> list[str]:
         ("specaugment_time", 151, "less than or equal to 150"),
         ("specaugment_bins", -1, "greater than or equal to 0"),
         ("precision", "fp16", "'auto', 'fp32' or 'bf16'"),
-        ("windows", "disk", "'auto', 'resident' or 'streamed'"),
+        ("window_memory", "disk", "'auto', 'resident' or 'streamed'"),
         ("runner", "slurm", "'ray' or 'local'"),
         ("cpus_per_branch", 0, "greater than or equal to 1"),
         ("gpus_per_branch", -1, "greater than or equal to 0"),
@@ -172,8 +172,8 @@ def test_a_branch_that_is_not_representation_and_network(value: str) -> None:
 
 
 def test_a_pairing_with_a_bad_branch_names_the_branch() -> None:
-    _, line, *_ = refusal(GridConfig, pairings=[ONE, "logmel64:vgg_small+cqt"])
-    assert line.startswith("  pairings.1.1: a branch is written REPRESENTATION:NETWORK")
+    _, line, *_ = refusal(GridConfig, cohorts=[ONE, "logmel64:vgg_small+cqt"])
+    assert line.startswith("  cohorts.1.1: a branch is written REPRESENTATION:NETWORK")
     assert "got 'cqt'" in line
 
 
@@ -190,13 +190,13 @@ def test_pairings_are_read_in_every_notation() -> None:
         TWO.replace(":", ": "),
         [str(pair[0]), as_mapping],
     ):
-        assert grid(pairings=[written, ONE]).pairings[0] == pair
+        assert grid(cohorts=[written, ONE]).cohorts[0] == pair
     assert str(pair[1]) == "cqt:vgg_small"
 
 
 @pytest.mark.parametrize("value", [[], [[]]])
 def test_a_grid_needs_a_branch(value: list[Any]) -> None:
-    assert any("at least 1" in line for line in refusal(GridConfig, pairings=value))
+    assert any("at least 1" in line for line in refusal(GridConfig, cohorts=value))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,6 @@ CHANGED: dict[str, Any] = {
     "ce_weight": 0.5,
     "warm_up": 0.1,
     "average": "mean",
-    "verified_only": True,
     "unverified_ce": 0.5,
     "unverified_kl": 2.0,
     "label_noise": 0.3,
@@ -269,7 +268,7 @@ CHANGED: dict[str, Any] = {
     "precision": "bf16",
     "channels_last": False,
     "compile": True,
-    "windows": "streamed",
+    "window_memory": "streamed",
     "data": "some/where",
     "unlabelled": Path("more/sounds"),
     "cache": Path("other/cache"),
@@ -288,12 +287,12 @@ CHANGED: dict[str, Any] = {
 }
 CONFIGS = {
     "train": TrainConfig(branches=(ONE, "cqt:vgg_small")),
-    "grid": GridConfig(pairings=(TWO, ONE)),
+    "grid": GridConfig(cohorts=(TWO, ONE)),
     "train, changed": TrainConfig(
         branches=(ONE, "cqt:vgg_small"), temperature=0.3, seed=5, independent=True, **CHANGED
     ),
     "grid, changed": GridConfig(
-        pairings=(TWO, ONE),
+        cohorts=(TWO, ONE),
         temperatures=(0.3, 4),
         seeds=(5, 1),
         independent=False,
@@ -301,6 +300,7 @@ CONFIGS = {
         variants={"one": {}, "two-2": {"kl_weight": 2.0, "temperatures": [1.0]}},
         **CHANGED,
     ),
+    "grid, verified": GridConfig(cohorts=(TWO, ONE), verified_only=True),  # excludes others
 }
 
 
@@ -318,14 +318,14 @@ def test_yaml_that_is_written_reads_back_the_same(
 
 def test_the_changed_fields_are_all_fields_and_differ_from_the_defaults() -> None:
     shared = set(TrainConfig.model_fields) & set(GridConfig.model_fields)
-    assert CHANGED.keys() == shared - {"independent"}
+    assert CHANGED.keys() == shared - {"independent", "verified_only"}
     for model in (TrainConfig, GridConfig):
         for name, value in CHANGED.items():
             assert model.model_fields[name].default != value, name
 
 
 def test_virtual_samples_need_one_epoch_of_distillation() -> None:
-    asked = {"pairings": [TWO], "soft_labels": "virtual", "d": 2}
+    asked = {"cohorts": [TWO], "soft_labels": "virtual", "d": 2}
     with pytest.raises(UserError, match="virtual needs d: 1"):
         parse(GridConfig, asked, "grid.yaml")
 
@@ -335,7 +335,7 @@ def test_train_as_grid_keeps_every_field(name: str) -> None:
     train = CONFIGS[name]
     assert isinstance(train, TrainConfig)
     whole = train.as_grid()
-    assert whole.pairings == (train.branches,)
+    assert whole.cohorts == (train.branches,)
     assert whole.temperatures == (train.temperature,)
     assert whole.seeds == (train.seed,)
     for field in set(TrainConfig.model_fields) & set(GridConfig.model_fields):
@@ -357,11 +357,33 @@ def test_a_configuration_cannot_be_changed_afterwards() -> None:
         ({"folds": True}, "  folds: numbers are written 1,2 or 0..4 (got True)"),
         ({"seeds": "3..1"}, "  seeds: a range goes up: 0..4 (got '3..1')"),
         (
-            {"pairings": [["cqt"]]},
-            "  pairings.0.0: a branch is written REPRESENTATION:NETWORK, for example "
+            {"cohorts": [["cqt"]]},
+            "  cohorts.0.0: a branch is written REPRESENTATION:NETWORK, for example "
             "logmel64:resnet_small (got 'cqt')",
         ),
     ],
 )
 def test_one_mistake_is_one_line_in_the_users_terms(values: dict[str, Any], line: str) -> None:
     assert refusal(GridConfig, **values)[1:] == [line]
+
+
+@pytest.mark.parametrize("name", ["trust", "unverified_ce", "unverified_kl"])
+def test_what_weighs_unverified_labels_is_refused_where_none_is_trained_on(name: str) -> None:
+    value = True if name == "trust" else 0.5
+    lines = refusal(GridConfig, **{"verified_only": True, name: value})
+    assert any(f"{name} is for clips with a label that nobody verified" in line for line in lines)
+    assert grid(verified_only=True).verified_only
+    assert getattr(grid(**{name: value}), name) == value
+
+
+def test_fields_that_were_renamed_are_still_taken_with_a_note(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = parse(GridConfig, {"pairings": [ONE], "windows": "streamed"}, "old.yaml")
+    assert old == parse(GridConfig, {"cohorts": [ONE], "window_memory": "streamed"}, "new.yaml")
+    assert capsys.readouterr().err.splitlines() == [
+        "note: old.yaml: pairings is called cohorts now",
+        "note: old.yaml: windows is called window_memory now",
+    ]
+    with pytest.raises(UserError, match=r"both\.yaml: pairings is called cohorts now: give one"):
+        parse(GridConfig, {"pairings": [ONE], "cohorts": [ONE]}, "both.yaml")

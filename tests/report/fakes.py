@@ -38,14 +38,14 @@ def fake_grid(
     **fields: object,
 ) -> Path:
     """Write the folder and return it; `gain` is what distillation adds to the hit rate of 0.6."""
-    asked = {"data": "nowhere", "pairings": pairings, "temperatures": temperatures, "cycles": 3}
+    asked = {"data": "nowhere", "cohorts": pairings, "temperatures": temperatures, "cycles": 3}
     asked["paper"] = True
     asked |= {"name": folder.name, "folds": folds, "seeds": seeds, **fields}
     config = parse(GridConfig, asked, "fake")
     names = tuple(f"class {i}" for i in range(classes))
     rng = np.random.default_rng(0)
     done: dict[str, Cell] = {}
-    for pairing, fold, seed in product(config.pairings, folds, seeds):
+    for pairing, fold, seed in product(config.cohorts, folds, seeds):
         for variant, asked_here in config.by_variant().items():
             for temperature in asked_here.temperatures:
                 cell = Cell(
@@ -57,7 +57,6 @@ def fake_grid(
                     seed=seed,
                     training=asked_here.training,
                     device="cpu",
-                    threads=1,
                     content="fake",
                     variant=variant,
                 )
