@@ -12,11 +12,10 @@ import numpy as np
 
 from benchmarks.common import CACHE, DATA, Skip, cores
 from mrkd_ray.cells.cell import Cell, branch_names
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.prepared import Prepared
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import published
-from mrkd_ray.config.parsing import parse
-from mrkd_ray.config.schema import GridConfig
 
 if TYPE_CHECKING:
     from mrkd_ray.training.branch_task import BranchTask, Part
@@ -42,15 +41,23 @@ def prepared(name: str, representations: Sequence[str], quick: bool) -> Prepared
 
     from mrkd_ray.common.progress import Display
     from mrkd_ray.datasets.opening import open_dataset
-    from mrkd_ray.grid.preparation import prepare
+    from mrkd_ray.datasets.splits import Splitter
+    from mrkd_ray.grid.preparation import check_data, compute
 
-    data = folder(name, quick)
-    values = {"data": str(data), "cache": CACHE, "pairings": ["logmel64:resnet_small"]}
-    config = parse(GridConfig, values, "benchmarks")
     console = Console(quiet=True)
     with Display(console) as display:
-        dataset = open_dataset(data, CACHE)
-        return prepare(config, dataset, list(representations), pool_map, display, console)
+        found = check_data(
+            open_dataset(folder(name, quick), CACHE),
+            list(representations),
+            Splitter(),
+            cache=CACHE,
+            skip_bad=False,
+            map_=pool_map,
+            display=display,
+            console=console,
+        )
+        compute(found, pool_map, display)
+    return found
 
 
 def cell(
@@ -74,7 +81,7 @@ def cell(
         seed=seed,
         training=published(**options),
         device="cpu",
-        threads=threads,
+        cpus=threads,
         content="benchmark",
     )
 

@@ -24,14 +24,16 @@ import soundfile
 from rich.console import Console
 
 from mrkd_ray.cells.cell import Cell, branch_names
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.prepared import Prepared
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.parallel_map import serial_map
 from mrkd_ray.common.progress import Display
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import PAPER, Training, published
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.run import Run
-from mrkd_ray.grid.preparation import open_data, prepare
+from mrkd_ray.datasets.splits import Splitter
+from mrkd_ray.grid.preparation import check_data, compute, open_data
 from mrkd_ray.training.branch_task import BranchTask
 
 TOO_SLOW = "this machine is too slow for Ray, whose node did not start within its 30 s"
@@ -109,9 +111,19 @@ def prepare_clips(console: Console | None = None, **fields: object) -> Prepared:
     """Check a data set and compute its logmel64 and cqt."""
     config = parse(Run, fields, "test")
     console = console or Console(quiet=True)
-    data = open_data(config)
     with Display(console) as display:
-        return prepare(config, data, ["logmel64", "cqt"], serial_map, display, console)
+        found = check_data(
+            open_data(config.data, config.cache, config.unlabelled),
+            ["logmel64", "cqt"],
+            Splitter(folds=config.folds, seed=config.split_seed),
+            cache=config.cache,
+            skip_bad=config.skip_bad,
+            map_=serial_map,
+            display=display,
+            console=console,
+        )
+        compute(found, serial_map, display)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +157,6 @@ def make_cell(
         seed=seed,
         training=Training(**{**FAST, **options}),
         device=device,
-        threads=1,
         content="test",
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -17,18 +16,14 @@ from rich.console import Console
 from sklearn.metrics import average_precision_score
 
 from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import result_of, run_cell
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.cli.main import main
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.parallel_map import serial_map
-from mrkd_ray.common.progress import Display
 from mrkd_ray.config.parsing import parse
-from mrkd_ray.config.run import Run
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
-from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.distributed.ray_cohort import RayCohort
-from mrkd_ray.grid.preparation import prepare
 from mrkd_ray.grid.run import run
 from mrkd_ray.inference.classifier import load
 from mrkd_ray.inference.evaluate import evaluate
@@ -39,7 +34,7 @@ from mrkd_ray.results.gather import Results
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.local_cohort import LocalCohort
 from mrkd_ray.training.minibatches import Teacher
-from tests.conftest import FAST, make_cell
+from tests.conftest import FAST, make_cell, prepare_clips
 from tests.distributed.test_ray_cohort import TWO, actors_of, same_files
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
@@ -69,7 +64,7 @@ def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(tagged: Path, cache: Path, output: Path, **options: object) -> GridConfig:
     fields = {"data": str(tagged), "cache": cache, "output": output, "folds": [1], "cycles": 6}
-    fields |= {"pairings": [PAIRING], "runner": "local", "batch_size": 8, "lr": 0.02}
+    fields |= {"cohorts": [PAIRING], "runner": "local", "batch_size": 8, "lr": 0.02}
     return parse(GridConfig, fields | options, "test")
 
 
@@ -130,7 +125,7 @@ def test_an_exported_branch_says_that_it_is_multi_label(
     program = torch.export.load(tmp_path / "program.pt2").module()
     waveform = torch.from_numpy(soundfile.read(file, dtype="float32")[0])
     np.testing.assert_allclose(program(waveform[None])[0].detach().numpy(), found, atol=1e-3)
-    report = evaluate(cell, parse(Run, {"data": str(tagged), "cache": cache}, "test"))
+    report = evaluate(cell, str(tagged), cache)
     models = {row["model"]: row["map"] for row in report["models"]}
     result = result_of(cell)
     assert result is not None
@@ -159,7 +154,7 @@ def test_a_model_is_not_scored_on_data_of_the_other_kind(
     cell: Path, clips: Path, cache: Path
 ) -> None:
     with pytest.raises(UserError, match="one label each, the model's have several"):
-        evaluate(cell, parse(Run, {"data": str(clips), "cache": cache}, "test"))
+        evaluate(cell, str(clips), cache)
 
 
 @pytest.mark.slow
@@ -177,12 +172,8 @@ def test_label_noise_is_refused(tagged: Path, cache: Path, tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def prepared(tagged: Path, cache: Path) -> Iterator[Prepared]:
-    console = Console(quiet=True)
-    asked = config(tagged, cache, cache)
-    with Display(console) as display:
-        data = open_dataset(tagged, cache)
-        yield prepare(asked, data, ["logmel64", "cqt"], serial_map, display, console)
+def prepared(tagged: Path, cache: Path) -> Prepared:
+    return prepare_clips(data=str(tagged), cache=cache)
 
 
 @pytest.mark.cluster

@@ -30,10 +30,10 @@ class Cell:
     seed: int
     training: Training
     device: str  # "cpu" or "cuda"
-    threads: int  # of each branch: it changes the order of sums
-    cpus: int = 1  # of each branch's actor: fewer than threads where branches overlap
+    cpus: int = 1  # of each branch's actor
+    overlap: bool = False  # branches compute with the threads of the whole cohort
     content: str  # hash of clips, labels, representations' versions, files of weights
-    windows: str = "auto"  # `config.Run.windows`; changes no result
+    window_memory: str = "auto"  # `config.Run.window_memory`; changes no result
     variant: str = ""  # a name for people, in no key: renamed, a variant keeps its results
 
     @property
@@ -42,6 +42,11 @@ class Cell:
         how = "independent" if self.temperature is None else f"T {self.temperature:g}"
         variant = self.variant and f"{self.variant}, "
         return f"{self.cohort}, {variant}{how}, fold {self.fold}, seed {self.seed}"
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each branch: their number changes the order of sums."""
+        return self.cpus * (len(self.branches) if self.overlap else 1)
 
     @property
     def cohort(self) -> str:
@@ -83,11 +88,13 @@ def branch_names(branches: Sequence[BranchSpec]) -> tuple[str, ...]:
 def without_teacher(training: Training) -> Training:
     """Return the options of the baselines: those of distillation do not tell them apart.
 
-    So cohorts and variants share baselines.
+    So cohorts and variants share baselines. Neither does it tell them apart how the epochs of a
+    cycle are divided: all are on the hard labels.
     """
-    return training.model_copy(
-        update={name: Training.model_fields[name].default for name in DISTILLATION}
-    )
+    epochs = training.b + training.d
+    b = min(1, epochs - 1)  # 0 and 1 by default, 1 and 1 in the paper
+    update = {name: Training.model_fields[name].default for name in DISTILLATION}
+    return training.model_copy(update=update | {"b": b, "d": epochs - b})
 
 
 def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cell:
@@ -98,7 +105,7 @@ def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cel
         branches=(like.branches[like.names.index(name)],),
         names=(name,),
         temperature=None,
-        threads=like.cpus,
+        overlap=False,
         training=without_teacher(like.training),
         device=device,
         content=content,

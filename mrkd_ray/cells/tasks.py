@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.label_experiments import keep_labels, with_noise
 from mrkd_ray.datasets.splits import Split, rarest
-from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.training.branch_task import BranchTask, Part
 
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A checked data set with its splits and features: what every cell of a grid shares."""
-
-    dataset: Dataset
-    splits: tuple[Split, ...]
-    stores: Mapping[str, FeatureStore]
-    content: str  # hash of labels, splits and the bytes of all labelled clips
+Labels = Mapping[str, Any]
+"""A row of `Dataset.labels` for each clip, by clip_id: a class index, or [M] of 0 and 1."""
 
 
 def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> list[BranchTask]:
@@ -32,37 +24,10 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
     Args:
         gpus: of one branch's actor; by default all branches share one card.
     """
-    dataset = prepared.dataset
-    (split,) = (split for split in prepared.splits if split.fold == cell.fold)
+    dataset, split = prepared.dataset, prepared.split(cell.fold)
     true = dict(zip((clip.clip_id for clip in dataset.clips), dataset.labels, strict=True))
-    noisy = true | with_noise(
-        {clip_id: true[clip_id] for clip_id in (*split.train, *split.held_out)},
-        len(dataset.classes),
-        cell.training.label_noise,
-        seed=[cell.seed, cell.fold],
-    )
-    strata = rarest([dataset.by_id[clip_id] for clip_id in split.train])
-    kept = keep_labels(
-        dict(zip(split.train, strata, strict=True)),
-        cell.training.labelled,
-        seed=[cell.seed, cell.fold],
-    )
-    unlabelled = (
-        *(clip_id for clip_id in split.train if clip_id not in kept),
-        *(clip.clip_id for clip in dataset.unlabelled),
-    )
-
-    def part(clip_ids: Sequence[str], labels: Mapping[str, Any] = noisy) -> Part:
-        unverified = [i for i in range(len(clip_ids)) if not dataset.by_id[clip_ids[i]].verified]
-        return Part(
-            clip_ids=tuple(clip_ids),
-            labels=np.array([labels[clip_id] for clip_id in clip_ids], dtype=np.int64).reshape(
-                -1,
-                *dataset.labels.shape[1:],  # also where there are none
-            ),
-            unverified=tuple(unverified),
-        )
-
+    labels = training_labels(true, split, cell, len(dataset.classes))
+    labelled, unlabelled = labelled_and_not(dataset, split, cell)
     return [
         BranchTask(
             name=name,
@@ -70,9 +35,9 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
             training=cell.training,
             store=prepared.stores[spec.representation],
             classes=dataset.classes,
-            train=part([clip_id for clip_id in split.train if clip_id in kept]),
-            held_out=part(split.held_out),
-            test=part(split.test, true),
+            train=_part(dataset, labelled, labels),
+            held_out=_part(dataset, split.held_out, labels),
+            test=_part(dataset, split.test, true),
             fold=cell.fold,
             seed=cell.seed,
             unlabelled=unlabelled if cell.condition == "distilled" else (),
@@ -82,7 +47,7 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
             cpus=cell.cpus,
             cohort_cpus=cell.cpus * len(cell.branches),
             gpus=1 / len(cell.branches) if gpus is None else gpus,
-            windows=cell.windows,
+            window_memory=cell.window_memory,
             provenance={
                 "cell": cell.key,
                 "condition": cell.condition,
@@ -93,3 +58,39 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
         )
         for name, spec in zip(cell.names, cell.branches, strict=True)
     ]
+
+
+def training_labels(true: Labels, split: Split, cell: Cell, classes: int) -> Labels:
+    """Return the labels that the cell trains on: a part of them is wrong under `label_noise`."""
+    trained_on = {clip_id: true[clip_id] for clip_id in (*split.train, *split.held_out)}
+    noise = cell.training.label_noise
+    return {**true, **with_noise(trained_on, classes, noise, seed=[cell.seed, cell.fold])}
+
+
+def labelled_and_not(
+    dataset: Dataset, split: Split, cell: Cell
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Divide the training clips by whether the cell sees their labels (`labelled`).
+
+    Returns:
+        clip_ids with labels; clip_ids without, the data set's unlabelled clips last.
+    """
+    strata = rarest([dataset.by_id[clip_id] for clip_id in split.train])
+    by_clip = dict(zip(split.train, strata, strict=True))
+    kept = keep_labels(by_clip, cell.training.labelled, seed=[cell.seed, cell.fold])
+    hidden = (clip_id for clip_id in split.train if clip_id not in kept)
+    return (
+        tuple(clip_id for clip_id in split.train if clip_id in kept),
+        (*hidden, *(clip.clip_id for clip in dataset.unlabelled)),
+    )
+
+
+def _part(dataset: Dataset, clip_ids: Sequence[str], labels: Labels) -> Part:
+    """Return one side of the split."""
+    rows = np.array([labels[clip_id] for clip_id in clip_ids], dtype=np.int64)
+    unverified = (i for i, clip_id in enumerate(clip_ids) if not dataset.by_id[clip_id].verified)
+    return Part(
+        clip_ids=tuple(clip_ids),
+        labels=rows.reshape(-1, *dataset.labels.shape[1:]),  # also where there are none
+        unverified=tuple(unverified),
+    )

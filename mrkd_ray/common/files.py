@@ -46,12 +46,15 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
+def nearest_folder(folder: Path) -> Path:
+    """Return where a folder is, or will be made: the nearest path above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
 def check_folders(*folders: Path) -> None:
     """Refuse folders that a run could not write to in the end. Makes none."""
     for folder in folders:
-        there = next(
-            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
-        )
+        there = nearest_folder(folder)
         if not there.is_dir():
             raise UserError(f"{folder}: cannot be written to, since {there} is a file")
         if not os.access(there, os.W_OK | os.X_OK):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -99,6 +100,12 @@ class Dataset:
         ]
         rows += ["multi-label"] * self.multi_label
         return hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest()
+
+    @property
+    def cache_name(self) -> str:
+        """What folders and files made from it are called: its name, and a hash of where it lies."""
+        root = hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:8]
+        return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', self.name)}-{root}"
 
     def without(self, clip_ids: Collection[str]) -> Dataset:
         """Return the data set less these clips; classes without clips disappear."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -74,6 +74,31 @@ def make_splits(
             raise UserError(f"folds: {asked} asked for, but {dataset.name} has {_numbers(sides)}.")
     kept = {clip.clip_id for clip in dataset.clips if clip.verified or not verified_only}
     return [_split(dataset, fold, sides[fold], kept, seed, held_out) for fold in wanted]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splitter:
+    """How a data set is divided; the fields are the arguments of `make_splits`."""
+
+    folds: Literal["all"] | tuple[int, ...] = "all"
+    seed: int = 0
+    held_out: float = 0.0
+    verified_only: bool = False
+
+    def wanted(self, dataset: Dataset) -> list[Split]:
+        """Return the splits of the folds that were asked for; raises as `make_splits`."""
+        folds: Literal["all"] | list[int] = "all" if self.folds == "all" else list(self.folds)
+        return make_splits(dataset, folds, self.seed, self.held_out, self.verified_only)
+
+    def all(self, dataset: Dataset) -> list[Split]:
+        """Return the splits of all folds; raises as `make_splits`."""
+        return replace(self, folds="all").wanted(dataset)
+
+    def seed_that_matters(self, dataset: Dataset) -> int:
+        """Return the seed; 0 where nothing is drawn: the data set gives folds or a split."""
+        clip = dataset.clips[0]
+        given = clip.fold is not None or clip.split is not None
+        return 0 if given and not self.held_out else self.seed
 
 
 def _numbers(sides: Sides) -> str:

@@ -24,8 +24,9 @@ from ray.tune import (
 )
 
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import Row, run_cell
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.distributed.telemetry import Gauges
 
@@ -83,7 +84,7 @@ class Trial(tune.Trainable):
                 group=group,
                 cpus=cell.cpus,
                 gpus=share,
-                overlap=cell.threads > cell.cpus,
+                overlap=cell.overlap,
             )
         folder = self._folder / "cells" / cell.key
         tasks = branch_tasks(cell, self._prepared, share)

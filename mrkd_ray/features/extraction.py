@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from mrkd_ray.audio import decoding
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import MapFn, serial_map
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.features.store import Array, FeatureStore, Row, dataset_folder
+from mrkd_ray.features.store import Array, FeatureStore, Row
 from mrkd_ray.representations.catalogue import compute_clip
 
 CHUNK = 8  # clips per call of the mapped function: some seconds of work, some MB of result
@@ -37,13 +37,12 @@ class Done(NamedTuple):
 
 def extract(
     dataset: Dataset,
-    representations: Iterable[str],
-    cache: Path,
     digests: Mapping[str, str],
+    stores: Mapping[str, FeatureStore],
     map_: MapFn[tuple[Job, ...], list[Done]] = serial_map,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, FeatureStore]:
-    """Compute what is not stored yet and return the store of each representation.
+) -> None:
+    """Compute what is not stored yet.
 
     Each file is decoded once for all representations that lack it, and clips with the same bytes
     are computed once. One process per data set writes at a time; a second one waits and then
@@ -51,30 +50,27 @@ def extract(
 
     Args:
         dataset: the clips, labelled or not.
-        representations: registered names.
-        cache: folder of all caches.
         digests: clip_id -> digest of the file's bytes, for each clip of the data set.
+        stores: of the data set, by representation.
         map_: maps `compute_chunk` over chunks of jobs.
         progress: called with (clips done, clips to compute) at the start and after each chunk;
             never where all is stored.
 
     Raises:
-        UserError: an unknown representation, or a clip that cannot be decoded.
+        UserError: a clip cannot be decoded.
     """
-    stores = {name: FeatureStore(cache, dataset, name, digests) for name in representations}
-    if not missing(dataset, stores, digests):
-        return stores
-    folder = dataset_folder(cache, dataset)
+    if not missing(dataset, digests, stores):
+        return
+    (folder,) = {store.folder.parent for store in stores.values()}
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        jobs = missing(dataset, stores, digests)
+        jobs = missing(dataset, digests, stores)
         if jobs:
             _compute_and_store(jobs, stores, map_, progress)
-    return stores
 
 
 def missing(
-    dataset: Dataset, stores: Mapping[str, FeatureStore], digests: Mapping[str, str]
+    dataset: Dataset, digests: Mapping[str, str], stores: Mapping[str, FeatureStore]
 ) -> list[Job]:
     """Return what is not stored yet: a job for each distinct file, with what it lacks."""
     stored = {name: store.index().entries for name, store in stores.items()}

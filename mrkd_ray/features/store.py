@@ -9,10 +9,8 @@ next writer cuts it off.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +61,7 @@ class FeatureStore:
 
     Args:
         cache: folder of all caches.
-        dataset: its name and root name the folder.
+        dataset: its `cache_name` names the folder.
         representation: a registered name.
         digests: clip_id -> digest of the file's bytes: the key of what is stored.
 
@@ -78,7 +76,7 @@ class FeatureStore:
         self.representation = representation
         self.version = entry.version
         self.bins = entry.bins
-        self.folder = dataset_folder(cache, dataset) / f"{representation}-{self.version}"
+        self.folder = cache / "features" / dataset.cache_name / f"{representation}-{self.version}"
         self.digests = digests
         self._frame_bytes = self.bins * _DTYPE.itemsize
 
@@ -168,9 +166,3 @@ class FeatureStore:
             "dtype": _DTYPE.str,
         }
         write_json(self.folder / "meta.json", meta)
-
-
-def dataset_folder(cache: Path, dataset: Dataset) -> Path:
-    """Return the folder of all stores of a data set: its name, and a hash of where it lies."""
-    root = hashlib.sha256(str(dataset.root.resolve()).encode()).hexdigest()[:8]
-    return cache / "features" / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', dataset.name)}-{root}"

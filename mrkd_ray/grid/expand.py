@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 
 from mrkd_ray.cells.cell import Cell, branch_names, independent_cell
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.effective import Circumstances, effective, idle
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.config.method import Training
+from mrkd_ray.config.method import Training, default_lr
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid.network_checks import Initial
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
-Shares = Callable[[int], float]
+Gpus = Callable[[int], float]
 """GPUs of one branch actor in a cohort of so many branches."""
 
 
 def check_names(config: GridConfig) -> None:
     """Refuse unknown representations and averages, and options that do not go together."""
-    for spec in _specs(config):
+    for spec in specs_of(config):
         REPRESENTATIONS[spec.representation]
-    for variant in config.by_variant().values():
-        if AVERAGES[variant.average].weighted and config.held_out == 0:
-            raise UserError(
-                f"average {variant.average!r} weighs branches by their accuracy on held-out clips: "
-                "set held_out, for example --held-out 0.1"
-            )
+    rules = {asked.average: AVERAGES[asked.average] for asked in config.by_variant().values()}
+    weighted = [name for name, rule in rules.items() if rule.weighted]
+    if weighted and config.held_out == 0:
+        raise UserError(
+            f"average {weighted[0]!r} weighs branches by their accuracy on held-out clips: "
+            "set held_out, for example --held-out 0.1"
+        )
+    if config.held_out > 0 and not weighted:
+        raise UserError(
+            f"held_out {config.held_out:g} takes clips away from training, and only "
+            "average: weighted looks at them: leave it out, or set --average weighted"
+        )
+    if "leave_one_out" in rules and any(len(cohort) == 1 for cohort in config.cohorts):
+        raise UserError(
+            "average 'leave_one_out' teaches a branch by the others, and a cohort has no other: "
+            "add a branch to it, or take another average"
+        )
 
 
 def check_multi_label(trainings: Iterable[Training]) -> None:
@@ -44,19 +55,20 @@ def check_multi_label(trainings: Iterable[Training]) -> None:
 
 
 def expand(
-    config: GridConfig, prepared: Prepared, networks: dict[str, Initial], shares: Shares
+    config: GridConfig, prepared: Prepared, networks: Mapping[str, Initial], gpus: Gpus
 ) -> list[Cell]:
     """Return the grid's cells: baselines first, each once, then the cohorts.
 
     Cells of the same branches follow each other, so that they can share processes; among them all
     variants of a run, so that what is finished of a grid compares them.
+
+    Raises:
+        UserError: two variants have the same cells.
     """
     independent: dict[str, Cell] = {}
     distilled: dict[str, Cell] = {}
     variants = config.by_variant()
-
-    digests = next(iter(prepared.stores.values())).digests
-    unlabelled = {clip.clip_id: digests[clip.clip_id] for clip in prepared.dataset.unlabelled}
+    unlabelled = {c.clip_id: prepared.digests[c.clip_id] for c in prepared.dataset.unlabelled}
 
     def content(branches: Sequence[BranchSpec], unlabelled: object) -> str:
         used = sorted({spec.representation for spec in branches})
@@ -67,31 +79,36 @@ def expand(
     def device(branches: int) -> str:
         if config.runner == "local":
             return environment.local_device()
-        return "cuda" if shares(branches) > 0 else "cpu"
+        return "cuda" if gpus(branches) > 0 else "cpu"
 
-    for pairing in config.pairings:
-        where = device(len(pairing))
-        overlap = config.overlap and where == "cpu"
+    for cohort in config.cohorts:
+        where = device(len(cohort))
         runs = product(prepared.splits, config.seeds, variants.items())
         for split, seed, (variant, asked) in runs:
-            cell = Cell(
-                condition="distilled",
-                branches=pairing,
-                names=branch_names(pairing),
-                temperature=asked.temperatures[0],
-                fold=split.fold,
-                seed=seed,
-                training=asked.training,
-                device=where,
-                threads=config.cpus_per_branch * (len(pairing) if overlap else 1),
-                cpus=config.cpus_per_branch,
-                content=content(pairing, unlabelled),
-                windows=config.windows,
-                variant=variant,
-            )
-            same = [replace(cell, temperature=temperature) for temperature in asked.temperatures]
-            distilled |= {each.key: each for each in same}
-            for name, spec in zip(cell.names, pairing, strict=True) if config.independent else ():
+            for temperature in asked.temperatures:
+                given = circumstances(cohort, temperature, where, prepared, networks)
+                cell = Cell(
+                    condition="distilled",
+                    branches=cohort,
+                    names=branch_names(cohort),
+                    temperature=temperature,
+                    fold=split.fold,
+                    seed=seed,
+                    training=effective(asked.training, given),
+                    device=where,
+                    cpus=config.cpus_per_branch,
+                    overlap=config.overlap and where == "cpu" and len(cohort) > 1,
+                    content=content(cohort, unlabelled),
+                    window_memory=config.window_memory,
+                    variant=variant,
+                )
+                other = distilled.setdefault(cell.key, cell).variant
+                if other != variant:
+                    raise UserError(
+                        f"variants {other!r} and {variant!r} are the same at T = {temperature:g}: "
+                        "what they differ in changes nothing here. Leave one of them out"
+                    )
+            for name, spec in zip(cell.names, cohort, strict=True) if config.independent else ():
                 # Of the unlabelled clips only their number is in it: see `BranchTask`.
                 own = content((spec,), len(unlabelled))
                 alone = independent_cell(name, cell, device=device(1), content=own)
@@ -100,5 +117,40 @@ def expand(
     return [*baselines, *distilled.values()]
 
 
-def _specs(config: GridConfig) -> list[BranchSpec]:
-    return [spec for pairing in config.pairings for spec in pairing]
+def circumstances(
+    cohort: Sequence[BranchSpec],
+    temperature: float,
+    device: str,
+    prepared: Prepared,
+    networks: Mapping[str, Initial],
+) -> Circumstances:
+    """Return what decides which options change nothing in a cohort's cells."""
+    initial = [networks[spec.network] for spec in cohort]
+    rates = {default_lr(each.weights) for each in initial}
+    return Circumstances(
+        temperature=temperature,
+        device=device,
+        all_verified=all(clip.verified for clip in prepared.dataset.clips),
+        default_weights=all(each.default for each in initial),
+        default_lr=rates.pop() if len(rates) == 1 else None,
+    )
+
+
+def idle_options(
+    config: GridConfig, prepared: Prepared, networks: Mapping[str, Initial]
+) -> list[str]:
+    """Return a sentence for each option that was given and changes nothing in some of the cells."""
+    found: dict[str, None] = {}
+    for variant, asked in config.by_variant().items():
+        for temperature in asked.temperatures:
+            given = circumstances(config.cohorts[0], temperature, "cpu", prepared, networks)
+            for name, why in idle(asked.training, given):
+                place = f"{variant}: " if variant else ""
+                value = getattr(asked.training, name)
+                found[f"{place}{name}: {value} changes nothing: {why}"] = None
+    return list(found)
+
+
+def specs_of(config: GridConfig) -> list[BranchSpec]:
+    """Return the branches of all cohorts."""
+    return [spec for cohort in config.cohorts for spec in cohort]

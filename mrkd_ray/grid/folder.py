@@ -28,18 +28,24 @@ SAME_VERSIONS = ("mrkd-ray", "torch")
 """Packages of which a cell must have been made with this version to be taken over."""
 
 
-def choose(config: GridConfig, grid: Sequence[Cell], resume: bool) -> Path:
+def choose(output: Path, name: str, grid: Sequence[Cell], resume: bool) -> Path:
     """Return the folder to write to: a new one, or the newest that holds a cell of this grid.
 
     A new one does not exist yet.
+
+    Args:
+        output: the folder of all results.
+        name: the grid's; a name that is taken gets a number.
+        grid: its cells.
+        resume: go on in a folder of this name.
     """
-    taken = _of_this_name(config)
+    taken = _of_this_name(output, name)
     if resume:
         for _, path in sorted(taken.items(), reverse=True):
             if any((path / "cells" / cell.key).exists() for cell in grid):
                 return path
     number = max(taken, default=0) + 1
-    return config.output.absolute() / (config.name if number == 1 else f"{config.name}-{number}")
+    return output.absolute() / (name if number == 1 else f"{name}-{number}")
 
 
 @contextmanager
@@ -63,14 +69,14 @@ def write_request(folder: Path, config: GridConfig, skipped: Sequence[Skipped]) 
     write_json(folder / "skipped.json", [clip._asdict() for clip in skipped])
 
 
-def finished(config: GridConfig, grid: Sequence[Cell], folder: Path) -> dict[str, Path]:
+def finished(grid: Sequence[Cell], folder: Path, name: str) -> dict[str, Path]:
     """Return the folder of each cell, by key, that needs no training.
 
     It is finished in `folder`, or was made in another grid's under the same output folder. The key
     holds all that changes its result but the code, so the versions of `SAME_VERSIONS` must be the
     same. Folders of this grid's name do not count: to run it again is to train again.
     """
-    places = [folder, *_others(config)]
+    places = [folder, *_others(folder.parent, name)]
     found = {}
     for cell in grid:
         for path in (place / "cells" / cell.key for place in places):
@@ -120,21 +126,21 @@ def commit_of(folder: Path) -> str:
     return "" if commit == environment.describe()["commit"] else f" (made at commit {commit})"
 
 
-def _of_this_name(config: GridConfig) -> dict[int, Path]:
+def _of_this_name(output: Path, name: str) -> dict[int, Path]:
     """The folders NAME, NAME-2, NAME-3... by number."""
-    pattern = re.compile(re.escape(config.name) + r"(?:-(\d{1,3}))?")
-    matches = ((pattern.fullmatch(path.name), path) for path in _folders(config))
+    pattern = re.compile(re.escape(name) + r"(?:-(\d{1,3}))?")
+    matches = ((pattern.fullmatch(path.name), path) for path in _folders(output))
     return {int(match[1] or 1): path for match, path in matches if match}
 
 
-def _others(config: GridConfig) -> list[Path]:
+def _others(output: Path, name: str) -> list[Path]:
     """The folders of other names that were written with the same versions."""
-    own = set(_of_this_name(config).values())
-    return [path for path in sorted(set(_folders(config)) - own) if same_versions(path)]
+    own = set(_of_this_name(output, name).values())
+    return [path for path in sorted(set(_folders(output)) - own) if same_versions(path)]
 
 
-def _folders(config: GridConfig) -> list[Path]:
-    root = config.output.absolute()
+def _folders(output: Path) -> list[Path]:
+    root = output.absolute()
     return [path for path in root.iterdir() if path.is_dir()] if root.exists() else []
 
 

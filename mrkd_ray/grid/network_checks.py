@@ -15,10 +15,19 @@ from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 @dataclass(frozen=True)
 class Initial:
-    """What a network starts from: one line for people, and a digest of the file, if any."""
+    """What a network starts from.
+
+    Attributes:
+        line: for people.
+        digest: of the file, if any; else what it is.
+        weights: `none`, `imagenet` or a path.
+        default: whether it would start from these anyway.
+    """
 
     line: str
     digest: str
+    weights: str = "none"
+    default: bool = True
 
 
 def check_networks(
@@ -43,13 +52,22 @@ def check_networks(
 
 def _try_network(wanted: tuple[str, str | None, int]) -> tuple[str, str, Initial]:
     """Return a network's name, what is wrong with it, and what it starts from."""
-    from mrkd_ray.networks.catalogue import build, initial_weights
+    from mrkd_ray.networks.catalogue import build, default_weights, initial_weights
 
-    name, weights, bins = wanted
+    name, asked, bins = wanted
     try:
-        report = build(name, 2, initial_weights(name, weights), bins=bins)[1]
+        weights = initial_weights(name, asked)
+        report = build(name, 2, weights, bins=bins)[1]
     except UserError as error:
         return name, str(error), Initial("", "")
     file = Path(report.source)
-    line = f"{name}, {report.summary()}"
-    return name, "", Initial(line, digest(file) if file.is_file() else report.source)
+    return (
+        name,
+        "",
+        Initial(
+            line=f"{name}, {report.summary()}",
+            digest=digest(file) if file.is_file() else report.source,
+            weights=weights,
+            default=weights == default_weights(name),
+        ),
+    )

@@ -10,18 +10,16 @@ from typing import Any
 from rich.console import Console
 
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import PROFILE, Row, result_of, run_cell
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.progress import Display
 from mrkd_ray.common.timeline import read_trace, summary
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.grid import folder as grid_folder
-from mrkd_ray.grid.expand import Shares
-from mrkd_ray.grid.opening import open_grid
+from mrkd_ray.grid.opening import OpenGrid, open_grid
 from mrkd_ray.grid.preparation import compute
-from mrkd_ray.grid.workers import Workers
 from mrkd_ray.results.gather import Results, gather
 from mrkd_ray.scores import metrics
 
@@ -67,25 +65,24 @@ def run(
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
-    if any(len(pairing) == 1 for pairing in config.pairings):
+    if any(len(cohort) == 1 for cohort in config.cohorts):
         console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
-    with open_grid(config, console) as ready:
-        grid, prepared = ready.cells, ready.checked.prepared
-        workers, display = ready.workers, ready.display
-        folder = grid_folder.choose(config, grid, resume)
+    with open_grid(config, console) as opened:
+        grid = opened.cells
+        folder = grid_folder.choose(config.output, config.name, grid, resume)
         if resume:
             line = f"Resuming {folder}" if folder.exists() else NOTHING_TO_RESUME
             console.print(line, markup=False, soft_wrap=True)
         with grid_folder.locked(folder):
-            finished = grid_folder.finished(config, grid, folder)
-            grid_folder.write_request(folder, config, ready.checked.skipped)
+            finished = grid_folder.finished(grid, folder, config.name)
+            grid_folder.write_request(folder, config, opened.prepared.skipped)
             for source, count in grid_folder.take_over(finished, folder).items():
                 made_at = grid_folder.commit_of(source)
                 line = f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}"
                 console.print(line, markup=False, soft_wrap=True)
             if len(finished) < len(grid):
-                compute(config, prepared, workers.map, display)
-            failed = run_cells(config, grid, prepared, folder, ready.shares, workers, display)
+                compute(opened.prepared, opened.workers.map, opened.display)
+            failed = run_cells(opened, folder, profile=config.profile)
             elapsed = time.perf_counter() - began
             gathered = gather(folder, config.name, grid, elapsed)
             if config.profile:
@@ -114,41 +111,37 @@ def _show_profiles(folder: Path, grid: Sequence[Cell], console: Console) -> None
             console.print(f"{cell.title}: {listed}; {path}", markup=False, soft_wrap=True)
 
 
-def run_cells(
-    config: GridConfig,
-    grid: Sequence[Cell],
-    prepared: Prepared,
-    folder: Path,
-    shares: Shares,
-    workers: Workers,
-    display: Display,
-) -> list[tuple[str, str]]:
-    """Run what is not finished; return the key and the error of each cell that failed."""
-    by_key = {cell.key: cell for cell in grid if result_of(folder / "cells" / cell.key) is None}
-    display.grid(len(by_key), sum(cell.training.cycles for cell in by_key.values()))
+def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[tuple[str, str]]:
+    """Run what is not finished; return the key and the error of each cell that failed.
+
+    Args:
+        folder: the grid's.
+        profile: write each cell's timeline.
+    """
+    todo = [cell for cell in opened.cells if result_of(folder / "cells" / cell.key) is None]
+    by_key = {cell.key: cell for cell in todo}
+    opened.display.grid(len(todo), sum(cell.training.cycles for cell in todo))
 
     def on_cycle(key: str, rows: list[Row]) -> None:
         cell, done = by_key[key], rows[0]["cycle"] + 1
-        display.cycle(key, cell.title, done, cell.training.cycles, figures_text(rows))
+        opened.display.cycle(key, cell.title, done, cell.training.cycles, figures_text(rows))
 
-    if not by_key:
+    if not todo:
         return []
-    if workers.cluster is not None:
-        from mrkd_ray.distributed import tune_trials
+    if opened.workers.local:
+        return _run_locally(todo, opened.prepared, folder, profile, on_cycle, opened.display.end)
+    from mrkd_ray.distributed import tune_trials
 
-        gpus = {key: shares(len(cell.branches)) for key, cell in by_key.items()}
-        todo = list(by_key.values())
-        failed = tune_trials.run_cells(
-            todo,
-            prepared,
-            folder,
-            gpus=gpus,
-            profile=config.profile,
-            on_cycle=on_cycle,
-            on_end=display.end,
-        )
-        return list(failed.items())
-    return _run_locally(config, by_key, prepared, folder, on_cycle, display)
+    failed = tune_trials.run_cells(
+        todo,
+        opened.prepared,
+        folder,
+        gpus={cell.key: opened.workers.gpus(len(cell.branches)) for cell in todo},
+        profile=profile,
+        on_cycle=on_cycle,
+        on_end=opened.display.end,
+    )
+    return list(failed.items())
 
 
 def figures_text(rows: Sequence[Row]) -> str:
@@ -162,24 +155,24 @@ def figures_text(rows: Sequence[Row]) -> str:
 
 
 def _run_locally(
-    config: GridConfig,
-    by_key: dict[str, Cell],
+    todo: Sequence[Cell],
     prepared: Prepared,
     folder: Path,
+    profile: bool,
     on_cycle: Callable[[str, list[Row]], None],
-    display: Display,
+    on_end: Callable[[str], None],
 ) -> list[tuple[str, str]]:
     from mrkd_ray.training.local_cohort import LocalCohort
 
     failed = []
-    for key, cell in by_key.items():
+    for cell in todo:
         tasks = branch_tasks(cell, prepared)
         try:
-            cell_folder = folder / "cells" / key
+            cell_folder = folder / "cells" / cell.key
             cohort = LocalCohort(tasks, cell_folder)
-            for rows in run_cell(cell, tasks, cohort, cell_folder, profile=config.profile):
-                on_cycle(key, rows)
+            for rows in run_cell(cell, tasks, cohort, cell_folder, profile=profile):
+                on_cycle(cell.key, rows)
         except (UserError, RuntimeError) as error:  # as with Ray: the other cells go on
-            failed.append((key, str(error)))
-        display.end(key)
+            failed.append((cell.key, str(error)))
+        on_end(cell.key)
     return failed

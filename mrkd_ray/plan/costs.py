@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
 
-import numpy as np
-
 from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import PROFILE
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import ClipScan
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.plan.measurements import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
-from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 from mrkd_ray.representations.filters import HOP
 
 # What a cycle's phases and a cell's files grow with; others are the same for all sizes.
@@ -41,16 +39,16 @@ CHECKPOINTS = 3
 """At once, of a cell under way: the last one, the next, and one that faster branches begin."""
 
 
+def frames(prepared: Prepared) -> dict[str, int]:
+    """Return the frames of each clip, labelled or not, by clip_id."""
+    clips = prepared.dataset.recordings
+    return {clip.clip_id: frames_of(prepared.scans[clip.clip_id]) for clip in clips}
+
+
 def frames_of(scan: ClipScan) -> int:
     """Return a clip's frames, as its features will have them."""
     samples = round(scan.seconds * scan.sample_rate)
     return 1 + -(-samples * SAMPLE_RATE // scan.sample_rate) // HOP
-
-
-def window_bytes(frames: Sequence[int], bins: int) -> int:
-    """Return what the windows of clips take where they are kept: 3 channels of float32."""
-    lengths = np.asarray(frames)
-    return int((lengths + 2 * np.maximum(WINDOW_FRAMES - lengths, 0)).sum()) * bins * 3 * 4
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ProbedKind:
     """A cell of one kind at the sizes of the probe, once it is warm."""
 
     phases: tuple[dict[str, float], ...]  # of each branch: seconds a cycle of each phase
@@ -95,7 +95,7 @@ class Probe:
     """What the shortened cells took."""
 
     sizes: Sizes
-    kinds: dict[Kind, Measured]
+    kinds: dict[Kind, ProbedKind]
     turns: dict[tuple[BranchSpec, ...], Turn]
     end: float  # seconds from the last cycle of the last cell to the end of the run
     features: float  # seconds to compute all that lack
@@ -165,7 +165,7 @@ def read(cell: Cell, folder: Path, one_by_one: bool) -> Ran:
     return Ran(cell, folder, found, one_by_one)
 
 
-def measured_of(like: Sequence[Ran]) -> Measured:
+def probed_kind(like: Sequence[Ran]) -> ProbedKind:
     """Return the mean of copies."""
     names, folder = like[0].cell.names, like[0].folder
     phases = tuple(
@@ -185,10 +185,10 @@ def measured_of(like: Sequence[Ran]) -> Measured:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    return Measured(phases, max(0.0, float(np.mean(rest))), peaks, windows, files)
+    return ProbedKind(phases, max(0.0, float(np.mean(rest))), peaks, windows, files)
 
 
-def alone(cohort: Measured, branches: Sequence[BranchSpec], i: int) -> Measured:
+def alone(cohort: ProbedKind, branches: Sequence[BranchSpec], i: int) -> ProbedKind:
     """Return one branch of a cohort of independent branches as a cell of its own."""
     names = branch_names(branches)
     shared = dict.fromkeys(("history.csv", "predicted.npy", PROFILE), len(names))
@@ -199,7 +199,7 @@ def alone(cohort: Measured, branches: Sequence[BranchSpec], i: int) -> Measured:
         if folder == "branches" and not rest.startswith(f"{names[i]}/"):
             continue
         files[path] = size // shared.get(path, 1)
-    return Measured(
+    return ProbedKind(
         (cohort.phases[i],), cohort.rest, (cohort.peak_bytes[i],), (cohort.window_bytes[i],), files
     )
 

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,16 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.common.files import nearest_folder
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.extraction import missing
 from mrkd_ray.grid import folder as grid_folder
-from mrkd_ray.grid.opening import Opened, open_grid
+from mrkd_ray.grid.opening import open_grid
+from mrkd_ray.grid.workers import Workers
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.costs import Cost
 from mrkd_ray.plan.measurements import Kind, Probe, Sizes, kind_of
-from mrkd_ray.plan.window_memory import Windows, windows_of
+from mrkd_ray.plan.window_memory import WindowMemory, window_memory_of
 from mrkd_ray.training import checkpoints as checkpoint
 
 
@@ -92,35 +94,32 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
     began = time.perf_counter()
     console = console or Console(stderr=True)
     with open_grid(config, console) as opened:
-        folder = grid_folder.choose(config, opened.cells, resume)
-        finished = grid_folder.finished(config, opened.cells, folder)
-        left = {cell.key: _cycles_left(cell, folder) for cell in opened.cells}
+        prepared, workers = opened.prepared, opened.workers
+        folder = grid_folder.choose(config.output, config.name, opened.cells, resume)
+        finished = grid_folder.finished(opened.cells, folder, config.name)
         todo = [cell for cell in opened.cells if cell.key not in finished]
-        scans, dataset = opened.checked.scans, opened.checked.prepared.dataset
+        dataset, stores, digests = prepared.dataset, prepared.stores, prepared.digests
         unlabelled = [clip.clip_id for clip in dataset.unlabelled]
-        frames = {c.clip_id: costs.frames_of(scans[c.clip_id]) for c in dataset.recordings}
-        stores = opened.checked.prepared.stores
-        digests = next(iter(stores.values())).digests
-        jobs = missing(dataset, stores, digests)
+        frames = costs.frames(prepared)
+        jobs = missing(dataset, digests, stores)
         features, training, kinds, of_cells = 0.0, 0.0, [], []
         if todo:
-            at_once = [_at_once(cell, opened) for cell in todo]
-            windows = windows_of(config, opened, todo, frames)
-            probed = probe.run(config, opened, todo, at_once, jobs, windows, frames)
+            left = [_cycles_left(cell, folder) for cell in todo]
+            at_once = [workers.cells_at_once(len(cell.branches), cell.cpus) for cell in todo]
+            windows = window_memory_of(todo, prepared, workers, frames)
+            probed = probe.run(replace(opened, cells=todo), at_once, jobs, windows, frames)
             features = probed.features
-            splits = opened.checked.prepared.splits
-            sizes = {split.fold: Sizes.of(split, unlabelled, frames) for split in splits}
-            local = opened.workers.cluster is None
+            sizes = {split.fold: Sizes.of(split, unlabelled, frames) for split in prepared.splits}
             of_cells = [
-                costs.cost(cell, left[cell.key], sizes[cell.fold], probed, local, config.profile)
-                for cell in todo
+                costs.cost(cell, cycles, sizes[cell.fold], probed, workers.local, config.profile)
+                for cell, cycles in zip(todo, left, strict=True)
             ]
             training = costs.duration(of_cells, at_once) + probed.end
-            kinds = _kinds(opened, todo, at_once, of_cells, probed, windows)
+            kinds = _kinds(workers, todo, at_once, of_cells, probed, windows)
     distilled = [cell for cell in opened.cells if cell.condition == "distilled"]
     lengths = {digests[clip_id]: count for clip_id, count in frames.items()}  # same bytes once
     lacking = [(frames[job.clip_id], stores[n].bins) for job in jobs for n in job.representations]
-    cluster = opened.workers.cluster
+    cluster = workers.cluster
     features_missing = sum(count * bins * 4 for count, bins in lacking)
     results = sum(cost.disk for cost in of_cells)
     checkpoints = max((kind.at_once * kind.checkpoints for kind in kinds), default=0)
@@ -130,7 +129,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         clips=len(dataset.clips),
         unlabelled=len(unlabelled),
         classes=len(dataset.classes),
-        folds=len(opened.checked.prepared.splits),
+        folds=len(prepared.splits),
         distilled=len(distilled),
         independent=len(opened.cells) - len(distilled),
         left=len(todo),
@@ -156,17 +155,16 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
 
 
 def _kinds(
-    opened: Opened,
+    workers: Workers,
     todo: Sequence[Cell],
     at_once: Sequence[int],
     of_cells: Sequence[Cost],
     probed: Probe,
-    windows: Mapping[Kind, Windows],
+    windows: Mapping[Kind, WindowMemory],
 ) -> list[KindPlan]:
     found: dict[Kind, list[int]] = {}
     for i, cell in enumerate(todo):
         found.setdefault(kind_of(cell), []).append(i)
-    local = opened.workers.cluster is None
     like = Counter(len(cell.branches) for cell in todo)
     return [
         KindPlan(
@@ -175,8 +173,8 @@ def _kinds(
             variants=sorted({todo[i].variant for i in members} - {""}),
             cells=len(members),
             at_once=min(at_once[members[0]], like[len(kind[1])]),
-            gpus=opened.shares(len(kind[1])),
-            memory=windows[kind].memory(probed.kinds[kind], local),
+            gpus=workers.gpus(len(kind[1])),
+            memory=windows[kind].memory(probed.kinds[kind], workers.local),
             windows=windows[kind].source,
             checkpoints=max(of_cells[i].checkpoints for i in members),
             seconds=float(np.mean([of_cells[i].turn.warm + of_cells[i].seconds for i in members])),
@@ -191,28 +189,15 @@ def _cycles_left(cell: Cell, folder: Path) -> int:
     return max(1, cell.training.cycles - (checkpoint.cycle_of(found) if found else 0))
 
 
-def _at_once(cell: Cell, opened: Opened) -> int:
-    if opened.workers.cluster is None:
-        return 1
-    branches = len(cell.branches)
-    room: int = opened.workers.cluster.room(cell.cpus, opened.shares(branches))
-    return room // branches
-
-
-def _there(folder: Path) -> Path:
-    """Return where a folder is or will be: the nearest that exists."""
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-
-
 def _free(folder: Path) -> int:
-    return shutil.disk_usage(_there(folder)).free
+    return shutil.disk_usage(nearest_folder(folder)).free
 
 
 def _short_of_disk(config: GridConfig, features: int, results: int) -> list[str]:
     """Say where less is free than a run needs; the two folders may share a disk."""
     needs: dict[int, list[tuple[Path, int]]] = {}
     for folder, size in ((config.cache, features), (config.output, results)):
-        needs.setdefault(_there(folder).stat().st_dev, []).append((folder, size))
+        needs.setdefault(nearest_folder(folder).stat().st_dev, []).append((folder, size))
     return [
         f"{' and '.join(str(folder) for folder, _ in own)} will need "
         f"{decimal(sum(size for _, size in own))}, and {decimal(_free(own[0][0]))} are free there"

@@ -1,6 +1,6 @@
 """A short trial of each kind of cell, on the workers of the run to come: what `plan` measures.
 
-For each pairing two shortened cells follow each other, as many side by side as will be in the
+For each cohort two shortened cells follow each other, as many side by side as will be in the
 grid, so that branches contend for the machine as they will. Figures are read from the timelines.
 """
 
@@ -18,26 +18,26 @@ import numpy as np
 
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features.extraction import CHUNK, Job, extract
 from mrkd_ray.features.store import FeatureStore
-from mrkd_ray.grid.opening import Opened
+from mrkd_ray.grid.expand import Gpus
+from mrkd_ray.grid.opening import OpenGrid
 from mrkd_ray.grid.run import listed, run_cells
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.measurements import (
     CYCLES,
     Kind,
-    Measured,
     Probe,
+    ProbedKind,
     Sizes,
     alone,
     kind_of,
-    measured_of,
+    probed_kind,
     read,
     turns_of,
 )
-from mrkd_ray.plan.window_memory import Windows
+from mrkd_ray.plan.window_memory import WindowMemory
 
 BATCHES = 2  # of training clips
 WINDOWS = 64  # of test clips: one batch
@@ -71,18 +71,16 @@ def _some(clip_ids: Sequence[str], count: int) -> tuple[str, ...]:
 
 
 def run(
-    config: GridConfig,
-    opened: Opened,
-    todo: Sequence[Cell],
+    opened: OpenGrid,
     at_once: Sequence[int],
     jobs: Sequence[Job],
-    windows: Mapping[Kind, Windows],
+    windows: Mapping[Kind, WindowMemory],
     frames: Mapping[str, int],
 ) -> Probe:
     """Compute some features and run shortened cells, in a folder that is removed.
 
     Args:
-        todo: the cells whose kinds are measured.
+        opened: its cells are those whose kinds are measured.
         at_once: how many cells like this one fill the workers, for each of them.
         jobs: the clips whose features lack.
         windows: whether they are kept, for each kind.
@@ -91,32 +89,28 @@ def run(
     Raises:
         UserError: a cell failed, as in a run.
     """
-    prepared = opened.checked.prepared
-    largest = max(cell.training.batch_size for cell in todo)
+    prepared = opened.prepared
+    largest = max(cell.training.batch_size for cell in opened.cells)
     few = sample(prepared.splits[0], frames, largest)
     every = [clip.clip_id for clip in prepared.dataset.unlabelled]
     unlabelled = _some(every, BATCHES * largest)
     wanted = {*few.train, *few.held_out, *few.test, *unlabelled}
-    pairs = list(_pairs(todo, at_once, windows, opened))
+    pairs = list(_pairs(opened.cells, at_once, windows, opened.workers.gpus))
     shortened = [cell for pair in pairs for cell in _copies(pair, few.fold)]
-    mini = config.model_copy(update={"profile": True})
-    with _temporary(config.cache) as folder:
+    with _temporary(prepared.cache) as folder:
         stores, features = _sample_features(opened, jobs, wanted, folder)
         dataset = prepared.dataset.without(set(every) - wanted)
         small = replace(prepared, dataset=dataset, splits=(few,), stores=stores)
         began = time.time()
-        failed = run_cells(
-            mini, shortened, small, folder, opened.shares, opened.workers, opened.display
-        )
+        failed = run_cells(replace(opened, cells=shortened, prepared=small), folder, profile=True)
         ended = time.time()
         if failed:
             raise UserError(f"the probe failed, as the grid would:\n{listed(failed)}")
-        local = opened.workers.cluster is None
-        ran = [read(cell, folder / "cells" / cell.key, local) for cell in shortened]
-        kinds: dict[Kind, Measured] = {}
+        ran = [read(c, folder / "cells" / c.key, opened.workers.local) for c in shortened]
+        kinds: dict[Kind, ProbedKind] = {}
         for cell in shortened:
             kind = kind_of(cell)
-            kinds.setdefault(kind, measured_of([each for each in ran if each.kind == kind]))
+            kinds.setdefault(kind, probed_kind([each for each in ran if each.kind == kind]))
     turns = turns_of(ran, began)
     for (condition, branches, options), found in list(kinds.items()):
         for i, spec in enumerate(branches) if condition == "independent" else ():
@@ -129,8 +123,8 @@ def run(
 def _pairs(
     todo: Sequence[Cell],
     at_once: Sequence[int],
-    windows: Mapping[Kind, Windows],
-    opened: Opened,
+    windows: Mapping[Kind, WindowMemory],
+    gpus: Gpus,
 ) -> Iterator[_Pair]:
     """Choose the cells: cohorts, once independent and once distilled, then what they do not cover.
 
@@ -140,13 +134,13 @@ def _pairs(
     like = Counter(len(cell.branches) for cell in todo)
     kinds: dict[Kind, tuple[Cell, int]] = {}
     for cell, room in zip(todo, at_once, strict=True):
-        shown = replace(cell, windows=windows[kind_of(cell)].source)
+        shown = replace(cell, window_memory=windows[kind_of(cell)].source)
         kinds.setdefault(kind_of(cell), (shown, min(room, like[len(cell.branches)])))
     covered: set[Kind] = set()
     for (condition, branches, _), (cell, copies) in kinds.items():
         if condition == "distilled":
             first = cell
-            same = opened.shares(1) == opened.shares(len(branches)) and cell.threads == cell.cpus
+            same = gpus(1) == gpus(len(branches)) and not cell.overlap
             together = replace(cell, condition="independent", temperature=None)
             baselines = {kind_of(replace(together, branches=(spec,))) for spec in branches}
             if same and (baselines & kinds.keys()) - covered:
@@ -178,19 +172,18 @@ def _temporary(cache: Path) -> Iterator[Path]:
 
 
 def _sample_features(
-    opened: Opened, jobs: Sequence[Job], wanted: set[str], folder: Path
+    opened: OpenGrid, jobs: Sequence[Job], wanted: set[str], folder: Path
 ) -> tuple[dict[str, FeatureStore], float]:
     """Compute what lacks, for a few clips, in a folder of its own.
 
     Returns:
         Stores that have the `wanted` clips, and the seconds that all the jobs will take.
     """
-    prepared, workers = opened.checked.prepared, opened.workers
-    stores = dict(prepared.stores)
+    prepared, workers = opened.prepared, opened.workers
     if not jobs:
-        return stores, 0.0
+        return dict(prepared.stores), 0.0
     names = sorted({name for job in jobs for name in job.representations})
-    count = WAVES * CHUNK * int(workers.cluster.cpus if workers.cluster else 1)
+    count = WAVES * CHUNK * int(1 if workers.local else workers.cluster.cpus)
     others = (
         jobs[i].clip_id for i in np.linspace(0, len(jobs) - 1, min(count, len(jobs)), dtype=int)
     )
@@ -203,5 +196,6 @@ def _sample_features(
         seen.append((time.perf_counter(), done))
         show(done, total)
 
-    stores |= extract(dataset, names, folder, stores[names[0]].digests, workers.map, progress)
-    return stores, costs.extrapolate(seen, len(jobs))
+    stores = {name: FeatureStore(folder, dataset, name, prepared.digests) for name in names}
+    extract(dataset, prepared.digests, stores, workers.map, progress)
+    return {**prepared.stores, **stores}, costs.extrapolate(seen, len(jobs))

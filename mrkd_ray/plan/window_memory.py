@@ -6,19 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.tasks import branch_tasks
-from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.grid.opening import Opened
-from mrkd_ray.plan import costs
-from mrkd_ray.plan.measurements import Kind, Measured, kind_of
+from mrkd_ray.features.window_extents import window_bytes
+from mrkd_ray.grid.workers import Workers
+from mrkd_ray.plan.measurements import Kind, ProbedKind, kind_of
 
 if TYPE_CHECKING:
     from mrkd_ray.training.branch_task import BranchTask
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowMemory:
     """Of each branch of a kind: the bytes of its windows, and whether they are kept."""
 
     needed: tuple[int, ...]
@@ -30,46 +32,50 @@ class Windows:
         """Resident where all branches keep theirs."""
         return "resident" if all(self.kept) else "streamed"
 
-    def memory(self, measured: Measured, local: bool) -> int:
+    def memory(self, probed: ProbedKind, local: bool) -> int:
         """Return the bytes of the largest branch; of all of them, where one process has them.
 
         Static frames, one channel of three, are mapped into a process on the CPU besides.
         """
         mapped = self.device == "cpu"
         grown = [
-            needed * (3 * kept + mapped) // 3 - probed * (3 * all(self.kept) + mapped) // 3
-            for needed, kept, probed in zip(
-                self.needed, self.kept, measured.window_bytes, strict=True
+            needed * (3 * kept + mapped) // 3 - before * (3 * all(self.kept) + mapped) // 3
+            for needed, kept, before in zip(
+                self.needed, self.kept, probed.window_bytes, strict=True
             )
         ]
         if local:
-            return measured.peak_bytes[0] + sum(grown)
-        return max(peak + more for peak, more in zip(measured.peak_bytes, grown, strict=True))
+            return probed.peak_bytes[0] + sum(grown)
+        return max(peak + more for peak, more in zip(probed.peak_bytes, grown, strict=True))
 
 
-def windows_of(
-    config: GridConfig, opened: Opened, todo: Sequence[Cell], frames: Mapping[str, int]
-) -> dict[Kind, Windows]:
-    """Decide as the branches will, for the largest of the splits."""
-    prepared = opened.checked.prepared
-    found: dict[Kind, Windows] = {}
-    for kind, cell in {kind_of(cell): cell for cell in todo}.items():
-        share = opened.shares(len(cell.branches))
+def window_memory_of(
+    cells: Sequence[Cell], prepared: Prepared, workers: Workers, frames: Mapping[str, int]
+) -> dict[Kind, WindowMemory]:
+    """Decide for each kind of cell as its branches will, for the largest of the splits.
+
+    Args:
+        frames: of each clip, by clip_id.
+    """
+    found: dict[Kind, WindowMemory] = {}
+    for kind, cell in {kind_of(cell): cell for cell in cells}.items():
+        share = workers.gpus(len(cell.branches))
         tasks = [  # [splits][branches]
             branch_tasks(replace(cell, fold=split.fold), prepared, share or None)
             for split in prepared.splits
         ]
-        needed = [
-            max(costs.window_bytes([frames[c] for c in t.clip_ids], t.store.bins) for t in branch)
-            for branch in zip(*tasks, strict=True)
-        ]
+        needed = [max(_bytes(task, frames) for task in own) for own in zip(*tasks, strict=True)]
         room = max(needed)
-        if config.windows == "auto":
+        if cell.window_memory == "auto":
             where = {"gpus": share} if share else {}
-            (room,) = opened.workers.map(_budget, tasks[0][:1], **where)
-        kept = tuple(config.windows != "streamed" and each <= room for each in needed)
-        found[kind] = Windows(tuple(needed), kept, cell.device)
+            (room,) = workers.map(_budget, tasks[0][:1], **where)
+        kept = tuple(cell.window_memory != "streamed" and each <= room for each in needed)
+        found[kind] = WindowMemory(tuple(needed), kept, cell.device)
     return found
+
+
+def _bytes(task: BranchTask, frames: Mapping[str, int]) -> int:
+    return window_bytes(np.array([frames[clip] for clip in task.clip_ids]), task.store.bins)
 
 
 def _budget(task: BranchTask) -> int:

@@ -13,14 +13,14 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.config.schema import GridConfig, RecommendConfig
+from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, make_splits
 from mrkd_ray.features.extraction import missing
-from mrkd_ray.grid.opening import Opened
+from mrkd_ray.grid.opening import OpenGrid
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.measurements import Probe, Sizes
-from mrkd_ray.plan.window_memory import windows_of
+from mrkd_ray.plan.window_memory import window_memory_of
 from mrkd_ray.recommend.choice import Probed
 
 
@@ -37,7 +37,7 @@ def parts_of(dataset: Dataset, config: RecommendConfig) -> list[Split]:
     if dataset.multi_label:
         raise UserError(
             f"{dataset.root}: multi-label, as the column labels says. recommend chooses by the "
-            "accuracy on clips of one label each. Give a grid its pairings yourself."
+            "accuracy on clips of one label each. Give a grid its cohorts yourself."
         )
     verified_only, seed = config.verified_only, config.split_seed
     (whole,) = make_splits(dataset, [config.fold], seed, verified_only=verified_only)
@@ -62,23 +62,23 @@ def parts_of(dataset: Dataset, config: RecommendConfig) -> list[Split]:
     return found
 
 
-def cells_of(opened: Opened, parts: Sequence[Split]) -> list[Cell]:
-    """Return the probes: for each candidate, one a part, since the same branches share processes.
+def with_parts(opened: OpenGrid, parts: Sequence[Split], seed: int) -> OpenGrid:
+    """Return the opened grid with the parts for its splits, and the probes for its cells.
 
-    Their keys are those of no grid's cells, whose test sides are others.
+    For each candidate there is one probe a part; they follow each other, since the same branches
+    share processes. Their keys are those of no grid's cells, whose test sides are others.
+
+    Args:
+        seed: of the parts.
     """
-    found = []
+    drawn = (seed,) if seed else ()
+    cells = []
     for cell in opened.cells:
         if cell.condition == "independent":
-            content = hash_of("probe", cell.content, cell.fold)
-            found += [replace(cell, fold=part.fold, content=content) for part in parts]
-    return found
-
-
-def with_parts(opened: Opened, parts: Sequence[Split]) -> Opened:
-    """Return the opened grid with the parts in place of its splits."""
-    prepared = replace(opened.checked.prepared, splits=tuple(parts))
-    return replace(opened, checked=replace(opened.checked, prepared=prepared))
+            content = hash_of("probe", cell.content, cell.fold, *drawn)
+            cells += [replace(cell, fold=part.fold, content=content) for part in parts]
+    prepared = replace(opened.prepared, splits=tuple(parts))
+    return replace(opened, cells=cells, prepared=prepared)
 
 
 def read(folder: Path, probes: Sequence[Cell], dataset: Dataset) -> Probed:
@@ -111,35 +111,31 @@ class Clock:
     It has the representation with the most bins: the other probes of its network take less.
     """
 
-    opened: Opened
+    opened: OpenGrid
     probed: Probe
     measured: dict[str, Cell]
     at_once: int
 
     @classmethod
-    def measure(cls, config: GridConfig, opened: Opened, probes: Sequence[Cell]) -> Clock:
+    def measure(cls, opened: OpenGrid, left: Sequence[Cell]) -> Clock:
         """Run shortened probes, in a folder that is removed."""
-        prepared, workers = opened.checked.prepared, opened.workers
-        largest = sorted(probes, key=lambda c: prepared.stores[c.branches[0].representation].bins)
+        prepared, workers = opened.prepared, opened.workers
+        largest = sorted(left, key=lambda c: prepared.stores[c.branches[0].representation].bins)
         measured = {cell.branches[0].network: cell for cell in largest}
-        at_once = 1
-        if workers.cluster is not None:
-            at_once = workers.cluster.room(config.cpus_per_branch, opened.shares(1))
-        frames = _frames(opened)
         shown = list(measured.values())
-        digests = next(iter(prepared.stores.values())).digests
-        jobs = missing(prepared.dataset, prepared.stores, digests)
-        windows = windows_of(config, opened, shown, frames)
+        at_once = workers.cells_at_once(1, shown[0].cpus)
+        frames = costs.frames(prepared)
+        jobs = missing(prepared.dataset, prepared.digests, prepared.stores)
+        windows = window_memory_of(shown, prepared, workers, frames)
         rooms = [at_once] * len(shown)
-        probed = probe.run(config, opened, shown, rooms, jobs, windows, frames)
+        probed = probe.run(replace(opened, cells=shown), rooms, jobs, windows, frames)
         return cls(opened, probed, measured, at_once)
 
     def seconds(self, probes: Sequence[Cell]) -> float:
         """Return about how long these probes take at most, with the features that lack."""
-        frames = _frames(self.opened)
-        splits = self.opened.checked.prepared.splits
-        sizes = {split.fold: Sizes.of(split, (), frames) for split in splits}
-        local = self.opened.workers.cluster is None
+        prepared, local = self.opened.prepared, self.opened.workers.local
+        frames = costs.frames(prepared)
+        sizes = {split.fold: Sizes.of(split, (), frames) for split in prepared.splits}
         of_cells = []
         for cell in probes:
             like = replace(cell, branches=self.measured[cell.branches[0].network].branches)
@@ -148,9 +144,3 @@ class Clock:
             of_cells.append(replace(cost, branches=cell.branches))
         took: float = costs.duration(of_cells, [self.at_once] * len(of_cells))
         return self.probed.features + took + self.probed.end
-
-
-def _frames(opened: Opened) -> dict[str, int]:
-    scans = opened.checked.scans
-    clips = opened.checked.prepared.dataset.clips
-    return {clip.clip_id: costs.frames_of(scans[clip.clip_id]) for clip in clips}

@@ -8,6 +8,7 @@ the answer is a grid file (`show`).
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,9 +20,9 @@ from mrkd_ray.common.files import check_folders, write_text
 from mrkd_ray.common.text import time_text
 from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.config.schema import GridConfig, RecommendConfig
+from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.grid import folder as grid_folder
-from mrkd_ray.grid.opening import Opened, open_grid
+from mrkd_ray.grid.opening import OpenGrid, open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.run import CellsFailed, listed, run_cells
 from mrkd_ray.recommend import probes, show
@@ -54,23 +55,20 @@ def recommend(
     check_folders(to.parent)
     asked = config.as_grid(candidates)
     with open_grid(asked, console) as opened:
-        parts = probes.parts_of(opened.checked.prepared.dataset, config)
-        wanted = probes.cells_of(opened, parts)
-        folder = grid_folder.choose(asked, wanted, resume=True)
+        parts = probes.parts_of(opened.prepared.dataset, config)
+        opened = probes.with_parts(opened, parts, config.split_seed)
+        folder = grid_folder.choose(asked.output, asked.name, opened.cells, resume=True)
         if folder.exists() and not grid_folder.same_versions(folder):
-            folder = grid_folder.choose(asked, wanted, resume=False)
-        left = [cell for cell in wanted if result_of(folder / "cells" / cell.key) is None]
-        opened = probes.with_parts(opened, parts)
+            folder = grid_folder.choose(asked.output, asked.name, opened.cells, resume=False)
+        left = [cell for cell in opened.cells if result_of(folder / "cells" / cell.key) is None]
         if left:
-            wanted, left = _in_time(config, asked, opened, wanted, left, console)
+            opened, left = _in_time(opened, left, config.minutes, console)
+        wanted, prepared = opened.cells, opened.prepared
         with grid_folder.locked(folder):
-            grid_folder.write_request(folder, asked, opened.checked.skipped)
-            prepared = opened.checked.prepared
+            grid_folder.write_request(folder, asked, prepared.skipped)
             if left:
-                compute(asked, prepared, opened.workers.map, opened.display)
-            failed = run_cells(
-                asked, wanted, prepared, folder, opened.shares, opened.workers, opened.display
-            )
+                compute(prepared, opened.workers.map, opened.display)
+            failed = run_cells(opened, folder)
             if failed:
                 raise CellsFailed(
                     f"{len(failed)} of {len(wanted)} probes did not finish; the same call takes "
@@ -107,35 +105,39 @@ def candidates_of(config: RecommendConfig) -> tuple[BranchSpec, ...]:
 
 
 def _in_time(
-    config: RecommendConfig,
-    asked: GridConfig,
-    opened: Opened,
-    wanted: list[Cell],
-    left: list[Cell],
-    console: Console,
-) -> tuple[list[Cell], list[Cell]]:
-    """Say what the probes will take, and keep those of as many parts as there is time for."""
-    clock = probes.Clock.measure(asked, opened, left)
-    parts = [split.fold for split in opened.checked.prepared.splits]
+    opened: OpenGrid, left: list[Cell], minutes: float | None, console: Console
+) -> tuple[OpenGrid, list[Cell]]:
+    """Say what the probes will take, and keep those of as many parts as there is time for.
+
+    Args:
+        opened: its cells are the probes.
+        left: those of them that are not finished.
+        minutes: that they may take; None: any.
+
+    Returns:
+        Both, with the probes that are kept.
+    """
+    clock = probes.Clock.measure(opened, left)
+    parts = [split.fold for split in opened.prepared.splits]
     for count in range(len(parts), 0, -1):
         now = [cell for cell in left if cell.fold in parts[:count]]
         seconds = clock.seconds(now)
-        if config.minutes is None or seconds <= 60 * config.minutes:
+        if minutes is None or seconds <= 60 * minutes:
             break
     else:
         raise UserError(
             f"minutes: probes on one part of the clips take about {time_text(seconds)}, more than "
-            f"{config.minutes:g} min. Give fewer --representations, --networks or --cycles, or "
-            "more time"
+            f"{minutes:g} min. Give fewer --representations, --networks or --cycles, or more time"
         )
-    kept = [cell for cell in wanted if cell.fold in parts[:count]]
-    clips = sum(len(split.test) for split in opened.checked.prepared.splits[:count])
+    kept = [cell for cell in opened.cells if cell.fold in parts[:count]]
+    candidates = {cell.branches for cell in kept}
+    clips = sum(len(split.test) for split in opened.prepared.splits[:count])
     finished = f", {len(kept) - len(now)} of them finished" if len(now) < len(kept) else ""
     console.print(
-        f"{len(kept)} probes of {asked.epochs} epochs{finished}: {len(asked.pairings)} candidates "
-        f"on {count} of {len(parts)} parts. {clips} held-out clips will decide. "
+        f"{len(kept)} probes of {kept[0].training.epochs} epochs{finished}: {len(candidates)} "
+        f"candidates on {count} of {len(parts)} parts. {clips} held-out clips will decide. "
         f"About {time_text(seconds)} at most.",
         markup=False,
         soft_wrap=True,
     )
-    return kept, now
+    return replace(opened, cells=kept), now

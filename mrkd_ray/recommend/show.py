@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 
 from mrkd_ray.common import environment
-from mrkd_ray.config.method import Training
-from mrkd_ray.config.run import Run
+from mrkd_ray.config.method import Learning
+from mrkd_ray.config.run import Branches
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed
 from mrkd_ray.scores import diversity
@@ -147,21 +147,21 @@ def grid_file(choice: Choice, config: RecommendConfig) -> str:
     """Return the grid of the chosen cohort as YAML, with the evidence as comments.
 
     It has the options of the probes, but for their few cycles: those are the grid's own to choose;
-    and `trust` where labels look wrong, unless that was said.
+    and `trust` where labels look wrong, unless all that is trained on is verified.
     """
     import yaml
 
     made = environment.describe()
     lines = [f"Written by `{made['command']}`, {made['date'][:10]}.", *sentences(choice, config)]
     comments = [f"# {line}" for text in lines for line in textwrap.wrap(text, 98)]
-    names = {*Training.model_fields, *Run.model_fields} - {"cycles", "data", "folds"}
+    names = {*Learning.model_fields, *Branches.model_fields} - {"cycles", "data"}
     given = config.model_dump(mode="json", include=names)
     defaults = GridConfig.model_construct().model_dump(mode="json", include=names, warnings=False)
     fields: dict[str, Any] = {"data": config.data, "folds": [config.fold]}
     fields |= {name: value for name, value in given.items() if value != defaults[name]}
-    if _wrong(choice) and "trust" not in config.model_fields_set:
+    if _wrong(choice) and not config.verified_only:
         fields["trust"] = True
-    fields |= {"pairings": [_names(choice, choice.cohorts[0])]}
+    fields |= {"cohorts": [_names(choice, choice.cohorts[0])]}
     text: str = yaml.safe_dump(fields, sort_keys=False, width=98)
     return "\n".join([*comments, text])
 

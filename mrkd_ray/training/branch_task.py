@@ -47,7 +47,7 @@ class BranchTask:
     cpus: int = 1  # of its actor: fewer than threads where branches overlap
     cohort_cpus: int = 1  # of all actors of its cohort
     gpus: float = 1.0  # of its actor: a fraction shares a card
-    windows: str = "auto"  # `config.Run.windows`
+    window_memory: str = "auto"  # `config.Run.window_memory`
     provenance: dict[str, Any] = field(default_factory=dict)  # copied into the exported config
 
     @property

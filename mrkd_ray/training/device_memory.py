@@ -22,12 +22,12 @@ def resident(task: BranchTask, needed: int) -> bool:
     """Return whether a branch keeps its windows on the device.
 
     Args:
-        task: its `windows` is "resident", "streamed", or "auto": resident within the budget.
+        task: its `window_memory` is "resident", "streamed", or "auto": resident within the budget.
         needed: bytes that they would take.
     """
-    if task.windows == "auto":
+    if task.window_memory == "auto":
         return needed <= budget(task)
-    return task.windows == "resident"
+    return task.window_memory == "resident"
 
 
 def budget(task: BranchTask) -> int:

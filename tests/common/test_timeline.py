@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import PROFILE, run_cell
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.timeline import Recorder, Span, read_trace, summary, write_trace
 from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.training.local_cohort import LocalCohort

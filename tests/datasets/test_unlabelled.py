@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.checking.scan import ClipScan

@@ -14,8 +14,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import Row, run_cell
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.distributed import ray_cohort
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.method import algorithm

@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import run_cell
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import run as grid
@@ -67,7 +68,7 @@ def grid_file(tmp_path_factory: pytest.TempPathFactory, clips: Path, cache: Path
                 "data": str(clips),
                 "cache": str(cache),
                 "folds": [1],
-                "pairings": [PAIRING],
+                "cohorts": [PAIRING],
                 "independent": False,
             }
         )

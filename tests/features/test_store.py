@@ -68,10 +68,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def run(
-    root: Path, names: Sequence[str] = ("logmel64",), **options: Any
+    root: Path, names: Sequence[str] = ("logmel64",), cache: str = "cache", **options: Any
 ) -> dict[str, FeatureStore]:
     dataset = dataset_of(root)
-    return extract(dataset, names, root.parent / "cache", digests_of(dataset), **options)
+    digests = digests_of(dataset)
+    stores = {name: FeatureStore(root.parent / cache, dataset, name, digests) for name in names}
+    extract(dataset, digests, stores, **options)
+    return stores
 
 
 def clip_frames(bank: Bank, i: int) -> Array:
@@ -268,10 +271,7 @@ def test_results_in_any_order_from_other_processes_give_the_same(
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             yield from pool.map(function, items[::-1])
 
-    dataset = dataset_of(root)
-    other = extract(
-        dataset, ("logmel64", "mfcc"), root.parent / "c2", digests_of(dataset), map_=backwards
-    )
+    other = run(root, ("logmel64", "mfcc"), cache="c2", map_=backwards)
     for name in plain:
         a, b = plain[name].bank(list(LENGTHS)), other[name].bank(list(LENGTHS))
         assert not np.array_equal(a.offsets, b.offsets)

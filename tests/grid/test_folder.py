@@ -25,7 +25,7 @@ FIRST, SECOND = "logmel64:vgg_small", "cqt:vgg_small"
 
 
 def config(**fields: object) -> GridConfig:
-    return parse(GridConfig, {"pairings": [f"{FIRST}+{SECOND}"], **fields}, "test")
+    return parse(GridConfig, {"cohorts": [f"{FIRST}+{SECOND}"], **fields}, "test")
 
 
 def test_a_taken_name_gets_a_number_and_resume_finds_the_cells(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_taken_name_gets_a_number_and_resume_finds_the_cells(tmp_path: Path) -
     cell = make_cell(FIRST)
 
     def folder(resume: bool) -> str:
-        return grid_folder.choose(asked, [cell], resume).name
+        return grid_folder.choose(asked.output, asked.name, [cell], resume).name
 
     assert folder(resume=False) == folder(resume=True) == "g"
     for name in ("g", "g-2", "g-10", "g-other", "gg-99", "g-2024"):
@@ -69,8 +69,8 @@ def one(tmp_path: Path) -> tuple[Cell, Path]:
 
 def found(cell: Cell, output: Path, name: str, resume: bool = False) -> Path | None:
     asked = config(name=name, output=output)
-    folder = grid_folder.choose(asked, [cell], resume)
-    return grid_folder.finished(asked, [cell], folder).get(cell.key)
+    folder = grid_folder.choose(asked.output, asked.name, [cell], resume)
+    return grid_folder.finished([cell], folder, asked.name).get(cell.key)
 
 
 def test_cells_of_other_grids_count_and_own_ones_when_resumed(
@@ -170,7 +170,7 @@ def test_a_grid_whose_cells_are_taken_over_has_the_same_table(
     trained = grid.run(config(name="one", **common), console=Console(quiet=True))
     said = io.StringIO()
     pairings = [f"{FIRST}+{SECOND}", f"{FIRST}+{FIRST}"]
-    wider = config(name="two", pairings=pairings, **common)
+    wider = config(name="two", cohorts=pairings, **common)
     taken = grid.run(wider, console=Console(file=said, width=200))
     assert f"3 of 5 cells are finished in {tmp_path / 'one'}: taken over" in said.getvalue()
     same = taken.table[taken.table["cohort"] == f"{FIRST}+{SECOND}"]

@@ -10,11 +10,10 @@ import pytest
 from rich.console import Console
 
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.cells.tasks import Prepared
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.expand import check_names, expand
 from mrkd_ray.grid.network_checks import Initial
@@ -24,7 +23,7 @@ FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
 
 
 def config(**fields: object) -> GridConfig:
-    return parse(GridConfig, {"pairings": [f"{FIRST}+{SECOND}"], **fields}, "test")
+    return parse(GridConfig, {"cohorts": [f"{FIRST}+{SECOND}"], **fields}, "test")
 
 
 NETWORKS = {name: Initial("", "") for name in ("resnet_small", "vgg_small")}
@@ -36,7 +35,7 @@ def expanded(asked: GridConfig, prepared: Prepared) -> list[Cell]:
 
 def test_a_grid_is_pairings_x_temperatures_x_folds_x_seeds(prepared: Prepared) -> None:
     asked = config(
-        pairings=[f"{FIRST}+{SECOND}", f"{FIRST}+{FIRST}"], temperatures="1,4", seeds="0..2"
+        cohorts=[f"{FIRST}+{SECOND}", f"{FIRST}+{FIRST}"], temperatures="1,4", seeds="0..2"
     )
     made = expanded(asked, prepared)
     distilled = [cell for cell in made if cell.condition == "distilled"]
@@ -80,7 +79,7 @@ def test_what_is_finished_of_a_grid_compares_its_variants(prepared: Prepared) ->
 
 def test_new_data_is_a_new_cell_and_another_pairing_in_the_grid_is_not(prepared: Prepared) -> None:
     keys = {cell.key for cell in expanded(config(), prepared)}
-    wider = expanded(config(pairings=[f"{FIRST}+{SECOND}", SECOND]), prepared)
+    wider = expanded(config(cohorts=[f"{FIRST}+{SECOND}", SECOND]), prepared)
     assert keys < {cell.key for cell in wider}
     changed = expanded(config(), replace(prepared, content="other bytes"))
     assert not keys & {cell.key for cell in changed}
@@ -103,12 +102,8 @@ def test_unlabelled_clips_are_other_cells_and_their_number_is_that_of_baselines(
 
     dataset = with_sounds.dataset
     one, *others = dataset.unlabelled
-    stores = {
-        name: FeatureStore(store.folder, dataset, name, {**store.digests, one.clip_id: "other"})
-        for name, store in with_sounds.stores.items()
-    }
     fewer = replace(with_sounds, dataset=replace(dataset, unlabelled=tuple(others)))
-    changed = replace(with_sounds, stores=stores)
+    changed = replace(with_sounds, digests={**with_sounds.digests, one.clip_id: "other"})
     cases = (prepared, fewer, with_sounds)
     for condition in ("distilled", "independent"):
         assert len(set.union(*(keys(case, condition) for case in cases))) == 3 * len(
@@ -136,7 +131,7 @@ def test_branches_that_overlap_have_the_threads_of_the_cohort_on_cpus_only(
 
 def test_cells_of_the_same_branches_follow_each_other(prepared: Prepared) -> None:
     made = expanded(
-        config(pairings=[f"{FIRST}+{SECOND}", f"{SECOND}+{SECOND}"], seeds="0,1"), prepared
+        config(cohorts=[f"{FIRST}+{SECOND}", f"{SECOND}+{SECOND}"], seeds="0,1"), prepared
     )
     changes = sum(a.names != b.names for a, b in pairwise(made))
     assert changes == len({cell.names for cell in made}) - 1
@@ -144,7 +139,7 @@ def test_cells_of_the_same_branches_follow_each_other(prepared: Prepared) -> Non
 
 def test_names_are_checked_before_anything_else() -> None:
     with pytest.raises(UserError, match="'cqt'"):
-        grid.run(config(pairings=["cqtt:vgg_small"], data="nowhere"), console=Console(quiet=True))
+        grid.run(config(cohorts=["cqtt:vgg_small"], data="nowhere"), console=Console(quiet=True))
     with pytest.raises(UserError, match=r"unknown average 'median'.*leave_one_out"):
         check_names(config(average="median"))
     with pytest.raises(UserError, match="held_out"):

@@ -11,10 +11,9 @@ import soundfile
 from mrkd_ray.audio import decoding
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import scan_file
-from mrkd_ray.features.window_sources import Resident
 from mrkd_ray.plan import costs
 from mrkd_ray.plan.costs import Cost
-from mrkd_ray.plan.measurements import Measured, Probe, Sizes, Turn, kind_of
+from mrkd_ray.plan.measurements import Probe, ProbedKind, Sizes, Turn, kind_of
 from mrkd_ray.representations.catalogue import compute_clip
 from tests.conftest import make_cell
 
@@ -42,7 +41,7 @@ FILES = {
 PROBE = Probe(
     sizes=SMALL,
     kinds={
-        kind_of(cell): Measured((FAST, SLOW), 0.5, (100, 200), (12, 24), FILES)
+        kind_of(cell): ProbedKind((FAST, SLOW), 0.5, (100, 200), (12, 24), FILES)
         for cell in (CELL, WINDOW, *TRUSTING)
     },
     turns={CELL.branches: Turn(new=9.0, cold=5.0, warm=2.0)},
@@ -59,11 +58,6 @@ def test_frames_are_those_of_the_features(rate: int, samples: int, tmp_path: Pat
     soundfile.write(path, np.random.default_rng(0).normal(size=samples) / 8, rate)
     frames = compute_clip(("logmel64",), decoding.load(path))["logmel64"]
     assert costs.frames_of(scan_file(path)) == len(frames)
-
-
-def test_windows_take_what_branches_say_that_they_do() -> None:
-    lengths = np.array([1, 149, 150, 151, 700])
-    assert costs.window_bytes(lengths.tolist(), 64) == Resident.bytes(lengths, 64)
 
 
 def test_each_phase_grows_with_its_own_unit_and_the_slowest_branch_counts() -> None:

@@ -9,7 +9,7 @@ import pytest
 from mrkd_ray.common.timeline import Span
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.plan import measurements
-from mrkd_ray.plan.measurements import Measured, Ran, Sizes, Turn
+from mrkd_ray.plan.measurements import ProbedKind, Ran, Sizes, Turn
 from tests.conftest import make_cell
 
 X, Y = "logmel64:vgg_small", "cqt:vgg_small"
@@ -83,9 +83,9 @@ def test_a_branch_of_a_cohort_stands_for_a_cell_of_its_own() -> None:
         f"branches/{one}/model.safetensors": 1000,
         f"branches/{other}/model.safetensors": 2000,
     }
-    cohort = Measured(({"train": 1.0}, {"train": 2.0}), 0.1, (10, 20), (3, 4), files)
+    cohort = ProbedKind(({"train": 1.0}, {"train": 2.0}), 0.1, (10, 20), (3, 4), files)
     found = measurements.alone(cohort, cell.branches, 1)
-    assert found == Measured(
+    assert found == ProbedKind(
         ({"train": 2.0},),
         0.1,
         (20,),

@@ -33,7 +33,7 @@ def config(clips: Path, folder: Path, **fields: Any) -> GridConfig:
         "data": str(clips),
         "cache": folder / "cache",
         "output": folder / "results",
-        "pairings": [f"{FIRST}+{SECOND}"],
+        "cohorts": [f"{FIRST}+{SECOND}"],
         "temperatures": "1,2",
         "folds": "1,2",
         "runner": "local",
@@ -121,7 +121,7 @@ def test_a_plan_on_a_cluster(ray_cluster: str, clips: Path, tmp_path: Path) -> N
     small = {"runner": "ray", "address": ray_cluster, "folds": "1", "cycles": 2}
     cohort = f"{THIRD}+{SECOND}+{FIRST}"
     file = tmp_path / "asked.yaml"
-    file.write_text(to_yaml(config(clips, tmp_path, **small, pairings=[cohort])))
+    file.write_text(to_yaml(config(clips, tmp_path, **small, cohorts=[cohort])))
 
     def mrkd(*command: str) -> str:
         """Called as by users: this process has joined the cluster already."""
@@ -146,8 +146,8 @@ def test_a_plan_on_a_cluster(ray_cluster: str, clips: Path, tmp_path: Path) -> N
 
 def test_bad_input_is_refused_as_by_a_run(clips: Path, tmp_path: Path) -> None:
     for fields, word in (
-        ({"pairings": ["cqtt:vgg_small"]}, "'cqt'"),
-        ({"pairings": ["cqt:vgg_smal"]}, "vgg_small"),
+        ({"cohorts": ["cqtt:vgg_small"]}, "'cqt'"),
+        ({"cohorts": ["cqt:vgg_smal"]}, "vgg_small"),
         ({"data": str(tmp_path / "nowhere")}, "no such file"),
         ({"folds": "7"}, "folds"),
     ):

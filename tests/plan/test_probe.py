@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from mrkd_ray.cells.cell import Cell, independent_cell
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.plan import probe
 from mrkd_ray.plan.measurements import kind_of
-from mrkd_ray.plan.window_memory import Windows
+from mrkd_ray.plan.window_memory import WindowMemory
 from tests.conftest import make_cell
 
 X, Y, Z = "logmel64:vgg_small", "cqt:vgg_small", "mfcc:vgg_small"
@@ -19,18 +18,17 @@ COHORTS = [make_cell(*pair, temperature=t) for pair in ((X, Y), (X, Z)) for t in
 
 
 def chosen(
-    todo: list[Cell], shares: Callable[[int], float] = lambda branches: 0.0, places: int = 2
+    todo: list[Cell], gpus: Callable[[int], float] = lambda branches: 0.0, places: int = 2
 ) -> list[tuple[str, str, int]]:
     """What is run first and then, as condition and cohort, and in how many copies."""
     windows = {
-        kind_of(cell): Windows((1,) * len(cell.branches), (True,) * len(cell.branches), "cpu")
+        kind_of(cell): WindowMemory((1,) * len(cell.branches), (True,) * len(cell.branches), "cpu")
         for cell in todo
     }
-    opened: Any = SimpleNamespace(shares=shares)
     at_once = [places // len(cell.branches) for cell in todo]
     return [
         (pair.first.condition, f"{pair.second.condition} {pair.second.cohort}", pair.copies)
-        for pair in probe._pairs(todo, at_once, windows, opened)
+        for pair in probe._pairs(todo, at_once, windows, gpus)
     ]
 
 
@@ -47,7 +45,7 @@ def test_copies_fill_the_workers_as_the_grid_does() -> None:
 
 
 def test_a_branch_that_has_more_alone_is_measured_alone() -> None:
-    on_one_card = chosen([SINGLES[0], COHORTS[0]], shares=lambda branches: 1 / branches)
+    on_one_card = chosen([SINGLES[0], COHORTS[0]], gpus=lambda branches: 1 / branches)
     assert on_one_card == [
         ("distilled", f"distilled {X}+{Y}", 1),
         ("independent", f"independent {X}", 1),

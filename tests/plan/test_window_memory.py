@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mrkd_ray.cells.tasks import Prepared
-from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.plan.window_memory import windows_of
+from mrkd_ray.cells.prepared import Prepared
+from mrkd_ray.grid.workers import Workers
+from mrkd_ray.plan.window_memory import window_memory_of
 from mrkd_ray.training.branch_task import BranchTask
 from tests.conftest import make_cell
 
@@ -34,15 +33,11 @@ def test_the_budget_is_asked_of_a_process_with_the_branchs_share_of_a_card(
         calls.extend((item, gpus) for item in items)
         yield room
 
-    cell = replace(make_cell("logmel64:resnet_small", "cqt:vgg_small"), device="cuda")
-    opened: Any = SimpleNamespace(
-        checked=SimpleNamespace(prepared=prepared),
-        shares=lambda branches: 1 / branches,
-        workers=SimpleNamespace(map=on_a_card),
-    )
-    config = GridConfig(pairings=(cell.branches,), windows=asked)  # type: ignore[arg-type]
+    cell = make_cell("logmel64:resnet_small", "cqt:vgg_small")
+    cell = replace(cell, device="cuda", window_memory=asked)
+    workers = Workers(on_a_card, gpus_per_branch=0.5)
     frames = dict.fromkeys(prepared.dataset.by_id, 200)
-    (found,) = windows_of(config, opened, [cell], frames).values()
+    (found,) = window_memory_of([cell], prepared, workers, frames).values()
     assert found.kept == kept
     assert found.needed == (24 * 200 * 64 * 12, 24 * 200 * 84 * 12)
     if asked == "auto":

@@ -55,7 +55,7 @@ def test_the_recommended_cohort_beats_the_default_pairing(whistles: Path, tmp_pa
     asked = {**shared, "parts": 1, "representations": "logmel64,mfcc,cqt"}
     recommend(parse(RecommendConfig, asked, "test"), file, console=QUIET)
     grid.run(read_grid(file, {"cycles": 5}), console=QUIET)
-    values = {**shared, "folds": (1,), "name": "default", "pairings": [DEFAULT]}
+    values = {**shared, "folds": (1,), "name": "default", "cohorts": [DEFAULT]}
     grid.run(parse(GridConfig, values, "test"), console=QUIET)
     for condition in ("independent", "distilled"):
         chosen, default = (

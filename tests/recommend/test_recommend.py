@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.grid_files import read_grid
+from mrkd_ray.config.method import Learning
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.datasets.opening import Dataset, open_dataset
@@ -29,7 +30,7 @@ QUIET = Console(quiet=True)
 
 def config(clips: Path, folder: Path, **fields: Any) -> RecommendConfig:
     values = {
-        **FAST,
+        **{name: value for name, value in FAST.items() if name in Learning.model_fields},
         "cycles": 3,
         "data": str(clips),
         "cache": folder / "cache",
@@ -178,7 +179,7 @@ def test_from_clips_to_a_grid_that_runs(
 
     environment = results / "environment.json"
     environment.write_text(environment.read_text().replace('"torch": "', '"torch": "0.'))
-    monkeypatch.setattr("mrkd_ray.recommend.recommend._in_time", lambda *given: given[3:5])
+    monkeypatch.setattr("mrkd_ray.recommend.recommend._in_time", lambda *given: given[:2])
     monkeypatch.setattr(grid, "run_cells", lambda *given: [("a probe", "lost")])
     with pytest.raises(grid.CellsFailed, match=r"1 of 4 probes .*\n.*lost\n.*/recommend-2\."):
         recommend(asked, file, force=True, console=QUIET)  # probes of another PyTorch do not count

@@ -93,7 +93,7 @@ def test_the_grid_file_is_read_as_any_other(tmp_path: Path) -> None:
     asked = {"data": "my clips", "fold": 3, "mixup": 0.3, "cycles": 2, "parts": 2, "split_seed": 5}
     file.write_text(grid_file(_three(), parse(RecommendConfig, asked, "test")))
     config = read_grid(file, {})
-    assert [str(branch) for branch in config.pairings[0]] == ["logmel64:vgg_small", "cqt:vgg_small"]
+    assert [str(branch) for branch in config.cohorts[0]] == ["logmel64:vgg_small", "cqt:vgg_small"]
     assert (config.data, config.folds, config.mixup, config.split_seed) == (
         "my clips",
         (3,),
@@ -102,7 +102,7 @@ def test_the_grid_file_is_read_as_any_other(tmp_path: Path) -> None:
     )
     assert config.name == "recommended"
     assert set(yaml.safe_load(file.read_text())) == {
-        *("data", "folds", "mixup", "split_seed", "pairings")
+        *("data", "folds", "mixup", "split_seed", "cohorts")
     }
     assert "# 100 clips decide" in file.read_text()
 
@@ -187,8 +187,8 @@ def test_labels_that_nobody_verified_are_not_judged() -> None:
     assert "trust" not in yaml.safe_load(grid_file(some, RecommendConfig()))
 
 
-def test_trust_that_was_refused_is_not_in_the_grid() -> None:
-    asked = parse(RecommendConfig, {"trust": False}, "test")
+def test_verified_labels_are_not_doubted_in_the_grid() -> None:
+    asked = parse(RecommendConfig, {"verified_only": True}, "test")
     assert "trust" not in yaml.safe_load(grid_file(with_wrong_labels(20), asked))
 
 

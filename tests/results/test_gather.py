@@ -14,7 +14,8 @@ from rich.console import Console
 
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell, independent_cell
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.prepared import Prepared
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.files import write_json
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
@@ -131,7 +132,7 @@ def test_anyone_can_recompute_the_figures_of_a_real_grid(
     fields = {
         **FAST,
         "cycles": 1,
-        "pairings": ["logmel64:vgg_small+cqt:vgg_small", "cqt:vgg_small+cqt:vgg_small"],
+        "cohorts": ["logmel64:vgg_small+cqt:vgg_small", "cqt:vgg_small+cqt:vgg_small"],
         "temperatures": "1,4",
         "variants": {"plain": {}, "other": {"cycles": 2, "temperatures": 2}},
         "seeds": "0..1",
@@ -321,12 +322,12 @@ def test_the_key_of_a_cell_changes_with_all_that_changes_its_result() -> None:
         make_cell(*TWO, lr=0.01),
         replace(cell, content="other clips"),
         replace(cell, device="cuda"),
-        replace(cell, threads=2),
+        replace(cell, cpus=2),
     ]
     assert replace(cell, variant="renamed").key == cell.key
     assert len({cell.key, *(other.key for other in others)}) == 9
     assert make_cell(*TWO).key == cell.key
-    assert replace(cell, windows="streamed").key == cell.key  # the same bits
+    assert replace(cell, window_memory="streamed").key == cell.key  # the same bits
 
 
 def test_a_baseline_is_shared_by_cells_that_differ_in_distillation_only() -> None:

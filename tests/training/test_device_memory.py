@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mrkd_ray.cells.tasks import Prepared, branch_tasks
+from mrkd_ray.cells.prepared import Prepared
+from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common import environment
 from mrkd_ray.training import device_memory
 from mrkd_ray.training.branch import Branch
@@ -31,13 +32,20 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("branches", "cpus", "threads", "each"),
-    [(1, 1, 1, 1), (4, 1, 4, 1), (2, 2, 4, 2), (1, 4, 4, 4), (8, 1, 8, 0.5), (1, 9, 9, 4)],
+    ("branches", "cpus", "overlap", "each"),
+    [
+        (1, 1, False, 1),
+        (4, 1, True, 1),
+        (2, 2, True, 2),
+        (1, 4, False, 4),
+        (8, 1, True, 0.5),
+        (1, 9, False, 4),
+    ],
 )
 def test_the_branches_that_fill_a_machine_take_half_of_its_memory_together(
-    machine: Path, prepared: Prepared, branches: int, cpus: int, threads: int, each: float
+    machine: Path, prepared: Prepared, branches: int, cpus: int, overlap: bool, each: float
 ) -> None:
-    cell = replace(make_cell(*["cqt:vgg_small"] * branches), cpus=cpus, threads=threads)
+    cell = replace(make_cell(*["cqt:vgg_small"] * branches), cpus=cpus, overlap=overlap)
     budgets = [device_memory.budget(task) for task in branch_tasks(cell, prepared)]
     assert budgets == [each * GIB] * branches
 
@@ -88,7 +96,7 @@ def test_auto_keeps_what_fits_and_a_wish_is_followed(
     machine: Path, make_tasks: TaskMaker, asked: str, needed: int, kept: bool
 ) -> None:
     (task,) = make_tasks("cqt:vgg_small")
-    assert device_memory.resident(replace(task, windows=asked), needed) == kept
+    assert device_memory.resident(replace(task, window_memory=asked), needed) == kept
 
 
 def test_resident_and_streamed_branches_are_the_same_and_say_which(
@@ -97,7 +105,7 @@ def test_resident_and_streamed_branches_are_the_same_and_say_which(
     (task,) = make_tasks("logmel64:vgg_small", soft_labels="window")
     states = []
     for kept in ("resident", "streamed"):
-        branch = Branch(replace(task, windows=kept))
+        branch = Branch(replace(task, window_memory=kept))
         branch.train(1)
         branch.distil(branch.soft_labels(2.0), 2.0, 1)
         row = branch.end_cycle(tmp_path)

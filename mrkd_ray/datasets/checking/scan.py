@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,7 +112,7 @@ def scan(
     Returns:
         A scan for each clip_id, in the data set's order.
     """
-    file = _scans_file(dataset, cache)
+    file = cache / "scans" / f"{dataset.cache_name}.json"
     known = _read_known(file)
     stamps = {clip.clip_id: _stamp(clip.path) for clip in dataset.recordings}
     found: dict[str, ClipScan] = {}
@@ -139,12 +138,6 @@ def scan(
         if todo:
             _write_known(file, known)
     return {clip_id: found[clip_id] for clip_id in stamps}
-
-
-def _scans_file(dataset: Dataset, cache: Path) -> Path:
-    root = hashlib.blake2b(str(dataset.root).encode(), digest_size=6).hexdigest()
-    name = re.sub(r"[^\w.-]", "_", dataset.name)
-    return cache / "scans" / f"{name}-{root}.json"
 
 
 def _scan_version() -> list[str]:

@@ -23,7 +23,7 @@ PAIRING = "logmel64:resnet_small+cqt:vgg_small"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     variants = {"clean": {}, "noise": {"label_noise": 0.3}}
-    return fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), variants=variants)
+    return fake_grid(tmp_path / "g", cohorts=(PAIRING,), temperatures=(2,), variants=variants)
 
 
 def printed_of(

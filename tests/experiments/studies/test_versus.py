@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     variants = {"one": {"kl_weight": 2}, "other": {}}
     seeds = (0, 1)
     return fake_grid(
-        tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), variants=variants, seeds=seeds
+        tmp_path / "g", cohorts=(PAIRING,), temperatures=(2,), variants=variants, seeds=seeds
     )
 
 
@@ -78,7 +78,7 @@ def test_one_variant_twice_compares_its_pairings_by_the_branches_in_common(
     other = "mfcc:resnet_small+cqt:vgg_small"
     folder = fake_grid(
         tmp_path / "g",
-        pairings=(PAIRING, other, "mfcc:vgg_small+cqt:resnet_small"),
+        cohorts=(PAIRING, other, "mfcc:vgg_small+cqt:resnet_small"),
         temperatures=(2,),
         variants={"one": {}},
         seeds=(0, 1),
