@@ -9,32 +9,33 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.report.grid_results import Cohort, Measured
-from mrkd_ray.scores.comparison import Condition, Floats, Model
+from mrkd_ray.scores.comparison import Condition, Model
 
 PHASES = ("train", "soft_labels", "held_out_accuracy", "distil", "evaluate", "checkpoint")
 """In the order in which a cycle goes through them."""
 
 
-def agreement(predicted: Sequence[NDArray[np.int16]]) -> Floats:
+def agreement(predicted: Sequence[NDArray[np.int16]]) -> Float64:
     """Return [cycles]: the part of the clips on which two branches predict the same class.
 
     Args:
         predicted: of each branch, [cycles, n]; of more than two, the mean over all pairs of them.
     """
     same = [(a == b).mean(axis=1) for a, b in combinations(predicted, 2)]
-    found: Floats = np.mean(same, axis=0)
+    found: Float64 = np.mean(same, axis=0)
     return found
 
 
-def agreements(measured: Measured, cohort: Cohort) -> dict[Condition, Floats]:
+def agreements(measured: Measured, cohort: Cohort) -> dict[Condition, Float64]:
     """Return the agreement within the cohort's runs under each condition, [runs, cycles].
 
     Branches that were trained alone are put together by fold and seed. Both conditions have the
     runs in which every branch was; without such a run, there is only the distilled one.
     """
     branches = measured.branches(cohort)
-    found: dict[Condition, Floats] = {}
+    found: dict[Condition, Float64] = {}
     if "independent" in branches:
         runs = zip(*branches["independent"], strict=True)
         found["independent"] = np.array(
@@ -55,16 +56,16 @@ class Curves:
         accuracy: on the test clips, in [0, 1]; multi-label: mAP.
     """
 
-    loss: Floats
-    distil_ce: Floats | None
-    distil_kl: Floats | None
-    accuracy: Floats
+    loss: Float64
+    distil_ce: Float64 | None
+    distil_kl: Float64 | None
+    accuracy: Float64
 
 
 def learning_curves(measured: Measured, models: Sequence[Model]) -> Curves:
     """Return the learning curves of a branch's runs."""
 
-    def column(name: str) -> Floats:
+    def column(name: str) -> Float64:
         found = []
         for model in models:
             history = measured.history(model.cell)

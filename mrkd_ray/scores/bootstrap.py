@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from mrkd_ray.common.arrays import Float64
 
 _CHUNK = 1 << 20  # draws held in memory at once
 
@@ -62,6 +62,6 @@ def paired_bootstrap(differences: Sequence[ArrayLike], seed: int = 0, n: int = 2
     return Difference(mean, float(low), float(high))
 
 
-def standard_error(values: Floats) -> float:
+def standard_error(values: Float64) -> float:
     """Return that of the mean of values [N]; NaN of a single one."""
     return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.bootstrap import Difference
-from mrkd_ray.scores.comparison import Floats, Model, Pair, by_fold, difference, terms
+from mrkd_ray.scores.comparison import Model, Pair, by_fold, difference, terms
 
 FEWEST = 5  # clips of a class in a fold, for its change to be called clear
 
@@ -68,7 +69,7 @@ def _only(model: Model, label: int) -> Model:
     )
 
 
-def confusion(models: Sequence[Model], classes: int) -> Floats:
+def confusion(models: Sequence[Model], classes: int) -> Float64:
     """Return [M, M]: the part of each true class's (row's) clips that went to each class.
 
     Over the clips of all runs; rows of classes without clips are 0.
@@ -76,5 +77,5 @@ def confusion(models: Sequence[Model], classes: int) -> Floats:
     counts = np.zeros((classes, classes))
     for model in models:
         np.add.at(counts, (model.labels, model.probabilities.argmax(axis=1)), 1)
-    parts: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    parts: Float64 = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return parts

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mrkd_ray.common.arrays import Float64, Int64
 from mrkd_ray.scores import bootstrap
 from mrkd_ray.scores.bootstrap import Difference
 from mrkd_ray.scores.metrics import Metric
@@ -17,7 +17,6 @@ ENSEMBLE = "ensemble"
 BEST = "best branch"
 """Models of a cohort besides its branches; the best one may be another in each condition."""
 
-Floats = NDArray[np.float64]
 Condition = Literal["independent", "distilled"]
 
 
@@ -38,8 +37,8 @@ class Model:
     seed: int
     cell: str
     clip_ids: tuple[str, ...]
-    labels: NDArray[np.int64]
-    probabilities: Floats
+    labels: Int64
+    probabilities: Float64
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Pair:
 
 
 Runs = dict[tuple[int, int], Model]  # one model in every run, by (fold, seed)
-Score = Callable[[Model], Floats]  # one figure a clip
+Score = Callable[[Model], Float64]  # one figure a clip
 
 
 def terms(metric: Metric) -> Score:
@@ -85,7 +84,7 @@ def ensemble(members: Sequence[Runs]) -> Runs:
     }
 
 
-def by_fold(models: Sequence[Model], score: Score) -> list[Floats]:
+def by_fold(models: Sequence[Model], score: Score) -> list[Float64]:
     """Return the scores of each fold's clips, [S, N]: S seeds, N clips.
 
     Folds, and seeds within them, are in the order of the models; clips in that of a fold's first.
@@ -93,7 +92,7 @@ def by_fold(models: Sequence[Model], score: Score) -> list[Floats]:
     Raises:
         ValueError: the runs of a fold have not the same test clips.
     """
-    folds: dict[int, list[Floats]] = {}
+    folds: dict[int, list[Float64]] = {}
     clips: dict[int, tuple[str, ...]] = {}
     for model in models:
         place = {clip_id: i for i, clip_id in enumerate(model.clip_ids)}

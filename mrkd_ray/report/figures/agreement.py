@@ -8,11 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.report.curves import agreements
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
 from mrkd_ray.report.grid_results import Cohort, Measured
-from mrkd_ray.scores.comparison import Condition, Floats
+from mrkd_ray.scores.comparison import Condition
 
 
 def figure(measured: Measured, id: str) -> Figure | None:
@@ -37,7 +38,7 @@ def figure(measured: Measured, id: str) -> Figure | None:
     return style.figure(id, "Agreement between branches", caption, panels)
 
 
-def draw(cohort: Cohort, both: Mapping[Condition, Floats]) -> Drawing:
+def draw(cohort: Cohort, both: Mapping[Condition, Float64]) -> Drawing:
     """Draw [runs, cycles] of each condition."""
     title = (cohort.variant and f"{cohort.variant}: ") + cohort.name.replace("+", "\n+ ")
     drawing, axes = style.new(2.5, title=title, xlabel="cycle", ylabel="agreement, %")

@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Drawing
 
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.grid_results import Cohort, Measured
 from mrkd_ray.scores import classes as scores_classes
 from mrkd_ray.scores.classes import ClassChange
-from mrkd_ray.scores.comparison import Floats
 
 MOST = 10  # classes in a readable matrix
 CHANGES = 20  # bars in a readable list
@@ -49,14 +49,14 @@ def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure:
     )
 
 
-def most_confused(matrix: Floats) -> list[int]:
+def most_confused(matrix: Float64) -> list[int]:
     """Return the indices of at most `MOST` classes that are mistaken most, in their order."""
     wrong = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")
     return sorted(order[:MOST].tolist())
 
 
-def draw(title: str, matrix: Floats, classes: list[str], condition: str) -> Drawing:
+def draw(title: str, matrix: Float64, classes: list[str], condition: str) -> Drawing:
     """Draw a matrix of parts in [0, 1]: transparent is 0, the condition's colour is 1."""
     drawing, axes = style.new(3.3, title=title)
     colour = style.COLOURS[condition]

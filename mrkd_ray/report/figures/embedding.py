@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.grid_results import Cohort, Measured
 from mrkd_ray.scores import comparison, logit_space
-from mrkd_ray.scores.comparison import Floats, Pair
+from mrkd_ray.scores.comparison import Pair
 
 SEED = 0
 PERPLEXITY = 30.0  # scikit-learn's default; fewer clips have less
@@ -98,13 +99,13 @@ def draw(pair: Pair, classes: tuple[str, ...]) -> list[Panel]:
     return panels
 
 
-def _medoid(xy: Floats) -> Floats:
+def _medoid(xy: Float64) -> Float64:
     """Return the point that is nearest to all others."""
-    found: Floats = xy[((xy[:, None] - xy) ** 2).sum(-1).sum(1).argmin()]
+    found: Float64 = xy[((xy[:, None] - xy) ** 2).sum(-1).sum(1).argmin()]
     return found
 
 
-def embed(*probabilities: Floats) -> list[Floats]:
+def embed(*probabilities: Float64) -> list[Float64]:
     """Return t-SNE coordinates [n, 2] of logits: the same seed and the same start for each.
 
     They start from the first two principal components of their mean, so that a class lies on the

@@ -19,7 +19,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray.scores.comparison import Floats, Pair
+from mrkd_ray.common.arrays import Float64
+from mrkd_ray.scores.comparison import Pair
 
 INK = "#010203"
 """Stands for the page's text colour; nothing else is drawn in it."""
@@ -175,7 +176,7 @@ def look() -> Any:
     return matplotlib.rc_context(RC)
 
 
-def line(axes: Axes, x: Floats, runs: Floats, colour: str, dashes: str = "-") -> None:
+def line(axes: Axes, x: Float64, runs: Float64, colour: str, dashes: str = "-") -> None:
     """Draw the mean of runs [runs, n], and their standard deviation where there are several."""
     mean = runs.mean(axis=0)
     axes.plot(x, mean, dashes, color=colour, lw=1.3, marker="." if len(x) < 30 else "", ms=3.5)
@@ -206,7 +207,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         )
 
 
-def label_points(axes: Axes, places: Mapping[str, Floats]) -> None:
+def label_points(axes: Axes, places: Mapping[str, Float64]) -> None:
     """Write names at places in the axes, moved up or down where they would lie on each other."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     wide, high = 0.021 * (right - left), 0.05 * (top - bottom)  # a letter's width, a line's height
