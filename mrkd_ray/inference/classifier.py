@@ -23,6 +23,7 @@ from mrkd_ray.inference.model_folder import TRAINED_ON
 from mrkd_ray.method.label_kinds import outputs_of
 from mrkd_ray.networks.catalogue import build
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
+from mrkd_ray.scores.ensemble import mean_probabilities
 
 Floats = NDArray[np.float32]
 
@@ -107,8 +108,7 @@ class Classifier:
         Raises:
             UserError: the file cannot be decoded; names it.
         """
-        mean: Floats = self.predict_branches(file).astype(np.float64).mean(axis=0)
-        return mean.astype(np.float32)
+        return mean_probabilities(self.predict_branches(file)).astype(np.float32)
 
     def by_class(self, probabilities: Floats) -> dict[str, float]:
         """Return probabilities [M] by class, the highest first."""

@@ -21,6 +21,7 @@ from mrkd_ray.common.arrays import Float32, Float64, Int64
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.scores import diversity, doubtful_labels, metrics
 from mrkd_ray.scores.bootstrap import standard_error
+from mrkd_ray.scores.ensemble import mean_probabilities
 
 ERRORS = 2
 """Standard errors within which a difference does not count."""
@@ -68,14 +69,13 @@ class Probed:
 
     def ensemble(self, members: Sequence[int]) -> Float64:
         """Return the mean of the members' probabilities, [N, M]."""
-        found: Float64 = self.probabilities[list(members)].mean(axis=0, dtype=np.float64)
-        return found
+        return mean_probabilities(self.probabilities[list(members)])
 
     def losses(self, members: Sequence[int]) -> Float64:
         """Return the log-loss of the members' ensemble on each clip, [N], in nats."""
         places = np.arange(len(self.labels))
-        own = self.probabilities[list(members)][:, places, self.labels].astype(np.float64)
-        loss: Float64 = -np.log(np.maximum(own.mean(axis=0), np.finfo(np.float32).eps))
+        own = mean_probabilities(self.probabilities[list(members)][:, places, self.labels])
+        loss: Float64 = -np.log(np.maximum(own, np.finfo(np.float32).eps))
         return loss
 
 

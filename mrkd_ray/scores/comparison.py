@@ -11,6 +11,7 @@ import numpy as np
 from mrkd_ray.common.arrays import Float64, Int64
 from mrkd_ray.scores import bootstrap
 from mrkd_ray.scores.bootstrap import Difference
+from mrkd_ray.scores.ensemble import mean_probabilities
 from mrkd_ray.scores.metrics import Metric
 
 ENSEMBLE = "ensemble"
@@ -78,7 +79,7 @@ def ensemble(members: Sequence[Runs]) -> Runs:
             first,
             name=ENSEMBLE,
             cell="",
-            probabilities=np.mean([member[run].probabilities for member in members], axis=0),
+            probabilities=mean_probabilities([member[run].probabilities for member in members]),
         )
         for run, first in members[0].items()
     }
