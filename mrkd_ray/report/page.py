@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mrkd_ray.common.files import write_text
+from mrkd_ray.common.text import time_text
 from mrkd_ray.report.figures import Section, figures
 from mrkd_ray.report.grid_results import Measured, named, read
 from mrkd_ray.report.paper_tables import reported as paper
@@ -190,8 +191,8 @@ def facts(measured: Measured) -> list[Fact]:
         Fact("Cells", f"{len(here)} trained here" + _taken(list(made.values()))),
         Fact(
             "Wall time",
-            f"{_duration(here.sum())}, the sum over cells"
-            + (f"; of those taken over {_duration(taken.sum())}" if len(taken) else ""),
+            f"{time_text(here.sum())}, the sum over cells"
+            + (f"; of those taken over {time_text(taken.sum())}" if len(taken) else ""),
         ),
     ]
 
@@ -209,9 +210,3 @@ def _taken(environments: list[dict[str, Any]]) -> str:
 def _date(text: str) -> str:
     """Return `2026-01-31 12:00:00 UTC` for one or more dates in ISO's format."""
     return text.replace("T", " ").replace("+00:00", " UTC")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
