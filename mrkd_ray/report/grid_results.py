@@ -179,18 +179,9 @@ class Measured:
         return array
 
     def _model(self, row: dict[Any, Any]) -> Model:
-        clip_ids, labels, scores = self._predictions(row["cell"])
-        name = row["branch"] or ENSEMBLE
-        return Model(
-            name=name,
-            condition=row["condition"],
-            fold=row["fold"],
-            seed=row["seed"],
-            cell=row["cell"],
-            clip_ids=tuple(clip_ids),
-            labels=labels,
-            probabilities=scores[name].astype(np.float64),
-        )
+        models = self._models(row["cell"], row["condition"], row["fold"], row["seed"])
+        found: Model = models[row["branch"] or ENSEMBLE]
+        return found
 
     @cached_property
     def _histories(self) -> Any:
@@ -200,10 +191,10 @@ class Measured:
         )
 
     @cached_property
-    def _predictions(self) -> Any:
-        """The function of a cell that reads its predictions, once."""
+    def _models(self) -> Any:
+        """The function of a cell, its condition, fold and seed that reads its models, once."""
         return functools.cache(
-            lambda cell: cell_files.read_predictions(self.folder / "cells" / cell)
+            lambda cell, *run: cell_files.read_models(self.folder / "cells" / cell, *run)
         )
 
 

@@ -13,6 +13,7 @@ from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell, without_teacher
 from mrkd_ray.cells.run import result_of
 from mrkd_ray.common.files import write_text
+from mrkd_ray.common.text import time_text
 from mrkd_ray.config.method import Training
 from mrkd_ray.results import printed_table
 from mrkd_ray.scores import comparison, metrics
@@ -53,8 +54,7 @@ class Results:
         """Print the table, how long the run took, and where the results are."""
         printed_table.show(self.table, console)
         cells_done = self.tidy["cell"].replace("", None).nunique() if len(self.tidy) else 0
-        minutes, seconds = divmod(round(self.seconds), 60)
-        console.print(f"{cells_done} cells; this run took {minutes} min {seconds} s.")
+        console.print(f"{cells_done} cells; this run took {time_text(self.seconds)}.")
         console.print(f"Results: {self.folder}", markup=False, soft_wrap=True)
 
 
@@ -66,7 +66,12 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
     import pandas as pd
 
     done = [cell for cell in wanted if result_of(folder / "cells" / cell.key) is not None]
-    scores = {cell.key: _load(folder, cell) for cell in done}
+    scores = {
+        cell.key: cell_files.read_models(
+            folder / "cells" / cell.key, cell.condition, cell.fold, cell.seed
+        )
+        for cell in done
+    }
     baselines: dict[tuple[Training, str], Runs] = {}
     for cell in done:
         if cell.temperature is None:
@@ -170,23 +175,6 @@ def _table_rows(
             common = {"variant": variant, "cohort": cohort, "temperature": temperature}
             common |= {"model": name, "epochs": first.training.epochs}
             yield common | _compare(alone[name], runs) | _beside(ensemble, runs)
-
-
-def _load(folder: Path, cell: Cell) -> dict[str, Model]:
-    clip_ids, labels, scores = cell_files.read_predictions(folder / "cells" / cell.key)
-    return {
-        name: Model(
-            name=name,
-            condition=cell.condition,
-            fold=cell.fold,
-            seed=cell.seed,
-            cell=cell.key,
-            clip_ids=tuple(clip_ids),
-            labels=labels,
-            probabilities=probabilities.astype(np.float64),
-        )
-        for name, probabilities in scores.items()
-    }
 
 
 def _baseline(cell: Cell, name: str, baselines: Baselines) -> Runs:
