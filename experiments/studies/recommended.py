@@ -19,7 +19,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import run as grid
 from mrkd_ray.recommend.recommend import recommend
-from mrkd_ray.report import grid_results as measured
+from mrkd_ray.report import grid_results
 from mrkd_ray.scores import bootstrap, metrics
 
 DEFAULT = "logmel64:resnet_small + cqt:vgg_small"  # of README and experiments/grids/demo.yaml
@@ -56,12 +56,12 @@ def one_fold(fold: int, shared: dict[str, object]) -> dict[tuple[str, str], np.n
     values = {"name": "both", "folds": [fold], "cycles": CYCLES, "pairings": [DEFAULT, chosen]}
     folder = grid.run(parse(GridConfig, {**shared, **values}, "both"), resume=True).folder
     print(f"fold {fold}: {chosen}")
-    results = measured.read(folder)
+    results = grid_results.read_results(folder)
     cohorts = {cohort.name: cohort for cohort in results.cohorts}
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for pairing in (DEFAULT, chosen):
         cohort = cohorts[pairing.replace(" ", "")]
-        specs = measured.named(cohort.name)
+        specs = grid_results.named(cohort.name)
         best = max(cohort.branches, key=lambda branch: accuracy[specs[branch]])
         for shown, model in (("better branch", best), ("ensemble", "ensemble")):
             for condition in ("independent", "distilled"):

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.report import grid_results as measured
+from mrkd_ray.report import grid_results
 from mrkd_ray.results.printed_table import interval
 from mrkd_ray.scores import comparison
 from mrkd_ray.scores.comparison import Model, Score
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("other")
     asked = parser.parse_args()
     try:
-        results = measured.read(asked.folder)
+        results = grid_results.read_results(asked.folder)
         one, other = (of_variant(results, name) for name in (asked.variant, asked.other))
         if asked.variant == asked.other:
             both = [
@@ -53,7 +53,7 @@ def main() -> None:
         Console().print(title, table(results, a, b))
 
 
-def of_variant(results: measured.Measured, name: str) -> dict[str, measured.Cohort]:
+def of_variant(results: grid_results.GridResults, name: str) -> dict[str, grid_results.GridCohort]:
     """Return a variant's cohorts by pairing.
 
     Raises:
@@ -68,7 +68,9 @@ def of_variant(results: measured.Measured, name: str) -> dict[str, measured.Coho
     return found
 
 
-def table(results: measured.Measured, one: measured.Cohort, other: measured.Cohort) -> Table:
+def table(
+    results: grid_results.GridResults, one: grid_results.GridCohort, other: grid_results.GridCohort
+) -> Table:
     """Return both scores of each model, and their difference."""
     metric = results.metrics[0]
     score = comparison.terms(metric)
@@ -88,7 +90,7 @@ def table(results: measured.Measured, one: measured.Cohort, other: measured.Coho
     return found
 
 
-def headings(one: measured.Cohort, other: measured.Cohort) -> tuple[str, str]:
+def headings(one: grid_results.GridCohort, other: grid_results.GridCohort) -> tuple[str, str]:
     """Return what tells them apart."""
     if one.name != other.name:
         return "first, %", "second, %"

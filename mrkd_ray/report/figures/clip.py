@@ -13,7 +13,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel
-from mrkd_ray.report.grid_results import Measured
+from mrkd_ray.report.grid_results import GridResults
 
 SHADES = 32  # of a colour map: fewer make smaller images, more could not be told apart
 COLUMNS = 600  # of a drawn waveform: each is its least and its greatest sample
@@ -23,7 +23,7 @@ class NoClip(Exception):
     """The data set is not where it was; the message says what was looked for."""
 
 
-def figure(measured: Measured, id: str) -> Figure:
+def figure(results: GridResults, id: str) -> Figure:
     """Waveform and representations of the data set's first clip.
 
     Raises:
@@ -34,8 +34,8 @@ def figure(measured: Measured, id: str) -> Figure:
     from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
     from mrkd_ray.representations.filters import HOP
 
-    data, cache = measured.config["data"], Path(measured.config["cache"])
-    names = dict.fromkeys(name for cohort in measured.cohorts for name, _ in cohort.specs)
+    data, cache = results.config["data"], Path(results.config["cache"])
+    names = dict.fromkeys(name for cohort in results.cohorts for name, _ in cohort.specs)
     try:
         if data in datasets.EMBEDDED and not cache.is_dir():
             raise NoClip(f"its cache {cache} is not here")  # a report makes no data

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Drawing
 from mrkd_ray.common.arrays import Float64
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
-from mrkd_ray.report.grid_results import Cohort, Measured
+from mrkd_ray.report.grid_results import GridCohort, GridResults
 from mrkd_ray.scores import classes as scores_classes
 from mrkd_ray.scores.classes import ClassChange
 
@@ -17,26 +17,26 @@ MOST = 10  # classes in a readable matrix
 CHANGES = 20  # bars in a readable list
 
 
-def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure:
+def matrices(results: GridResults, cohort: GridCohort, id: str) -> Figure:
     """Confusion matrices of each of the cohort's models, independent beside distilled."""
     panels = []
     runs = []
     for name in cohort.models:
-        models = measured.conditions(cohort, name)
+        models = results.conditions(cohort, name)
         both = {
-            condition: scores_classes.confusion(found, len(measured.classes))
+            condition: scores_classes.confusion(found, len(results.classes))
             for condition, found in models.items()
         }
         runs.append(len(models["distilled"]))
         shown = most_confused(sum(both.values(), np.zeros(())))
         for condition, matrix in both.items():
-            chosen = [measured.classes[i] for i in shown]
+            chosen = [results.classes[i] for i in shown]
             drawing = draw(f"{name}, {condition}", matrix[np.ix_(shown, shown)], chosen, condition)
             panels.append(Panel(drawing, f"confusion matrix of {name}, {condition}"))
     part = (
-        f"The {MOST} of {len(measured.classes)} classes that are confused most under both "
+        f"The {MOST} of {len(results.classes)} classes that are confused most under both "
         "conditions together; the rest of a row went to classes that are not shown. "
-        if len(measured.classes) > MOST
+        if len(results.classes) > MOST
         else ""
     )
     caption = (
@@ -75,16 +75,16 @@ def draw(title: str, matrix: Float64, classes: list[str], condition: str) -> Dra
     return drawing
 
 
-def changes(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
+def changes(results: GridResults, cohort: GridCohort, id: str) -> Figure | None:
     """Each class's accuracy, distilled minus independent, with intervals."""
     panels, compared = [], []
     classes = 0
     for name in cohort.models:
-        pairs = measured.pairs(cohort, name)
+        pairs = results.pairs(cohort, name)
         if not pairs:
             continue
         compared.append(pairs)
-        found = scores_classes.per_class(pairs, measured.classes)
+        found = scores_classes.per_class(pairs, results.classes)
         classes = max(classes, len(found))
         if len(found) > CHANGES:
             found = found[: CHANGES // 2] + found[-CHANGES // 2 :]

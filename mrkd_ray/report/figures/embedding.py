@@ -7,7 +7,7 @@ import numpy as np
 from mrkd_ray.common.arrays import Float64
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
-from mrkd_ray.report.grid_results import Cohort, Measured
+from mrkd_ray.report.grid_results import GridCohort, GridResults
 from mrkd_ray.scores import comparison, logit_space
 from mrkd_ray.scores.comparison import Pair
 
@@ -17,15 +17,15 @@ SHOWN = len(style.PALETTE)  # classes in colour
 AS_PIXELS = 200  # clips: of more, the points are embedded as an image, for a page below 5 MB
 
 
-def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
+def figure(results: GridResults, cohort: GridCohort, id: str) -> Figure | None:
     """One run's clips of each branch, with the silhouette score over all runs."""
     panels, found, compared = [], [], []
     for name in cohort.branches:
-        pairs = measured.pairs(cohort, name)
+        pairs = results.pairs(cohort, name)
         if not pairs:
             continue
         compared.append(pairs)
-        panels += draw(pairs[0], measured.classes)
+        panels += draw(pairs[0], results.classes)
         found.append(f"{name}: {_score(pairs)}.")
     if not panels:
         return None
@@ -33,7 +33,7 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     runs = "; ".join(f"fold {fold}, seed {seed}" for fold, seed in firsts)
     colours = (
         f"The {SHOWN} classes with the most test clips have a colour, the others are grey. "
-        if len(measured.classes) > SHOWN
+        if len(results.classes) > SHOWN
         else ""
     )
     caption = (

@@ -7,16 +7,16 @@ from matplotlib.figure import Figure as Drawing
 
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
-from mrkd_ray.report.grid_results import Measured
+from mrkd_ray.report.grid_results import GridResults
 from mrkd_ray.scores.comparison import BEST
 
 
-def figure(measured: Measured, id: str) -> tuple[Figure, ...]:
+def figure(results: GridResults, id: str) -> tuple[Figure, ...]:
     """Return a figure for each cohort, a panel for each model; none without several variants."""
-    table = measured.table[measured.table["paired_runs"] > 0]
+    table = results.table[results.table["paired_runs"] > 0]
     if table["variant"].nunique() < 2:
         return ()
-    metric = measured.metrics[0]
+    metric = results.metrics[0]
     found = []
     for i, (cohort, rows) in enumerate(table.groupby("cohort", sort=False), 1):
         name = str(cohort).replace("+", " + ")

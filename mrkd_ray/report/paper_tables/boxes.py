@@ -8,9 +8,9 @@ from math import isnan
 from typing import Any, Literal
 
 Kind = Literal["", "stub", "reported", "higher", "lower", "ns"]
-Score = str  # the name of one of `metrics`
+MetricName = str  # the name of one of `metrics`
 Row = Mapping[Any, Any]  # of table.csv
-SCORES: tuple[Score, Score] = ("accuracy", "map3")  # the paper's
+SCORES: tuple[MetricName, MetricName] = ("accuracy", "map3")  # the paper's
 NAMES = {"accuracy": "Accuracy", "map3": "mAP@3", "map": "mAP", "lwlrap": "lwlrap"}
 NONE = "–"
 
@@ -49,7 +49,7 @@ class Table:
     wide: bool = False
 
 
-def significance(row: Row, score: Score) -> Kind:
+def significance(row: Row, score: MetricName) -> Kind:
     """Return whether the distilled model is `higher` or `lower` than the independent one.
 
     `ns`, not significant, where the 95% interval holds 0; "" where there is no comparison.
@@ -73,7 +73,7 @@ def mean(row: Row | None, name: str) -> Box:
     return Box(f"{row[name]:.1f}" + ("" if isnan(deviation) else f" ± {deviation:.1f}"))
 
 
-def difference(row: Row | None, score: Score) -> Box:
+def difference(row: Row | None, score: MetricName) -> Box:
     """Return distilled minus independent, its interval below, and the mark `ns`."""
     if row is None or not (kind := significance(row, score)):
         return Box(NONE)
@@ -84,7 +84,7 @@ def difference(row: Row | None, score: Score) -> Box:
     return Box(signed(mean, 1), f"[{_number(low, digits)}, {_number(high, digits)}]", kind=kind)
 
 
-def with_difference(row: Row | None, score: Score) -> Box:
+def with_difference(row: Row | None, score: MetricName) -> Box:
     """A distilled figure with the difference below it."""
     value, change = mean(row, f"{score}_distilled"), difference(row, score)
     if change.text == NONE:
