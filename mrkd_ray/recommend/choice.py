@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from mrkd_ray.common.arrays import Float32, Float64, Int64
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.scores import diversity, doubtful_labels, metrics
-from mrkd_ray.scores.bootstrap import standard_error
 from mrkd_ray.scores.ensemble import mean_probabilities
+from mrkd_ray.scores.intervals import standard_error
 
 ERRORS = 2
 """Standard errors within which a difference does not count."""

@@ -15,11 +15,12 @@ from mrkd_ray.common.text import time_text
 from mrkd_ray.report.figures import Section, figures
 from mrkd_ray.report.grid_results import GridResults, named, read_results
 from mrkd_ray.report.paper_tables import reported as paper
-from mrkd_ray.report.paper_tables.boxes import MetricName, signed, significance
+from mrkd_ray.report.paper_tables.boxes import MetricName, minus
 from mrkd_ray.report.paper_tables.tables import tables
-from mrkd_ray.results.printed_table import range_of
+from mrkd_ray.results.printed_table import interval, range_of
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE
+from mrkd_ray.scores.intervals import signed
 
 NAME = "report.html"
 
@@ -162,11 +163,12 @@ def findings(table: pd.DataFrame) -> list[str]:
 
 
 def _counted(rows: pd.DataFrame, score: MetricName) -> str:
-    kinds = Counter(significance(row, score) for row in rows.to_dict("records"))
-    mean = signed(rows[f"{score}_difference"].mean(), 1)
+    found = [interval(row, f"{score}_difference") for row in rows.to_dict("records")]
+    marks = Counter(each.mark for each in found)
+    mean = minus(signed(rows[f"{score}_difference"].mean()))
     return (
-        f"significantly higher in {kinds['higher']} of {len(rows)} comparisons, lower in "
-        f"{kinds['lower']}, not significantly different in {kinds['ns']} ({mean} points on average)"
+        f"significantly higher in {marks['higher']} of {len(rows)} comparisons, lower in "
+        f"{marks['lower']}, not significantly different in {marks['ns']} ({mean} points on average)"
     )
 
 

@@ -18,6 +18,7 @@ from mrkd_ray.config.method import Training
 from mrkd_ray.results import printed_table
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE, Model, Runs, Score
+from mrkd_ray.scores.intervals import NO_INTERVAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +40,9 @@ class Results:
             every variant that it is a baseline of.
         table: a row per variant, cohort, temperature and model (`table.csv`), in percent: means
             over folds and seeds, standard deviations, and the paired difference distilled minus
-            independent with its 95% interval; then the same of the distilled model and the
-            independent ensemble (`ensemble_independent`, `ensemble_difference`). `best branch`
+            independent with its 95% interval and the mark of that (`Interval.mark`); then the same
+            of the distilled model and the independent ensemble (`ensemble_independent`,
+            `ensemble_difference`). `best branch`
             is, distilled and independent, the branch of the highest mean accuracy or mAP.
         seconds: wall time of the run that returned this.
     """
@@ -236,10 +238,12 @@ def _mean(name: str, models: Sequence[Model], score: Score) -> dict[str, float]:
     }
 
 
-def _difference(name: str, pairs: Sequence[comparison.Pair], score: Score) -> dict[str, float]:
-    """The mean difference over all clips, in points, and its 95% interval."""
-    found = (float("nan"),) * 3
-    if pairs:
-        difference = comparison.difference(pairs, score)
-        found = (100 * difference.mean, 100 * difference.low, 100 * difference.high)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+def _difference(name: str, pairs: Sequence[comparison.Pair], score: Score) -> dict[str, Any]:
+    """The mean difference over all clips, in points, its 95% interval and its mark."""
+    found = comparison.difference(pairs, score) if pairs else NO_INTERVAL
+    return {
+        name: found.mean,
+        f"{name}_low": found.low,
+        f"{name}_high": found.high,
+        f"{name}_mark": found.mark,
+    }

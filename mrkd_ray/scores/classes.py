@@ -9,8 +9,8 @@ import numpy as np
 
 from mrkd_ray.common.arrays import Float64
 from mrkd_ray.scores import metrics
-from mrkd_ray.scores.bootstrap import Difference
 from mrkd_ray.scores.comparison import Model, Pair, by_fold, difference, terms
+from mrkd_ray.scores.intervals import Interval
 
 FEWEST = 5  # clips of a class in a fold, for its change to be called clear
 
@@ -25,23 +25,22 @@ class ClassChange:
         clips: number of its test clips in all folds.
         fewest: number of them in the fold that has the fewest.
         independent: accuracy (recall), in [0, 1].
-        difference: distilled minus independent.
+        difference: distilled minus independent, in points.
     """
 
     name: str
     clips: int
     fewest: int
     independent: float
-    difference: Difference
+    difference: Interval
 
     @property
     def clear(self) -> bool:
-        """Whether the interval excludes 0 and is of enough clips.
+        """Whether the difference is significant and of enough clips.
 
         A bootstrap of a few clips of which none changed, or each did, has no width.
         """
-        low, high = self.difference.low, self.difference.high
-        return self.fewest >= FEWEST and (low > 0 or high < 0)
+        return self.fewest >= FEWEST and self.difference.mark != "ns"
 
 
 def per_class(pairs: Sequence[Pair], classes: Sequence[str]) -> list[ClassChange]:

@@ -9,9 +9,8 @@ from typing import Literal
 import numpy as np
 
 from mrkd_ray.common.arrays import Float64, Int64
-from mrkd_ray.scores import bootstrap
-from mrkd_ray.scores.bootstrap import Difference
 from mrkd_ray.scores.ensemble import mean_probabilities
+from mrkd_ray.scores.intervals import Interval, paired_bootstrap
 from mrkd_ray.scores.metrics import Metric
 
 ENSEMBLE = "ensemble"
@@ -105,19 +104,19 @@ def by_fold(models: Sequence[Model], score: Score) -> list[Float64]:
     return [np.stack(seeds) for seeds in folds.values()]
 
 
-def difference(pairs: Sequence[Pair], score: Score) -> Difference:
-    """Return the mean of distilled minus independent, with its 95 % interval.
+def difference(pairs: Sequence[Pair], score: Score) -> Interval:
+    """Return the mean of distilled minus independent, in points, with its 95 % interval.
 
-    A paired bootstrap over seeds and clips within folds: `scores_bootstrap.paired_bootstrap`.
+    A paired bootstrap over seeds and clips within folds: `intervals.paired_bootstrap`.
 
     Raises:
         ValueError: as `by_fold`.
     """
     folds = by_fold([m for pair in pairs for m in (pair.independent, pair.distilled)], score)
     gains = [fold[1::2] - fold[::2] for fold in folds]
-    return bootstrap.paired_bootstrap([fold for fold in gains if fold.size])
+    return paired_bootstrap([fold for fold in gains if fold.size])
 
 
-def mean(models: Sequence[Model], score: Score) -> Difference:
-    """Return the mean score over clips with its 95 % interval, by the same bootstrap."""
-    return bootstrap.paired_bootstrap(by_fold(models, score))
+def mean(models: Sequence[Model], score: Score) -> Interval:
+    """Return the mean score over clips in percent with its 95 % interval, by the same bootstrap."""
+    return paired_bootstrap(by_fold(models, score))

@@ -99,10 +99,10 @@ def test_the_change_of_each_class() -> None:
     labels = [0, 0, 1, 1]
     pair = Pair(model(sure([0, 1, 1, 1]), labels), model(sure([0, 0, 0, 0]), labels))
     gain, loss = classes.per_class([pair], ["a", "b", "without clips"])
-    assert (gain.name, gain.clips, gain.independent, gain.difference.mean) == ("a", 2, 0.5, 0.5)
+    assert (gain.name, gain.clips, gain.independent, gain.difference.mean) == ("a", 2, 0.5, 50)
     assert gain.fewest == 2
-    assert (loss.name, loss.independent, loss.difference.mean) == ("b", 1, -1)
-    assert (loss.difference.low, loss.difference.high) == (-1, -1)
+    assert (loss.name, loss.independent, loss.difference.mean) == ("b", 1, -100)
+    assert (loss.difference.low, loss.difference.high) == (-100, -100)
     assert not loss.clear  # of two clips, an interval without width says nothing
     assert replace(loss, fewest=classes.FEWEST).clear
 

@@ -33,13 +33,14 @@ from mrkd_ray.report.grid_results import GridResults, read_results
 from mrkd_ray.scores import calibration as scores_calibration
 from mrkd_ray.scores import classes as scores_classes
 from mrkd_ray.scores import comparison, metrics
-from mrkd_ray.scores.bootstrap import Difference
+from mrkd_ray.scores.intervals import Interval
 from tests.report.fakes import fake_embed, fake_grid
 
 DISTILLED_ALONE = (
     *("Learning curves", "Agreement between branches", "Classes", "Calibration", "Time"),
 )
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
+KIND = "bootstrap over clips"
 FIGURE3 = (
     "logmel64:vgg_small+logmel64:resnet_small",
     "logmel64:resnet_small+cqt:resnet_small",
@@ -193,6 +194,11 @@ def test_the_gains_of_variants(tmp_path: Path) -> None:
     ends = [list(line.get_xdata()) for line in axes.lines[1::2]]
     assert means == rows["accuracy_difference"].tolist()
     assert ends == rows[["accuracy_difference_low", "accuracy_difference_high"]].values.tolist()
+    assert "a bootstrap over clips;" in first.caption
+    ends = {"accuracy_difference_low": [0.04, 0.06, -9, -9], "accuracy_difference_high": 9.0}
+    (axes,) = variants.draw("ensemble", rows.assign(**ends), "accuracy_difference").axes
+    fills = [line.get_mfc() for line in axes.lines[2::2]]
+    assert fills == ["none", style.DISTILLED, "none", "none"]  # the first one is printed as 0.0
     one = replace(results, table=results.table[results.table["variant"] == "one"])
     assert variants.figure(one, "variants") == ()
 
@@ -323,8 +329,8 @@ def test_an_interval_of_one_seed_is_not_said_to_be_over_seeds(
         for draw in (embedding.figure, confusion.changes):
             figure = draw(results, cohort, "a")
             assert figure is not None
-            assert ("over clips and seeds" in figure.caption) is seeds
-            assert ("between trainings is not in them" in figure.caption) is not seeds
+            assert ("(bootstrap over clips and seeds)" in figure.caption) is seeds
+            assert ("between trainings is not" in figure.caption) is not seeds
 
 
 def test_a_label_is_taken_as_it_is() -> None:
@@ -357,9 +363,9 @@ def test_a_matrix_of_many_classes_has_those_that_are_confused(many: GridResults)
 def test_changes_within_noise_are_hollow(many: GridResults) -> None:
     change = scores_classes.ClassChange
     found = [
-        change("better", 10, 5, 0.5, Difference(0.2, 0.1, 0.3)),
-        change("noise", 10, 5, 0.5, Difference(-0.1, -0.3, 0.1)),
-        change("few clips", 1, 1, 0.5, Difference(-1, -1, -1)),
+        change("better", 10, 5, 0.5, Interval(20, 10, 30, KIND)),
+        change("noise", 10, 5, 0.5, Interval(-10, -30, 10, KIND)),
+        change("few clips", 1, 1, 0.5, Interval(-100, -100, -100, KIND)),
     ]
     (axes,) = confusion.draw_changes("a", found).axes
     fills = {line.get_ydata()[0]: line.get_mfc() for line in axes.lines if line.get_marker() == "o"}

@@ -70,7 +70,7 @@ def test_each_variant_is_a_cohort_with_its_own_control(tmp_path: Path) -> None:
             found = comparison.difference(
                 results.pairs(cohort, name), comparison.terms(metrics.SINGLE_LABEL[0])
             )
-            assert rows.loc[name, "accuracy_difference"] == pytest.approx(100 * found.mean)
+            assert rows.loc[name, "accuracy_difference"] == pytest.approx(found.mean)
             assert pair.distilled.cell.startswith("distilled")
 
 
@@ -105,6 +105,18 @@ def test_a_table_of_an_older_version_is_refused_with_the_way_to_mend_it(folder: 
     pd.read_csv(path).drop(columns=["folds", "seeds", "epochs"]).to_csv(path, index=False)
     with pytest.raises(UserError, match=r"table\.csv.*epochs, folds, seeds.*run the grid again"):
         read_results(folder)
+
+
+def test_a_table_without_marks_is_marked_all_the_same(folder: Path) -> None:
+    results = read_results(folder)
+    path = folder / "table.csv"
+    table = pd.read_csv(path)
+    marks = [name for name in table if name.endswith("_mark")]
+    assert len(marks) == 4
+    table.drop(columns=marks).to_csv(path, index=False)
+    older = read_results(folder)
+    assert page.findings(older.table) == page.findings(results.table)
+    assert tables.tables(older) == tables.tables(results)
 
 
 def test_names_may_look_like_numbers(tmp_path: Path) -> None:

@@ -112,13 +112,12 @@ def draw_changes(name: str, found: list[ClassChange]) -> Drawing:
     drawing, axes = style.new(0.8 + 0.17 * len(found), title=name)
     axes.axvline(0, color=style.INK, lw=0.6, alpha=0.6)
     for y, change in enumerate(reversed(found)):
-        mean, low, high = (
-            100 * value
-            for value in (change.difference.mean, change.difference.low, change.difference.high)
+        gain = change.difference
+        colour = style.DISTILLED if gain.mean >= 0 else style.INDEPENDENT
+        axes.plot([gain.low, gain.high], [y, y], color=colour, lw=1.2)
+        axes.plot(
+            gain.mean, y, "o", ms=4.5, mec=colour, mew=1.1, mfc=colour if change.clear else "none"
         )
-        colour = style.DISTILLED if mean >= 0 else style.INDEPENDENT
-        axes.plot([low, high], [y, y], color=colour, lw=1.2)
-        axes.plot(mean, y, "o", ms=4.5, mec=colour, mew=1.1, mfc=colour if change.clear else "none")
     axes.set_yticks(range(len(found)), [_short(change.name) for change in reversed(found)])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

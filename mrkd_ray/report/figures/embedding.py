@@ -14,6 +14,7 @@ from mrkd_ray.scores.comparison import Pair
 SEED = 0
 PERPLEXITY = 30.0  # scikit-learn's default; fewer clips have less
 SHOWN = len(style.PALETTE)  # classes in colour
+VERDICTS = {"higher": "more compact", "lower": "less compact", "ns": "no difference beyond chance"}
 AS_PIXELS = 200  # clips: of more, the points are embedded as an image, for a page below 5 MB
 
 
@@ -40,7 +41,7 @@ def figure(results: GridResults, cohort: GridCohort, id: str) -> Figure | None:
         f"{cohort.title}. A point is a test clip of {runs}, its colour "
         f"the true class. {colours}Both panels of a branch have the same seed, the same start and "
         "the same axes. Distances in t-SNE are not to be compared; the silhouette score is: of "
-        "the true classes in logit space, 1 is compact and apart, 0 overlapping, and it does not "
+        "the true classes in logit space, 100 is compact and apart, 0 overlapping, and it does not "
         f"change when all logits are scaled alike. Over "
         f"{runs_in_words([len(pairs) for pairs in compared])}, with "
         f"{intervals_in_words(compared)}: {' '.join(found)}"
@@ -53,14 +54,9 @@ def _score(pairs: list[Pair]) -> str:
     alone = comparison.mean([pair.independent for pair in pairs], logit_space.silhouette)
     together = comparison.mean([pair.distilled for pair in pairs], logit_space.silhouette)
     change = comparison.difference(pairs, logit_space.silhouette)
-    verdict = "no difference beyond chance"
-    if change.low > 0:
-        verdict = "more compact"
-    elif change.high < 0:
-        verdict = "less compact"
     return (
-        f"{alone.mean:.3f} alone, {together.mean:.3f} distilled, difference {change.mean:+.3f} "
-        f"[{change.low:+.3f}, {change.high:+.3f}], {verdict}"
+        f"{alone.mean:.1f} alone, {together.mean:.1f} distilled, difference {change.mean_text} "
+        f"{change.ends_text}, {VERDICTS[change.mark]}"
     )
 
 

@@ -9,8 +9,8 @@ from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
 from mrkd_ray.report.grid_results import GridCohort, GridResults
 from mrkd_ray.scores import comparison, metrics
-from mrkd_ray.scores.bootstrap import Difference
 from mrkd_ray.scores.comparison import Pair
+from mrkd_ray.scores.intervals import Interval
 
 KINDS = ("DN", "DR", "D-RN")
 SCORES = {metric.title: comparison.terms(metric) for metric in metrics.SINGLE_LABEL}
@@ -113,15 +113,14 @@ def reported(
     return found
 
 
-def draw(score: str, bars: dict[str, Difference], marks: dict[str, float]) -> Drawing:
+def draw(score: str, bars: dict[str, Interval], marks: dict[str, float]) -> Drawing:
     """Draw a bar with its interval and value for each mode; `marks` in percent."""
     drawing, axes = style.new(2.6, title=f"{score}, %")
     for x, (which, value) in enumerate(bars.items()):
         colour = style.INDEPENDENT if which == "baseline" else style.DISTILLED
-        mean, low, high = 100 * value.mean, 100 * value.low, 100 * value.high
-        axes.bar(x, mean, width=0.6, color=colour, alpha=0.75)
-        axes.plot([x, x], [low, high], color=style.INK, lw=1)
-        axes.text(x, 2, f"{mean:.1f}", ha="center", va="bottom")
+        axes.bar(x, value.mean, width=0.6, color=colour, alpha=0.75)
+        axes.plot([x, x], [value.low, value.high], color=style.INK, lw=1)
+        axes.text(x, 2, f"{value.mean:.1f}", ha="center", va="bottom")
         if which in marks:
             axes.plot(x + 0.2, marks[which], "D", ms=4, mfc="none", mec=style.INK, mew=1)
     axes.set_xticks(range(len(bars)), list(bars))
@@ -140,10 +139,10 @@ def draw_gains(pairs: dict[str, list[Pair]], paper: dict[str, dict[str, float]])
         ):
             gain = comparison.difference(found, function)
             place = x + shift
-            axes.plot([place] * 2, [100 * gain.low, 100 * gain.high], color=style.DISTILLED, lw=1.2)
+            axes.plot([place] * 2, [gain.low, gain.high], color=style.DISTILLED, lw=1.2)
             axes.plot(
                 place,
-                100 * gain.mean,
+                gain.mean,
                 "o",
                 ms=5,
                 mec=style.DISTILLED,

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure as Drawing
 
 from mrkd_ray.common.arrays import Float64
 from mrkd_ray.scores.comparison import Pair
+from mrkd_ray.scores.intervals import bootstrap_kind
 
 INK = "#010203"
 """Stands for the page's text colour; nothing else is drawn in it."""
@@ -162,13 +163,13 @@ def runs_in_words(panels: Collection[int]) -> str:
 
 
 def intervals_in_words(panels: Iterable[Sequence[Pair]]) -> str:
-    """Say over what the 95 % intervals are, and what they lack where a fold has one seed."""
-    seeds = [Counter(pair.distilled.fold for pair in pairs) for pairs in panels]
-    if min(min(panel.values()) for panel in seeds) > 1:
-        return "95 % intervals over clips and seeds"
-    return (
-        "95 % intervals over clips (with one seed, the variation between trainings is not in them)"
-    )
+    """Say of what kind the 95 % intervals are, and what they lack where a fold has one seed."""
+    folds = [Counter(pair.distilled.fold for pair in pairs) for pairs in panels]
+    seeds = [count for fold in folds for count in fold.values()]
+    text = f"95 % intervals ({bootstrap_kind(max(seeds))})"
+    if min(seeds) > 1:
+        return text
+    return f"{text}, in which the variation between trainings is not where a fold has one seed"
 
 
 def look() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mrkd_ray.report.grid_results import GridResults, read_results
 from mrkd_ray.report.paper_tables import boxes, tables
 from mrkd_ray.report.paper_tables import reported as paper
 from mrkd_ray.report.paper_tables.boxes import Box, Table
+from mrkd_ray.results import printed_table
 from tests.report.fakes import fake_grid
 
 PAIRINGS = {key: [] for key in paper.TABLES}  # of every table, with the paper's networks
@@ -98,17 +100,17 @@ def test_a_difference_is_marked_by_its_interval(table6: GridResults) -> None:
         (0.1, 2.0, "higher", "+1.0"),
         (-0.5, 2.0, "ns", "+1.0 ns"),
         (0.0, 2.0, "ns", "+1.0 ns"),
-        (1e-17, 2.0, "ns", "+1.0 ns"),  # a sum's rounding
+        (0.04, 2.0, "ns", "+1.0 ns"),  # printed as 0.0
         (-3.0, -0.2, "lower", "+1.0"),
     ):
         row |= {"accuracy_difference": 1.0}
         row |= {"accuracy_difference_low": low, "accuracy_difference_high": high}
         box = tables.difference(row, "accuracy")
         assert (box.kind, box.text) == (kind, text)
+        _, mark = printed_table.cells(printed_table.interval(row, "accuracy_difference"))
+        assert (mark == "ns") is (kind == "ns")  # on the terminal as in the report
     assert box.small == "[−3.0, −0.2]"
-    row |= {"accuracy_difference_low": -1.5, "accuracy_difference_high": -0.04}
-    assert tables.difference(row, "accuracy").small == "[−1.50, −0.04]"
-    assert boxes.signed(-0.04, 1) == "+0.0"
+    assert tables.difference(row | {"accuracy_difference_low": nan}, "accuracy").text == boxes.NONE
 
 
 def test_what_is_not_the_papers_is_said(table6: GridResults) -> None:
