@@ -97,7 +97,7 @@ def _with_sd(row: dict[Any, Any], name: str) -> str:
 def interval(row: Mapping[Any, Any], column: str) -> Interval:
     """Return a difference of a row of `table.csv`; `column` is that of its mean.
 
-    An older table has no column of marks: it is not read.
+    Its column of marks, which older tables lack, is not read: the mark follows from the ends.
     """
     mean, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
     return Interval(mean, low, high, bootstrap_kind(row["seeds"]))

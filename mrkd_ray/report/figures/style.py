@@ -166,10 +166,8 @@ def intervals_in_words(panels: Iterable[Sequence[Pair]]) -> str:
     """Say of what kind the 95 % intervals are, and what they lack where a fold has one seed."""
     folds = [Counter(pair.distilled.fold for pair in pairs) for pairs in panels]
     seeds = [count for fold in folds for count in fold.values()]
-    text = f"95 % intervals ({bootstrap_kind(max(seeds))})"
-    if min(seeds) > 1:
-        return text
-    return f"{text}, in which the variation between trainings is not where a fold has one seed"
+    lacking = "; where a fold has one seed, the variation between trainings is not in them"
+    return f"95 % intervals ({bootstrap_kind(max(seeds))}{lacking * (min(seeds) == 1)})"
 
 
 def look() -> Any:
