@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.report import grid_results as measured
+from mrkd_ray.report import grid_results
 from mrkd_ray.report.curves import agreements
 from mrkd_ray.scores import calibration, diversity, logit_space, metrics
 from mrkd_ray.scores.comparison import Model
@@ -32,7 +32,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     try:
-        results = measured.read(parser.parse_args().folder)
+        results = grid_results.read_results(parser.parse_args().folder)
         if results.multi_label:
             raise UserError(f"{results.folder}: these figures are of one label a clip")
     except UserError as error:
@@ -41,7 +41,7 @@ def main() -> None:
         Console().print(cohort.title, table(results, cohort))
 
 
-def table(results: measured.Measured, cohort: measured.Cohort) -> Table:
+def table(results: grid_results.GridResults, cohort: grid_results.GridCohort) -> Table:
     """Return what is known about one cohort."""
     models = results.branches(cohort)
     found = Table("", *models)
@@ -83,7 +83,7 @@ def between(branches: Sequence[Sequence[Model]], measure: Callable[[Model, Model
     return float(np.mean([measure(*pair) for run in runs for pair in combinations(run, 2)]))
 
 
-def entropies(results: measured.Measured, models: Sequence[Model]) -> tuple[float, float]:
+def entropies(results: grid_results.GridResults, models: Sequence[Model]) -> tuple[float, float]:
     """Return the means over runs after the first and the last cycle with a teacher."""
     found = []
     for model in models:

@@ -19,8 +19,9 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import run as grid
 from mrkd_ray.recommend.recommend import recommend
-from mrkd_ray.report import grid_results as measured
-from mrkd_ray.scores import bootstrap, metrics
+from mrkd_ray.report import grid_results
+from mrkd_ray.results import printed_table
+from mrkd_ray.scores import intervals, metrics
 
 DEFAULT = "logmel64:resnet_small + cqt:vgg_small"  # of README and experiments/grids/demo.yaml
 CYCLES = 30  # of one epoch each
@@ -56,12 +57,12 @@ def one_fold(fold: int, shared: dict[str, object]) -> dict[tuple[str, str], np.n
     values = {"name": "both", "folds": [fold], "cycles": CYCLES, "cohorts": [DEFAULT, chosen]}
     folder = grid.run(parse(GridConfig, {**shared, **values}, "both"), resume=True).folder
     print(f"fold {fold}: {chosen}")
-    results = measured.read(folder)
+    results = grid_results.read_results(folder)
     cohorts = {cohort.name: cohort for cohort in results.cohorts}
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for pairing in (DEFAULT, chosen):
         cohort = cohorts[pairing.replace(" ", "")]
-        specs = measured.named(cohort.name)
+        specs = grid_results.named(cohort.name)
         best = max(cohort.branches, key=lambda branch: accuracy[specs[branch]])
         for shown, model in (("better branch", best), ("ensemble", "ensemble")):
             for condition in ("independent", "distilled"):
@@ -76,16 +77,18 @@ def show(scores: dict[tuple[str, str], list[np.ndarray]]) -> None:
     from rich.table import Table
 
     folds = len(next(iter(scores.values())))
-    table = Table("", "model", "default", "recommended", "difference [95%]")
+    table = Table("", "model", "default", "recommended", "difference [95%]", "")
+    differences = []
     for (condition, model), hits in scores.items():
         default, chosen = 100 * np.concatenate(hits, axis=1).mean(axis=1)
-        found = bootstrap.paired_bootstrap([100 * (fold[1:] - fold[:1]) for fold in hits])
-        interval = f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
-        table.add_row(condition, model, f"{default:.1f}", f"{chosen:.1f}", interval)
+        differences.append(intervals.paired_bootstrap([fold[1:] - fold[:1] for fold in hits]))
+        row = (condition, model, f"{default:.1f}", f"{chosen:.1f}")
+        table.add_row(*row, *printed_table.cells(differences[-1]))
     console = Console()
     console.print(table)
     clips = sum(fold.shape[1] for fold in next(iter(scores.values())))
     console.print(f"Accuracy, % of the {clips} test clips of {folds} fold(s); one seed.")
+    console.print(printed_table.kinds(differences))
 
 
 if __name__ == "__main__":

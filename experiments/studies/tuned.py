@@ -16,10 +16,9 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
 
-from mrkd_ray.results.printed_table import interval
-from mrkd_ray.scores.bootstrap import standard_error
+from mrkd_ray.results.printed_table import cells, kinds
+from mrkd_ray.scores.intervals import Interval, t_interval
 
 BEST, BESIDE = "best branch", "best branch, alone: ensemble"
 RUN = ["fold", "seed"]
@@ -38,20 +37,23 @@ def main() -> None:
         if not way.index.equals(distilled.index) or set(way) != set(distilled):
             others = f"the {', '.join(INDEX)} and models of {given[1]}"
             raise SystemExit(f"{file}: {variant} has not {others}")
-    found = Table("accuracy, %", *(f"alone, {name}" for _, name in pairs), "distilled", "less best")
+    found = Table(
+        "accuracy, %", *(f"alone, {name}" for _, name in pairs), "distilled", "less best", ""
+    )
     branches = [name for name in distilled if name != "ensemble"]
     best, *tops = (table[table[branches].mean().idxmax()] for table in (distilled, *ways))
-    for name in distilled:
-        add(found, str(name), [way[name] for way in ways], distilled[name])
-    add(found, BEST, tops, best)
-    add(found, BESIDE, [way["ensemble"] for way in ways], best)
+    gains = [
+        *(add(found, str(n), [way[n] for way in ways], distilled[n]) for n in distilled),
+        add(found, BEST, tops, best),
+        add(found, BESIDE, [way["ensemble"] for way in ways], best),
+    ]
     Console(width=120).print(found)
     folds, seeds = (distilled.index.unique(level).size for level in RUN)
-    print(f"{len(distilled)} runs: {folds} folds, {seeds} seeds.")
+    print(f"{len(distilled)} runs: {folds} folds, {seeds} seeds. {kinds(gains)}")
 
 
 def read(file: Path, variant: str, condition: str) -> pd.DataFrame:
-    """Return the accuracies in %: a row a fold and seed, a column a model."""
+    """Return the accuracies, in [0, 1]: a row a fold and seed, a column a model."""
     if not file.is_file():
         raise SystemExit(f"{file}: no such file; give a results.csv of mrkd grid")
     table = pd.read_csv(file)
@@ -62,17 +64,16 @@ def read(file: Path, variant: str, condition: str) -> pd.DataFrame:
     named = table.assign(name=names)
     if named.duplicated(["name", *RUN]).any():
         raise SystemExit(f"{file}: {variant} has several cohorts or temperatures")
-    return 100 * named.pivot(index=INDEX, columns="name", values="accuracy")
+    return named.pivot(index=INDEX, columns="name", values="accuracy")
 
 
-def add(table: Table, name: str, ways: list[pd.Series], distilled: pd.Series) -> None:
-    """Add a model's row."""
+def add(table: Table, name: str, ways: list[pd.Series], distilled: pd.Series) -> Interval:
+    """Add a model's row and return what it gains on the best way."""
     best = max(ways, key=lambda way: way.mean())
-    differences = (distilled - best).to_numpy()
-    mean = differences.mean()
-    half = stats.t.ppf(0.975, len(differences) - 1) * standard_error(differences)
-    shown = " ".join(interval(mean, mean - half, mean + half)).rstrip()
-    table.add_row(name, *(f"{way.mean():.1f}" for way in [*ways, distilled]), shown)
+    means = (f"{100 * way.mean():.1f}" for way in [*ways, distilled])
+    gain = t_interval((distilled - best).to_numpy())
+    table.add_row(name, *means, *cells(gain))
+    return gain
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 
 Of each pairing that both variants have, at the temperature nearest to 2, over the runs that both
 have finished: the main score in %, and the first variant's less the second's in points with its
-95 % interval, as a grid's table has it. `ns`: not significant, it holds 0. With the same variant
-twice: of each two of its pairings that share a branch, the branches in common.
+95 % interval, as a grid's table has it, and its kind. With the same variant twice: of each two of
+its pairings that share a branch, the branches in common.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.report import grid_results as measured
-from mrkd_ray.results.printed_table import interval
+from mrkd_ray.report import grid_results
+from mrkd_ray.results import printed_table
 from mrkd_ray.scores import comparison
 from mrkd_ray.scores.comparison import Model, Score
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("other")
     asked = parser.parse_args()
     try:
-        results = measured.read(asked.folder)
+        results = grid_results.read_results(asked.folder)
         one, other = (of_variant(results, name) for name in (asked.variant, asked.other))
         if asked.variant == asked.other:
             both = [
@@ -53,7 +53,7 @@ def main() -> None:
         Console().print(title, table(results, a, b))
 
 
-def of_variant(results: measured.Measured, name: str) -> dict[str, measured.Cohort]:
+def of_variant(results: grid_results.GridResults, name: str) -> dict[str, grid_results.GridCohort]:
     """Return a variant's cohorts by pairing.
 
     Raises:
@@ -68,27 +68,32 @@ def of_variant(results: measured.Measured, name: str) -> dict[str, measured.Coho
     return found
 
 
-def table(results: measured.Measured, one: measured.Cohort, other: measured.Cohort) -> Table:
+def table(
+    results: grid_results.GridResults, one: grid_results.GridCohort, other: grid_results.GridCohort
+) -> Table:
     """Return both scores of each model, and their difference."""
     metric = results.metrics[0]
     score = comparison.terms(metric)
     found = Table(metric.title, *headings(one, other), "difference [95%]", "")
+    gains = []
     for name in [name for name in one.models if name in other.models]:
         pairs = comparison.pairs(results.distilled(other, name), results.distilled(one, name))
         if not pairs:
             found.add_row(name, *"---")
             continue
-        gain = comparison.difference(pairs, score)
+        gains.append(comparison.difference(pairs, score))
         found.add_row(
             name,
             percent([pair.distilled for pair in pairs], score),
             percent([pair.independent for pair in pairs], score),
-            *interval(100 * gain.mean, 100 * gain.low, 100 * gain.high),
+            *printed_table.cells(gains[-1]),
         )
+    if gains:
+        found.caption = printed_table.kinds(gains)
     return found
 
 
-def headings(one: measured.Cohort, other: measured.Cohort) -> tuple[str, str]:
+def headings(one: grid_results.GridCohort, other: grid_results.GridCohort) -> tuple[str, str]:
     """Return what tells them apart."""
     if one.name != other.name:
         return "first, %", "second, %"

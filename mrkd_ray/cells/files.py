@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mrkd_ray.common.arrays import Float32, Int64
 from mrkd_ray.common.files import replacing, write_text
 from mrkd_ray.datasets.base import encode
+from mrkd_ray.scores.comparison import Condition, Model
 from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch_task import Part
 
@@ -20,7 +21,7 @@ Row = dict[str, Any]
 Predicted = list[list[list[int]]]  # [cycles][branches][clips]
 
 
-def read_predictions(folder: Path) -> tuple[list[str], NDArray[np.int64], dict[str, Any]]:
+def read_predictions(folder: Path) -> tuple[list[str], Int64, dict[str, Float32]]:
     """Return clip_ids, labels as in a `Part` and, by model, probabilities [n, M] float32."""
     import pandas as pd
 
@@ -41,8 +42,26 @@ def read_predictions(folder: Path) -> tuple[list[str], NDArray[np.int64], dict[s
     return list(first["clip_id"]), labels, scores
 
 
+def read_models(folder: Path, condition: Condition, fold: int, seed: int) -> dict[str, Model]:
+    """Return what each model of a cell predicted, by name; `folder` has the cell's key as name."""
+    clip_ids, labels, scores = read_predictions(folder)
+    return {
+        name: Model(
+            name=name,
+            condition=condition,
+            fold=fold,
+            seed=seed,
+            cell=folder.name,
+            clip_ids=tuple(clip_ids),
+            labels=labels,
+            probabilities=probabilities.astype(np.float64),
+        )
+        for name, probabilities in scores.items()
+    }
+
+
 def write_predictions(
-    folder: Path, part: Part, classes: Sequence[str], scores: Mapping[str, NDArray[np.float32]]
+    folder: Path, part: Part, classes: Sequence[str], scores: Mapping[str, Float32]
 ) -> None:
     """Write the probabilities [n, M] of each model by name, a row a clip of `part`.
 

@@ -18,6 +18,7 @@ from mrkd_ray.common.files import write_json
 from mrkd_ray.common.timeline import Span, write_trace
 from mrkd_ray.method import algorithm
 from mrkd_ray.scores import metrics
+from mrkd_ray.scores.ensemble import mean_probabilities
 from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch_task import BranchTask
 
@@ -77,8 +78,7 @@ def run_cell(
     labels, classes = tasks[0].test.labels, tasks[0].classes
     scores = dict(zip(cell.names, cohort.test_probabilities(), strict=True))
     if len(scores) > 1:
-        mean = np.mean([p.astype(np.float64) for p in scores.values()], axis=0)
-        scores["ensemble"] = mean.astype(np.float32)
+        scores["ensemble"] = mean_probabilities(list(scores.values())).astype(np.float32)
     cell_files.write_predictions(folder, tasks[0].test, classes, scores)
     found = checkpoints.latest(folder / "checkpoint")
     if found and (found / "soft_labels.npz").exists():

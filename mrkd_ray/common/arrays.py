@@ -1,4 +1,4 @@
-"""Types of arrays, under names that say what they hold."""
+"""Arrays by the type of their elements, for annotations."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from mrkd_ray.inference.clip_logits import clip_logits
 from mrkd_ray.inference.model_folder import read_model
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.representations.catalogue import compute_clip
+from mrkd_ray.scores.ensemble import mean_probabilities
 
 Floats = NDArray[np.float32]
 
@@ -65,8 +66,7 @@ class Classifier:
         Raises:
             UserError: the file cannot be decoded; names it.
         """
-        mean: Floats = self.predict_branches(file).astype(np.float64).mean(axis=0)
-        return mean.astype(np.float32)
+        return mean_probabilities(self.predict_branches(file)).astype(np.float32)
 
     def by_class(self, probabilities: Floats) -> dict[str, float]:
         """Return probabilities [M] by class, the highest first."""

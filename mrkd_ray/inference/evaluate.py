@@ -14,6 +14,7 @@ from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.inference.classifier import load
 from mrkd_ray.scores import metrics
+from mrkd_ray.scores.ensemble import mean_probabilities
 
 
 def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> 
     branches = np.stack(scores, axis=1)  # [branches, clips, classes]
     models = dict(zip(classifier.names, branches, strict=True))
     if len(models) > 1:
-        models["ensemble"] = branches.astype(np.float64).mean(axis=0)
+        models["ensemble"] = mean_probabilities(branches)
     truth = encode(labels, classifier.classes, classifier.multi_label)
     return {
         "data": data,

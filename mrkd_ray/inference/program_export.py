@@ -75,6 +75,7 @@ class Program(nn.Module):
         names = {str(branch.representation) for branch in self.branches}
         static = {name: compute(name, recordings) for name in sorted(names)}
         scores = [branch(static[str(branch.representation)]) for branch in self.branches]
+        # `scores.ensemble.mean_probabilities` in PyTorch, and in float32, so that it is exported.
         return torch.stack(scores).mean(dim=0)
 
 

@@ -17,11 +17,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mrkd_ray.common.arrays import Float32, Float64, Int64
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.scores import diversity, doubtful_labels, metrics
-from mrkd_ray.scores.bootstrap import standard_error
+from mrkd_ray.scores.ensemble import mean_probabilities
+from mrkd_ray.scores.intervals import standard_error
 
-Floats = NDArray[np.float64]
 ERRORS = 2
 """Standard errors within which a difference does not count."""
 
@@ -43,39 +44,38 @@ class Probed:
     candidates: tuple[BranchSpec, ...]
     clip_ids: tuple[str, ...]
     classes: tuple[str, ...]
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
+    labels: Int64
+    probabilities: Float32
     parts: int
     all_verified: bool = True
 
     @cached_property
-    def hits(self) -> Floats:
+    def hits(self) -> Float64:
         """Where each candidate is right, [C, N]: 1 or 0."""
         return np.array([metrics.hits(p, self.labels) for p in self.probabilities])
 
     @cached_property
-    def accuracy(self) -> Floats:
+    def accuracy(self) -> Float64:
         """Of each candidate, [C], in [0, 1]."""
-        found: Floats = self.hits.mean(axis=1)
+        found: Float64 = self.hits.mean(axis=1)
         return found
 
-    def pairwise(self, measure: Callable[[ArrayLike, ArrayLike], float]) -> Floats:
+    def pairwise(self, measure: Callable[[ArrayLike, ArrayLike], float]) -> Float64:
         """Return a measure of `diversity` for each pair, [C, C], symmetric; NaN on the diagonal."""
         found = np.full((len(self.candidates),) * 2, np.nan)
         for i, j in itertools.combinations(range(len(self.candidates)), 2):
             found[i, j] = found[j, i] = measure(self.hits[i], self.hits[j])
         return found
 
-    def ensemble(self, members: Sequence[int]) -> Floats:
+    def ensemble(self, members: Sequence[int]) -> Float64:
         """Return the mean of the members' probabilities, [N, M]."""
-        found: Floats = self.probabilities[list(members)].mean(axis=0, dtype=np.float64)
-        return found
+        return mean_probabilities(self.probabilities[list(members)])
 
-    def losses(self, members: Sequence[int]) -> Floats:
+    def losses(self, members: Sequence[int]) -> Float64:
         """Return the log-loss of the members' ensemble on each clip, [N], in nats."""
         places = np.arange(len(self.labels))
-        own = self.probabilities[list(members)][:, places, self.labels].astype(np.float64)
-        loss: Floats = -np.log(np.maximum(own.mean(axis=0), np.finfo(np.float32).eps))
+        own = mean_probabilities(self.probabilities[list(members)][:, places, self.labels])
+        loss: Float64 = -np.log(np.maximum(own, np.finfo(np.float32).eps))
         return loss
 
 
@@ -108,7 +108,7 @@ class Choice:
     tied: int
 
     @cached_property
-    def ensemble(self) -> Floats:
+    def ensemble(self) -> Float64:
         """The probabilities of the chosen cohort's ensemble, [N, M]."""
         return self.probed.ensemble(self.cohorts[0].members)
 

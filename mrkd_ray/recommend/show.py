@@ -15,8 +15,8 @@ from mrkd_ray.config.run import Branches
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed
 from mrkd_ray.scores import diversity
-from mrkd_ray.scores.bootstrap import standard_error
 from mrkd_ray.scores.doubtful_labels import FEWEST
+from mrkd_ray.scores.intervals import standard_error
 
 if TYPE_CHECKING:
     from rich.table import Table

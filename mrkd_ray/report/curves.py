@@ -9,38 +9,39 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.report.grid_results import Cohort, Measured
-from mrkd_ray.scores.comparison import Condition, Floats, Model
+from mrkd_ray.common.arrays import Float64
+from mrkd_ray.report.grid_results import GridCohort, GridResults
+from mrkd_ray.scores.comparison import Condition, Model
 
 PHASES = ("train", "soft_labels", "held_out_accuracy", "distil", "evaluate", "checkpoint")
 """In the order in which a cycle goes through them."""
 
 
-def agreement(predicted: Sequence[NDArray[np.int16]]) -> Floats:
+def agreement(predicted: Sequence[NDArray[np.int16]]) -> Float64:
     """Return [cycles]: the part of the clips on which two branches predict the same class.
 
     Args:
         predicted: of each branch, [cycles, n]; of more than two, the mean over all pairs of them.
     """
     same = [(a == b).mean(axis=1) for a, b in combinations(predicted, 2)]
-    found: Floats = np.mean(same, axis=0)
+    found: Float64 = np.mean(same, axis=0)
     return found
 
 
-def agreements(measured: Measured, cohort: Cohort) -> dict[Condition, Floats]:
+def agreements(results: GridResults, cohort: GridCohort) -> dict[Condition, Float64]:
     """Return the agreement within the cohort's runs under each condition, [runs, cycles].
 
     Branches that were trained alone are put together by fold and seed. Both conditions have the
     runs in which every branch was; without such a run, there is only the distilled one.
     """
-    branches = measured.branches(cohort)
-    found: dict[Condition, Floats] = {}
+    branches = results.branches(cohort)
+    found: dict[Condition, Float64] = {}
     if "independent" in branches:
         runs = zip(*branches["independent"], strict=True)
         found["independent"] = np.array(
-            [agreement([measured.predicted(model.cell)[:, 0] for model in run]) for run in runs]
+            [agreement([results.predicted(model.cell)[:, 0] for model in run]) for run in runs]
         )
-    together = [measured.predicted(model.cell) for model in branches["distilled"][0]]
+    together = [results.predicted(model.cell) for model in branches["distilled"][0]]
     found["distilled"] = np.array([agreement(list(np.moveaxis(run, 1, 0))) for run in together])
     return found
 
@@ -55,23 +56,23 @@ class Curves:
         accuracy: on the test clips, in [0, 1]; multi-label: mAP.
     """
 
-    loss: Floats
-    distil_ce: Floats | None
-    distil_kl: Floats | None
-    accuracy: Floats
+    loss: Float64
+    distil_ce: Float64 | None
+    distil_kl: Float64 | None
+    accuracy: Float64
 
 
-def learning_curves(measured: Measured, models: Sequence[Model]) -> Curves:
+def learning_curves(results: GridResults, models: Sequence[Model]) -> Curves:
     """Return the learning curves of a branch's runs."""
 
-    def column(name: str) -> Floats:
+    def column(name: str) -> Float64:
         found = []
         for model in models:
-            history = measured.history(model.cell)
+            history = results.history(model.cell)
             found.append(history.loc[history["branch"] == model.name, name].to_numpy(np.float64))
         return np.array(found)
 
-    history = measured.history(models[0].cell)
+    history = results.history(models[0].cell)
     distilled = models[0].condition == "distilled"
     # b = 0: no single branch training, so no loss of it
     loss = column("loss_ce") if "loss_ce" in history else np.full_like(column("lr"), np.nan)
@@ -79,16 +80,16 @@ def learning_curves(measured: Measured, models: Sequence[Model]) -> Curves:
         loss=loss,
         distil_ce=column("loss_distil_ce") if distilled else None,
         distil_kl=column("loss_distil_kl") if distilled else None,
-        accuracy=column(measured.metrics[0].name),
+        accuracy=column(results.metrics[0].name),
     )
 
 
-def phase_seconds(measured: Measured, models: Sequence[Model]) -> tuple[dict[str, float], float]:
+def phase_seconds(results: GridResults, models: Sequence[Model]) -> tuple[dict[str, float], float]:
     """Return a branch's seconds in each of `PHASES` and of the whole cell: means over runs."""
     phases: dict[str, list[float]] = {}
     walls = []
     for model in models:
-        rows = measured.history(model.cell)
+        rows = results.history(model.cell)
         rows = rows[rows["branch"] == model.name]
         for phase in PHASES:
             if f"seconds_{phase}" in rows:

@@ -35,7 +35,7 @@ DRAWN_TEMPERATURE = 2.0  # between those of the paper's grids: a choice by no sc
 
 
 @dataclass(frozen=True)
-class Cohort:
+class GridCohort:
     """A pairing of one variant ("" where a grid has none) at one temperature, and its branches."""
 
     variant: str
@@ -62,7 +62,7 @@ class Cohort:
 
 
 @dataclass(frozen=True)
-class Measured:
+class GridResults:
     """One grid's folder.
 
     Attributes:
@@ -107,7 +107,7 @@ class Measured:
         return found
 
     @cached_property
-    def cohorts(self) -> tuple[Cohort, ...]:
+    def cohorts(self) -> tuple[GridCohort, ...]:
         """The finished cohorts, in the grid's order, each at one temperature.
 
         Of several it is the one nearest to 2, the lower of two equally near: a rule
@@ -120,10 +120,10 @@ class Measured:
                 sorted(rows["temperature"].unique()), key=lambda t: abs(t - DRAWN_TEMPERATURE)
             )
             branches = rows.loc[rows["model"] == "branch", "branch"].unique()
-            found.append(Cohort(str(variant), str(name), float(temperature), tuple(branches)))
+            found.append(GridCohort(str(variant), str(name), float(temperature), tuple(branches)))
         return tuple(found)
 
-    def distilled(self, cohort: Cohort, name: str) -> Runs:
+    def distilled(self, cohort: GridCohort, name: str) -> Runs:
         """One model of a cohort in every run, by (fold, seed)."""
         rows = self.tidy[
             (self.tidy["condition"] == "distilled")
@@ -134,7 +134,7 @@ class Measured:
         ]
         return {(row["fold"], row["seed"]): self._model(row) for row in rows.to_dict("records")}
 
-    def independent(self, cohort: Cohort, name: str) -> Runs:
+    def independent(self, cohort: GridCohort, name: str) -> Runs:
         """Its twin that was trained alone, by (fold, seed); of the ensemble, the mean of them."""
         if name == ENSEMBLE:
             return comparison.ensemble([self.independent(cohort, b) for b in cohort.branches])
@@ -145,11 +145,11 @@ class Measured:
         ]
         return {(row["fold"], row["seed"]): self._model(row) for row in rows.to_dict("records")}
 
-    def pairs(self, cohort: Cohort, name: str) -> list[Pair]:
+    def pairs(self, cohort: GridCohort, name: str) -> list[Pair]:
         """Both of them, of the runs that have both, by fold and seed."""
         return comparison.pairs(self.independent(cohort, name), self.distilled(cohort, name))
 
-    def conditions(self, cohort: Cohort, name: str) -> dict[Condition, list[Model]]:
+    def conditions(self, cohort: GridCohort, name: str) -> dict[Condition, list[Model]]:
         """One model under both, in the same runs; where none has its twin, distilled alone."""
         if pairs := self.pairs(cohort, name):
             return {
@@ -158,7 +158,7 @@ class Measured:
             }
         return {"distilled": list(self.distilled(cohort, name).values())}
 
-    def branches(self, cohort: Cohort) -> dict[Condition, list[list[Model]]]:
+    def branches(self, cohort: GridCohort) -> dict[Condition, list[list[Model]]]:
         """Every branch under both, in the runs that all have; without such, distilled alone."""
         alone = [self.independent(cohort, name) for name in cohort.branches]
         together = [self.distilled(cohort, name) for name in cohort.branches]
@@ -179,18 +179,9 @@ class Measured:
         return array
 
     def _model(self, row: dict[Any, Any]) -> Model:
-        clip_ids, labels, scores = self._predictions(row["cell"])
-        name = row["branch"] or ENSEMBLE
-        return Model(
-            name=name,
-            condition=row["condition"],
-            fold=row["fold"],
-            seed=row["seed"],
-            cell=row["cell"],
-            clip_ids=tuple(clip_ids),
-            labels=labels,
-            probabilities=scores[name].astype(np.float64),
-        )
+        models = self._models(row["cell"], row["condition"], row["fold"], row["seed"])
+        found: Model = models[row["branch"] or ENSEMBLE]
+        return found
 
     @cached_property
     def _histories(self) -> Any:
@@ -200,10 +191,10 @@ class Measured:
         )
 
     @cached_property
-    def _predictions(self) -> Any:
-        """The function of a cell that reads its predictions, once."""
+    def _models(self) -> Any:
+        """The function of a cell, its condition, fold and seed that reads its models, once."""
         return functools.cache(
-            lambda cell: cell_files.read_predictions(self.folder / "cells" / cell)
+            lambda cell, *run: cell_files.read_models(self.folder / "cells" / cell, *run)
         )
 
 
@@ -215,7 +206,7 @@ def named(pairing: str) -> dict[str, str]:
     return dict(zip(branch_names(specs), branches, strict=True))
 
 
-def read(folder: Path) -> Measured:
+def read_results(folder: Path) -> GridResults:
     """Read a grid's folder.
 
     Raises:
@@ -245,7 +236,7 @@ def read(folder: Path) -> Measured:
         )
     with (folder / "cells" / used[0] / "predictions.csv").open(encoding="utf-8") as file:
         columns = pd.read_csv(file, nrows=0).columns
-    return Measured(
+    return GridResults(
         folder=folder,
         config=current_names(read_yaml(folder / "grid.yaml")),
         environment=json.loads((folder / "environment.json").read_text(encoding="utf-8")),

@@ -11,14 +11,16 @@ from typing import Any
 import pandas as pd
 
 from mrkd_ray.common.files import write_text
+from mrkd_ray.common.text import time_text
 from mrkd_ray.report.figures import Section, figures
-from mrkd_ray.report.grid_results import Measured, named, read
+from mrkd_ray.report.grid_results import GridResults, named, read_results
 from mrkd_ray.report.paper_tables import reported as paper
-from mrkd_ray.report.paper_tables.boxes import Score, signed, significance
+from mrkd_ray.report.paper_tables.boxes import MetricName, minus
 from mrkd_ray.report.paper_tables.tables import tables
-from mrkd_ray.results.printed_table import range_of
+from mrkd_ray.results.printed_table import interval, range_of
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE
+from mrkd_ray.scores.intervals import signed
 
 NAME = "report.html"
 
@@ -36,15 +38,15 @@ def write(folder: Path) -> Path:
     """Draw a grid's report and write it into its folder; return the file's path.
 
     Raises:
-        UserError: the folder is not a grid's, or a file in it is missing (`measured.read`).
+        UserError: the folder is not a grid's, or a file in it is missing (`read_results`).
     """
-    measured = read(folder)
+    results = read_results(folder)
     path = folder / NAME
-    write_text(path, render(measured, figures(measured)))
+    write_text(path, render(results, figures(results)))
     return path
 
 
-def render(measured: Measured, sections: list[Section]) -> str:
+def render(results: GridResults, sections: list[Section]) -> str:
     """Return the page; the same folder gives the same page."""
     import yaml
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -57,47 +59,47 @@ def render(measured: Measured, sections: list[Section]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        name=measured.config["name"],
-        summary=summary(measured),
-        findings=findings(measured.table),
-        tables=tables(measured),
+        name=results.config["name"],
+        summary=summary(results),
+        findings=findings(results.table),
+        tables=tables(results),
         sections=[section for section in sections if section.figures or section.note],
-        facts=facts(measured),
-        config=yaml.safe_dump(measured.config, sort_keys=False),
+        facts=facts(results),
+        config=yaml.safe_dump(results.config, sort_keys=False),
         sources=[f"Reported figures: {paper.SOURCE}.", paper.TSNE_NOTE],
     )
 
 
-def summary(measured: Measured) -> str:
+def summary(results: GridResults) -> str:
     """Return one sentence on what was run."""
-    tidy = measured.tidy
-    cohorts = measured.table["cohort"].nunique()
-    variants = measured.table["variant"].nunique()
-    temperatures = [f"{t:g}" for t in sorted(measured.table["temperature"].unique())]
+    tidy = results.tidy
+    cohorts = results.table["cohort"].nunique()
+    variants = results.table["variant"].nunique()
+    temperatures = [f"{t:g}" for t in sorted(results.table["temperature"].unique())]
     at = f"temperature{'s' * (len(temperatures) > 1)} {', '.join(temperatures)}"
     folds, seeds = (tidy[name].nunique() for name in ("fold", "seed"))
     noise = [f"{100 * part:g}" for part in sorted(tidy["label_noise"].unique())]
     wrong = " or ".join(f"{part} %" for part in noise)
-    labelled = float(measured.config.get("labelled", 1.0))  # older runs know no unlabelled clips
-    more = measured.config.get("unlabelled")
+    labelled = float(results.config.get("labelled", 1.0))  # older runs know no unlabelled clips
+    more = results.config.get("unlabelled")
     times = f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
     alone = "independent" in set(tidy["condition"])
     text = (
         f"{cohorts} cohort{'s' * (cohorts > 1)} of classifiers that teach each other, "
         + (f"in {variants} variants of the method, " if variants > 1 else "")
-        + f"at {at}, on {tidy['dataset'].iloc[0]} ({len(measured.classes)} classes), "
+        + f"at {at}, on {tidy['dataset'].iloc[0]} ({len(results.classes)} classes), "
         f"{range_of(tidy['epochs'])} epochs, {times}"
         + (f", with {wrong} of the training clips given a wrong label" if noise != ["0"] else "")
         + (f", with {100 * labelled:g} % of the training clips' labels" if labelled < 1 else "")
         + (f", with unlabelled clips of {more}" if more else "")
         + ("; each branch also trained alone with the same epochs and schedule." if alone else ".")
     )
-    return f"{text} {unfinished(measured)}".strip()
+    return f"{text} {unfinished(results)}".strip()
 
 
-def unfinished(measured: Measured) -> str:
+def unfinished(results: GridResults) -> str:
     """Say how much of what the grid asks for is missing; "" where that is nothing."""
-    config, tidy = measured.config, measured.tidy
+    config, tidy = results.config, results.tidy
     folds = sorted(tidy["fold"].unique()) if config["folds"] == "all" else config["folds"]
     runs = list(product(folds, config["seeds"]))
     pairings = ["+".join(branches) for branches in config["cohorts"]]
@@ -160,27 +162,28 @@ def findings(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _counted(rows: pd.DataFrame, score: Score) -> str:
-    kinds = Counter(significance(row, score) for row in rows.to_dict("records"))
-    mean = signed(rows[f"{score}_difference"].mean(), 1)
+def _counted(rows: pd.DataFrame, score: MetricName) -> str:
+    found = [interval(row, f"{score}_difference") for row in rows.to_dict("records")]
+    marks = Counter(each.mark for each in found)
+    mean = minus(signed(rows[f"{score}_difference"].mean()))
     return (
-        f"significantly higher in {kinds['higher']} of {len(rows)} comparisons, lower in "
-        f"{kinds['lower']}, not significantly different in {kinds['ns']} ({mean} points on average)"
+        f"significantly higher in {marks['higher']} of {len(rows)} comparisons, lower in "
+        f"{marks['lower']}, not significantly different in {marks['ns']} ({mean} points on average)"
     )
 
 
-def facts(measured: Measured) -> list[Fact]:
+def facts(results: GridResults) -> list[Fact]:
     """Return what somebody needs to repeat the run."""
-    env: dict[str, Any] = measured.environment
-    seconds = measured.tidy[measured.tidy["cell"] != ""].groupby("cell")["seconds"].max()
-    made = measured.taken_over
+    env: dict[str, Any] = results.environment
+    seconds = results.tidy[results.tidy["cell"] != ""].groupby("cell")["seconds"].max()
+    made = results.taken_over
     here = seconds[~seconds.index.isin(made)]
     taken = seconds[seconds.index.isin(made)]
     gpus = env["gpus"] if isinstance(env["gpus"], str) else ", ".join(env["gpus"])
     packages = ", ".join(f"{name} {version}" for name, version in env["packages"].items())
     return [
         Fact("Command", env["command"], code=True),
-        Fact("This page", f"mrkd report {measured.folder}", code=True),
+        Fact("This page", f"mrkd report {results.folder}", code=True),
         Fact("Date", _date(env["date"])),
         Fact("Commit", env["commit"] or "unknown", code=True),
         Fact("Versions", f"Python {env['python']}, {packages}"),
@@ -190,8 +193,8 @@ def facts(measured: Measured) -> list[Fact]:
         Fact("Cells", f"{len(here)} trained here" + _taken(list(made.values()))),
         Fact(
             "Wall time",
-            f"{_duration(here.sum())}, the sum over cells"
-            + (f"; of those taken over {_duration(taken.sum())}" if len(taken) else ""),
+            f"{time_text(here.sum())}, the sum over cells"
+            + (f"; of those taken over {time_text(taken.sum())}" if len(taken) else ""),
         ),
     ]
 
@@ -209,9 +212,3 @@ def _taken(environments: list[dict[str, Any]]) -> str:
 def _date(text: str) -> str:
     """Return `2026-01-31 12:00:00 UTC` for one or more dates in ISO's format."""
     return text.replace("T", " ").replace("+00:00", " UTC")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

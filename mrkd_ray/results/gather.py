@@ -13,10 +13,12 @@ from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell, without_teacher
 from mrkd_ray.cells.run import result_of
 from mrkd_ray.common.files import write_text
+from mrkd_ray.common.text import time_text
 from mrkd_ray.config.method import Training
 from mrkd_ray.results import printed_table
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE, Model, Runs, Score
+from mrkd_ray.scores.intervals import NO_INTERVAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +40,9 @@ class Results:
             every variant that it is a baseline of.
         table: a row per variant, cohort, temperature and model (`table.csv`), in percent: means
             over folds and seeds, standard deviations, and the paired difference distilled minus
-            independent with its 95% interval; then the same of the distilled model and the
-            independent ensemble (`ensemble_independent`, `ensemble_difference`). `best branch`
+            independent with its 95% interval and the mark of that (`Interval.mark`); then the same
+            of the distilled model and the independent ensemble (`ensemble_independent`,
+            `ensemble_difference`). `best branch`
             is, distilled and independent, the branch of the highest mean accuracy or mAP.
         seconds: wall time of the run that returned this.
     """
@@ -53,8 +56,7 @@ class Results:
         """Print the table, how long the run took, and where the results are."""
         printed_table.show(self.table, console)
         cells_done = self.tidy["cell"].replace("", None).nunique() if len(self.tidy) else 0
-        minutes, seconds = divmod(round(self.seconds), 60)
-        console.print(f"{cells_done} cells; this run took {minutes} min {seconds} s.")
+        console.print(f"{cells_done} cells; this run took {time_text(self.seconds)}.")
         console.print(f"Results: {self.folder}", markup=False, soft_wrap=True)
 
 
@@ -66,7 +68,12 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
     import pandas as pd
 
     done = [cell for cell in wanted if result_of(folder / "cells" / cell.key) is not None]
-    scores = {cell.key: _load(folder, cell) for cell in done}
+    scores = {
+        cell.key: cell_files.read_models(
+            folder / "cells" / cell.key, cell.condition, cell.fold, cell.seed
+        )
+        for cell in done
+    }
     baselines: dict[tuple[Training, str], Runs] = {}
     for cell in done:
         if cell.temperature is None:
@@ -172,23 +179,6 @@ def _table_rows(
             yield common | _compare(alone[name], runs) | _beside(ensemble, runs)
 
 
-def _load(folder: Path, cell: Cell) -> dict[str, Model]:
-    clip_ids, labels, scores = cell_files.read_predictions(folder / "cells" / cell.key)
-    return {
-        name: Model(
-            name=name,
-            condition=cell.condition,
-            fold=cell.fold,
-            seed=cell.seed,
-            cell=cell.key,
-            clip_ids=tuple(clip_ids),
-            labels=labels,
-            probabilities=probabilities.astype(np.float64),
-        )
-        for name, probabilities in scores.items()
-    }
-
-
 def _baseline(cell: Cell, name: str, baselines: Baselines) -> Runs:
     return baselines.get((without_teacher(cell.training), name), {})
 
@@ -248,10 +238,12 @@ def _mean(name: str, models: Sequence[Model], score: Score) -> dict[str, float]:
     }
 
 
-def _difference(name: str, pairs: Sequence[comparison.Pair], score: Score) -> dict[str, float]:
-    """The mean difference over all clips, in points, and its 95% interval."""
-    found = (float("nan"),) * 3
-    if pairs:
-        difference = comparison.difference(pairs, score)
-        found = (100 * difference.mean, 100 * difference.low, 100 * difference.high)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+def _difference(name: str, pairs: Sequence[comparison.Pair], score: Score) -> dict[str, Any]:
+    """The mean difference over all clips, in points, its 95% interval and its mark."""
+    found = comparison.difference(pairs, score) if pairs else NO_INTERVAL
+    return {
+        name: found.mean,
+        f"{name}_low": found.low,
+        f"{name}_high": found.high,
+        f"{name}_mark": found.mark,
+    }

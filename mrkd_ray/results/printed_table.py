@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import BEST
+from mrkd_ray.scores.intervals import Interval, bootstrap_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +45,7 @@ def show(table: pd.DataFrame, console: Console) -> None:
                 line = [row["model"] if i == 0 else "", metric.title]
                 line += [_with_sd(row, f"{name}_independent")] if compared else []
                 line += [_with_sd(row, f"{name}_distilled")]
-                found = (row[f"{name}_difference{end}"] for end in ("", "_low", "_high"))
-                line += interval(*found) if compared else []
+                line += cells(interval(row, f"{name}_difference")) if compared else []
                 shown.add_row(*line)
         console.print(shown)
     console.print(caption(table), style="dim")
@@ -68,11 +69,10 @@ def caption(table: pd.DataFrame) -> str:
         text = f"Mean ± standard deviation of {finished} finished runs out of {of}."
     if not compared:
         return f"{text} {epochs} epochs."
-    drawn = "clips and seeds" if seeds > 1 else "clips"
     text += (
         f" Equal budgets: {epochs} epochs on the same schedule, independent or distilled. "
         "Difference: distilled less independent over all clips, paired by fold, seed and clip; "
-        f"its interval is a bootstrap over {drawn}; ns: not significant, it holds 0."
+        f"its interval is a {bootstrap_kind(seeds)}; ns: not significant, it holds 0."
     )
     if BEST in set(table["model"]):
         main = metrics.named(table.columns)[0].title
@@ -94,10 +94,24 @@ def _with_sd(row: dict[Any, Any], name: str) -> str:
     return f"{row[name]:.1f}" + ("" if np.isnan(deviation) else f" ± {deviation:.1f}")
 
 
-def interval(mean: float, low: float, high: float) -> list[str]:
+def interval(row: Mapping[Any, Any], column: str) -> Interval:
+    """Return a difference of a row of `table.csv`; `column` is that of its mean.
+
+    Its column of marks, which older tables lack, is not read: the mark follows from the ends.
+    """
+    mean, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
+    return Interval(mean, low, high, bootstrap_kind(row["seeds"]))
+
+
+def cells(found: Interval) -> list[str]:
     """Write a difference with its interval, and the mark of what is not significant: both cells."""
-    if np.isnan(mean):
+    if not found.mark:
         return ["-", ""]
-    mark = "ns" if low <= 0 <= high else ""
-    mean, low, high = (round(value, 1) + 0.0 for value in (mean, low, high))  # no "-0.0"
-    return [f"{mean:+.1f} [{low:.1f}, {high:.1f}]", mark]
+    mark = "ns" if found.mark == "ns" else ""
+    return [f"{found.mean_text} {found.ends_text}", mark]
+
+
+def kinds(found: Iterable[Interval]) -> str:
+    """Say of what kind the intervals of a table are, and what its mark means."""
+    named = " or ".join(dict.fromkeys(interval.kind for interval in found))
+    return f"95 % intervals: {named}, paired; ns: not significant, it holds 0."

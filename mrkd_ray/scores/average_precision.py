@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
-Places = NDArray[np.int64]
+from mrkd_ray.common.arrays import Float64, Int64
 
 
-def average_precision_terms(scores: ArrayLike, labels: ArrayLike) -> Floats:
+def average_precision_terms(scores: ArrayLike, labels: ArrayLike) -> Float64:
     """Return [N], whose mean is mAP: average precision of each class, over classes with a clip.
 
     The mean is scikit-learn's `average_precision_score`, equal scores included. A term is mAP plus
@@ -37,11 +36,11 @@ def average_precision_terms(scores: ArrayLike, labels: ArrayLike) -> Floats:
     slopes = (relevant * (precision - mean) + behind) / count
     terms = np.empty_like(slopes)
     np.put_along_axis(terms, ranked.order, mean + len(hot) * slopes, axis=1)
-    means: Floats = terms.mean(axis=0)
+    means: Float64 = terms.mean(axis=0)
     return means
 
 
-def lwlrap_terms(scores: ArrayLike, labels: ArrayLike) -> Floats:
+def lwlrap_terms(scores: ArrayLike, labels: ArrayLike) -> Float64:
     """Return [N], whose mean is lwlrap, label-weighted label-ranking average precision.
 
     It is the mean over all labels of all clips of the precision at the label's rank in its clip
@@ -53,7 +52,7 @@ def lwlrap_terms(scores: ArrayLike, labels: ArrayLike) -> Floats:
     precision = (ranked.relevant * ranked.precision).sum(axis=1)
     count = hot.sum(axis=1)
     mean = precision.sum() / count.sum()
-    terms: Floats = mean + (precision - mean * count) / count.mean()
+    terms: Float64 = mean + (precision - mean * count) / count.mean()
     return terms
 
 
@@ -68,22 +67,22 @@ class _Ranked:
         precision: part of what scores as much or more that is relevant.
     """
 
-    order: Places
-    ends: Places
-    relevant: Floats
-    precision: Floats
+    order: Int64
+    ends: Int64
+    relevant: Float64
+    precision: Float64
 
-    def from_here(self, values: Floats) -> Floats:
+    def from_here(self, values: Float64) -> Float64:
         """Sum over the ranks from each one on, those of equal scores before it included."""
         ranks = np.arange(self.ends.shape[1])
         first = np.ones(self.ends.shape, bool)
         first[:, 1:] = self.ends[:, :-1] < ranks[1:]
         starts = np.maximum.accumulate(np.where(first, ranks, 0), axis=1)
-        sums: Floats = values[:, ::-1].cumsum(axis=1)[:, ::-1]
+        sums: Float64 = values[:, ::-1].cumsum(axis=1)[:, ::-1]
         return np.take_along_axis(sums, starts, axis=1)
 
 
-def _rank(scores: Floats, relevant: Floats) -> _Ranked:
+def _rank(scores: Float64, relevant: Float64) -> _Ranked:
     order = np.argsort(-scores, axis=1, kind="stable")
     scores = np.take_along_axis(scores, order, axis=1)
     relevant = np.take_along_axis(relevant, order, axis=1)
@@ -95,7 +94,7 @@ def _rank(scores: Floats, relevant: Floats) -> _Ranked:
     return _Ranked(order, ends, relevant, found / (ends + 1.0))
 
 
-def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
+def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[Float64, Float64]:
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     if scores.ndim != 2 or labels.shape != scores.shape:
         raise ValueError(f"expected scores and labels [N, M], not {scores.shape}, {labels.shape}")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mrkd_ray.scores.comparison import Floats, Model
+from mrkd_ray.common.arrays import Float64, Int64
+from mrkd_ray.scores.comparison import Model
 
 BINS = 15  # of a reliability diagram: Guo et al.'s
 
@@ -24,9 +25,9 @@ class Calibration:
         ece: expected calibration error, in [0, 1].
     """
 
-    clips: NDArray[np.int64]
-    confidence: Floats
-    accuracy: Floats
+    clips: Int64
+    confidence: Float64
+    accuracy: Float64
     ece: float
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.scores import metrics
-from mrkd_ray.scores.bootstrap import Difference
-from mrkd_ray.scores.comparison import Floats, Model, Pair, by_fold, difference, terms
+from mrkd_ray.scores.comparison import Model, Pair, by_fold, difference, terms
+from mrkd_ray.scores.intervals import Interval
 
 FEWEST = 5  # clips of a class in a fold, for its change to be called clear
 
@@ -24,23 +25,22 @@ class ClassChange:
         clips: number of its test clips in all folds.
         fewest: number of them in the fold that has the fewest.
         independent: accuracy (recall), in [0, 1].
-        difference: distilled minus independent.
+        difference: distilled minus independent, in points.
     """
 
     name: str
     clips: int
     fewest: int
     independent: float
-    difference: Difference
+    difference: Interval
 
     @property
     def clear(self) -> bool:
-        """Whether the interval excludes 0 and is of enough clips.
+        """Whether the difference is significant and of enough clips.
 
         A bootstrap of a few clips of which none changed, or each did, has no width.
         """
-        low, high = self.difference.low, self.difference.high
-        return self.fewest >= FEWEST and (low > 0 or high < 0)
+        return self.fewest >= FEWEST and self.difference.mark != "ns"
 
 
 def per_class(pairs: Sequence[Pair], classes: Sequence[str]) -> list[ClassChange]:
@@ -68,7 +68,7 @@ def _only(model: Model, label: int) -> Model:
     )
 
 
-def confusion(models: Sequence[Model], classes: int) -> Floats:
+def confusion(models: Sequence[Model], classes: int) -> Float64:
     """Return [M, M]: the part of each true class's (row's) clips that went to each class.
 
     Over the clips of all runs; rows of classes without clips are 0.
@@ -76,5 +76,5 @@ def confusion(models: Sequence[Model], classes: int) -> Floats:
     counts = np.zeros((classes, classes))
     for model in models:
         np.add.at(counts, (model.labels, model.probabilities.argmax(axis=1)), 1)
-    parts: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    parts: Float64 = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return parts

@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mrkd_ray.scores import bootstrap
-from mrkd_ray.scores.bootstrap import Difference
+from mrkd_ray.common.arrays import Float64, Int64
+from mrkd_ray.scores.ensemble import mean_probabilities
+from mrkd_ray.scores.intervals import Interval, paired_bootstrap
 from mrkd_ray.scores.metrics import Metric
 
 ENSEMBLE = "ensemble"
 BEST = "best branch"
 """Models of a cohort besides its branches; the best one may be another in each condition."""
 
-Floats = NDArray[np.float64]
 Condition = Literal["independent", "distilled"]
 
 
@@ -38,8 +37,8 @@ class Model:
     seed: int
     cell: str
     clip_ids: tuple[str, ...]
-    labels: NDArray[np.int64]
-    probabilities: Floats
+    labels: Int64
+    probabilities: Float64
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Pair:
 
 
 Runs = dict[tuple[int, int], Model]  # one model in every run, by (fold, seed)
-Score = Callable[[Model], Floats]  # one figure a clip
+Score = Callable[[Model], Float64]  # one figure a clip
 
 
 def terms(metric: Metric) -> Score:
@@ -79,13 +78,13 @@ def ensemble(members: Sequence[Runs]) -> Runs:
             first,
             name=ENSEMBLE,
             cell="",
-            probabilities=np.mean([member[run].probabilities for member in members], axis=0),
+            probabilities=mean_probabilities([member[run].probabilities for member in members]),
         )
         for run, first in members[0].items()
     }
 
 
-def by_fold(models: Sequence[Model], score: Score) -> list[Floats]:
+def by_fold(models: Sequence[Model], score: Score) -> list[Float64]:
     """Return the scores of each fold's clips, [S, N]: S seeds, N clips.
 
     Folds, and seeds within them, are in the order of the models; clips in that of a fold's first.
@@ -93,7 +92,7 @@ def by_fold(models: Sequence[Model], score: Score) -> list[Floats]:
     Raises:
         ValueError: the runs of a fold have not the same test clips.
     """
-    folds: dict[int, list[Floats]] = {}
+    folds: dict[int, list[Float64]] = {}
     clips: dict[int, tuple[str, ...]] = {}
     for model in models:
         place = {clip_id: i for i, clip_id in enumerate(model.clip_ids)}
@@ -105,19 +104,19 @@ def by_fold(models: Sequence[Model], score: Score) -> list[Floats]:
     return [np.stack(seeds) for seeds in folds.values()]
 
 
-def difference(pairs: Sequence[Pair], score: Score) -> Difference:
-    """Return the mean of distilled minus independent, with its 95 % interval.
+def difference(pairs: Sequence[Pair], score: Score) -> Interval:
+    """Return the mean of distilled minus independent, in points, with its 95 % interval.
 
-    A paired bootstrap over seeds and clips within folds: `scores_bootstrap.paired_bootstrap`.
+    A paired bootstrap over seeds and clips within folds: `intervals.paired_bootstrap`.
 
     Raises:
         ValueError: as `by_fold`.
     """
     folds = by_fold([m for pair in pairs for m in (pair.independent, pair.distilled)], score)
     gains = [fold[1::2] - fold[::2] for fold in folds]
-    return bootstrap.paired_bootstrap([fold for fold in gains if fold.size])
+    return paired_bootstrap([fold for fold in gains if fold.size])
 
 
-def mean(models: Sequence[Model], score: Score) -> Difference:
-    """Return the mean score over clips with its 95 % interval, by the same bootstrap."""
-    return bootstrap.paired_bootstrap(by_fold(models, score))
+def mean(models: Sequence[Model], score: Score) -> Interval:
+    """Return the mean score over clips in percent with its 95 % interval, by the same bootstrap."""
+    return paired_bootstrap(by_fold(models, score))

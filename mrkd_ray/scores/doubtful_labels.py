@@ -13,11 +13,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mrkd_ray.common.arrays import Int64
+
 FEWEST = 5
 """With fewer classes a hard clip's label is too easily in the less probable half."""
 
 
-def doubted(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def doubted(probabilities: NDArray[np.floating], labels: Int64) -> NDArray[np.bool_]:
     """Return which labels [N] are in the less probable half of the classes.
 
     Args:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mrkd_ray.scores.comparison import Floats, Model
+from mrkd_ray.common.arrays import Float64
+from mrkd_ray.scores.comparison import Model
 
 
-def logits(probabilities: ArrayLike) -> Floats:
+def logits(probabilities: ArrayLike) -> Float64:
     """Return logits [n, M] with mean 0 in each row.
 
     A softmax keeps logits up to a constant per clip; that constant is set by the mean.
     Probabilities under float32's smallest normal number count as that.
     """
     logs = np.log(np.maximum(np.asarray(probabilities, np.float64), np.finfo(np.float32).tiny))
-    centred: Floats = logs - logs.mean(axis=1, keepdims=True)
+    centred: Float64 = logs - logs.mean(axis=1, keepdims=True)
     return centred
 
 
-def silhouette(model: Model) -> Floats:
+def silhouette(model: Model) -> Float64:
     """Return [n]: how compact the true classes are around each clip in logit space, in [-1, 1].
 
     (b - a) / max(a, b): a is the mean Euclidean distance to the other clips of its class, b that
@@ -31,7 +32,7 @@ def silhouette(model: Model) -> Floats:
 
     if not 2 <= len(np.unique(model.labels)) < len(model.labels):
         return np.zeros(len(model.labels))
-    scores: Floats = silhouette_samples(logits(model.probabilities), model.labels)
+    scores: Float64 = silhouette_samples(logits(model.probabilities), model.labels)
     return scores
 
 

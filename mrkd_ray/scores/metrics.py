@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from mrkd_ray.common.arrays import Float64, Int64
 from mrkd_ray.scores.average_precision import average_precision_terms, lwlrap_terms
 
-Floats = NDArray[np.float64]
 
-
-def hits(scores: ArrayLike, labels: ArrayLike) -> Floats:
+def hits(scores: ArrayLike, labels: ArrayLike) -> Float64:
     """Return [N]: 1 where the highest score is the label's, else 0.
 
     Args:
@@ -28,11 +27,11 @@ def hits(scores: ArrayLike, labels: ArrayLike) -> Floats:
     Raises:
         ValueError: NaN scores, or shapes or labels that do not fit.
     """
-    found: Floats = (_ranks(scores, labels) == 0).astype(np.float64)
+    found: Float64 = (_ranks(scores, labels) == 0).astype(np.float64)
     return found
 
 
-def reciprocal_rank_at_3(scores: ArrayLike, labels: ArrayLike) -> Floats:
+def reciprocal_rank_at_3(scores: ArrayLike, labels: ArrayLike) -> Float64:
     """Return [N]: 1, 1/2 or 1/3 where the label has the first, second or third score, else 0.
 
     Arguments and errors as `hits`.
@@ -53,7 +52,7 @@ class Metric:
 
     name: str
     title: str
-    terms: Callable[[ArrayLike, ArrayLike], Floats]
+    terms: Callable[[ArrayLike, ArrayLike], Float64]
 
 
 SINGLE_LABEL = (
@@ -94,7 +93,7 @@ def accuracy(scores: ArrayLike, labels: ArrayLike) -> float:
     return _mean(hits(scores, labels))
 
 
-def _ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
+def _ranks(scores: ArrayLike, labels: ArrayLike) -> Int64:
     """Return [N]: how many classes come before the label's."""
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
@@ -108,11 +107,11 @@ def _ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
     own = np.take_along_axis(scores, labels[:, None].astype(np.int64), axis=1)
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     before = (scores > own) | ((scores == own) & earlier)
-    ranks: NDArray[np.int64] = before.sum(axis=1, dtype=np.int64)
+    ranks: Int64 = before.sum(axis=1, dtype=np.int64)
     return ranks
 
 
-def _mean(values: Floats) -> float:
+def _mean(values: Float64) -> float:
     if values.size == 0:
         raise ValueError("no clips to score")
     return float(values.mean())

@@ -11,7 +11,7 @@ import pytest
 
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.recommend.choice import Probed, choose
-from mrkd_ray.scores.bootstrap import standard_error
+from mrkd_ray.scores.intervals import standard_error
 
 CLIPS, CLASSES = 40, 5
 

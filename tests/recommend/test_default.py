@@ -18,7 +18,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import run as grid
 from mrkd_ray.recommend.recommend import recommend
-from mrkd_ray.report import grid_results as measured
+from mrkd_ray.report import grid_results
 from tests.conftest import FAST
 
 DEFAULT = "logmel64:resnet_small+cqt:vgg_small"
@@ -67,7 +67,7 @@ def test_the_recommended_cohort_beats_the_default_pairing(whistles: Path, tmp_pa
 
 
 def _accuracies(folder: Path, condition: str) -> dict[str, float]:
-    results = measured.read(folder)
+    results = grid_results.read_results(folder)
     (cohort,) = results.cohorts
     found = {}
     for model in cohort.models:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
 from mrkd_ray.report.curves import agreement, agreements, learning_curves, phase_seconds
-from mrkd_ray.report.grid_results import read
+from mrkd_ray.report.grid_results import read_results
 from mrkd_ray.scores import calibration, classes, logit_space
 from mrkd_ray.scores.comparison import Pair
 from tests.report.fakes import fake_grid
@@ -99,10 +99,10 @@ def test_the_change_of_each_class() -> None:
     labels = [0, 0, 1, 1]
     pair = Pair(model(sure([0, 1, 1, 1]), labels), model(sure([0, 0, 0, 0]), labels))
     gain, loss = classes.per_class([pair], ["a", "b", "without clips"])
-    assert (gain.name, gain.clips, gain.independent, gain.difference.mean) == ("a", 2, 0.5, 0.5)
+    assert (gain.name, gain.clips, gain.independent, gain.difference.mean) == ("a", 2, 0.5, 50)
     assert gain.fewest == 2
-    assert (loss.name, loss.independent, loss.difference.mean) == ("b", 1, -1)
-    assert (loss.difference.low, loss.difference.high) == (-1, -1)
+    assert (loss.name, loss.independent, loss.difference.mean) == ("b", 1, -100)
+    assert (loss.difference.low, loss.difference.high) == (-100, -100)
     assert not loss.clear  # of two clips, an interval without width says nothing
     assert replace(loss, fewest=classes.FEWEST).clear
 
@@ -125,14 +125,14 @@ def test_agreement_on_an_unfinished_grid_is_of_the_runs_that_every_branch_has(
 ) -> None:
     folder = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,))
     tidy = (folder / "results.csv").read_text().splitlines(keepends=True)
-    whole = read(folder)
+    whole = read_results(folder)
     expected = agreements(whole, whole.cohorts[0])
 
     def without(*missing: str) -> dict[str, NDArray[np.float64]]:
         rows = [row for row in tidy if not any(cell in row for cell in missing)]
         (folder / "results.csv").write_text("".join(rows))
-        measured = read(folder)
-        return dict(agreements(measured, measured.cohorts[0]))
+        results = read_results(folder)
+        return dict(agreements(results, results.cohorts[0]))
 
     one = without("independent_cqt-vgg_small_fold1")
     for condition, found in one.items():
@@ -145,23 +145,23 @@ def test_agreement_on_an_unfinished_grid_is_of_the_runs_that_every_branch_has(
 
 def test_agreement_curves_and_times_of_a_grid(tmp_path: Path) -> None:
     folder = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), seeds=(0, 1))
-    measured = read(folder)
-    (cohort,) = measured.cohorts
-    both = agreements(measured, cohort)
+    results = read_results(folder)
+    (cohort,) = results.cohorts
+    both = agreements(results, cohort)
     assert both["independent"].shape == both["distilled"].shape == (4, 3)
-    pairs = [measured.pairs(cohort, name) for name in cohort.branches]
+    pairs = [results.pairs(cohort, name) for name in cohort.branches]
     for condition, found in both.items():
         top = [[getattr(p, condition).probabilities.argmax(axis=1) for p in ps] for ps in pairs]
         expected = [(a == b).mean() for a, b in zip(*top, strict=True)]
         assert found[:, -1] == pytest.approx(expected)
 
-    curves = learning_curves(measured, [pair.distilled for pair in pairs[1]])
+    curves = learning_curves(results, [pair.distilled for pair in pairs[1]])
     assert curves.loss.tolist() == [[2.0, 1.0, 2 / 3]] * 4
     assert curves.distil_kl is not None
     assert curves.distil_kl.shape == curves.accuracy.shape == (4, 3)
-    assert learning_curves(measured, [pair.independent for pair in pairs[1]]).distil_ce is None
+    assert learning_curves(results, [pair.independent for pair in pairs[1]]).distil_ce is None
 
-    phases, wall = phase_seconds(measured, [pair.distilled for pair in pairs[0]])
+    phases, wall = phase_seconds(results, [pair.distilled for pair in pairs[0]])
     assert wall == 9.0
     assert phases == pytest.approx(
         {"train": 3, "soft_labels": 1.5, "distil": 3, "evaluate": 0.3, "checkpoint": 0.3}

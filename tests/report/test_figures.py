@@ -29,17 +29,18 @@ from mrkd_ray.report.figures import (
     style,
     variants,
 )
-from mrkd_ray.report.grid_results import Measured, read
+from mrkd_ray.report.grid_results import GridResults, read_results
 from mrkd_ray.scores import calibration as scores_calibration
 from mrkd_ray.scores import classes as scores_classes
 from mrkd_ray.scores import comparison, metrics
-from mrkd_ray.scores.bootstrap import Difference
+from mrkd_ray.scores.intervals import Interval
 from tests.report.fakes import fake_embed, fake_grid
 
 DISTILLED_ALONE = (
     *("Learning curves", "Agreement between branches", "Classes", "Calibration", "Time"),
 )
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
+KIND = "bootstrap over clips"
 FIGURE3 = (
     "logmel64:vgg_small+logmel64:resnet_small",
     "logmel64:resnet_small+cqt:resnet_small",
@@ -54,22 +55,22 @@ def _look() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def small(tmp_path_factory: pytest.TempPathFactory) -> GridResults:
     folder = tmp_path_factory.mktemp("grids") / "small"
-    return read(fake_grid(folder, pairings=(PAIRING,), temperatures=(1, 2), folds=(1, 2)))
+    return read_results(fake_grid(folder, pairings=(PAIRING,), temperatures=(1, 2), folds=(1, 2)))
 
 
 @pytest.fixture(scope="module")
-def sections(small: Measured) -> list[Section]:
+def sections(small: GridResults) -> list[Section]:
     with style.look():
         return figures(small)
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def many(tmp_path_factory: pytest.TempPathFactory) -> GridResults:
     """50 classes, three branches, the partners of Figure 3, one run."""
     folder = tmp_path_factory.mktemp("grids") / "many"
-    return read(
+    return read_results(
         fake_grid(
             folder,
             pairings=(*FIGURE3, "logmel64:resnet_small+cqt:vgg_small+mfcc:vgg_small"),
@@ -92,7 +93,7 @@ def words(drawing: Drawing) -> list[str]:
 
 
 def test_every_figure_is_small_stands_alone_and_is_the_same_each_time(
-    small: Measured, sections: list[Section]
+    small: GridResults, sections: list[Section]
 ) -> None:
     assert sections == figures(small)
     drawn = [figure for section in sections for figure in section.figures]
@@ -129,19 +130,21 @@ def test_a_note_says_what_was_chosen_and_what_is_missing(
     assert notes["Variants of the method"] == ""  # the grid has none: no such section
     fields = {"independent": False, "variants": {"one": {}, "two": {"kl_weight": 2}}}
     alone = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), **fields)
-    for section in figures(read(alone)):
+    for section in figures(read_results(alone)):
         if section.title in DISTILLED_ALONE:
             assert section.figures
         else:
             assert section.figures == ()
             assert section.note.startswith("No figure")
     one = fake_grid(tmp_path / "one", pairings=("cqt:vgg_small",), temperatures=(2,))
-    notes = {section.title: section.note for section in figures(read(one)) if not section.figures}
+    notes = {
+        section.title: section.note for section in figures(read_results(one)) if not section.figures
+    }
     assert notes["Agreement between branches"] == "No figure: every cohort has one branch."
     assert not any("alone, to compare" in note for note in notes.values())
 
 
-def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
+def test_bars_for_each_mode_with_what_the_paper_reports(many: GridResults) -> None:
     branch, cohorts = modes.find(many)
     assert branch == ("logmel64", "resnet_small")
     assert {which: cohort.name for which, (cohort, _) in cohorts.items()} == dict(
@@ -175,21 +178,28 @@ def test_bars_for_each_mode_with_what_the_paper_reports(many: Measured) -> None:
 def test_the_gains_of_variants(tmp_path: Path) -> None:
     names = {"one": {}, "two": {"kl_weight": 2}, "three": {"kl_weight": 3, "temperatures": [1, 4]}}
     pairings = ("logmel64:resnet_small+cqt:vgg_small", "cqt:vgg_small")
-    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), variants=names))
-    first, second = variants.figure(measured, "variants")
+    results = read_results(
+        fake_grid(tmp_path, pairings=pairings, temperatures=(2,), variants=names)
+    )
+    first, second = variants.figure(results, "variants")
     assert (
         first.svg.count('role="img"') == 5
     )  # branches, ensemble, best branch, and it less the ensemble
     assert second.svg.count('role="img"') == 1
     for name in ("one, T = 2", "two, T = 2", "three, T = 1", "three, T = 4"):
         assert f">{name}<" in first.svg
-    rows = measured.table[measured.table["model"] == "ensemble"]
+    rows = results.table[results.table["model"] == "ensemble"]
     (axes,) = variants.draw("ensemble", rows, "accuracy_difference").axes
     means = [line.get_xdata()[0] for line in axes.lines[2::2]]
     ends = [list(line.get_xdata()) for line in axes.lines[1::2]]
     assert means == rows["accuracy_difference"].tolist()
     assert ends == rows[["accuracy_difference_low", "accuracy_difference_high"]].values.tolist()
-    one = replace(measured, table=measured.table[measured.table["variant"] == "one"])
+    assert "a bootstrap over clips;" in first.caption
+    ends = {"accuracy_difference_low": [0.04, 0.06, -9, -9], "accuracy_difference_high": 9.0}
+    (axes,) = variants.draw("ensemble", rows.assign(**ends), "accuracy_difference").axes
+    fills = [line.get_mfc() for line in axes.lines[2::2]]
+    assert fills == ["none", style.DISTILLED, "none", "none"]  # the first one is printed as 0.0
+    one = replace(results, table=results.table[results.table["variant"] == "one"])
     assert variants.figure(one, "variants") == ()
 
 
@@ -207,8 +217,8 @@ def test_a_diamond_is_of_the_papers_own_pairing_and_data_set(
     branch: str, partner: str, key: str, beside: bool, tmp_path: Path
 ) -> None:
     pairings = (f"{branch}+{partner}", f"{branch}+mfcc:{branch.split(':')[1]}")
-    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), reported=key))
-    found, cohorts = modes.find(measured)
+    results = read_results(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), reported=key))
+    found, cohorts = modes.find(results)
     assert ("D-RN" in modes.reported(found, cohorts, key)) is beside
 
 
@@ -227,7 +237,7 @@ def test_the_mode_is_what_the_partner_differs_in(
     assert modes.kind(("logmel64", "r"), partner) == expected
 
 
-def test_tsne_has_one_start_one_seed_and_one_frame(small: Measured) -> None:
+def test_tsne_has_one_start_one_seed_and_one_frame(small: GridResults) -> None:
     (cohort,) = small.cohorts
     pair = small.pairs(cohort, cohort.branches[0])[0]
     same, twin = embedding.embed(pair.independent.probabilities, pair.independent.probabilities)
@@ -244,7 +254,7 @@ def test_tsne_has_one_start_one_seed_and_one_frame(small: Measured) -> None:
         assert sorted(text.get_text() for text in axes.texts) == list(small.classes)
 
 
-def test_of_many_classes_the_most_frequent_have_colours_and_names(many: Measured) -> None:
+def test_of_many_classes_the_most_frequent_have_colours_and_names(many: GridResults) -> None:
     cohort = many.cohorts[0]
     panel = embedding.draw(many.pairs(cohort, cohort.branches[0])[0], many.classes)[0]
     (axes,) = panel.drawing.axes
@@ -264,7 +274,7 @@ def test_names_do_not_lie_on_each_other() -> None:
     assert drawing.axes == [axes]
 
 
-def test_learning_curves_have_the_phases_of_each_cycle(small: Measured) -> None:
+def test_learning_curves_have_the_phases_of_each_cycle(small: GridResults) -> None:
     (cohort,) = small.cohorts
     pairs = small.pairs(cohort, cohort.branches[0])
     both = {
@@ -311,16 +321,16 @@ def test_cycles_without_a_teacher_are_not_shaded() -> None:
 
 
 def test_an_interval_of_one_seed_is_not_said_to_be_over_seeds(
-    small: Measured, tmp_path: Path
+    small: GridResults, tmp_path: Path
 ) -> None:
     several = fake_grid(tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), seeds=(0, 1))
-    for measured, seeds in ((small, False), (read(several), True)):
-        (cohort,) = measured.cohorts
+    for results, seeds in ((small, False), (read_results(several), True)):
+        (cohort,) = results.cohorts
         for draw in (embedding.figure, confusion.changes):
-            figure = draw(measured, cohort, "a")
+            figure = draw(results, cohort, "a")
             assert figure is not None
-            assert ("over clips and seeds" in figure.caption) is seeds
-            assert ("between trainings is not in them" in figure.caption) is not seeds
+            assert ("(bootstrap over clips and seeds)" in figure.caption) is seeds
+            assert ("between trainings is not" in figure.caption) is not seeds
 
 
 def test_a_label_is_taken_as_it_is() -> None:
@@ -336,7 +346,7 @@ def test_runs_are_counted_for_each_panel() -> None:
     ]
 
 
-def test_a_matrix_of_many_classes_has_those_that_are_confused(many: Measured) -> None:
+def test_a_matrix_of_many_classes_has_those_that_are_confused(many: GridResults) -> None:
     matrix = np.eye(50)
     matrix[7, 7], matrix[7, 31] = 0.4, 0.6
     assert {7, 31} <= set(confusion.most_confused(matrix))
@@ -350,12 +360,12 @@ def test_a_matrix_of_many_classes_has_those_that_are_confused(many: Measured) ->
     assert "10 of 50 classes" in figure.caption
 
 
-def test_changes_within_noise_are_hollow(many: Measured) -> None:
+def test_changes_within_noise_are_hollow(many: GridResults) -> None:
     change = scores_classes.ClassChange
     found = [
-        change("better", 10, 5, 0.5, Difference(0.2, 0.1, 0.3)),
-        change("noise", 10, 5, 0.5, Difference(-0.1, -0.3, 0.1)),
-        change("few clips", 1, 1, 0.5, Difference(-1, -1, -1)),
+        change("better", 10, 5, 0.5, Interval(20, 10, 30, KIND)),
+        change("noise", 10, 5, 0.5, Interval(-10, -30, 10, KIND)),
+        change("few clips", 1, 1, 0.5, Interval(-100, -100, -100, KIND)),
     ]
     (axes,) = confusion.draw_changes("a", found).axes
     fills = {line.get_ydata()[0]: line.get_mfc() for line in axes.lines if line.get_marker() == "o"}
@@ -369,7 +379,7 @@ def test_changes_within_noise_are_hollow(many: Measured) -> None:
     assert "at least 5" in figure.caption
 
 
-def test_reliability_shows_each_bin_that_has_clips(small: Measured) -> None:
+def test_reliability_shows_each_bin_that_has_clips(small: GridResults) -> None:
     (cohort,) = small.cohorts
     pairs = small.pairs(cohort, "ensemble")
     found = scores_calibration.pooled([pair.distilled for pair in pairs])
@@ -380,13 +390,13 @@ def test_reliability_shows_each_bin_that_has_clips(small: Measured) -> None:
     assert words(drawing) == [f"distilled: ECE {100 * found.ece:.1f}"]
 
 
-def test_agreement_and_time_have_a_panel_for_each_cohort(many: Measured) -> None:
+def test_agreement_and_time_have_a_panel_for_each_cohort(many: GridResults) -> None:
     for figure in (agreement.figure(many, "a"), phases.figure(many, "t")):
         assert figure is not None
         assert len(svgs(figure.svg)) == 4
 
 
-def test_bars_of_time_add_up_to_the_phases(small: Measured) -> None:
+def test_bars_of_time_add_up_to_the_phases(small: GridResults) -> None:
     (cohort,) = small.cohorts
     bars = phases.bars(small, cohort)
     assert [name.split("\n")[1] for name, _, _ in bars] == ["independent", "distilled"] * 2
@@ -405,7 +415,7 @@ def test_a_clip_is_drawn_with_its_representations_where_the_data_is(
     folder = fake_grid(
         tmp_path / "g", pairings=(PAIRING,), temperatures=(2,), data=str(clips), cache=str(cache)
     )
-    figure = clip.figure(read(folder), "clip")
+    figure = clip.figure(read_results(folder), "clip")
     labels = [svg.get("aria-label") or "" for svg in svgs(figure.svg)]
     assert [label.split(" of ")[0] for label in labels] == ["waveform", "logmel64", "cqt"]
     assert "00.wav" in figure.caption
@@ -428,5 +438,5 @@ def test_a_report_makes_no_data(tmp_path: Path) -> None:
         cache=str(tmp_path / "cache"),
     )
     with pytest.raises(clip.NoClip, match="cache"):
-        clip.figure(read(folder), "clip")
+        clip.figure(read_results(folder), "clip")
     assert not (tmp_path / "cache").exists()

@@ -14,21 +14,21 @@ import pytest
 from mrkd_ray.common.files import write_json
 from mrkd_ray.report import page
 from mrkd_ray.report.figures import Figure, Section, embedding
-from mrkd_ray.report.grid_results import Measured, read
+from mrkd_ray.report.grid_results import GridResults, read_results
 from tests.report.fakes import TABLE6, fake_embed, fake_grid
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def results(tmp_path_factory: pytest.TempPathFactory) -> GridResults:
     folder = tmp_path_factory.mktemp("grids") / "t6"
-    return read(fake_grid(folder, reported="table6", dataset="<i>fake</i>"))
+    return read_results(fake_grid(folder, reported="table6", dataset="<i>fake</i>"))
 
 
-def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(measured: Measured) -> None:
+def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(results: GridResults) -> None:
     figure = Figure("one", "A <b> & c", "Caption", "<svg></svg>")
     sections = [Section("Some", (figure,)), Section("Missing", (), "There is no data set.")]
-    text = page.render(measured, sections)
-    assert text == page.render(measured, sections)
+    text = page.render(results, sections)
+    assert text == page.render(results, sections)
     assert "A &lt;b&gt; &amp; c" in text
     assert "<svg></svg>" in text
     assert "&lt;i&gt;fake&lt;/i&gt;" in text
@@ -36,23 +36,23 @@ def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(measured: M
     assert "There is no data set." in text
 
 
-def test_nothing_is_loaded_and_nothing_runs(measured: Measured) -> None:
-    text = page.render(measured, [])
+def test_nothing_is_loaded_and_nothing_runs(results: GridResults) -> None:
+    text = page.render(results, [])
     assert not re.search(
         r"<script|\son\w+=|@import|url\(|<link(?! rel=\"icon\" href=\"data:,\")", text
     )
     assert "default-src 'none'" in text
 
 
-def test_every_anchor_has_its_place_and_no_id_is_used_twice(measured: Measured) -> None:
-    text = page.render(measured, [Section("Some", (), "note")])
+def test_every_anchor_has_its_place_and_no_id_is_used_twice(results: GridResults) -> None:
+    text = page.render(results, [Section("Some", (), "note")])
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
 
 
-def test_findings_count_the_comparisons(measured: Measured) -> None:
-    table = measured.table.copy()
+def test_findings_count_the_comparisons(results: GridResults) -> None:
+    table = results.table.copy()
     table[["accuracy_difference_low", "accuracy_difference_high"]] = (-1.0, 1.0)
     table["accuracy_difference"] = 0.5
     branches = table.index[~table["model"].isin(("ensemble", "best branch"))]
@@ -73,38 +73,38 @@ def test_findings_count_the_comparisons(measured: Measured) -> None:
     assert "cannot be told" in page.findings(table)[0]
 
 
-def test_summary_and_facts(measured: Measured) -> None:
-    summary = page.summary(measured)
+def test_summary_and_facts(results: GridResults) -> None:
+    summary = page.summary(results)
     assert summary.startswith("3 cohorts of classifiers that teach each other, at temperatures 1, ")
     assert "(5 classes), 6 epochs, 2 folds × 1 seed; each" in summary
-    facts = {fact.name: fact.value for fact in page.facts(measured)}
+    facts = {fact.name: fact.value for fact in page.facts(results)}
     assert facts["Cells"] == "28 trained here"  # 2 folds of 5 branches alone, and 3 cohorts x 3
     assert facts["Wall time"] == "28 min 0 s, the sum over cells"
-    assert measured.environment["commit"] in facts["Commit"]
+    assert results.environment["commit"] in facts["Commit"]
 
 
-def test_an_unfinished_grid_says_how_much_is_missing(measured: Measured) -> None:
-    assert page.unfinished(measured) == ""
-    tidy = measured.tidy
+def test_an_unfinished_grid_says_how_much_is_missing(results: GridResults) -> None:
+    assert page.unfinished(results) == ""
+    tidy = results.tidy
     run = (tidy["fold"] == 1) & (tidy["seed"] == 0)
     at = (tidy["cohort"] == tidy["cohort"].iloc[-1]) & (tidy["temperature"] == 4)
     alone = (tidy["branch"] == "cqt-vgg_small") & (tidy["condition"] == "independent")
-    less = replace(measured, tidy=tidy[~(run & (at | alone))])
+    less = replace(results, tidy=tidy[~(run & (at | alone))])
     missing = "Unfinished: 1 of 18 distilled runs and 1 of 10 independent runs are missing"
     assert missing in page.summary(less)
-    asked = {**measured.config, "seeds": [0, 1], "independent": False}
-    assert "18 of 36 distilled runs are" in page.unfinished(replace(measured, config=asked))
+    asked = {**results.config, "seeds": [0, 1], "independent": False}
+    assert "18 of 36 distilled runs are" in page.unfinished(replace(results, config=asked))
 
 
 def test_variants_are_said_and_counted(tmp_path: Path) -> None:
     variants = {"one": {}, "two": {"kl_weight": 2, "cycles": 4}}
     folder = fake_grid(tmp_path, pairings=TABLE6[:1], temperatures=(2,), variants=variants)
-    measured = read(folder)
-    summary = page.summary(measured)
+    results = read_results(folder)
+    summary = page.summary(results)
     assert "1 cohort of classifiers that teach each other, in 2 variants of the method, " in summary
     assert "6 to 8 epochs" in summary
     assert "Unfinished" not in summary
-    less = replace(measured, tidy=measured.tidy[measured.tidy["variant"] == "one"])
+    less = replace(results, tidy=results.tidy[results.tidy["variant"] == "one"])
     assert "2 of 4 distilled runs and 4 of 8 independent runs are" in page.unfinished(less)
 
 
@@ -121,7 +121,7 @@ def test_labels_that_are_wrong_or_lack_are_said(
     tmp_path: Path, asked: dict[str, object], said: str
 ) -> None:
     folder = fake_grid(tmp_path / "g", temperatures=(2,), folds=(1,), **asked)
-    assert said in page.summary(read(folder))
+    assert said in page.summary(read_results(folder))
 
 
 def test_cells_of_other_grids_are_told_apart(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_cells_of_other_grids_are_told_apart(tmp_path: Path) -> None:
     made = {"commit": "abc", "date": "2026-01-31T12:00:00+00:00"}
     for cell in sorted((folder / "cells").glob("independent_*fold1*")):
         write_json(cell / "environment.json", made)
-    facts = {fact.name: fact.value for fact in page.facts(read(folder))}
+    facts = {fact.name: fact.value for fact in page.facts(read_results(folder))}
     assert facts["Cells"] == (
         "4 trained here, 2 taken over from other grids "
         "(made at commit abc on 2026-01-31 12:00:00 UTC)"
@@ -137,9 +137,9 @@ def test_cells_of_other_grids_are_told_apart(tmp_path: Path) -> None:
     assert facts["Wall time"] == "4 min 0 s, the sum over cells; of those taken over 2 min 0 s"
 
 
-def test_a_grid_of_two_environments_names_both(measured: Measured) -> None:
+def test_a_grid_of_two_environments_names_both(results: GridResults) -> None:
     both = {"date": "2026-01-31T12:00:00+00:00, 2026-02-01T12:00:00+00:00", "gpus": "none, A, B"}
-    joined = replace(measured, environment={**measured.environment, **both})
+    joined = replace(results, environment={**results.environment, **both})
     facts = {fact.name: fact.value for fact in page.facts(joined)}
     assert facts["Date"] == "2026-01-31 12:00:00 UTC, 2026-02-01 12:00:00 UTC"
     assert facts["GPUs"] == "none, A, B"

@@ -22,7 +22,7 @@ from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets import label_experiments
 from mrkd_ray.grid.run import run
 from mrkd_ray.results.gather import gather
-from mrkd_ray.scores import bootstrap
+from mrkd_ray.scores.intervals import paired_bootstrap
 from mrkd_ray.training.branch_task import Part
 from tests.conftest import FAST, make_cell
 
@@ -90,6 +90,25 @@ def test_means_deviations_and_differences(grid: tuple[Path, list[Cell]]) -> None
     assert table.loc["ensemble", "accuracy_independent"] == pytest.approx(50.0)
     assert (table["runs"] == 2).all()
     assert (table["paired_runs"] == 2).all()
+
+
+def test_every_difference_has_its_mark_behind_its_interval(grid: tuple[Path, list[Cell]]) -> None:
+    folder, made = grid
+    table = gather(folder, "g", made).table
+    columns = list(pd.read_csv(folder / "table.csv").columns)
+    for name in ("accuracy", "map3"):
+        for difference in (f"{name}_difference", f"{name}_ensemble_difference"):
+            place = columns.index(difference)
+            ends = [f"{difference}{part}" for part in ("_low", "_high", "_mark")]
+            assert columns[place + 1 : place + 4] == ends
+            low, high, mark = (table[end] for end in ends)
+            assert (
+                mark == ["ns" if a <= 0 <= b else "higher" for a, b in zip(low, high, strict=True)]
+            ).all()
+    for cell in made:
+        if cell.temperature is None:
+            (folder / "cells" / cell.key / "result.json").unlink()
+    assert (gather(folder, "g", made).table["accuracy_difference_mark"] == "").all()
 
 
 def test_anyone_can_recompute_the_figures_from_the_files(grid: tuple[Path, list[Cell]]) -> None:
@@ -224,9 +243,10 @@ def compared(
         pd.testing.assert_index_equal(after[key].index, before[key].index)
         folds.setdefault(key[0], []).append(after[key][name] - before[key][name])
     clips = pd.concat([sum(seeds) / len(seeds) for seeds in folds.values()])
-    again = bootstrap.paired_bootstrap([np.array(seeds) for seeds in folds.values()])
+    again = paired_bootstrap([np.array(seeds) / 100 for seeds in folds.values()])
     for part, value in (("", clips.mean()), ("_low", again.low), ("_high", again.high)):
         assert float(row[f"{name}_{difference}{part}"]) == pytest.approx(value)
+    assert row[f"{name}_{difference}_mark"] == again.mark
 
 
 def predictions(folder: Path, key: str, model: str) -> pd.DataFrame:

@@ -28,13 +28,13 @@ def printed(capsys: pytest.CaptureFixture[str], *rows: dict[str, Any]) -> str:
 
 
 def test_what_is_not_significant_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = (row("up"), row("no", low=-9.0), row("down", low=-9.0, high=-0.3), row("at", low=0.0))
+    rows = (row("up"), row("no", low=-9.0), row("down", low=-9.0, high=-0.3), row("at", low=0.04))
     lines = [line.rstrip() for line in printed(capsys, *rows).splitlines()]
     shown = {line.split()[0]: line for line in lines if "accuracy" in line}
     assert shown["up"].endswith("+12.5 [1.0, 24.0]")
     assert shown["no"].endswith("+12.5 [-9.0, 24.0] ns")
     assert shown["down"].endswith("+12.5 [-9.0, -0.3]")
-    assert shown["at"].endswith("+12.5 [0.0, 24.0] ns")
+    assert shown["at"].endswith("+12.5 [0.0, 24.0] ns")  # as printed, it holds 0
     assert "50.0 ± 10.0" in shown["up"]
 
 

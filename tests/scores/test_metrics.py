@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 from sklearn.metrics import (
@@ -8,7 +6,6 @@ from sklearn.metrics import (
     label_ranking_average_precision_score,
 )
 
-from mrkd_ray.scores.bootstrap import paired_bootstrap
 from mrkd_ray.scores.metrics import (
     MULTI_LABEL,
     Metric,
@@ -90,92 +87,6 @@ def test_refuses(scores: object, labels: object, message: str) -> None:
         accuracy(scores, labels)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):
         measure(scores, labels)  # type: ignore[arg-type]
-
-
-def test_bootstrap_by_hand() -> None:
-    # One fold, one seed, two clips with differences 0 and 1: the mean of a draw is 0, 1/2 or 1
-    # with probabilities 1/4, 1/2, 1/4, so the 95% interval is the whole of [0, 1].
-    result = paired_bootstrap([[[0, 1]]])
-    assert (result.mean, result.low, result.high) == (0.5, 0.0, 1.0)
-    # The same for two seeds of one clip; clips, or seeds, in folds of their own are not drawn.
-    result = paired_bootstrap([[[0], [1]]])
-    assert (result.mean, result.low, result.high) == (0.5, 0.0, 1.0)
-    result = paired_bootstrap([[[0]], [[1]]])
-    assert (result.mean, result.low, result.high) == (0.5, 0.5, 0.5)
-    # Every clip counts once, whatever the number of its seeds.
-    assert paired_bootstrap([[[0, 0, 0]], [[1], [3]]]).mean == 0.5
-
-
-def test_bootstrap_draws_seeds_and_clips_crossed() -> None:
-    # All pairs of drawn seeds and clips, enumerated: 2 seeds and 2 clips have 4 x 4 draws.
-    differences = np.array([[0.0, 1.0], [2.0, 7.0]])
-    pairs = [(0, 0), (0, 1), (1, 0), (1, 1)]
-    means = [differences[np.ix_(s, c)].mean() for s in pairs for c in pairs]
-    result = paired_bootstrap([differences], n=20_000)
-    assert result.mean == 2.5
-    assert (result.low, result.high) == (min(means), max(means))  # 1/16 each
-
-
-def test_bootstrap_with_one_seed_equals_the_normal_interval_on_many_clips() -> None:
-    rng = np.random.default_rng(1)
-    folds = [rng.normal(0.1 * fold, 1, (1, 2000)) for fold in range(5)]
-    result = paired_bootstrap(folds, seed=3)
-    half = 1.96 * np.sqrt(np.mean([fold.var() for fold in folds])) / 100  # of 10,000 clips
-    assert result.mean == pytest.approx(np.mean(folds), abs=1e-15)
-    assert result.high - result.mean == pytest.approx(half, rel=0.08)
-    assert result.mean - result.low == pytest.approx(half, rel=0.08)
-    assert result == paired_bootstrap(folds, seed=3)
-    assert result != paired_bootstrap(folds, seed=4)
-
-
-def test_bootstrap_holds_the_variation_between_seeds() -> None:
-    # A difference between seeds that all clips share: the interval is that of the seeds' means.
-    rng = np.random.default_rng(2)
-    seeds = rng.normal(size=(30, 1)) + 0.01 * rng.normal(size=(30, 500))
-    result = paired_bootstrap([seeds], n=4000)
-    half = 1.96 * seeds.mean(axis=1).std() / np.sqrt(30)
-    assert (result.high - result.low) / 2 == pytest.approx(half, rel=0.08)
-
-
-@pytest.mark.parametrize(
-    ("seeds", "varied", "covered"), [(1, 0, 0.95), (5, 0.1, 0.97), (1, 0.1, 0.68)]
-)
-def test_bootstrap_covers_the_truth(seeds: int, varied: float, covered: float) -> None:
-    # Two models whose true accuracies differ by about 0.1, on 50 clips in each of 3 folds, over and
-    # over. Seeds shift a model's bar: 95% is meant, with five seeds it is more, with one less.
-    rng, truth = np.random.default_rng(5), _true_difference(varied)
-    found = []
-    for draw in range(300):
-        folds = []
-        for _ in range(3):
-            difficulty = rng.random(50)
-            hit = [
-                difficulty + 0.3 * rng.normal(size=(seeds, 50))
-                < bar + varied * rng.normal(size=(seeds, 1))
-                for bar in (0.6, 0.7)
-            ]
-            folds.append(hit[1].astype(float) - hit[0])
-        interval = paired_bootstrap(folds, seed=draw, n=500)
-        found.append(interval.low <= truth <= interval.high)
-    assert np.mean(found) == pytest.approx(covered, abs=0.04)
-
-
-def _true_difference(varied: float) -> float:
-    """P(difficulty + 0.3 z < 0.7 + varied z') - P(... < 0.6 + ...), by summing over a fine grid."""
-    from scipy.stats import norm
-
-    difficulty = (np.arange(10_000) + 0.5) / 10_000
-    spread = np.hypot(0.3, varied)
-    chance = [norm.cdf((bar - difficulty) / spread).mean() for bar in (0.6, 0.7)]
-    return float(chance[1] - chance[0])
-
-
-@pytest.mark.parametrize(
-    "differences", [[], [[]], [[[]]], [[1.0, 2.0]], [[[1.0, np.nan]]], [[[1.0]], [[np.inf]]]]
-)
-def test_bootstrap_refuses(differences: list[Any]) -> None:
-    with pytest.raises(ValueError, match=r"expected|finite"):
-        paired_bootstrap(differences)
 
 
 def tagged(seed: int, n: int = 50, m: int = 8) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """All figures of a report, section by section.
 
-A figure is a function that draws panels from `Measured` in a module here, and its place in
+A figure is a function that draws panels from `GridResults` in a module here, and its place in
 `figures`. What it computes lies in `mrkd_ray.report.curves`.
 """
 
@@ -20,7 +20,7 @@ from mrkd_ray.report.figures import (
     variants,
 )
 from mrkd_ray.report.figures.style import MOST, Figure, Section, look
-from mrkd_ray.report.grid_results import DRAWN_TEMPERATURE, Cohort, Measured
+from mrkd_ray.report.grid_results import DRAWN_TEMPERATURE, GridCohort, GridResults
 
 __all__ = ["Figure", "Section", "figures"]
 
@@ -30,38 +30,40 @@ ONE_LABEL = (
 NO_BASELINE = "No figure: no branch was trained alone, to compare with."
 
 
-def figures(measured: Measured) -> list[Section]:
+def figures(results: GridResults) -> list[Section]:
     """Return the report's figures.
 
     Only Figure 2 needs the data set; where it is not there, the section's note says so.
     """
-    cohorts = measured.cohorts[:MOST]
-    note = _which(measured)
+    cohorts = results.cohorts[:MOST]
+    note = _which(results)
 
-    def each(draw: Callable[[Measured, Cohort, str], Figure | None], id: str) -> tuple[Figure, ...]:
-        drawn = (draw(measured, cohort, f"{id}-{i}") for i, cohort in enumerate(cohorts, 1))
+    def each(
+        draw: Callable[[GridResults, GridCohort, str], Figure | None], id: str
+    ) -> tuple[Figure, ...]:
+        drawn = (draw(results, cohort, f"{id}-{i}") for i, cohort in enumerate(cohorts, 1))
         return tuple(figure for figure in drawn if figure)
 
     def section(title: str, *figures: Figure, missing: str = NO_BASELINE) -> Section:
         return Section(title, figures, note if figures else missing)
 
-    def one(draw: Callable[[Measured, str], Figure | None], id: str) -> tuple[Figure, ...]:
-        drawn = draw(measured, id)
+    def one(draw: Callable[[GridResults, str], Figure | None], id: str) -> tuple[Figure, ...]:
+        drawn = draw(results, id)
         return (drawn,) if drawn else ()
 
     with look():
-        if measured.multi_label:
+        if results.multi_label:
             return [
-                _clip(measured),
-                _variants(measured),
+                _clip(results),
+                _variants(results),
                 section("Learning curves", *each(learning.figure, "learning")),
                 section("Time", *one(phases.figure, "time")),
                 Section("Other figures", (), ONE_LABEL),
             ]
         return [
-            _clip(measured),
-            _variants(measured),
-            Section("Modes of distillation", one(modes.figure, "modes"), _modes_note(measured)),
+            _clip(results),
+            _variants(results),
+            Section("Modes of distillation", one(modes.figure, "modes"), _modes_note(results)),
             section("Logits of the test clips", *each(embedding.figure, "tsne")),
             section("Learning curves", *each(learning.figure, "learning")),
             section(
@@ -79,36 +81,36 @@ def figures(measured: Measured) -> list[Section]:
         ]
 
 
-def _which(measured: Measured) -> str:
+def _which(results: GridResults) -> str:
     """Say which of the cohorts and temperatures are drawn."""
     said = []
-    if len(measured.config["temperatures"]) > 1:
+    if len(results.config["temperatures"]) > 1:
         said.append(
             f"Of each cohort the temperature nearest to {DRAWN_TEMPERATURE:g}: "
             "not chosen by any score."
         )
-    if len(measured.cohorts) > MOST:
-        said.append(f"The first {MOST} of {len(measured.cohorts)} cohorts; table.csv has all.")
+    if len(results.cohorts) > MOST:
+        said.append(f"The first {MOST} of {len(results.cohorts)} cohorts; table.csv has all.")
     return " ".join(said)
 
 
-def _clip(measured: Measured) -> Section:
+def _clip(results: GridResults) -> Section:
     title = "What the networks see"
     try:
-        return Section(title, (clip.figure(measured, "clip"),))
+        return Section(title, (clip.figure(results, "clip"),))
     except clip.NoClip as missing:
-        data = measured.config["data"]
+        data = results.config["data"]
         return Section(title, (), f"No figure: the data set {data!r} cannot be read: {missing}")
 
 
-def _variants(measured: Measured) -> Section:
-    drawn = variants.figure(measured, "variants")
-    missing = NO_BASELINE if len(measured.config["variants"]) > 1 and not drawn else ""
+def _variants(results: GridResults) -> Section:
+    drawn = variants.figure(results, "variants")
+    missing = NO_BASELINE if len(results.config["variants"]) > 1 and not drawn else ""
     return Section("Variants of the method", drawn, missing)
 
 
-def _modes_note(measured: Measured) -> str:
-    _, cohorts = modes.find(measured)
+def _modes_note(results: GridResults) -> str:
+    _, cohorts = modes.find(results)
     if len(cohorts) > 1:
         return ""
     return (

@@ -9,18 +9,18 @@ from matplotlib.figure import Figure as Drawing
 
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
-from mrkd_ray.report.grid_results import Cohort, Measured
+from mrkd_ray.report.grid_results import GridCohort, GridResults
 from mrkd_ray.scores import calibration
 from mrkd_ray.scores.calibration import BINS, Calibration
 from mrkd_ray.scores.comparison import Condition
 
 
-def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
+def figure(results: GridResults, cohort: GridCohort, id: str) -> Figure:
     """Accuracy by confidence of each of the cohort's models."""
     panels = []
     runs = []
     for name in cohort.models:
-        models = measured.conditions(cohort, name)
+        models = results.conditions(cohort, name)
         both = {condition: calibration.pooled(found) for condition, found in models.items()}
         runs.append(len(models["distilled"]))
         panels.append(Panel(draw(name, both), f"reliability of {name}: {_words(both)}"))

@@ -7,13 +7,13 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Drawing
-from numpy.typing import NDArray
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel
-from mrkd_ray.report.grid_results import Measured
+from mrkd_ray.report.grid_results import GridResults
 
 SHADES = 32  # of a colour map: fewer make smaller images, more could not be told apart
 COLUMNS = 600  # of a drawn waveform: each is its least and its greatest sample
@@ -23,7 +23,7 @@ class NoClip(Exception):
     """The data set is not where it was; the message says what was looked for."""
 
 
-def figure(measured: Measured, id: str) -> Figure:
+def figure(results: GridResults, id: str) -> Figure:
     """Waveform and representations of the data set's first clip.
 
     Raises:
@@ -34,8 +34,8 @@ def figure(measured: Measured, id: str) -> Figure:
     from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
     from mrkd_ray.representations.filters import HOP
 
-    data, cache = measured.config["data"], Path(measured.config["cache"])
-    names = dict.fromkeys(name for cohort in measured.cohorts for name, _ in cohort.specs)
+    data, cache = results.config["data"], Path(results.config["cache"])
+    names = dict.fromkeys(name for cohort in results.cohorts for name, _ in cohort.specs)
     try:
         if data in datasets.EMBEDDED and not cache.is_dir():
             raise NoClip(f"its cache {cache} is not here")  # a report makes no data
@@ -62,7 +62,7 @@ def figure(measured: Measured, id: str) -> Figure:
     return style.figure(id, "A clip and its representations", caption, panels)
 
 
-def draw_waveform(waveform: NDArray[np.float32], seconds: float) -> Drawing:
+def draw_waveform(waveform: Float32, seconds: float) -> Drawing:
     """Draw samples as the band between the least and the greatest of each column."""
     drawing, axes = style.new(1.7, title="waveform", xlabel="seconds", ylabel="amplitude")
     parts = np.array_split(waveform, min(COLUMNS, len(waveform)))
@@ -73,7 +73,7 @@ def draw_waveform(waveform: NDArray[np.float32], seconds: float) -> Drawing:
     return drawing
 
 
-def colour_span(array: NDArray[np.float32], levels: NDArray[np.float32]) -> tuple[float, float]:
+def colour_span(array: Float32, levels: Float32) -> tuple[float, float]:
     """Return the 1st and the 99th percentile of a representation [frames, bins].
 
     Of the bins that loudness does not move (`Representation.levels`), where there are such: the
@@ -84,9 +84,7 @@ def colour_span(array: NDArray[np.float32], levels: NDArray[np.float32]) -> tupl
     return float(low), float(high)
 
 
-def draw(
-    name: str, array: NDArray[np.float32], seconds: float, span: tuple[float, float]
-) -> Drawing:
+def draw(name: str, array: Float32, seconds: float, span: tuple[float, float]) -> Drawing:
     """Draw a representation [frames, bins], low bins below."""
     drawing, axes = style.new(2.0, title=name, xlabel="seconds", ylabel="bin")
     axes.imshow(

@@ -6,37 +6,37 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Drawing
 
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
-from mrkd_ray.report.grid_results import Cohort, Measured
+from mrkd_ray.report.grid_results import GridCohort, GridResults
 from mrkd_ray.scores import classes as scores_classes
 from mrkd_ray.scores.classes import ClassChange
-from mrkd_ray.scores.comparison import Floats
 
 MOST = 10  # classes in a readable matrix
 CHANGES = 20  # bars in a readable list
 
 
-def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure:
+def matrices(results: GridResults, cohort: GridCohort, id: str) -> Figure:
     """Confusion matrices of each of the cohort's models, independent beside distilled."""
     panels = []
     runs = []
     for name in cohort.models:
-        models = measured.conditions(cohort, name)
+        models = results.conditions(cohort, name)
         both = {
-            condition: scores_classes.confusion(found, len(measured.classes))
+            condition: scores_classes.confusion(found, len(results.classes))
             for condition, found in models.items()
         }
         runs.append(len(models["distilled"]))
         shown = most_confused(sum(both.values(), np.zeros(())))
         for condition, matrix in both.items():
-            chosen = [measured.classes[i] for i in shown]
+            chosen = [results.classes[i] for i in shown]
             drawing = draw(f"{name}, {condition}", matrix[np.ix_(shown, shown)], chosen, condition)
             panels.append(Panel(drawing, f"confusion matrix of {name}, {condition}"))
     part = (
-        f"The {MOST} of {len(measured.classes)} classes that are confused most under both "
+        f"The {MOST} of {len(results.classes)} classes that are confused most under both "
         "conditions together; the rest of a row went to classes that are not shown. "
-        if len(measured.classes) > MOST
+        if len(results.classes) > MOST
         else ""
     )
     caption = (
@@ -49,14 +49,14 @@ def matrices(measured: Measured, cohort: Cohort, id: str) -> Figure:
     )
 
 
-def most_confused(matrix: Floats) -> list[int]:
+def most_confused(matrix: Float64) -> list[int]:
     """Return the indices of at most `MOST` classes that are mistaken most, in their order."""
     wrong = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")
     return sorted(order[:MOST].tolist())
 
 
-def draw(title: str, matrix: Floats, classes: list[str], condition: str) -> Drawing:
+def draw(title: str, matrix: Float64, classes: list[str], condition: str) -> Drawing:
     """Draw a matrix of parts in [0, 1]: transparent is 0, the condition's colour is 1."""
     drawing, axes = style.new(3.3, title=title)
     colour = style.COLOURS[condition]
@@ -75,16 +75,16 @@ def draw(title: str, matrix: Floats, classes: list[str], condition: str) -> Draw
     return drawing
 
 
-def changes(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
+def changes(results: GridResults, cohort: GridCohort, id: str) -> Figure | None:
     """Each class's accuracy, distilled minus independent, with intervals."""
     panels, compared = [], []
     classes = 0
     for name in cohort.models:
-        pairs = measured.pairs(cohort, name)
+        pairs = results.pairs(cohort, name)
         if not pairs:
             continue
         compared.append(pairs)
-        found = scores_classes.per_class(pairs, measured.classes)
+        found = scores_classes.per_class(pairs, results.classes)
         classes = max(classes, len(found))
         if len(found) > CHANGES:
             found = found[: CHANGES // 2] + found[-CHANGES // 2 :]
@@ -112,13 +112,12 @@ def draw_changes(name: str, found: list[ClassChange]) -> Drawing:
     drawing, axes = style.new(0.8 + 0.17 * len(found), title=name)
     axes.axvline(0, color=style.INK, lw=0.6, alpha=0.6)
     for y, change in enumerate(reversed(found)):
-        mean, low, high = (
-            100 * value
-            for value in (change.difference.mean, change.difference.low, change.difference.high)
+        gain = change.difference
+        colour = style.DISTILLED if gain.mean >= 0 else style.INDEPENDENT
+        axes.plot([gain.low, gain.high], [y, y], color=colour, lw=1.2)
+        axes.plot(
+            gain.mean, y, "o", ms=4.5, mec=colour, mew=1.1, mfc=colour if change.clear else "none"
         )
-        colour = style.DISTILLED if mean >= 0 else style.INDEPENDENT
-        axes.plot([low, high], [y, y], color=colour, lw=1.2)
-        axes.plot(mean, y, "o", ms=4.5, mec=colour, mew=1.1, mfc=colour if change.clear else "none")
     axes.set_yticks(range(len(found)), [_short(change.name) for change in reversed(found)])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

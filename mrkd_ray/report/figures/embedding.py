@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
-from mrkd_ray.report.grid_results import Cohort, Measured
+from mrkd_ray.report.grid_results import GridCohort, GridResults
 from mrkd_ray.scores import comparison, logit_space
-from mrkd_ray.scores.comparison import Floats, Pair
+from mrkd_ray.scores.comparison import Pair
 
 SEED = 0
 PERPLEXITY = 30.0  # scikit-learn's default; fewer clips have less
 SHOWN = len(style.PALETTE)  # classes in colour
+VERDICTS = {"higher": "more compact", "lower": "less compact", "ns": "no difference beyond chance"}
 AS_PIXELS = 200  # clips: of more, the points are embedded as an image, for a page below 5 MB
 
 
-def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
+def figure(results: GridResults, cohort: GridCohort, id: str) -> Figure | None:
     """One run's clips of each branch, with the silhouette score over all runs."""
     panels, found, compared = [], [], []
     for name in cohort.branches:
-        pairs = measured.pairs(cohort, name)
+        pairs = results.pairs(cohort, name)
         if not pairs:
             continue
         compared.append(pairs)
-        panels += draw(pairs[0], measured.classes)
+        panels += draw(pairs[0], results.classes)
         found.append(f"{name}: {_score(pairs)}.")
     if not panels:
         return None
@@ -32,14 +34,14 @@ def figure(measured: Measured, cohort: Cohort, id: str) -> Figure | None:
     runs = "; ".join(f"fold {fold}, seed {seed}" for fold, seed in firsts)
     colours = (
         f"The {SHOWN} classes with the most test clips have a colour, the others are grey. "
-        if len(measured.classes) > SHOWN
+        if len(results.classes) > SHOWN
         else ""
     )
     caption = (
         f"{cohort.title}. A point is a test clip of {runs}, its colour "
         f"the true class. {colours}Both panels of a branch have the same seed, the same start and "
         "the same axes. Distances in t-SNE are not to be compared; the silhouette score is: of "
-        "the true classes in logit space, 1 is compact and apart, 0 overlapping, and it does not "
+        "the true classes in logit space, 100 is compact and apart, 0 overlapping, and it does not "
         f"change when all logits are scaled alike. Over "
         f"{runs_in_words([len(pairs) for pairs in compared])}, with "
         f"{intervals_in_words(compared)}: {' '.join(found)}"
@@ -52,14 +54,9 @@ def _score(pairs: list[Pair]) -> str:
     alone = comparison.mean([pair.independent for pair in pairs], logit_space.silhouette)
     together = comparison.mean([pair.distilled for pair in pairs], logit_space.silhouette)
     change = comparison.difference(pairs, logit_space.silhouette)
-    verdict = "no difference beyond chance"
-    if change.low > 0:
-        verdict = "more compact"
-    elif change.high < 0:
-        verdict = "less compact"
     return (
-        f"{alone.mean:.3f} alone, {together.mean:.3f} distilled, difference {change.mean:+.3f} "
-        f"[{change.low:+.3f}, {change.high:+.3f}], {verdict}"
+        f"{alone.mean:.1f} alone, {together.mean:.1f} distilled, difference {change.mean_text} "
+        f"{change.ends_text}, {VERDICTS[change.mark]}"
     )
 
 
@@ -98,13 +95,13 @@ def draw(pair: Pair, classes: tuple[str, ...]) -> list[Panel]:
     return panels
 
 
-def _medoid(xy: Floats) -> Floats:
+def _medoid(xy: Float64) -> Float64:
     """Return the point that is nearest to all others."""
-    found: Floats = xy[((xy[:, None] - xy) ** 2).sum(-1).sum(1).argmin()]
+    found: Float64 = xy[((xy[:, None] - xy) ** 2).sum(-1).sum(1).argmin()]
     return found
 
 
-def embed(*probabilities: Floats) -> list[Floats]:
+def embed(*probabilities: Float64) -> list[Float64]:
     """Return t-SNE coordinates [n, 2] of logits: the same seed and the same start for each.
 
     They start from the first two principal components of their mean, so that a class lies on the

@@ -9,26 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.report.curves import Curves, learning_curves
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import DISTILLED, INDEPENDENT, Figure, Panel, runs_in_words
-from mrkd_ray.report.grid_results import Cohort, Measured
-from mrkd_ray.scores.comparison import Condition, Floats
+from mrkd_ray.report.grid_results import GridCohort, GridResults
+from mrkd_ray.scores.comparison import Condition
 
 MARKED = 40  # cycles: of more, the phases would be narrower than a line
 
 
-def figure(measured: Measured, cohort: Cohort, id: str) -> Figure:
+def figure(results: GridResults, cohort: GridCohort, id: str) -> Figure:
     """Losses and accuracy of each branch of a cohort, distilled over independent."""
     panels = []
     runs = []
-    score = measured.metrics[0].title
-    asked = measured.asked(cohort.variant)
+    score = results.metrics[0].title
+    asked = results.asked(cohort.variant)
     b, d = asked["b"], asked["d"]
     for name in cohort.branches:
-        models = measured.conditions(cohort, name)
+        models = results.conditions(cohort, name)
         both = {
-            condition: learning_curves(measured, models[condition])
+            condition: learning_curves(results, models[condition])
             for condition in sorted(models)  # distilled first
         }
         panels.append(Panel(losses(name, both, b / (b + d)), f"{name}: losses by cycle"))
@@ -113,7 +114,7 @@ def _phases(axes: Axes, distilled: Curves, first: float) -> None:
             axes.axvspan(cycle + first, cycle + 1, color=style.GREY, alpha=0.13, lw=0)
 
 
-def _labels(axes: Axes, lines: Sequence[tuple[Floats, Floats, str, str]]) -> None:
+def _labels(axes: Axes, lines: Sequence[tuple[Float64, Float64, str, str]]) -> None:
     """Write the lines' names behind their ends, apart from each other."""
     style.label_ends(
         axes, [(float(runs.mean(axis=0)[-1]), name, colour) for _, runs, name, colour in lines]

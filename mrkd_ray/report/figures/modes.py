@@ -7,10 +7,10 @@ from matplotlib.figure import Figure as Drawing
 from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, intervals_in_words, runs_in_words
-from mrkd_ray.report.grid_results import Cohort, Measured
+from mrkd_ray.report.grid_results import GridCohort, GridResults
 from mrkd_ray.scores import comparison, metrics
-from mrkd_ray.scores.bootstrap import Difference
 from mrkd_ray.scores.comparison import Pair
+from mrkd_ray.scores.intervals import Interval
 
 KINDS = ("DN", "DR", "D-RN")
 SCORES = {metric.title: comparison.terms(metric) for metric in metrics.SINGLE_LABEL}
@@ -24,21 +24,21 @@ def kind(branch: Branch, partner: Branch) -> str | None:
     return {(False, True): "DN", (True, False): "DR", (True, True): "D-RN"}.get(differs)
 
 
-def find(measured: Measured) -> tuple[Branch, dict[str, tuple[Cohort, str]]]:
+def find(results: GridResults) -> tuple[Branch, dict[str, tuple[GridCohort, str]]]:
     """Return the branch with most kinds of partners, and of each kind its cohort and its name.
 
     Of several branches, cohorts of one kind, or variants, the first in the grid's order.
     """
-    found: dict[Branch, dict[str, tuple[Cohort, str]]] = {}
-    for cohort in measured.cohorts:
-        if cohort.variant != measured.cohorts[0].variant:
+    found: dict[Branch, dict[str, tuple[GridCohort, str]]] = {}
+    for cohort in results.cohorts:
+        if cohort.variant != results.cohorts[0].variant:
             continue
         specs = cohort.specs
         if len(specs) != 2:
             continue
         for own, partner, name in zip(specs, specs[::-1], cohort.branches, strict=True):
             which = kind(own, partner)
-            if which and measured.pairs(cohort, name):
+            if which and results.pairs(cohort, name):
                 found.setdefault(own, {}).setdefault(which, (cohort, name))
     if not found:
         return ("", ""), {}
@@ -46,14 +46,14 @@ def find(measured: Measured) -> tuple[Branch, dict[str, tuple[Cohort, str]]]:
     return branch, {which: found[branch][which] for which in KINDS if which in found[branch]}
 
 
-def figure(measured: Measured, id: str) -> Figure | None:
+def figure(results: GridResults, id: str) -> Figure | None:
     """Bars of accuracy and mAP@3, and the paired differences; None with fewer than two kinds."""
-    branch, cohorts = find(measured)
+    branch, cohorts = find(results)
     if len(cohorts) < 2:
         return None
-    pairs = {which: measured.pairs(cohort, name) for which, (cohort, name) in cohorts.items()}
+    pairs = {which: results.pairs(cohort, name) for which, (cohort, name) in cohorts.items()}
     alone = max(pairs.values(), key=len)
-    paper = reported(branch, cohorts, measured.config["reported"])
+    paper = reported(branch, cohorts, results.config["reported"])
     panels = []
     for score, function in SCORES.items():
         bars = {"baseline": comparison.mean([pair.independent for pair in alone], function)} | {
@@ -86,7 +86,7 @@ def _theirs(branch: Branch) -> str:
 
 
 def reported(
-    branch: Branch, cohorts: dict[str, tuple[Cohort, str]], key: str | None
+    branch: Branch, cohorts: dict[str, tuple[GridCohort, str]], key: str | None
 ) -> dict[str, dict[str, float]]:
     """Return the paper's figures of each mode in percent, by score; {} for another branch.
 
@@ -113,15 +113,14 @@ def reported(
     return found
 
 
-def draw(score: str, bars: dict[str, Difference], marks: dict[str, float]) -> Drawing:
+def draw(score: str, bars: dict[str, Interval], marks: dict[str, float]) -> Drawing:
     """Draw a bar with its interval and value for each mode; `marks` in percent."""
     drawing, axes = style.new(2.6, title=f"{score}, %")
     for x, (which, value) in enumerate(bars.items()):
         colour = style.INDEPENDENT if which == "baseline" else style.DISTILLED
-        mean, low, high = 100 * value.mean, 100 * value.low, 100 * value.high
-        axes.bar(x, mean, width=0.6, color=colour, alpha=0.75)
-        axes.plot([x, x], [low, high], color=style.INK, lw=1)
-        axes.text(x, 2, f"{mean:.1f}", ha="center", va="bottom")
+        axes.bar(x, value.mean, width=0.6, color=colour, alpha=0.75)
+        axes.plot([x, x], [value.low, value.high], color=style.INK, lw=1)
+        axes.text(x, 2, f"{value.mean:.1f}", ha="center", va="bottom")
         if which in marks:
             axes.plot(x + 0.2, marks[which], "D", ms=4, mfc="none", mec=style.INK, mew=1)
     axes.set_xticks(range(len(bars)), list(bars))
@@ -140,10 +139,10 @@ def draw_gains(pairs: dict[str, list[Pair]], paper: dict[str, dict[str, float]])
         ):
             gain = comparison.difference(found, function)
             place = x + shift
-            axes.plot([place] * 2, [100 * gain.low, 100 * gain.high], color=style.DISTILLED, lw=1.2)
+            axes.plot([place] * 2, [gain.low, gain.high], color=style.DISTILLED, lw=1.2)
             axes.plot(
                 place,
-                100 * gain.mean,
+                gain.mean,
                 "o",
                 ms=5,
                 mec=style.DISTILLED,

@@ -8,18 +8,18 @@ from matplotlib.patches import Patch
 from mrkd_ray.report.curves import PHASES, phase_seconds
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel
-from mrkd_ray.report.grid_results import Cohort, Measured
+from mrkd_ray.report.grid_results import GridCohort, GridResults
 
 Bar = tuple[str, dict[str, float], float]  # name, seconds of each phase, of the cell
 
 COLOURS = dict(zip(PHASES, style.PALETTE, strict=False))
 
 
-def figure(measured: Measured, id: str) -> Figure | None:
+def figure(results: GridResults, id: str) -> Figure | None:
     """A panel for each cohort, a bar for each of its branches under each condition."""
     panels = []
-    for cohort in measured.cohorts[: style.MOST]:
-        found = bars(measured, cohort)
+    for cohort in results.cohorts[: style.MOST]:
+        found = bars(results, cohort)
         panels.append(Panel(draw(cohort, found), f"time per phase: {cohort.title}"))
     if not panels:
         return None
@@ -32,21 +32,21 @@ def figure(measured: Measured, id: str) -> Figure | None:
     return style.figure(id, "Time per phase", caption, panels)
 
 
-def bars(measured: Measured, cohort: Cohort) -> list[Bar]:
+def bars(results: GridResults, cohort: GridCohort) -> list[Bar]:
     """Return the time of each branch, trained alone (where it was) and distilled."""
     found = []
     for name in cohort.branches:
         for condition, runs in (
-            ("independent", measured.independent(cohort, name)),
-            ("distilled", measured.distilled(cohort, name)),
+            ("independent", results.independent(cohort, name)),
+            ("distilled", results.distilled(cohort, name)),
         ):
             if runs:
-                times = phase_seconds(measured, list(runs.values()))
+                times = phase_seconds(results, list(runs.values()))
                 found.append((f"{name}\n{condition}", *times))
     return found
 
 
-def draw(cohort: Cohort, found: list[Bar]) -> Drawing:
+def draw(cohort: GridCohort, found: list[Bar]) -> Drawing:
     """Draw stacked bars, and under them what their colours stand for."""
     names = {phase for _, phases, _ in found for phase in phases}
     drawing, axes = style.new(1.0 + 0.42 * len(found))

@@ -19,7 +19,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from mrkd_ray.scores.comparison import Floats, Pair
+from mrkd_ray.common.arrays import Float64
+from mrkd_ray.scores.comparison import Pair
+from mrkd_ray.scores.intervals import bootstrap_kind
 
 INK = "#010203"
 """Stands for the page's text colour; nothing else is drawn in it."""
@@ -161,13 +163,11 @@ def runs_in_words(panels: Collection[int]) -> str:
 
 
 def intervals_in_words(panels: Iterable[Sequence[Pair]]) -> str:
-    """Say over what the 95 % intervals are, and what they lack where a fold has one seed."""
-    seeds = [Counter(pair.distilled.fold for pair in pairs) for pairs in panels]
-    if min(min(panel.values()) for panel in seeds) > 1:
-        return "95 % intervals over clips and seeds"
-    return (
-        "95 % intervals over clips (with one seed, the variation between trainings is not in them)"
-    )
+    """Say of what kind the 95 % intervals are, and what they lack where a fold has one seed."""
+    folds = [Counter(pair.distilled.fold for pair in pairs) for pairs in panels]
+    seeds = [count for fold in folds for count in fold.values()]
+    lacking = "; where a fold has one seed, the variation between trainings is not in them"
+    return f"95 % intervals ({bootstrap_kind(max(seeds))}{lacking * (min(seeds) == 1)})"
 
 
 def look() -> Any:
@@ -175,7 +175,7 @@ def look() -> Any:
     return matplotlib.rc_context(RC)
 
 
-def line(axes: Axes, x: Floats, runs: Floats, colour: str, dashes: str = "-") -> None:
+def line(axes: Axes, x: Float64, runs: Float64, colour: str, dashes: str = "-") -> None:
     """Draw the mean of runs [runs, n], and their standard deviation where there are several."""
     mean = runs.mean(axis=0)
     axes.plot(x, mean, dashes, color=colour, lw=1.3, marker="." if len(x) < 30 else "", ms=3.5)
@@ -206,7 +206,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
         )
 
 
-def label_points(axes: Axes, places: Mapping[str, Floats]) -> None:
+def label_points(axes: Axes, places: Mapping[str, Float64]) -> None:
     """Write names at places in the axes, moved up or down where they would lie on each other."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     wide, high = 0.021 * (right - left), 0.05 * (top - bottom)  # a letter's width, a line's height

@@ -7,16 +7,18 @@ from matplotlib.figure import Figure as Drawing
 
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
-from mrkd_ray.report.grid_results import Measured
+from mrkd_ray.report.grid_results import GridResults
+from mrkd_ray.results.printed_table import interval
 from mrkd_ray.scores.comparison import BEST
+from mrkd_ray.scores.intervals import bootstrap_kind
 
 
-def figure(measured: Measured, id: str) -> tuple[Figure, ...]:
+def figure(results: GridResults, id: str) -> tuple[Figure, ...]:
     """Return a figure for each cohort, a panel for each model; none without several variants."""
-    table = measured.table[measured.table["paired_runs"] > 0]
+    table = results.table[results.table["paired_runs"] > 0]
     if table["variant"].nunique() < 2:
         return ()
-    metric = measured.metrics[0]
+    metric = results.metrics[0]
     found = []
     for i, (cohort, rows) in enumerate(table.groupby("cohort", sort=False), 1):
         name = str(cohort).replace("+", " + ")
@@ -28,7 +30,8 @@ def figure(measured: Measured, id: str) -> tuple[Figure, ...]:
         caption = (
             f"{name}: {metric.title} of distilled models less that of the same models trained "
             "alone with the variant's own options and epochs, mean over "
-            f"{runs_in_words(rows['paired_runs'])} with its 95 % interval; one that holds 0 "
+            f"{runs_in_words(rows['paired_runs'])} with its 95 % interval, a "
+            f"{bootstrap_kind(rows['seeds'].max())}; one that holds 0 "
             "(hollow) shows no difference. Best branch: the best distilled one less the best that "
             "was trained alone, both chosen by these very scores, and so both a little too high; "
             "last, the best distilled branch less the ensemble of the branches that were trained "
@@ -45,10 +48,10 @@ def draw(title: str, rows: pd.DataFrame, column: str) -> Drawing:
     swept = rows["variant"].duplicated().any()
     labels = []
     for y, row in enumerate(rows.to_dict("records")):
-        mean, low, high = (row[f"{column}{part}"] for part in ("", "_low", "_high"))
-        filled = style.DISTILLED if low > 0 or high < 0 else "none"
-        axes.plot([low, high], [y, y], color=style.DISTILLED, lw=1.2)
-        axes.plot(mean, y, "o", ms=4.5, mec=style.DISTILLED, mfc=filled)
+        gain = interval(row, column)
+        filled = "none" if gain.mark == "ns" else style.DISTILLED
+        axes.plot([gain.low, gain.high], [y, y], color=style.DISTILLED, lw=1.2)
+        axes.plot(gain.mean, y, "o", ms=4.5, mec=style.DISTILLED, mfc=filled)
         labels.append(row["variant"] + (f", T = {row['temperature']:g}" if swept else ""))
     axes.set_yticks(range(len(labels)), labels)
     axes.tick_params(axis="y", length=0)

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any, Literal
 
-Kind = Literal["", "stub", "reported", "higher", "lower", "ns"]
-Score = str  # the name of one of `metrics`
+from mrkd_ray.results import printed_table
+from mrkd_ray.scores.intervals import Mark
+
+BoxKind = Literal["stub", "reported"] | Mark
+MetricName = str  # the name of one of `metrics`
 Row = Mapping[Any, Any]  # of table.csv
-SCORES: tuple[Score, Score] = ("accuracy", "map3")  # the paper's
+SCORES: tuple[MetricName, MetricName] = ("accuracy", "map3")  # the paper's
 NAMES = {"accuracy": "Accuracy", "map3": "mAP@3", "map": "mAP", "lwlrap": "lwlrap"}
 NONE = "–"
 
@@ -23,7 +26,7 @@ class Box:
     small: str = ""
     rows: int = 1
     columns: int = 1
-    kind: Kind = ""
+    kind: BoxKind = ""
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,6 @@ class Table:
     wide: bool = False
 
 
-def significance(row: Row, score: Score) -> Kind:
-    """Return whether the distilled model is `higher` or `lower` than the independent one.
-
-    `ns`, not significant, where the 95% interval holds 0; "" where there is no comparison.
-    """
-    if isnan(row[f"{score}_difference"]):
-        return ""
-    low, high = (round(row[f"{score}_difference{end}"], 9) for end in ("_low", "_high"))
-    return "higher" if low > 0 else "lower" if high < 0 else "ns"  # 1e-17 is 0
-
-
 def as_reported(value: float, rows: int = 1) -> Box:
     """Return a figure of the paper, two digits as printed there."""
     return Box(f"{value:.2f}", rows=rows, kind="reported")
@@ -73,18 +65,15 @@ def mean(row: Row | None, name: str) -> Box:
     return Box(f"{row[name]:.1f}" + ("" if isnan(deviation) else f" ± {deviation:.1f}"))
 
 
-def difference(row: Row | None, score: Score) -> Box:
+def difference(row: Row | None, score: MetricName) -> Box:
     """Return distilled minus independent, its interval below, and the mark `ns`."""
-    if row is None or not (kind := significance(row, score)):
+    if row is None or not (found := printed_table.interval(row, f"{score}_difference")).mark:
         return Box(NONE)
-    mean, low, high = (row[f"{score}_difference{part}"] for part in ("", "_low", "_high"))
-    if kind == "ns":
-        return Box(f"{signed(mean, 1)} ns", f"[{_number(low, 1)}, {_number(high, 1)}]", kind=kind)
-    digits = 1 if round(low, 1) and round(high, 1) else 2  # an end that is not 0 does not read 0.0
-    return Box(signed(mean, 1), f"[{_number(low, digits)}, {_number(high, digits)}]", kind=kind)
+    text = found.mean_text + " ns" * (found.mark == "ns")
+    return Box(minus(text), minus(found.ends_text), kind=found.mark)
 
 
-def with_difference(row: Row | None, score: Score) -> Box:
+def with_difference(row: Row | None, score: MetricName) -> Box:
     """A distilled figure with the difference below it."""
     value, change = mean(row, f"{score}_distilled"), difference(row, score)
     if change.text == NONE:
@@ -92,12 +81,6 @@ def with_difference(row: Row | None, score: Score) -> Box:
     return replace(value, small=f"{change.text}\n{change.small}", kind=change.kind)
 
 
-def _number(value: float, digits: int) -> str:
-    rounded = round(value, digits) + 0.0  # no "-0.0"
-    return f"{rounded:.{digits}f}".replace("-", "−")
-
-
-def signed(value: float, digits: int) -> str:
-    """Return a difference with its sign, such as `+1.2` and `−0.4`."""
-    text = _number(value, digits)
-    return text if text.startswith("−") else f"+{text}"
+def minus(text: str) -> str:
+    """Return figures with the minus of a page."""
+    return text.replace("-", "−")

@@ -7,29 +7,29 @@ from typing import Any
 
 from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.config.method import PAPER, PRETRAINED_LR, SCRATCH_LR, Training
-from mrkd_ray.report.grid_results import Measured
+from mrkd_ray.report.grid_results import GridResults
 from mrkd_ray.report.paper_tables import reported as paper
 
 NOT_METHOD = ("cycles", "precision", "channels_last", "compile")
 """Fields of `Training` that say nothing of the method, or that epochs stand for."""
 
 
-def warnings(measured: Measured, dataset: str) -> list[str]:
+def warnings(results: GridResults, dataset: str) -> list[str]:
     """Say in which respects the run is not the paper's."""
     found = []
-    measured_on = set(measured.tidy["dataset"])
+    measured_on = set(results.tidy["dataset"])
     if measured_on != {dataset}:
         found.append(
             f"the data set is {', '.join(sorted(measured_on))}, not {paper.DATASETS[dataset]}"
         )
-    networks = {n for n in measured.tidy["network"] if n}
+    networks = {n for n in results.tidy["network"] if n}
     if small := sorted(n for n in networks if n in STANDS_FOR):
         listed = ", ".join(f"{n} for {paper.NETWORKS[STANDS_FOR[n]]}" for n in small)
         found.append(f"small networks stand for the paper's: {listed}")
-    first = str(measured.table["variant"].iloc[0])  # the one that the paper's table shows
-    asked = measured.asked(first)
+    first = str(results.table["variant"].iloc[0])  # the one that the paper's table shows
+    asked = results.asked(first)
     found += _settings(asked, scratch=bool(small))
-    epochs = set(measured.tidy.loc[measured.tidy["variant"] == first, "epochs"])
+    epochs = set(results.tidy.loc[results.tidy["variant"] == first, "epochs"])
     if epochs != {paper.EPOCHS}:
         found.append(f"{', '.join(map(str, sorted(epochs)))} epochs, not {paper.EPOCHS}")
     if not found:

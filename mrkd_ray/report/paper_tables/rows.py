@@ -18,7 +18,7 @@ from mrkd_ray.report.paper_tables.boxes import (
     as_reported,
     difference,
     mean,
-    signed,
+    minus,
     with_difference,
 )
 from mrkd_ray.report.paper_tables.reported import PaperTable
@@ -112,9 +112,8 @@ def distilled_rows(
         for score in SCORES:
             if not lines:
                 gain = None if baseline is None else reported[score] - baseline[score]
-                line.append(
-                    Box(NONE if gain is None else signed(gain, 2), rows=tall, kind="reported")
-                )
+                text = NONE if gain is None else minus(f"{gain:+.2f}")  # digits as printed there
+                line.append(Box(text, rows=tall, kind="reported"))
             line.append(difference(row, score))
         lines.append(line)
     return led_by(replace(stub, rows=tall), lines)

@@ -11,7 +11,7 @@ from itertools import chain
 import pandas as pd
 
 from mrkd_ray.config.cpu_scale import STANDS_FOR
-from mrkd_ray.report.grid_results import Measured, named
+from mrkd_ray.report.grid_results import GridResults, named
 from mrkd_ray.report.paper_tables import reported as paper
 from mrkd_ray.report.paper_tables.boxes import NAMES, Box, Table, difference, mean
 from mrkd_ray.report.paper_tables.caveats import warnings
@@ -33,23 +33,23 @@ from mrkd_ray.results import printed_table
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE
 
 
-def tables(measured: Measured) -> list[Table]:
+def tables(results: GridResults) -> list[Table]:
     """Return the paper's table that the grid is meant for, if any, and the grid's own."""
-    asked = measured.config["reported"]
-    if asked is None or measured.multi_label:
-        return [own(measured)]
+    asked = results.config["reported"]
+    if asked is None or results.multi_label:
+        return [own(results)]
     return [
-        figure3(measured) if asked == "figure3" else paper_table(measured, asked),
-        own(measured),
+        figure3(results) if asked == "figure3" else paper_table(results, asked),
+        own(results),
     ]
 
 
-def paper_table(measured: Measured, key: str) -> Table:
+def paper_table(results: GridResults, key: str) -> Table:
     """Return `table1` to `table7` in the paper's layout, reported and measured side by side."""
     table = paper.TABLES[key]
     reported = paper.reported()
     reported = reported[reported["table"] == table.number]
-    sweeps, others = _sweeps(measured.table)
+    sweeps, others = _sweeps(results.table)
     pairings = [(str(name), rows) for name, rows in reported.groupby("branches", sort=False)]
     if table.shared is None:
         head = branches_head()
@@ -60,24 +60,24 @@ def paper_table(measured: Measured, key: str) -> Table:
     return Table(
         id=key,
         title=f"Table {table.number}",
-        caption=f"{table.caption} * marks distilled branches. {_measured_caption(measured)}",
+        caption=f"{table.caption} * marks distilled branches. {_measured_caption(results)}",
         head=head,
         groups=groups,
         notes=list(
             filter(None, [table.note, _elsewhere(sweeps, others, [n for n, _ in pairings])])
         ),
-        warnings=warnings(measured, paper.dataset_of(table.number)),
+        warnings=warnings(results, paper.dataset_of(table.number)),
         wide=table.shared is None,
     )
 
 
-def figure3(measured: Measured) -> Table:
+def figure3(results: GridResults) -> Table:
     """Return Figure 3's bars as a table, with each partner that the paper's tables have."""
     reported = paper.reported()
     reported = reported[
         (reported["representation"] + ":" + reported["network"]) == paper.FIGURE3_BRANCH
     ]
-    sweeps, others = _sweeps(measured.table)
+    sweeps, others = _sweeps(results.table)
     swept = [sweeps.get(key_of(pairing), {}) for _, _, pairing in paper.FIGURE3_MODES]
     groups: list[Sequence[Sequence[Box]]] = []
     for (mode, number, pairing), sweep in zip(paper.FIGURE3_MODES, swept, strict=True):
@@ -94,22 +94,22 @@ def figure3(measured: Measured) -> Table:
     return Table(
         id="figure3",
         title="Figure 3 as a table",
-        caption=f"{paper.FIGURE3_CAPTION} {_measured_caption(measured)}",
+        caption=f"{paper.FIGURE3_CAPTION} {_measured_caption(results)}",
         head=rows_head("Mode", "Partner"),
         groups=groups,
         notes=[
             paper.FIGURE3_NOTE,
             *filter(None, [_elsewhere(sweeps, others, [p for _, _, p in paper.FIGURE3_MODES])]),
         ],
-        warnings=warnings(measured, "fsdkaggle2018"),
+        warnings=warnings(results, "fsdkaggle2018"),
     )
 
 
-def own(measured: Measured) -> Table:
+def own(results: GridResults) -> Table:
     """Return every variant, cohort, model and temperature: both conditions, their difference."""
     groups = []
-    scores = [metric.name for metric in measured.metrics]
-    for (cohort, variant), rows in measured.table.groupby(["cohort", "variant"], sort=False):
+    scores = [metric.name for metric in results.metrics]
+    for (cohort, variant), rows in results.table.groupby(["cohort", "variant"], sort=False):
         name = f"{variant}: {cohort}" if variant else str(cohort)
         title = Box(name.replace("+", " + "), columns=8, kind="stub")
         lines: list[Sequence[Box]] = [[title]]
@@ -137,8 +137,8 @@ def own(measured: Measured) -> Table:
     return Table(
         id="all",
         title="All that was measured",
-        caption=f"Every cohort, model and temperature of {measured.config['name']}, in percent. "
-        + _measured_caption(measured),
+        caption=f"Every cohort, model and temperature of {results.config['name']}, in percent. "
+        + _measured_caption(results),
         head=[
             [
                 Box("Model", rows=2, kind="stub"),
@@ -192,10 +192,8 @@ def _elsewhere(sweeps: Iterable[Key], others: Iterable[str], pairings: Iterable[
     return f"Not in this table, but below: {'; '.join(listed)}." if listed else ""
 
 
-def _measured_caption(measured: Measured) -> str:
-    text = (
-        f"Measured on {measured.tidy['dataset'].iloc[0]}. {printed_table.caption(measured.table)}"
-    )
-    if not measured.table["paired_runs"].any():
+def _measured_caption(results: GridResults) -> str:
+    text = f"Measured on {results.tidy['dataset'].iloc[0]}. {printed_table.caption(results.table)}"
+    if not results.table["paired_runs"].any():
         return text
     return f"{text} The ensemble is compared with that of the same branches trained alone."

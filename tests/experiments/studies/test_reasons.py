@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from experiments.studies import reasons
-from mrkd_ray.report import grid_results as measured
+from mrkd_ray.report import grid_results
 from mrkd_ray.report.curves import agreements
 from mrkd_ray.scores import calibration
 from mrkd_ray.scores.comparison import Model
@@ -46,7 +46,7 @@ def test_figures_of_every_cohort_are_printed(
         history = pd.read_csv(file)
         history.loc[history["cycle"] == 0, "teacher_entropy"] = float("nan")
         history.to_csv(file, index=False)
-    results = measured.read(folder)
+    results = grid_results.read_results(folder)
     printed = printed_of(folder, monkeypatch, capsys)
     assert len(printed) == len(results.cohorts) == 2
     for cohort, rows in zip(results.cohorts, printed, strict=True):
@@ -87,7 +87,7 @@ def test_only_runs_that_all_branches_have_count(
 def test_branches_that_are_the_same_have_1(
     measure: Callable[[Model, Model], float], folder: Path
 ) -> None:
-    results = measured.read(folder)
+    results = grid_results.read_results(folder)
     cohort = results.cohorts[0]
     one, other = (results.conditions(cohort, name)["distilled"] for name in cohort.branches)
     assert reasons.between([one, one], measure) == pytest.approx(1)

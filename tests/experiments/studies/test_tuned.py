@@ -59,7 +59,9 @@ def test_the_best_way_of_each_model_is_what_the_distilled_one_has_to_beat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(write(tmp_path), monkeypatch)
-    shown = rows(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    assert "3 runs: 1 folds, 3 seeds. 95 % intervals: t over runs, paired; ns" in text
+    shown = rows(text)
     found = {name: figures(values) for name, values in shown.items()}
     # Differences of the runs: one apart, so that 4.303 * 1 / sqrt(3) is half of the interval.
     half = 2.48

@@ -34,7 +34,10 @@ def printed(
     monkeypatch.setattr(sys, "argv", ["versus.py", str(folder), *variants])
     monkeypatch.setenv("COLUMNS", "120")
     versus.main()
-    return {name: figures(values) for name, values in rows(capsys.readouterr().out).items()}
+    text = capsys.readouterr().out
+    seeds = text.count("95 % intervals: bootstrap over clips and seeds, paired;")
+    assert seeds == len(text.split("┡")[1:])  # below every table
+    return {name: figures(values) for name, values in rows(text).items()}
 
 
 def test_differences_are_of_the_distilled_models_and_turn_with_the_order(

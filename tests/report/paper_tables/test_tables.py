@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 
 import pytest
 
-from mrkd_ray.report.grid_results import Measured, read
+from mrkd_ray.report.grid_results import GridResults, read_results
 from mrkd_ray.report.paper_tables import boxes, tables
 from mrkd_ray.report.paper_tables import reported as paper
 from mrkd_ray.report.paper_tables.boxes import Box, Table
+from mrkd_ray.results import printed_table
 from tests.report.fakes import fake_grid
 
 PAIRINGS = {key: [] for key in paper.TABLES}  # of every table, with the paper's networks
@@ -20,8 +22,8 @@ for _, row in paper.reported().drop_duplicates(["table", "branches"]).iterrows()
 
 
 @pytest.fixture(scope="module")
-def table6(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    return read(fake_grid(tmp_path_factory.mktemp("grids") / "t6", reported="table6"))
+def table6(tmp_path_factory: pytest.TempPathFactory) -> GridResults:
+    return read_results(fake_grid(tmp_path_factory.mktemp("grids") / "t6", reported="table6"))
 
 
 def laid_out(rows: Sequence[Sequence[Box]]) -> list[list[Box]]:
@@ -53,7 +55,7 @@ def whole(table: Table) -> None:
 @pytest.mark.parametrize("key", paper.TABLES)
 def test_every_table_of_the_paper_is_whole_and_shows_its_figures(key: str, tmp_path: Path) -> None:
     table = paper.TABLES[key]
-    measured = read(
+    results = read_results(
         fake_grid(
             tmp_path,
             pairings=tuple(PAIRINGS[key]),
@@ -62,7 +64,7 @@ def test_every_table_of_the_paper_is_whole_and_shows_its_figures(key: str, tmp_p
             cycles=75,
         )
     )
-    shown = tables.tables(measured)[0]
+    shown = tables.tables(results)[0]
     whole(shown)
     reported = paper.reported()
     reported = reported[reported["table"] == table.number]
@@ -73,7 +75,7 @@ def test_every_table_of_the_paper_is_whole_and_shows_its_figures(key: str, tmp_p
     assert not any(box.text == boxes.NONE and box.kind == "higher" for box in cells)
 
 
-def test_measured_figures_stand_at_their_pairing_and_temperature(table6: Measured) -> None:
+def test_measured_figures_stand_at_their_pairing_and_temperature(table6: GridResults) -> None:
     shown = tables.tables(table6)[0]
     rows = table6.table.set_index(["cohort", "temperature", "model"])
     for pairing, group in zip(
@@ -92,26 +94,26 @@ def test_measured_figures_stand_at_their_pairing_and_temperature(table6: Measure
             assert line[7].startswith(f"{row['accuracy_independent']:.1f} ")
 
 
-def test_a_difference_is_marked_by_its_interval(table6: Measured) -> None:
+def test_a_difference_is_marked_by_its_interval(table6: GridResults) -> None:
     row = dict(table6.table.iloc[0])
     for low, high, kind, text in (
         (0.1, 2.0, "higher", "+1.0"),
         (-0.5, 2.0, "ns", "+1.0 ns"),
         (0.0, 2.0, "ns", "+1.0 ns"),
-        (1e-17, 2.0, "ns", "+1.0 ns"),  # a sum's rounding
+        (0.04, 2.0, "ns", "+1.0 ns"),  # printed as 0.0
         (-3.0, -0.2, "lower", "+1.0"),
     ):
         row |= {"accuracy_difference": 1.0}
         row |= {"accuracy_difference_low": low, "accuracy_difference_high": high}
         box = tables.difference(row, "accuracy")
         assert (box.kind, box.text) == (kind, text)
+        _, mark = printed_table.cells(printed_table.interval(row, "accuracy_difference"))
+        assert (mark == "ns") is (kind == "ns")  # on the terminal as in the report
     assert box.small == "[−3.0, −0.2]"
-    row |= {"accuracy_difference_low": -1.5, "accuracy_difference_high": -0.04}
-    assert tables.difference(row, "accuracy").small == "[−1.50, −0.04]"
-    assert boxes.signed(-0.04, 1) == "+0.0"
+    assert tables.difference(row | {"accuracy_difference_low": nan}, "accuracy").text == boxes.NONE
 
 
-def test_what_is_not_the_papers_is_said(table6: Measured) -> None:
+def test_what_is_not_the_papers_is_said(table6: GridResults) -> None:
     (warning,) = tables.tables(table6)[0].warnings
     for word in (
         *("fake, not FSDKaggle2018", "resnet_small for ResNet", "6 epochs, not 150"),
@@ -125,9 +127,11 @@ def test_what_is_not_the_papers_is_said(table6: Measured) -> None:
 
 def test_a_pairing_in_another_order_and_one_of_no_table(tmp_path: Path) -> None:
     pairings = ("mfcc:vgg_small+logmel64:resnet_small", "mfcc:vgg_small+cqt:vgg_small")
-    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), reported="table6"))
-    shown = tables.tables(measured)[0]
-    row = measured.table.set_index(["cohort", "model"]).loc[pairings[0], "logmel64-resnet_small"]
+    results = read_results(
+        fake_grid(tmp_path, pairings=pairings, temperatures=(2,), reported="table6")
+    )
+    shown = tables.tables(results)[0]
+    row = results.table.set_index(["cohort", "model"]).loc[pairings[0], "logmel64-resnet_small"]
     assert texts(shown.groups[0])[1][4].startswith(f"{row['accuracy_distilled']:.1f} ")
     assert texts(shown.groups[1])[1][1:5] == [boxes.NONE] * 4  # not in the grid
     assert any("cqt:vgg19 + mfcc:vgg19" in note for note in shown.notes)
@@ -140,9 +144,11 @@ def test_pairings_that_look_alike_do_not_take_each_others_place(tmp_path: Path) 
         "logmel64:resnet_small+mfcc:vgg_small+mfcc:vgg_small",
         "logmel64:resnet101+mfcc:vgg19",
     )
-    measured = read(fake_grid(tmp_path, pairings=pairings, temperatures=(2,), reported="table6"))
-    shown = tables.tables(measured)[0]
-    rows = measured.table.set_index(["cohort", "model"])
+    results = read_results(
+        fake_grid(tmp_path, pairings=pairings, temperatures=(2,), reported="table6")
+    )
+    shown = tables.tables(results)[0]
+    rows = results.table.set_index(["cohort", "model"])
     line = texts(shown.groups[0])[1]
     for column, model in ((4, "logmel64-resnet_small"), (9, "mfcc-vgg_small"), (11, "ensemble")):
         mean = rows.loc[(pairings[0], model), "accuracy_distilled"]
@@ -160,7 +166,7 @@ def test_each_setting_that_is_not_the_papers_is_said(tmp_path: Path) -> None:
     folder = fake_grid(
         tmp_path, pairings=pairing, dataset="fsdkaggle2018", reported="table6", **asked
     )
-    (warning,) = tables.tables(read(folder))[0].warnings
+    (warning,) = tables.tables(read_results(folder))[0].warnings
     for words in (
         *("lr 0.01, not 0.001", "batch_size 32, not 64", "mixup 0.4, not 0.2", "b 2, not 1"),
         *("held_out 0.1, not 0.0", "label_noise 0.2, not 0.0", "verified_only True, not False"),
@@ -175,10 +181,10 @@ def test_the_papers_table_has_the_first_variant_and_the_grids_own_has_all(tmp_pa
     folder = fake_grid(
         tmp_path, pairings=(pairing,), temperatures=(2,), reported="table6", variants=variants
     )
-    measured = read(folder)
-    theirs, own = tables.tables(measured)
+    results = read_results(folder)
+    theirs, own = tables.tables(results)
     whole(own)
-    rows = measured.table.set_index(["variant", "model"])
+    rows = results.table.set_index(["variant", "model"])
     first = rows.loc[("one", "logmel64-resnet_small"), "accuracy_distilled"]
     assert texts(theirs.groups[0])[1][4].startswith(f"{first:.1f} ")
     assert "variant two" in theirs.notes[-1]
@@ -193,11 +199,11 @@ def test_the_papers_table_has_the_first_variant_and_the_grids_own_has_all(tmp_pa
 
 def test_figure_3_has_each_partner_of_the_papers_tables(tmp_path: Path) -> None:
     pairings = ("logmel64:vgg_small+logmel64:resnet_small", "logmel64:resnet_small+cqt:vgg_small")
-    measured = read(fake_grid(tmp_path, pairings=pairings, reported="figure3"))
-    shown = tables.tables(measured)[0]
+    results = read_results(fake_grid(tmp_path, pairings=pairings, reported="figure3"))
+    shown = tables.tables(results)[0]
     whole(shown)
-    rows = measured.table.set_index(["cohort", "temperature", "model"])
-    row = measured.table.set_index("model").loc["logmel64-resnet_small"].iloc[0]
+    rows = results.table.set_index(["cohort", "temperature", "model"])
+    row = results.table.set_index("model").loc["logmel64-resnet_small"].iloc[0]
     assert texts(shown.groups[0])[0][4].startswith(f"{row['accuracy_independent']:.1f} ")
     dn, drn = texts(shown.groups[1]), texts(shown.groups[5])
     assert [group[0][0].text for group in shown.groups[1:]] == ["DN", "DR", "DR", "D-RN", "D-RN"]
@@ -210,8 +216,8 @@ def test_figure_3_has_each_partner_of_the_papers_tables(tmp_path: Path) -> None:
 
 
 def test_a_grid_of_no_table_gets_its_own_without_baselines(tmp_path: Path) -> None:
-    measured = read(fake_grid(tmp_path, independent=False))
-    (shown,) = tables.tables(measured)
+    results = read_results(fake_grid(tmp_path, independent=False))
+    (shown,) = tables.tables(results)
     whole(shown)
     lines = texts(shown.groups[0])
     assert [line[1] for line in lines[1:4]] == ["1", "2", "4"]
