@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.method.averaging import AVERAGES, Array
+from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.training.branch_task import BranchTask
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class BranchActor:
         """Eq. 1."""
         self._branch.train(epochs)
 
-    def soft_labels(self, temperature: float, shards: int) -> list[Array] | Array:
+    def soft_labels(self, temperature: float, shards: int) -> list[Float32] | Float32:
         """Return the soft labels [N, M] in `shards` parts, each an object of its own."""
         parts = np.array_split(self._branch.soft_labels(temperature), shards)
         return parts if shards > 1 else parts[0]
@@ -62,7 +63,7 @@ class BranchActor:
         with self._recorder.span("held_out_accuracy"):
             return self._branch.held_out_accuracy()
 
-    def distil(self, temperature: float, epochs: int, *teacher: Array) -> None:
+    def distil(self, temperature: float, epochs: int, *teacher: Float32) -> None:
         """`teacher` comes in shards, as top-level arguments, which Ray reads without a copy.
 
         They are joined in an array that stays: memory that is in use already is fast to write to.
@@ -77,7 +78,7 @@ class BranchActor:
         """Evaluate, write the branch's checkpoint into `folder`, return the cycle's figures."""
         return self._branch.end_cycle(folder)
 
-    def test_probabilities(self) -> Array:
+    def test_probabilities(self) -> Float32:
         """Return clip-level probabilities [n_test, M]."""
         return self._branch.probabilities("test")
 
@@ -102,7 +103,7 @@ class AggregatorActor:
 
     def average(
         self, rule: str, multi_label: bool, branches: int, *parts: Any
-    ) -> list[Array] | Array:
+    ) -> list[Float32] | Float32:
         """Apply Eq. 3 to one shard.
 
         Args:

@@ -17,10 +17,11 @@ import ray
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.distributed.actors import AggregatorActor, BranchActor, Row
-from mrkd_ray.method.averaging import AVERAGES, Array
+from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch_task import BranchTask
 
@@ -189,7 +190,7 @@ class RayCohort:
         rows = zip((*self._names, "aggregator"), found, strict=True)
         return {**dict(rows), "coordinator": self._recorder.take()}
 
-    def test_probabilities(self) -> list[Array]:
+    def test_probabilities(self) -> list[Float32]:
         """Clip-level probabilities [n_test, M] of every branch."""
         return ray.get([branch.test_probabilities.remote() for branch in self._branches])
 

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from mrkd_ray.audio import decoding
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import MapFn, serial_map
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.features.store import Array, FeatureStore, Row
+from mrkd_ray.features.store import FeatureStore, Row
 from mrkd_ray.representations.catalogue import compute_clip
 
 CHUNK = 8  # clips per call of the mapped function: some seconds of work, some MB of result
@@ -31,7 +32,7 @@ class Done(NamedTuple):
     """What became of a job: an array [frames, bins] per representation, or why there is none."""
 
     job: Job
-    arrays: dict[str, Array]
+    arrays: dict[str, Float32]
     error: str
 
 

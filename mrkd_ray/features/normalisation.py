@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrkd_ray.features.store import Array, Bank
+from mrkd_ray.common.arrays import Float32
+from mrkd_ray.features.store import Bank
 
 STD_FLOOR = 1e-3  # dB: a bin that (almost) never changes is not blown up by normalisation
 
@@ -19,8 +20,8 @@ class Statistics:
     Both float32 [3, bins]; `std` is at least `STD_FLOOR`.
     """
 
-    mean: Array
-    std: Array
+    mean: Float32
+    std: Float32
 
 
 def statistics(bank: Bank, *, one_scale: bool = False) -> Statistics:

@@ -19,13 +19,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.representations import filters
 from mrkd_ray.representations.catalogue import FRONTEND, REPRESENTATIONS
 
-Array = NDArray[np.float32]
 _DTYPE = np.dtype("<f4")
 
 
@@ -37,7 +37,7 @@ class Bank:
     int64 [n], in frames, in the order in which the clips were asked for.
     """
 
-    frames: Array
+    frames: Float32
     offsets: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
     clip_id: str
     digest: str
-    frames: Array
+    frames: Float32
 
 
 class FeatureStore:
@@ -93,7 +93,7 @@ class FeatureStore:
                 f"{self.folder}: no {self.representation} is stored for {len(missing)} of "
                 f"{len(clip_ids)} clips, the first is {missing[0]!r}. Run `mrkd prepare` first."
             )
-        frames: Array = np.zeros((0, self.bins), _DTYPE)
+        frames: Float32 = np.zeros((0, self.bins), _DTYPE)
         if index.frames:
             shape = (index.frames, self.bins)
             frames = np.memmap(self.folder / "frames.f32", _DTYPE, mode="c", shape=shape)

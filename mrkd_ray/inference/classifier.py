@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mrkd_ray.audio import decoding
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
@@ -18,8 +18,6 @@ from mrkd_ray.inference.model_folder import read_model
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.representations.catalogue import compute_clip
 from mrkd_ray.scores.ensemble import mean_probabilities
-
-Floats = NDArray[np.float32]
 
 
 class BranchModel:
@@ -30,12 +28,12 @@ class BranchModel:
         self.label_kind = label_kind(self.model.multi_label)
         self._device = device
 
-    def probabilities(self, frames: Floats) -> Floats:
+    def probabilities(self, frames: Float32) -> Float32:
         """Return the probabilities [M] of one clip from its static frames [frames, bins] in dB."""
         bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
         windows = Windows(bank, self.model.statistics, self._device)
         logits = clip_logits(self.model.network, windows, np.zeros(1, np.int64))
-        probabilities: Floats = self.label_kind.probabilities(logits)[0].cpu().numpy()
+        probabilities: Float32 = self.label_kind.probabilities(logits)[0].cpu().numpy()
         return probabilities
 
 
@@ -60,7 +58,7 @@ class Classifier:
         """Names of the branches."""
         return [branch.model.branch for branch in self.branches]
 
-    def predict(self, file: Path) -> Floats:
+    def predict(self, file: Path) -> Float32:
         """Return the probabilities [M] of a recording.
 
         Raises:
@@ -68,11 +66,11 @@ class Classifier:
         """
         return mean_probabilities(self.predict_branches(file)).astype(np.float32)
 
-    def by_class(self, probabilities: Floats) -> dict[str, float]:
+    def by_class(self, probabilities: Float32) -> dict[str, float]:
         """Return probabilities [M] by class, the highest first."""
         return {self.classes[i]: float(probabilities[i]) for i in probabilities.argsort()[::-1]}
 
-    def predict_branches(self, file: Path) -> Floats:
+    def predict_branches(self, file: Path) -> Float32:
         """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
         try:
             waveform = decoding.load(file)

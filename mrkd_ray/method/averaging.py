@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import Registry
 
-Array = NDArray[np.float32]
-Rule = Callable[[Sequence[Array], Sequence[float]], list[Array]]
+Rule = Callable[[Sequence[Float32], Sequence[float]], list[Float32]]
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class Average:
     description: str
 
     def teachers(
-        self, parts: Sequence[Array], weights: Sequence[float], multi_label: bool
-    ) -> list[Array]:
+        self, parts: Sequence[Float32], weights: Sequence[float], multi_label: bool
+    ) -> list[Float32]:
         """Apply Eq. 3 to soft labels of the one kind or the other."""
         return (self.multi_label if multi_label else self.combine)(parts, weights)
 
@@ -65,13 +64,13 @@ def average(
 
 
 @average("mean", "the mean over all branches, the branch itself included (Eq. 3)")
-def mean(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
+def mean(parts: Sequence[Float32], weights: Sequence[float]) -> list[Float32]:
     """Eq. 3 as printed."""
     return [_weighted_sum(parts, [1.0 / len(parts)] * len(parts))]
 
 
 @average("leave_one_out", "the mean over the other branches", shared=False)
-def leave_one_out(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
+def leave_one_out(parts: Sequence[Float32], weights: Sequence[float]) -> list[Float32]:
     """A branch is taught by the others only; a branch alone by itself."""
     if len(parts) == 1:
         return [parts[0]]
@@ -80,14 +79,14 @@ def leave_one_out(parts: Sequence[Array], weights: Sequence[float]) -> list[Arra
 
 
 @average("weighted", "the mean weighted by accuracy on the held-out clips", weighted=True)
-def weighted_mean(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
+def weighted_mean(parts: Sequence[Float32], weights: Sequence[float]) -> list[Float32]:
     """Where every branch's accuracy is 0, all count the same."""
     total = sum(weights)
     shares = [weight / total if total > 0 else 1.0 / len(parts) for weight in weights]
     return [_weighted_sum(parts, shares)]
 
 
-def mean_of_binary_logits(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
+def mean_of_binary_logits(parts: Sequence[Float32], weights: Sequence[float]) -> list[Float32]:
     """sigmoid(mean_i(z_i / T)), class by class, found from the soft labels sigmoid(z_i / T).
 
     A logit counts as no more than 17.3 either way: above it float32 tells no soft label from 1.
@@ -101,7 +100,7 @@ def mean_of_binary_logits(parts: Sequence[Array], weights: Sequence[float]) -> l
 @average(
     "logits", "the softmax of the mean logits (a geometric mean)", multi_label=mean_of_binary_logits
 )
-def mean_of_logits(parts: Sequence[Array], weights: Sequence[float]) -> list[Array]:
+def mean_of_logits(parts: Sequence[Float32], weights: Sequence[float]) -> list[Float32]:
     """softmax(mean_i(z_i / T)), found from the soft labels: log p_i is z_i / T less a constant."""
     log_mean = _weighted_sum(parts, [1.0 / len(parts)] * len(parts), _log)
     log_mean -= log_mean.max(axis=1, keepdims=True)
@@ -110,21 +109,21 @@ def mean_of_logits(parts: Sequence[Array], weights: Sequence[float]) -> list[Arr
     return [log_mean]
 
 
-def _log(block: Array, out: Array) -> None:
+def _log(block: Float32, out: Float32) -> None:
     np.log(np.maximum(block, np.float32(1e-30), out=out), out=out)
 
 
-def _log_odds(block: Array, out: Array) -> None:
+def _log_odds(block: Float32, out: Float32) -> None:
     inside = np.clip(block, np.float32(2**-25), None)
     np.log(np.clip(1 - block, np.float32(2**-25), None, out=out), out=out)
     np.subtract(np.log(inside, out=inside), out, out=out)
 
 
 def _weighted_sum(
-    parts: Sequence[Array],
+    parts: Sequence[Float32],
     shares: Sequence[float],
-    of: Callable[[Array, Array], None] | None = None,
-) -> Array:
+    of: Callable[[Float32, Float32], None] | None = None,
+) -> Float32:
     """Return the sum of share x part, or of share x of(part).
 
     Block by block: a pass over memory, not one for each term, and no memory but the sum's.

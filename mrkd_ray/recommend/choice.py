@@ -80,7 +80,7 @@ class Probed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cohort:
+class RankedCohort:
     """Some of the candidates and their ensemble; diversity is the mean over their pairs."""
 
     members: tuple[int, ...]  # places among the candidates
@@ -104,7 +104,7 @@ class Choice:
 
     probed: Probed
     admitted: tuple[int, ...]
-    cohorts: tuple[Cohort, ...]
+    cohorts: tuple[RankedCohort, ...]
     tied: int
 
     @cached_property
@@ -155,7 +155,7 @@ def choose(probed: Probed, size: int, margin: float) -> Choice:
         pairs = tuple(np.array(list(itertools.combinations(members, 2))).T)
         disagreement, correlation, yule_q = (float(each[pairs].mean()) for each in measures)
         cohorts.append(
-            Cohort(
+            RankedCohort(
                 members=members,
                 log_loss=float(probed.losses(members).mean()),
                 accuracy=metrics.accuracy(probed.ensemble(members), probed.labels),

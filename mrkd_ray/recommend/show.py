@@ -13,7 +13,7 @@ from mrkd_ray.common import environment
 from mrkd_ray.config.method import Learning
 from mrkd_ray.config.run import Branches
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
-from mrkd_ray.recommend.choice import ERRORS, Choice, Cohort, Probed
+from mrkd_ray.recommend.choice import ERRORS, Choice, Probed, RankedCohort
 from mrkd_ray.scores import diversity
 from mrkd_ray.scores.doubtful_labels import FEWEST
 from mrkd_ray.scores.intervals import standard_error
@@ -233,5 +233,5 @@ def _accuracy(probed: Probed, i: int) -> str:
     return f"{100 * probed.accuracy[i]:.1f} ± {100 * error:.1f}"
 
 
-def _names(choice: Choice, cohort: Cohort, between: str = " + ") -> str:
+def _names(choice: Choice, cohort: RankedCohort, between: str = " + ") -> str:
     return between.join(str(choice.probed.candidates[i]) for i in cohort.members)

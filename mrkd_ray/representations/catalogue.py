@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import Registry
 from mrkd_ray.representations.filters import FRAME, HOP, digest
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:  # the driver reads names and bins, and never loads PyTorch
 WINDOW_FRAMES = 150  # frames: the 1.5 s that a network sees at once
 DELTA_WIDTH = 9  # frames: librosa's default width of a delta
 FRONTEND = 1  # to be raised when `frontend.py` computes other values from the same parameters
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Representation:
     linear: bool = False  # proportional to the samples: normalised by one scale, gain multiplies
 
     @property
-    def levels(self) -> Array:
+    def levels(self) -> Float32:
         """Return how far each bin moves when the recording gets 1 dB louder, [bins]."""
         return np.array(self.gain or [1.0] * self.bins, np.float32)
 
@@ -131,7 +129,7 @@ def compute(name: str, recordings: Recordings) -> Tensor:
     return result
 
 
-def compute_clip(names: Iterable[str], waveform: Array) -> dict[str, Array]:
+def compute_clip(names: Iterable[str], waveform: Float32) -> dict[str, Float32]:
     """Return representations of one clip, each float32 [frames, bins], contiguous.
 
     By itself and on one CPU thread, so that its bits depend neither on the clips beside it nor on

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.representations import filters as constants
 from mrkd_ray.representations.filters import FRAME, HALVINGS, HOP, OCTAVE, REACH
 
@@ -27,8 +27,6 @@ PHASES = 16  # samples that one step of the halving filter yields, which makes i
 MANY_HOPS = 8  # from so many hops on, filters are put together from pieces
 PIECES_ERROR = 1e-6  # of the loudest hop of an octave's filters: a hundredth of the floor of 80 dB
 MEL_GROUP = 16  # neighbouring Mel bands that are summed together, over the frequencies they share
-
-Array = NDArray[np.float64]
 
 
 class Recordings:
@@ -255,7 +253,7 @@ def _cqt_stages(
     return start, filters.shape[1], convolutions
 
 
-def _pieces(filters: Array) -> tuple[Array, Array]:
+def _pieces(filters: Float64) -> tuple[Float64, Float64]:
     """Write filters, cut into hops [filters, hops, hop], as sums of few pieces of a hop.
 
     They are smooth, so that all their hops are combinations of a dozen pieces, which each hop of a

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.timeline import Recorder
 from mrkd_ray.config.method import default_lr
@@ -33,8 +33,6 @@ from mrkd_ray.training.branch_task import BranchTask
 from mrkd_ray.training.compute import Compute
 from mrkd_ray.training.minibatches import Minibatches
 from mrkd_ray.training.targets import Teacher, TeacherMemory
-
-Floats = NDArray[np.float32]
 
 
 def free_memory() -> None:
@@ -87,7 +85,7 @@ class Branch:
             for epoch in range(epochs):
                 self._figures["loss_ce"] = self._epoch(epoch, window=epoch)[0]
 
-    def soft_labels(self, temperature: float) -> Floats:
+    def soft_labels(self, temperature: float) -> Float32:
         """Eq. 2 for all training clips and unlabelled ones.
 
         Returns:
@@ -106,7 +104,7 @@ class Branch:
                 logits = self._virtual_logits(epoch)
             return losses.soften(logits, temperature, self.label_kind).cpu().numpy()
 
-    def distil(self, teacher: Floats, temperature: float, epochs: int) -> None:
+    def distil(self, teacher: Float32, temperature: float, epochs: int) -> None:
         """Distillation training, Eqs. 4 and 5.
 
         Args:
@@ -166,7 +164,7 @@ class Branch:
 
     # Around it -------------------------------------------------------------------------------
 
-    def probabilities(self, part: str) -> Floats:
+    def probabilities(self, part: str) -> Float32:
         """Return clip-level probabilities [n, M] float32 of "held_out" or "test"."""
         with self.compute.threads():
             self.network.eval()

@@ -16,17 +16,14 @@ from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing, sync, write_json
 from mrkd_ray.inference.model_folder import save_tensors
 
 if TYPE_CHECKING:
     import torch
-
-
-Floats = NDArray[np.float32]
 
 
 # One branch ------------------------------------------------------------------------------------
@@ -158,7 +155,7 @@ def cycle_of(folder: Path) -> int:
 
 
 def save_teacher(
-    folder: Path, clip_ids: Sequence[str], shards: Iterable[Floats], shape: tuple[int, int, int]
+    folder: Path, clip_ids: Sequence[str], shards: Iterable[Float32], shape: tuple[int, int, int]
 ) -> None:
     """Write soft_labels.npz: `clip_id` [N] and `teacher` [K, N, M], K = 1 where all share it.
 

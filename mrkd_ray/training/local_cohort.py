@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.timeline import Span
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.training import checkpoints
-from mrkd_ray.training.branch import Branch, Floats
+from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask
 
 
@@ -25,7 +26,7 @@ class LocalCohort:
         self._task = tasks[0]
         self._checkpoints = folder / "checkpoint"
         self._rule = AVERAGES[self._task.training.average]
-        self._teachers: list[Floats] = []
+        self._teachers: list[Float32] = []
         self.branches = [Branch(task) for task in tasks]
         found = checkpoints.latest(self._checkpoints)
         self.cycle = max(branch.resume(found) for branch in self.branches) if found else 0
@@ -35,11 +36,11 @@ class LocalCohort:
         for branch in self.branches:
             branch.train(epochs)
 
-    def soft_labels(self, temperature: float) -> list[Floats]:
+    def soft_labels(self, temperature: float) -> list[Float32]:
         """Eq. 2: one array [N, M] a branch."""
         return [branch.soft_labels(temperature) for branch in self.branches]
 
-    def average(self, soft_labels: list[Floats]) -> list[Floats]:
+    def average(self, soft_labels: list[Float32]) -> list[Float32]:
         """Eq. 3: one array [N, M] for all branches, or one for each."""
         weights = [
             branch.held_out_accuracy() if self._rule.weighted else 1.0 for branch in self.branches
@@ -47,7 +48,7 @@ class LocalCohort:
         self._teachers = self._rule.teachers(soft_labels, weights, self._task.multi_label)
         return self._teachers
 
-    def distil(self, teacher: list[Floats], temperature: float, epochs: int) -> None:
+    def distil(self, teacher: list[Float32], temperature: float, epochs: int) -> None:
         """Eqs. 4 and 5 in every branch."""
         for i, branch in enumerate(self.branches):
             branch.distil(teacher[0 if self._rule.shared else i], temperature, epochs)
@@ -71,7 +72,7 @@ class LocalCohort:
         """What every branch did since it was asked last."""
         return {branch.task.name: branch.recorder.take() for branch in self.branches}
 
-    def test_probabilities(self) -> list[Floats]:
+    def test_probabilities(self) -> list[Float32]:
         """Clip-level probabilities [n_test, M] of every branch."""
         return [branch.probabilities("test") for branch in self.branches]
 

@@ -14,13 +14,14 @@ import torch
 from filelock import FileLock
 
 from mrkd_ray.audio import decoding
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import X, Y
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.features import extraction
 from mrkd_ray.features.extraction import extract
 from mrkd_ray.features.normalisation import STD_FLOOR, statistics
-from mrkd_ray.features.store import Array, Bank, FeatureStore
+from mrkd_ray.features.store import Bank, FeatureStore
 from mrkd_ray.representations import catalogue as representations
 from mrkd_ray.representations import filters
 from mrkd_ray.representations.catalogue import compute_clip
@@ -59,7 +60,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     load = decoding.load
 
-    def counting(path: Path) -> Array:
+    def counting(path: Path) -> Float32:
         names.append(path.name)
         return load(path)
 
@@ -77,7 +78,7 @@ def run(
     return stores
 
 
-def clip_frames(bank: Bank, i: int) -> Array:
+def clip_frames(bank: Bank, i: int) -> Float32:
     return bank.frames[bank.offsets[i] : bank.offsets[i] + bank.lengths[i]]
 
 
@@ -310,7 +311,7 @@ def test_unknown_representation_is_refused_before_any_work(root: Path, decoded: 
     assert not (root.parent / "cache").exists()
 
 
-def bank_of(clips: Sequence[Array]) -> Bank:
+def bank_of(clips: Sequence[Float32]) -> Bank:
     lengths = np.array([len(clip) for clip in clips], np.int64)
     return Bank(np.concatenate(clips), np.cumsum(lengths) - lengths, lengths)
 

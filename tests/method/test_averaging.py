@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.special
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.method.averaging import AVERAGES, Array
+from mrkd_ray.method.averaging import AVERAGES
 
 A = np.array([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6]], np.float32)
 B = np.array([[0.4, 0.4, 0.2], [0.0, 1.0, 0.0]], np.float32)
@@ -24,7 +25,7 @@ BY_HAND = {
 }
 
 
-def soft_labels(branches: int, clips: int = 7, classes: int = 5) -> list[Array]:
+def soft_labels(branches: int, clips: int = 7, classes: int = 5) -> list[Float32]:
     rng = np.random.default_rng(branches)
     shape = (branches, clips)
     return list(rng.dirichlet(np.ones(classes), size=shape).astype(np.float32))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.tasks import branch_tasks
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, split
@@ -26,7 +27,7 @@ from mrkd_ray.method import losses
 from mrkd_ray.networks import catalogue as networks
 from mrkd_ray.networks.registry import NETWORKS, network
 from mrkd_ray.training import branch as branch_module
-from mrkd_ray.training.branch import Branch, Floats
+from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask, Part
 from tests.conftest import TaskMaker, make_cell
 
@@ -44,14 +45,14 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(one[key], other[key]) for key in one)
 
 
-def teacher_for(task: BranchTask) -> Floats:
+def teacher_for(task: BranchTask) -> Float32:
     """A teacher whose rows all differ."""
     rng = np.random.default_rng(3)
     n = len(task.train.clip_ids)
     return rng.dirichlet(np.ones(len(task.classes)), size=n).astype(np.float32)
 
 
-def one_hot(task: BranchTask) -> Floats:
+def one_hot(task: BranchTask) -> Float32:
     return np.eye(len(task.classes), dtype=np.float32)[task.train.labels]
 
 
@@ -117,7 +118,7 @@ def dropout_network() -> Iterator[str]:
 # Soft labels -----------------------------------------------------------------------------------
 
 
-def clip_logits(branch: Branch, part: Part) -> Floats:
+def clip_logits(branch: Branch, part: Part) -> Float32:
     """Mean logits over each clip's evenly spaced windows, clip by clip, worked out apart."""
     task, rows = branch.task, []
     branch.network.eval()
