@@ -1,0 +1,272 @@
+"""Two cells with the same bits have one key: every option of `Training`, where it acts and not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrkd_ray.cells.cell import Cell, independent_cell
+from mrkd_ray.cells.effective import Circumstances, effective, idle
+from mrkd_ray.cells.prepared import Prepared
+from mrkd_ray.cells.run import run_cell
+from mrkd_ray.cells.tasks import branch_tasks
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.config.method import DISTILLATION, SCRATCH_LR, Training
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.datasets.splits import Splitter
+from mrkd_ray.grid.expand import expand, idle_options
+from mrkd_ray.grid.network_checks import Initial
+from mrkd_ray.training.local_cohort import LocalCohort
+from tests.conftest import make_cell
+
+BRANCHES = ("logmel64:vgg_small", "cqt:vgg_small")
+SMALL = {"cycles": 2, "batch_size": 8, "lr": 0.02}
+CLIP = {"soft_labels": "clip"}
+NETWORKS = {"vgg_small": Initial("", "none")}
+AT_HOME = Circumstances(
+    temperature=2.0,
+    device="cpu",
+    all_verified=False,
+    default_weights=True,
+    default_lr=SCRATCH_LR,
+)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of `Training`.
+
+    Attributes:
+        other: a value beside the default.
+        acts: the other options under which it changes a result.
+        idles: pairs of options and circumstances under which it changes nothing.
+        trains: whether that is also seen by training.
+    """
+
+    other: Any
+    acts: Mapping[str, Any] = field(default_factory=dict)
+    idles: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...] = ()
+    trains: bool = True
+
+
+VERIFIED = ({}, {"all_verified": True})
+OPTIONS = {
+    "cycles": Option(3),
+    "b": Option(1, acts=CLIP),
+    "d": Option(2, acts=CLIP),
+    "batch_size": Option(4),
+    "lr": Option(SCRATCH_LR, acts={"lr": 0.02}, idles=(({"lr": None}, {}),)),
+    "momentum": Option(0.5),
+    "weight_decay": Option(0.1),
+    "mixup": Option(0.5),
+    "augment_gain": Option(6.0),
+    "augment_shift": Option(0.5),
+    "specaugment_time": Option(60),
+    "specaugment_bins": Option(20),
+    "weights": Option(
+        "none",
+        acts={"weights": "file.pth"},
+        idles=(({"weights": None}, {}),),
+        trains=False,  # there is no such file
+    ),
+    "warm_up": Option(0.6, acts={"warm_up": 0.0}, idles=(({"warm_up": 0.5}, {}),)),
+    "soft_labels": Option("window"),
+    "divergence": Option("reverse"),
+    "t_squared": Option(True, idles=(({}, {"temperature": 1.0}), ({"kl_weight": 0.0}, {}))),
+    "kl_weight": Option(2.0),
+    "ce_weight": Option(0.5),
+    "average": Option("mean"),
+    "teacher_momentum": Option(
+        0.3, acts=CLIP | {"warm_up": 0.0}, idles=(({}, {}), ({"soft_labels": "window"}, {}))
+    ),
+    "trust": Option(True),
+    "held_out": Option(0.2, trains=False),  # of the splits: refused where nobody looks at them
+    "verified_only": Option(True, idles=(VERIFIED,), trains=False),  # of the splits
+    "unverified_ce": Option(0.25, idles=(VERIFIED,)),
+    "unverified_kl": Option(0.25, idles=(VERIFIED,)),
+    "label_noise": Option(0.5),
+    "labelled": Option(0.5),
+    "precision": Option("fp32", acts={"precision": "bf16"}, idles=(({"precision": "auto"}, {}),)),
+    "channels_last": Option(False, trains=False),  # may change last bits, or none
+    "compile": Option(True, trains=False),  # likewise
+}
+"""Where `acts` or `idles` name the option itself, that is the value beside `other`."""
+
+
+def where_it_acts() -> list[Any]:
+    where = {"weights": {"default_weights": False}}
+    return [
+        pytest.param(name, option.acts, where.get(name, {}), id=name)
+        for name, option in OPTIONS.items()
+    ]
+
+
+def where_it_idles() -> list[Any]:
+    return [
+        pytest.param(name, options, where, id=f"{name}-{i}")
+        for name, option in OPTIONS.items()
+        for i, (options, where) in enumerate(option.idles)
+    ]
+
+
+def both(name: str, options: Mapping[str, Any]) -> tuple[Training, Training]:
+    shared = {**SMALL, **options}
+    return Training(**shared), Training(**{**shared, name: OPTIONS[name].other})
+
+
+def test_every_option_is_in_the_table() -> None:
+    assert OPTIONS.keys() == Training.model_fields.keys()
+
+
+@pytest.mark.parametrize(("name", "options", "where"), where_it_acts())
+def test_an_option_that_acts_tells_cells_apart(
+    name: str, options: Mapping[str, Any], where: Mapping[str, Any]
+) -> None:
+    one, other = (effective(each, replace(AT_HOME, **where)) for each in both(name, options))
+    assert key(one) != key(other)
+
+
+@pytest.mark.parametrize(("name", "options", "where"), where_it_idles())
+def test_an_option_that_does_nothing_leaves_no_mark_in_a_key(
+    name: str, options: Mapping[str, Any], where: Mapping[str, Any]
+) -> None:
+    one, other = both(name, options)
+    assert one != other
+    assert key(effective(one, replace(AT_HOME, **where))) == key(
+        effective(other, replace(AT_HOME, **where))
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options", "where"), where_it_acts())
+def test_training_differs_where_an_option_acts(
+    name: str,
+    options: Mapping[str, Any],
+    where: Mapping[str, Any],
+    prepared: Prepared,
+    tmp_path: Path,
+) -> None:
+    if not OPTIONS[name].trains:
+        pytest.skip("what this option changes is not the training, or not for sure")
+    one, other = both(name, options)
+    some = unverified(prepared)
+    assert trained(one, some, tmp_path / "one") != trained(other, some, tmp_path / "other")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options", "where"), where_it_idles())
+def test_training_is_the_same_bit_for_bit_where_an_option_does_nothing(
+    name: str,
+    options: Mapping[str, Any],
+    where: Mapping[str, Any],
+    prepared: Prepared,
+    tmp_path: Path,
+) -> None:
+    if not OPTIONS[name].trains:
+        pytest.skip("what this option changes is not the training")
+    one, other = both(name, options)
+    data = prepared if where.get("all_verified") else unverified(prepared)
+    temperature = where.get("temperature", AT_HOME.temperature)
+    bits = [
+        trained(each, data, tmp_path / place, temperature)
+        for each, place in ((one, "one"), (other, "other"))
+    ]
+    assert bits[0] == bits[1]
+
+
+@pytest.mark.parametrize("name", [*DISTILLATION, "b and d"])
+def test_baselines_are_one_cell_whatever_distillation_does(name: str) -> None:
+    if name == "b and d":
+        one, other = (make(Training(**SMALL, **CLIP, b=b, d=d)) for b, d in ((0, 2), (1, 1)))
+    else:
+        one, other = (make(each) for each in both(name, {}))
+    alone = [
+        independent_cell(each.names[0], each, device="cpu", content="test") for each in (one, other)
+    ]
+    assert one.key != other.key
+    assert alone[0].key == alone[1].key
+
+
+@pytest.mark.slow
+def test_how_a_cycles_epochs_are_divided_changes_no_baseline(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    bits = []
+    for b, d in ((0, 3), (1, 2), (2, 1)):
+        cell = make_cell(BRANCHES[0], temperature=None, **{**SMALL, **CLIP, "b": b, "d": d})
+        bits.append(run(cell, prepared, tmp_path / f"{b}{d}"))
+    assert bits[0] == bits[1] == bits[2]
+
+
+def test_a_seed_of_a_split_that_is_given_is_in_no_key(prepared: Prepared) -> None:
+    dataset = prepared.dataset
+    assert dataset.clips[0].fold is not None
+    assert Splitter(seed=5).seed_that_matters(dataset) == 0
+    assert Splitter(seed=5, held_out=0.2).seed_that_matters(dataset) == 5
+    clips = tuple(replace(clip, fold=None) for clip in dataset.clips)
+    assert Splitter(seed=5).seed_that_matters(replace(dataset, clips=clips)) == 5
+
+
+def test_a_grid_says_what_changes_nothing_and_refuses_variants_that_are_the_same(
+    prepared: Prepared,
+) -> None:
+    asked: dict[str, Any] = {"cohorts": ["+".join(BRANCHES)], "temperatures": "1,2"}
+    options = {"teacher_momentum": 0.5, "t_squared": True, "unverified_ce": 0.5}
+    lines = idle_options(parse(GridConfig, asked | options, "test"), prepared, NETWORKS)
+    assert lines == [
+        "teacher_momentum: 0.5 changes nothing: it is for trust and for soft_labels: clip",
+        "t_squared: True changes nothing: at T = 1 it multiplies by 1",
+        "unverified_ce: 0.5 changes nothing: every label of the data set is verified",
+    ]
+    assert idle_options(parse(GridConfig, asked, "test"), prepared, NETWORKS) == []
+    same = {"variants": {"plain": {}, "slow": {"teacher_momentum": 0.5}}}
+    with pytest.raises(UserError, match=r"'plain' and 'slow' are the same at T = 1: what they"):
+        expand(parse(GridConfig, asked | same, "test"), prepared, NETWORKS, lambda branches: 0.0)
+
+
+def test_reasons_are_given_for_what_was_asked_for_alone() -> None:
+    assert list(idle(Training(), replace(AT_HOME, temperature=1.0, all_verified=True))) == []
+
+
+def make(training: Training) -> Cell:
+    return replace(make_cell(*BRANCHES), training=training)
+
+
+def key(training: Training) -> str:
+    return make(training).key
+
+
+def unverified(prepared: Prepared) -> Prepared:
+    """The data set with every second label verified by nobody."""
+    clips = prepared.dataset.clips
+    some = tuple(replace(clip, verified=i % 2 == 0) for i, clip in enumerate(clips))
+    return replace(prepared, dataset=replace(prepared.dataset, clips=some))
+
+
+def trained(
+    training: Training, prepared: Prepared, folder: Path, temperature: float = 2.0
+) -> dict[str, str]:
+    cell = replace(make_cell(*BRANCHES, temperature=temperature), training=training)
+    return run(cell, prepared, folder)
+
+
+def run(cell: Cell, prepared: Prepared, folder: Path) -> dict[str, str]:
+    """Train a cell; return the digests of what it leaves, and its figures without times."""
+    tasks = branch_tasks(cell, prepared)
+    rows = [
+        {n: v for n, v in row.items() if not n.startswith("seconds") and n != "peak_bytes"}
+        for of_cycle in run_cell(cell, tasks, LocalCohort(tasks, folder), folder)
+        for row in of_cycle
+    ]
+    names = [*folder.glob("branches/*/model.safetensors"), folder / "predictions.csv"]
+    files = {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in names
+    }
+    return {**files, "figures": str(rows)}
