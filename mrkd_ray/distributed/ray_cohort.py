@@ -1,9 +1,9 @@
-"""Branches and the aggregator (`roles`) as Ray actors, and `RayCohort`, which drives them by refs.
+"""Branches and the aggregator (`actors`) as Ray actors, and `RayCohort`, which drives them by refs.
 
 Cycles are submitted as a whole and one ahead: while the driver waits for a cycle's figures and
 commits its checkpoint, the branches are at work on the next. Actors are never restarted by Ray,
 since a restart would silently begin from fresh weights: the cell goes on from its last checkpoint
-instead (`trial`).
+instead (`tune_trials`).
 """
 
 from __future__ import annotations

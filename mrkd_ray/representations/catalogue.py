@@ -8,7 +8,7 @@ To add one, decorate a function with its name, its number of bins and a line of 
     @representation("logmel40", bins=40, description="40 Mel bands, dB", constants=["mel-40"])
     def logmel(recordings: Recordings, bins: int) -> Tensor: ...
 
-It computes in PyTorch, for a batch, from what `frontend.Recordings` has. Everything that changes
+It computes in PyTorch, for a batch, from what `spectra.Recordings` has. Everything that changes
 its result is a keyword of the decorator, which hands it to the function: stored features are keyed
 by these keywords and by the values of the constants, so a new value means new features.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # the driver reads names and bins, and never loads PyTorch
 
 WINDOW_FRAMES = 150  # frames: the 1.5 s that a network sees at once
 DELTA_WIDTH = 9  # frames: librosa's default width of a delta
-FRONTEND = 1  # to be raised when `frontend.py` computes other values from the same parameters
+FRONTEND = 1  # to be raised when `spectra.py` computes other values from the same parameters
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def representation(
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register the decorated `function(recordings, bins, **params)` as the representation `name`.
 
-    It returns [B, bins, recordings.frames]. `constants` are the keys (`constants.get`) that it
+    It returns [B, bins, recordings.frames]. `constants` are the keys (`filters.get`) that it
     uses; `params` go to the function and into the version, and must be JSON values. `gain` is how
     far each bin moves when the recording gets 1 dB louder, for augmentation; by default 1 in every
     bin, as of values in dB. `linear` says that all values are proportional to the samples instead.

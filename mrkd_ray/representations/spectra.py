@@ -1,7 +1,7 @@
 """The front-end: waveforms to what the representations are made of, in PyTorch on any device.
 
 Everything is a transform of a batch and works on CPU, on GPU and in an exported program alike. It
-follows librosa step by step, with librosa's own filters (`constants.py`).
+follows librosa step by step, with librosa's own filters (`filters.py`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Recordings:
         return 1 + self.waveforms.shape[1] // HOP
 
     def constant(self, key: str) -> Tensor:
-        """Return a constant (`constants.get`) on the waveforms' device."""
+        """Return a constant (`filters.get`) on the waveforms' device."""
         return _constant(key, self.waveforms.device)
 
     @functools.cached_property

@@ -180,7 +180,7 @@ class Branch:
         """Load this branch's checkpoint from `folder`; return the next cycle.
 
         Raises:
-            UserError: see `checkpoint.load_branch`.
+            UserError: see `checkpoints.load_branch`.
         """
         self.cycle, self.memory.belief = checkpoints.load_branch(
             folder,
