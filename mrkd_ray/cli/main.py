@@ -154,7 +154,7 @@ def recommend(
     with _stopped("finished probes are kept; call again to go on"):
         choice = choose(config, to, force=force)
     console = Console()
-    show(choice, config, console)
+    show(choice, config.fold, console)
     run = shlex.join(["mrkd", "grid", str(to)])
     console.print(f"Run it: {run}", markup=False, soft_wrap=True)
 

@@ -150,7 +150,9 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         training_seconds=training,
         seconds=opened.startup + features + training,
         plan_seconds=time.perf_counter() - began,
-        warnings=_short_of_disk(config, features_missing, results + checkpoints),
+        warnings=_short_of_disk(
+            (config.cache, features_missing), (config.output, results + checkpoints)
+        ),
     )
 
 
@@ -193,10 +195,10 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(nearest_folder(folder)).free
 
 
-def _short_of_disk(config: GridConfig, features: int, results: int) -> list[str]:
+def _short_of_disk(*sizes: tuple[Path, int]) -> list[str]:
     """Say where less is free than a run needs; the two folders may share a disk."""
     needs: dict[int, list[tuple[Path, int]]] = {}
-    for folder, size in ((config.cache, features), (config.output, results)):
+    for folder, size in sizes:
         needs.setdefault(nearest_folder(folder).stat().st_dev, []).append((folder, size))
     return [
         f"{' and '.join(str(folder) for folder, _ in own)} will need "

@@ -29,7 +29,7 @@ DOUBTFUL, HALF = 0.05, 0.5
 above which the probes are not believed."""
 
 
-def sentences(choice: Choice, config: RecommendConfig) -> Iterator[str]:
+def sentences(choice: Choice, fold: int) -> Iterator[str]:
     """Say what was chosen and why, and how sure that is."""
     probed, chosen = choice.probed, choice.cohorts[0]
     best = max(chosen.members, key=lambda i: float(probed.accuracy[i]))
@@ -48,7 +48,7 @@ def sentences(choice: Choice, config: RecommendConfig) -> Iterator[str]:
     )
     parts = "1 part" if probed.parts == 1 else f"{probed.parts} parts"
     yield (
-        f"{len(probed.labels)} clips decide: {parts} of the training clips of fold {config.fold}, "
+        f"{len(probed.labels)} clips decide: {parts} of the training clips of fold {fold}, "
         "each predicted by probes that were trained on the rest. ±: one standard error."
     )
     if others:
@@ -57,13 +57,11 @@ def sentences(choice: Choice, config: RecommendConfig) -> Iterator[str]:
         if choice.tied > others / 2:
             told += " Take it as one of several good guesses, or give more clips."
         yield f"{told} Its figures flatter it, as the best of many."
-    yield (
-        f"The test clips of fold {config.fold} took no part in the choice, so they can judge it."
-    )
+    yield (f"The test clips of fold {fold} took no part in the choice, so they can judge it.")
     yield from _labels(choice)
 
 
-def show(choice: Choice, config: RecommendConfig, console: Console) -> None:
+def show(choice: Choice, fold: int, console: Console) -> None:
     """Print the candidates, how their errors go together, and what was chosen."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -87,7 +85,7 @@ def show(choice: Choice, config: RecommendConfig, console: Console) -> None:
         "their errors, 0 where independent.",
         style="dim",
     )
-    for sentence in sentences(choice, config):
+    for sentence in sentences(choice, fold):
         console.print(sentence, markup=False, highlight=False)
 
 
@@ -152,7 +150,10 @@ def grid_file(choice: Choice, config: RecommendConfig) -> str:
     import yaml
 
     made = environment.describe()
-    lines = [f"Written by `{made['command']}`, {made['date'][:10]}.", *sentences(choice, config)]
+    lines = [
+        f"Written by `{made['command']}`, {made['date'][:10]}.",
+        *sentences(choice, config.fold),
+    ]
     comments = [f"# {line}" for text in lines for line in textwrap.wrap(text, 98)]
     names = {*Learning.model_fields, *Branches.model_fields} - {"cycles", "data"}
     given = config.model_dump(mode="json", include=names)

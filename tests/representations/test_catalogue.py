@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mrkd_ray.audio import decoding
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import Registry
 from mrkd_ray.representations import catalogue as representations
@@ -22,7 +23,6 @@ from mrkd_ray.representations import filters as constants
 from mrkd_ray.representations import spectra
 from mrkd_ray.representations.catalogue import (
     REPRESENTATIONS,
-    Array,
     Representation,
     compute,
     compute_clip,
@@ -32,25 +32,25 @@ from mrkd_ray.representations.spectra import Recordings
 PLAIN: dict[str, Any] = {"sr": 22050, "hop_length": 220}
 
 
-def noise(samples: int) -> Array:
+def noise(samples: int) -> Float32:
     rng = np.random.default_rng(samples)
     return rng.normal(scale=0.1, size=samples).astype(np.float32)
 
 
-def plain_logmel(waveform: Array, bands: int) -> Array:
+def plain_logmel(waveform: Float32, bands: int) -> Float32:
     power = librosa.feature.melspectrogram(y=waveform, n_fft=1764, n_mels=bands, **PLAIN)
     return np.asarray(librosa.power_to_db(power))
 
 
-def plain_mfcc(waveform: Array) -> Array:
+def plain_mfcc(waveform: Float32) -> Float32:
     return np.asarray(librosa.feature.mfcc(y=waveform, n_fft=1764, n_mfcc=64, **PLAIN))
 
 
-def plain_cqt(waveform: Array) -> Array:
+def plain_cqt(waveform: Float32) -> Float32:
     return np.asarray(librosa.amplitude_to_db(np.abs(librosa.cqt(waveform, n_bins=84, **PLAIN))))
 
 
-def plain_pcen(waveform: Array) -> Array:
+def plain_pcen(waveform: Float32) -> Float32:
     magnitude = librosa.feature.melspectrogram(y=waveform, n_fft=1764, n_mels=64, power=1, **PLAIN)
     return np.asarray(librosa.pcen(magnitude * 2**31, **PLAIN))
 
@@ -85,12 +85,12 @@ TOLERANCES = {
 }
 
 
-def one(name: str, waveform: Array) -> Array:
+def one(name: str, waveform: Float32) -> Float32:
     """One representation of one clip, [bins, frames] as librosa has it."""
     return compute_clip([name], waveform)[name].T
 
 
-def assert_as_librosa(name: str, waveform: Array) -> None:
+def assert_as_librosa(name: str, waveform: Float32) -> None:
     result = one(name, waveform)
     assert result.dtype == np.float32
     difference = np.abs(result - PLAIN_CALLS[name](waveform))
@@ -225,7 +225,7 @@ def test_the_spectrum_is_computed_once_per_recording(monkeypatch: pytest.MonkeyP
         (np.array([0.0, np.inf], np.float32), "infinite"),
     ],
 )
-def test_what_is_no_waveform_is_refused(waveform: Array, message: str) -> None:
+def test_what_is_no_waveform_is_refused(waveform: Float32, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compute_clip(["logmel64"], waveform)
 
