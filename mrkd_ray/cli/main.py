@@ -20,13 +20,30 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=Commands,
-    help="Train audio classifiers on different representations that teach each other.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
+
+
+def _version(asked: bool) -> None:
+    """Print the version and stop."""
+    if asked:
+        from importlib.metadata import version
+
+        print(f"mrkd-ray {version('mrkd-ray')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train audio classifiers on different representations that teach each other."""
+
 
 PrintConfig = Annotated[
     bool, typer.Option("--print-config", help="Print the configuration as YAML and stop.")
@@ -215,7 +232,10 @@ def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> Non
 @app.command()
 def predict(
     model: Model,
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Recordings.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="FILES...", help="Recordings, folders of them, or patterns."),
+    ],
     top: Annotated[int, typer.Option(min=1, help="Classes to print for each file.")] = 3,
     threshold: Annotated[
         float,
@@ -225,10 +245,9 @@ def predict(
 ) -> None:
     """Classify recordings."""
     from mrkd_ray.inference.classifier import load
+    from mrkd_ray.inference.inputs import recordings
 
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing:
-        raise UserError(f"no such file: {', '.join(missing)}")
+    files = recordings(inputs)
     classifier = load(model)
     failed = 0
     rows = []

@@ -128,9 +128,9 @@ class Options(Learning):
     )
     soft_labels: Literal["clip", "window", "virtual"] = Field(
         "virtual",
-        description="Soft labels from the mean logits over a clip's windows; window: from the very "
-        "window that the distillation epoch trains on; virtual: from its very windows, mixed as "
-        "they are, the same pairs and shares in every branch.",
+        description="What soft labels are of. clip: a clip, by the mean of its windows' logits. "
+        "window: the window that the next distillation epoch trains on. virtual: that window mixed "
+        "with another clip's; all branches mix the same pairs.",
     )
     divergence: Literal["reverse", "forward"] = Field(
         "forward",

@@ -58,7 +58,7 @@ class Classifier:
         """Names of the branches."""
         return [branch.model.branch for branch in self.branches]
 
-    def predict(self, file: Path) -> Float32:
+    def predict(self, file: str | Path) -> Float32:
         """Return the probabilities [M] of a recording.
 
         Raises:
@@ -70,10 +70,10 @@ class Classifier:
         """Return probabilities [M] by class, the highest first."""
         return {self.classes[i]: float(probabilities[i]) for i in probabilities.argsort()[::-1]}
 
-    def predict_branches(self, file: Path) -> Float32:
+    def predict_branches(self, file: str | Path) -> Float32:
         """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
         try:
-            waveform = decoding.load(file)
+            waveform = decoding.load(Path(file))
         except (decoding.AudioError, OSError) as error:
             raise UserError(f"{file}: cannot be classified: {error}") from None
         frames = compute_clip({b.model.representation for b in self.branches}, waveform)

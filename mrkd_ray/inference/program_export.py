@@ -97,7 +97,7 @@ def export(classifier: Classifier, file: Path, seconds: float) -> None:
         raise UserError(f"{file}: a program's file ends in .pt2 (torch.export) or .onnx")
     needed = ("onnx", "onnxscript") if file.suffix == ".onnx" else ()
     if None in map(importlib.util.find_spec, needed):
-        raise UserError(f"{file}: ONNX needs more packages: pip install 'mrkd-ray[onnx]'")
+        raise UserError(f"{file}: ONNX needs more packages: pip install -e '.[onnx]'")
     program = Program(classifier, samples).eval()
     example = torch.zeros(2, samples)
     batch = {"waveforms": {0: torch.export.Dim("batch")}}

@@ -34,7 +34,7 @@ class SpectrogramTransformer(nn.Module):
     def __init__(self, n_classes: int, **config: Any) -> None:
         super().__init__()
         if importlib.util.find_spec("transformers") is None:
-            raise UserError("network 'ast' needs one more package: pip install 'mrkd-ray[ast]'")
+            raise UserError("network 'ast' needs one more package: pip install -e '.[ast]'")
         from transformers import ASTConfig, ASTForAudioClassification
 
         whole = ASTForAudioClassification(ASTConfig(**{"num_labels": n_classes, **config}))

@@ -22,7 +22,7 @@ def known(name: str) -> bool:
     if not name.startswith(PREFIX):
         return False
     if importlib.util.find_spec("timm") is None:
-        raise UserError(f"network {name!r} needs one more package: pip install 'mrkd-ray[timm]'")
+        raise UserError(f"network {name!r} needs one more package: pip install -e '.[timm]'")
     import timm
 
     own = name.removeprefix(PREFIX)

@@ -161,7 +161,7 @@ def duration(costs: Sequence[Cost], at_once: Sequence[int]) -> float:
 def extrapolate(seen: Sequence[tuple[float, int]], clips: int) -> float:
     """Return the seconds for so many clips, from (seconds, clips done) as a sample went on.
 
-    The time to the first ones is taken once: processes start in it.
+    The time until the first clips are done counts once, since processes start in it.
     """
     (begin, _), (first, some), (end, done) = seen[0], seen[1], seen[-1]
     if done == some:

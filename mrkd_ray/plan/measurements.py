@@ -28,7 +28,7 @@ FREE = (
     *("divergence", "t_squared", "kl_weight", "ce_weight", "teacher_momentum", "trust"),
     "warm_up",
 )
-"""Options that tell no kinds apart: what a cycle takes hardly hangs on them.
+"""Options that hardly change how long a cycle takes: cells that differ in them are of one kind.
 
 What `trust` remembers is in the checkpoint: `costs` counts its bytes, but not its seconds."""
 

@@ -150,7 +150,10 @@ class GridResults:
         return comparison.pairs(self.independent(cohort, name), self.distilled(cohort, name))
 
     def conditions(self, cohort: GridCohort, name: str) -> dict[Condition, list[Model]]:
-        """One model under both, in the same runs; where none has its twin, distilled alone."""
+        """Return a model's runs by condition: those that were made under both conditions.
+
+        Where no run was, the distilled runs alone.
+        """
         if pairs := self.pairs(cohort, name):
             return {
                 "independent": [pair.independent for pair in pairs],

@@ -65,7 +65,7 @@ def shared(models: Sequence[Runs]) -> list[Runs]:
 
 
 def pairs(independent: Runs, distilled: Runs) -> list[Pair]:
-    """Return both of the runs that have both, by fold and seed."""
+    """Pair the models of each fold and seed that has an independent and a distilled one."""
     both = shared([independent, distilled])
     return [Pair(*models) for models in zip(*(of.values() for of in both), strict=True)]
 

@@ -74,7 +74,7 @@ def of(labels: ArrayLike) -> tuple[Metric, Metric]:
 
 
 def named(names: Iterable[str]) -> tuple[Metric, Metric]:
-    """Return the metrics that figures with these names, or columns that begin with them, are of."""
+    """Return the metrics of a table by the names of its columns, such as `map3_difference`."""
     multi = any(name == "lwlrap" or name.startswith("lwlrap_") for name in names)
     return MULTI_LABEL if multi else SINGLE_LABEL
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,12 @@ def test_every_field_has_its_option(command: str, model: type[TrainConfig]) -> N
     singular = {"branches": "branch", "cohorts": "cohort"}
     for name in model.model_fields.keys() - {"variants"}:  # a mapping: YAML only
         assert f"--{singular.get(name, name).replace('_', '-')} " in text
+
+
+def test_version_and_the_module_as_a_command(tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "mrkd_ray", "--version"]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.split() == ["mrkd-ray", metadata.version("mrkd-ray")]
 
 
 def test_options_that_were_renamed_are_still_taken_with_a_note(tmp_path: Path) -> None:

@@ -1,0 +1,5 @@
+"""`python -m mrkd_ray` is `mrkd`."""
+
+from mrkd_ray.cli.main import main
+
+main()
