@@ -2,4 +2,5 @@
 
 from mrkd_ray.cli.main import main
 
-main()
+if __name__ == "__main__":
+    main()

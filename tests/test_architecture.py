@@ -20,6 +20,8 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "mrkd_ray"
 PAGE = ROOT / "docs" / "architecture.md"
 RAY_IN = {"distributed", "cli"}
+TORCH_IN = {"training", "inference", "features", "networks", "method", "representations", "common"}
+"""Inside of functions too: elsewhere it would come into the process of a driver or coordinator."""
 WITHOUT_TORCH = (
     "cli.main",
     "grid.run",
@@ -76,8 +78,9 @@ def imports(package: Path) -> list[Import]:
 
 
 def folder(name: str) -> str:
-    """The folder of a module of the package; "" of the package's own file."""
-    return [*name.split("."), ""][1]
+    """The folder of a module of the package; "" of the package's own files."""
+    inside = [*name.split("."), ""][1]
+    return "" if inside.startswith("__") else inside
 
 
 def upward(found: list[Import], order: list[set[str]]) -> list[str]:
@@ -135,6 +138,12 @@ def loaded(code: str, names: tuple[str, ...], path: Path = ROOT) -> list[str]:
     return list(ast.literal_eval(run.stdout))
 
 
+def pairs(found: list[Import]) -> set[tuple[str, str]]:
+    """Which folder imports which other."""
+    both = {(folder(each.module), folder(each.target)) for each in within(found)}
+    return {(one, other) for one, other in both if one != other}
+
+
 def test_the_picture_has_every_folder_once() -> None:
     order = layers(PAGE)
     folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
@@ -153,6 +162,10 @@ def test_ray_is_imported_where_it_may_be() -> None:
     found = imports(PACKAGE)
     assert outside(found, "ray", RAY_IN) == []
     assert {folder(each.module) for each in found if each.target.split(".")[0] == "ray"}
+
+
+def test_torch_is_imported_where_it_may_be_also_inside_of_functions() -> None:
+    assert outside(imports(PACKAGE), "torch", TORCH_IN) == []
 
 
 def test_inference_never_imports_training() -> None:
@@ -244,3 +257,10 @@ def test_a_folder_that_is_not_in_the_picture_is_seen(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A\n\n```\ncli             what people type\nplan grid       both\n```\n")
     assert layers(page) == [{"cli"}, {"plan", "grid"}]
+
+
+if __name__ == "__main__":
+    everything = imports(PACKAGE)
+    print(f"{len({name for names in layers(PAGE) for name in names})} folders,", end=" ")
+    print(f"{len(pairs(everything))} pairs of which one imports the other,", end=" ")
+    print(f"{len(upward(everything, layers(PAGE)))} upwards, {len(circle(everything))} in circles")

@@ -1,8 +1,8 @@
-"""Is the cohort that `mrkd recommend` chooses better than the default pairing?
+"""Is the cohort that `mrkd recommend` chooses better than the default cohort?
 
     python experiments/studies/recommended.py --data ../shared/data/esc10
 
-For each fold the cohort is chosen on the training side. Then it and the default pairing are trained
+For each fold the cohort is chosen on the training side. Then it and the default cohort are trained
 with equal budgets, and judged by the fold's test clips, which took no part in the choice. Both are
 judged by their ensemble, and by the member whose probes were the more accurate. Interrupted, it
 goes on where it stopped with the next call. Each fold has a folder of its own under `--output`, so

@@ -3,10 +3,10 @@
     python experiments/studies/versus.py results/trust-esc10 trust mixup
     python experiments/studies/versus.py results/controls-esc10 noise noise
 
-Of each pairing that both variants have, at the temperature nearest to 2, over the runs that both
+Of each cohort that both variants have, at the temperature nearest to 2, over the runs that both
 have finished: the main score in %, and the first variant's less the second's in points with its
 95 % interval, as a grid's table has it, and its kind. With the same variant twice: of each two of
-its pairings that share a branch, the branches in common.
+its cohorts that share a branch, the branches in common.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from mrkd_ray.scores.comparison import Model, Score
 
 
 def main() -> None:
-    """Print a table for each pairing."""
+    """Print a table for each cohort."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def of_variant(results: grid_results.GridResults, name: str) -> dict[str, grid_results.GridCohort]:
-    """Return a variant's cohorts by pairing.
+    """Return a variant's cohorts by their branches.
 
     Raises:
         UserError: no cohort of it is finished.

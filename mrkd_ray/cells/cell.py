@@ -28,13 +28,15 @@ class Cell:
     temperature: float | None  # None where nothing is distilled
     fold: int
     seed: int
-    training: Training
+    training: Training  # with what changes nothing at its default: see `effective`
+    asked: Training | None = None  # as it was asked for, where that is known; in no key
     device: str  # "cpu" or "cuda"
     cpus: int = 1  # of each branch's actor
     overlap: bool = False  # branches compute with the threads of the whole cohort
     content: str  # hash of clips, labels, representations' versions, files of weights
     window_memory: str = "auto"  # `config.Run.window_memory`; changes no result
     variant: str = ""  # a name for people, in no key: renamed, a variant keeps its results
+    baselines: tuple[str, ...] = ()  # keys of its branches' independent cells, in order; in no key
 
     @property
     def title(self) -> str:
@@ -50,13 +52,26 @@ class Cell:
 
     @property
     def cohort(self) -> str:
-        """The pairing, written as on the command line: `a:b+c:d`."""
+        """Its branches, written as on the command line: `a:b+c:d`."""
         return "+".join(str(branch) for branch in self.branches)
 
     @cached_property
     def key(self) -> str:
-        """A readable name that ends in a hash of everything that changes the result."""
-        asked = {
+        """A readable name that ends in a hash of everything that changes the result.
+
+        Where files of weights lie is not in it: `content` has what is in them.
+        """
+        return self._key(self.training.model_copy(update={"weights": None}))
+
+    @cached_property
+    def former_key(self) -> str:
+        """The key that earlier versions gave it, which hashed options as they were asked for."""
+        if self.asked is None:
+            return self.key
+        return self._key(self.asked)
+
+    def _key(self, training: Training) -> str:
+        hashed = {
             "condition": self.condition,
             "branches": [str(branch) for branch in self.branches],
             "names": self.names,
@@ -65,10 +80,10 @@ class Cell:
             "seed": self.seed,
             "device": self.device,
             "threads": self.threads,
-            "training": self.training.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
             "content": self.content,
         }
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
         temperature = "" if self.temperature is None else f"_T{self.temperature:g}"
         where = f"fold{self.fold}_seed{self.seed}"
         return f"{self.condition}_{'+'.join(self.names)}{temperature}_{where}_{digest}"
@@ -97,8 +112,17 @@ def without_teacher(training: Training) -> Training:
     return training.model_copy(update=update | {"b": b, "d": epochs - b})
 
 
-def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cell:
-    """Return the baseline of one branch of a cohort: its twin, by name, without a teacher."""
+def independent_cell(
+    name: str, like: Cell, *, device: str, content: str, training: Training | None = None
+) -> Cell:
+    """Return the baseline of one branch of a cohort: its twin, by name, without a teacher.
+
+    Args:
+        training: its options; by default those of `like` without a teacher.
+    """
+    asked = like.asked and like.asked.model_copy(
+        update={name: Training.model_fields[name].default for name in DISTILLATION}
+    )
     return replace(
         like,
         condition="independent",
@@ -106,8 +130,15 @@ def independent_cell(name: str, like: Cell, *, device: str, content: str) -> Cel
         names=(name,),
         temperature=None,
         overlap=False,
-        training=without_teacher(like.training),
+        training=training or without_teacher(like.training),
+        asked=asked,
         device=device,
         content=content,
         variant="",
+        baselines=(),
     )
+
+
+def with_baselines(cell: Cell, alone: Sequence[Cell]) -> Cell:
+    """Return a cohort's cell that names the independent cells of its branches, in order."""
+    return replace(cell, baselines=tuple(each.key for each in alone))

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.config.method import Training
+from mrkd_ray.representations.filters import HOP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,56 +19,85 @@ class Circumstances:
     """What decides, besides the options themselves, which of them change nothing.
 
     Attributes:
-        temperature: T of the soft labels.
+        temperature: T of the soft labels; None without a teacher.
         device: "cpu" or "cuda".
-        all_verified: no clip of the data set has a label that nobody verified.
-        default_weights: each branch starts from the weights that it has by default.
+        branches: Γ.
         default_lr: the learning rate that each branch has by default; None where they differ.
+        bins: the most bins that SpecAugment can hide in a branch: 0 where all see raw samples.
+        clips: training clips, with labels or not; an epoch has as many windows.
+        labels: labelled training clips of each class.
+        held_out: clips that are held out of training.
+        all_verified: every clip that is not tested has a verified label.
     """
 
-    temperature: float
+    temperature: float | None
     device: str
-    all_verified: bool
-    default_weights: bool
+    branches: int
     default_lr: float | None
+    bins: int
+    clips: int
+    labels: tuple[int, ...]
+    held_out: int
+    all_verified: bool
 
 
 def effective(training: Training, where: Circumstances) -> Training:
-    """Return the options of a cohort's cells, those that change nothing at their defaults.
+    """Return the options of a cell, those that change nothing at their defaults.
 
-    An option that says in other words what the default says is written as the default too.
+    An option that says in other words what the default says is written as the default, and one
+    that is rounded or capped in training as what it comes to.
     """
     update = {name: _default(name) for name, _ in idle(training, where)}
     if where.device == "cpu" and training.precision == "fp32":
         update["precision"] = "auto"  # which is fp32 on a CPU
-    if where.default_weights:
-        update["weights"] = None
     if training.lr is not None and training.lr == where.default_lr:
         update["lr"] = None
+    update["specaugment_bins"] = min(training.specaugment_bins, where.bins)
+    update["batch_size"] = min(training.batch_size, max(2, where.clips))
+    if where.temperature is not None:
+        update |= _of_the_teacher(training, where.branches)
+    return training.model_copy(update=update)
+
+
+def _of_the_teacher(training: Training, branches: int) -> dict[str, Any]:
+    update: dict[str, Any] = {}
     by_default = training.model_copy(update={"warm_up": _default("warm_up")})
     if training.warm_up_cycles == by_default.warm_up_cycles:
         update["warm_up"] = by_default.warm_up
     else:  # as many cycles, whatever part was asked for
         update["warm_up"] = training.warm_up_cycles / training.cycles
-    return training.model_copy(update=update)
+    if training.average == "weighted" and branches == 1:
+        update["average"] = "mean"  # of one
+    return update
 
 
 def idle(training: Training, where: Circumstances) -> Iterator[tuple[str, str]]:
     """Yield the options that were given and change nothing, each with the reason."""
     reasons = {}
-    if not training.trust and training.soft_labels != "clip":
-        reasons["teacher_momentum"] = "it is for trust and for soft_labels: clip"
-    if where.temperature == 1:
-        reasons["t_squared"] = "at T = 1 it multiplies by 1"
-    elif training.kl_weight == 0:
-        reasons["t_squared"] = "kl_weight is 0"
+    if where.temperature is not None:
+        if not training.trust and training.soft_labels != "clip":
+            reasons["teacher_momentum"] = "it is for trust and for soft_labels: clip"
+        elif training.cycles - training.warm_up_cycles == 1:
+            reasons["teacher_momentum"] = "only one cycle has a teacher"
+        if where.temperature == 1:
+            reasons["t_squared"] = "at T = 1 it multiplies by 1"
+        elif training.kl_weight == 0:
+            reasons["t_squared"] = "kl_weight is 0"
     if where.all_verified:
-        why = "every label of the data set is verified"
+        why = "every label that could be trained on is verified"
         reasons |= dict.fromkeys(("verified_only", "unverified_ce", "unverified_kl"), why)
+    if round(training.augment_shift * SAMPLE_RATE / HOP) == 0:
+        reasons["augment_shift"] = "it is less than half a frame"
+    if where.bins == 0:
+        reasons["specaugment_bins"] = "raw samples have no bins to hide"
+    if round(training.label_noise * (sum(where.labels) + where.held_out)) == 0:
+        reasons["label_noise"] = "of so few clips it is none"
+    if all(max(1, round(training.labelled * count)) == count for count in where.labels):
+        reasons["labelled"] = "of so few clips it is all"
     for name, why in reasons.items():
         if getattr(training, name) != _default(name):
             yield name, why
 
 
-def _default(name: str) -> object:
+def _default(name: str) -> Any:
     return Training.model_fields[name].default

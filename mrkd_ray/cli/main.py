@@ -171,7 +171,7 @@ def recommend(
     with _stopped("finished probes are kept; call again to go on"):
         choice = choose(config, to, force=force)
     console = Console()
-    show(choice, config.fold, console)
+    show(choice, config.fold, config.verified_only, console)
     run = shlex.join(["mrkd", "grid", str(to)])
     console.print(f"Run it: {run}", markup=False, soft_wrap=True)
 
@@ -204,13 +204,13 @@ def _run(config: GridConfig, resume: bool) -> None:
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
 
 
-Model = Annotated[
+ModelPath = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A branch's folder, or a cell's as an ensemble.")
 ]
 
 
 @config_command(app, "run.Data")
-def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> None:
+def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
     from mrkd_ray.config.parsing import parse
     from mrkd_ray.config.run import Data
@@ -231,7 +231,7 @@ def evaluate(values: dict[str, Any], model: Model, as_json: Json = False) -> Non
 
 @app.command()
 def predict(
-    model: Model,
+    model: ModelPath,
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="FILES...", help="Recordings, folders of them, or patterns."),
@@ -278,7 +278,7 @@ def predict(
 
 @app.command()
 def export(
-    model: Model,
+    model: ModelPath,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="To write: NAME.pt2 or NAME.onnx.")],
     seconds: Annotated[float, typer.Option(help="Length of the recordings that it takes.")],
 ) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REPEATED = {"branches": "--branch", "cohorts": "--cohort"}
 """Fields that are given by repeating an option, and the option's name."""
 RENAMED = {"--pairing": "--cohort", "--windows": "--window-memory"}
-"""Options by their names before; those of fields are in `parsing.RENAMED`."""
+"""Options by their names before; those of fields are in `config.fields.RENAMED`."""
 
 _complete: dict[str, Callable[[], Any]] = {}  # makes a command with the options of its fields
 

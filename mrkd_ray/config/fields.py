@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 Folds = Literal["all"] | tuple[int, ...]
 
 Reported = Literal["table1", "table2", "table3", "table4", "table5", "table6", "table7", "figure3"]
+
+
+RENAMED = {"pairings": "cohorts", "windows": "window_memory"}
+"""Fields by their names before, which are still taken."""
 
 
 class BranchSpec(BaseModel):
@@ -74,9 +78,9 @@ def _parse_names(value: Any) -> Any:
     return tuple(name.strip() for name in value.split(","))
 
 
-Branch = Annotated[BranchSpec, BeforeValidator(_parse_branch), PlainSerializer(str)]
+BranchField = Annotated[BranchSpec, BeforeValidator(_parse_branch), PlainSerializer(str)]
 
-CohortSpec = Annotated[tuple[Branch, ...], Field(min_length=1), BeforeValidator(_parse_cohort)]
+CohortSpec = Annotated[tuple[BranchField, ...], Field(min_length=1), BeforeValidator(_parse_cohort)]
 
 Numbers = BeforeValidator(_parse_numbers)
 
@@ -92,6 +96,16 @@ Temperatures = Annotated[tuple[Positive, ...], Numbers, Field(min_length=1)]
 
 
 class StrictModel(BaseModel):
-    """A configuration: frozen, and no field that it does not know."""
+    """A configuration: frozen, and no field that it does not know, but for former names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _current_names(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        for old, new in RENAMED.items():
+            if old in values and new in values:
+                raise ValueError(f"{old} is called {new} now: give one of the two")
+        return {RENAMED.get(name, name): value for name, value in values.items()}

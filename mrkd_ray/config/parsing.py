@@ -11,12 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
+from mrkd_ray.config.fields import RENAMED
 from mrkd_ray.config.schema import Variant
 
 C = TypeVar("C", bound=BaseModel)
-
-RENAMED = {"pairings": "cohorts", "windows": "window_memory"}
-"""Fields by their names before, which are still taken."""
 
 
 def current_names(values: dict[str, Any], source: str | None = None) -> dict[str, Any]:

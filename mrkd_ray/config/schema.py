@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from mrkd_ray.config.fields import (
-    Branch,
+    BranchField,
     BranchSpec,
     CohortSpec,
     Count,
@@ -60,7 +60,7 @@ class Variant(Options, Published):
 class TrainConfig(Training, Run, Published):
     """One cohort, on one or several folds."""
 
-    branches: tuple[Branch, ...] = Field(
+    branches: tuple[BranchField, ...] = Field(
         min_length=1,
         description="REPRESENTATION:NETWORK; repeat it for every branch of the cohort.",
     )
@@ -147,7 +147,7 @@ class RecommendConfig(Learning, Branches):
     """Short probes of independent branches, and which of them to make a cohort of."""
 
     cycles: int = Field(
-        20, ge=1, description="Cycles of a probe, of b + d epochs, over which its rate falls to 0."
+        20, ge=1, description="Epochs of a probe, over which its learning rate falls to 0."
     )
     representations: Names | None = Field(
         None, description="Representations of the candidates. Default: all but raw samples."
@@ -157,7 +157,7 @@ class RecommendConfig(Learning, Branches):
         description="Networks of the candidates, each with each representation. Default: the small "
         "ones; on GPUs give those that you would use.",
     )
-    branches: tuple[Branch, ...] | None = Field(
+    branches: tuple[BranchField, ...] | None = Field(
         None, description="REPRESENTATION:NETWORK, a candidate besides those; repeat it."
     )
     size: int = Field(2, ge=2, le=5, description="Branches of the cohort.")

@@ -34,7 +34,7 @@ PEAK_DBFS = (-30.0, -3.0)
 
 Wave = NDArray[np.float64]
 Sound = Callable[[Generator, int], Wave]
-Clip = tuple[str, str, int, Wave]  # filename, label as in the csv, number, samples
+MadeClip = tuple[str, str, int, Wave]  # filename, label as in the csv, number, samples
 
 
 def make_synthetic(root: Path, *, clips_per_class: int = CLIPS_PER_CLASS, seed: int = SEED) -> None:
@@ -58,7 +58,7 @@ def make_synthetic(root: Path, *, clips_per_class: int = CLIPS_PER_CLASS, seed: 
 def make_mixtures(root: Path, *, clips: int = MIXTURES, seed: int = SEED) -> None:
     """As `make_synthetic`, with a column `labels` in place of `label`: one to three a clip."""
 
-    def made() -> Iterable[Clip]:
+    def made() -> Iterable[MadeClip]:
         for number in range(clips):
             rng = np.random.default_rng([seed, len(SOUNDS), number])
             labels = rng.choice(list(SOUNDS), rng.integers(1, MOST_SOUNDS + 1), replace=False)
@@ -68,7 +68,7 @@ def make_mixtures(root: Path, *, clips: int = MIXTURES, seed: int = SEED) -> Non
     _write(root, "labels", made())
 
 
-def _write(root: Path, column: str, clips: Iterable[Clip]) -> None:
+def _write(root: Path, column: str, clips: Iterable[MadeClip]) -> None:
     import soundfile
 
     if root.exists():

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
+from typing import Any
 
-from mrkd_ray.cells.cell import Cell, branch_names, independent_cell
+from mrkd_ray.cells.cell import (
+    Cell,
+    branch_names,
+    independent_cell,
+    with_baselines,
+    without_teacher,
+)
 from mrkd_ray.cells.effective import Circumstances, effective, idle
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.config.method import Training, default_lr
+from mrkd_ray.config.method import PAPER, Training, default_lr
 from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.datasets.base import Dataset
+from mrkd_ray.datasets.splits import Split, rarest
 from mrkd_ray.grid.network_checks import Initial
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
@@ -66,8 +76,9 @@ def expand(
         UserError: two variants have the same cells.
     """
     independent: dict[str, Cell] = {}
-    distilled: dict[str, Cell] = {}
+    distilled: list[Cell] = []
     variants = config.by_variant()
+    of_split = {split.fold: _of_split(prepared.dataset, split) for split in prepared.splits}
     unlabelled = {c.clip_id: prepared.digests[c.clip_id] for c in prepared.dataset.unlabelled}
 
     def content(branches: Sequence[BranchSpec], unlabelled: object) -> str:
@@ -81,12 +92,24 @@ def expand(
             return environment.local_device()
         return "cuda" if gpus(branches) > 0 else "cpu"
 
+    def baseline(name: str, spec: BranchSpec, like: Cell) -> Cell:
+        assert like.asked is not None
+        where = _circumstances((spec,), None, device(1), of_split[like.fold], networks)
+        return independent_cell(
+            name,
+            like,
+            device=where.device,
+            # Of the unlabelled clips only their number is in it: see `BranchTask`.
+            content=content((spec,), len(unlabelled)),
+            training=effective(without_teacher(like.asked), where),
+        )
+
     for cohort in config.cohorts:
-        where = device(len(cohort))
         runs = product(prepared.splits, config.seeds, variants.items())
         for split, seed, (variant, asked) in runs:
             for temperature in asked.temperatures:
-                given = circumstances(cohort, temperature, where, prepared, networks)
+                on = device(len(cohort))
+                where = _circumstances(cohort, temperature, on, of_split[split.fold], networks)
                 cell = Cell(
                     condition="distilled",
                     branches=cohort,
@@ -94,46 +117,34 @@ def expand(
                     temperature=temperature,
                     fold=split.fold,
                     seed=seed,
-                    training=effective(asked.training, given),
-                    device=where,
+                    training=effective(asked.training, where),
+                    asked=asked.training,
+                    device=on,
                     cpus=config.cpus_per_branch,
-                    overlap=config.overlap and where == "cpu" and len(cohort) > 1,
+                    overlap=config.overlap and on == "cpu" and len(cohort) > 1,
                     content=content(cohort, unlabelled),
                     window_memory=config.window_memory,
                     variant=variant,
                 )
-                other = distilled.setdefault(cell.key, cell).variant
-                if other != variant:
-                    raise UserError(
-                        f"variants {other!r} and {variant!r} are the same at T = {temperature:g}: "
-                        "what they differ in changes nothing here. Leave one of them out"
-                    )
-            for name, spec in zip(cell.names, cohort, strict=True) if config.independent else ():
-                # Of the unlabelled clips only their number is in it: see `BranchTask`.
-                own = content((spec,), len(unlabelled))
-                alone = independent_cell(name, cell, device=device(1), content=own)
-                independent[alone.key] = alone
-    baselines = sorted(independent.values(), key=lambda cell: cell.names)
-    return [*baselines, *distilled.values()]
+                named = zip(cell.names, cohort, strict=True) if config.independent else ()
+                alone = [baseline(name, spec, cell) for name, spec in named]
+                independent |= {each.key: each for each in alone}
+                distilled.append(with_baselines(cell, alone))
+    _refuse_same_variants(distilled)
+    return [*sorted(independent.values(), key=lambda cell: cell.names), *distilled]
 
 
-def circumstances(
-    cohort: Sequence[BranchSpec],
-    temperature: float,
-    device: str,
-    prepared: Prepared,
-    networks: Mapping[str, Initial],
-) -> Circumstances:
-    """Return what decides which options change nothing in a cohort's cells."""
-    initial = [networks[spec.network] for spec in cohort]
-    rates = {default_lr(each.weights) for each in initial}
-    return Circumstances(
-        temperature=temperature,
-        device=device,
-        all_verified=all(clip.verified for clip in prepared.dataset.clips),
-        default_weights=all(each.default for each in initial),
-        default_lr=rates.pop() if len(rates) == 1 else None,
-    )
+def _refuse_same_variants(cells: Sequence[Cell]) -> None:
+    """Refuse variants that have the same cells; at some temperatures, such as 1, they may."""
+    keys: dict[str, set[str]] = {}
+    for cell in cells:
+        keys.setdefault(cell.variant, set()).add(cell.key)
+    for one, other in combinations(keys, 2):
+        if keys[one] == keys[other]:
+            raise UserError(
+                f"variants {one!r} and {other!r} are the same: what they differ in changes nothing "
+                "here. Leave one of them out"
+            )
 
 
 def idle_options(
@@ -141,14 +152,49 @@ def idle_options(
 ) -> list[str]:
     """Return a sentence for each option that was given and changes nothing in some of the cells."""
     found: dict[str, None] = {}
+    splits = [_of_split(prepared.dataset, split) for split in prepared.splits]
     for variant, asked in config.by_variant().items():
-        for temperature in asked.temperatures:
-            given = circumstances(config.cohorts[0], temperature, "cpu", prepared, networks)
-            for name, why in idle(asked.training, given):
+        for cohort, split, temperature in product(config.cohorts, splits, asked.temperatures):
+            where = _circumstances(cohort, temperature, "cpu", split, networks)
+            for name, why in idle(asked.training, where):
                 place = f"{variant}: " if variant else ""
                 value = getattr(asked.training, name)
+                if asked.paper and value == PAPER.get(name):
+                    continue  # it was not given
                 found[f"{place}{name}: {value} changes nothing: {why}"] = None
     return list(found)
+
+
+def _of_split(dataset: Dataset, split: Split) -> dict[str, Any]:
+    """Return what `Circumstances` has of a split."""
+    tested = set(split.test)
+    labels = Counter(rarest([dataset.by_id[clip_id] for clip_id in split.train]))
+    return {
+        "clips": len(split.train) + len(dataset.unlabelled),
+        "labels": tuple(labels.values()),
+        "held_out": len(split.held_out),
+        "all_verified": all(c.verified for c in dataset.clips if c.clip_id not in tested),
+    }
+
+
+def _circumstances(
+    branches: Sequence[BranchSpec],
+    temperature: float | None,
+    device: str,
+    split: Mapping[str, Any],
+    networks: Mapping[str, Initial],
+) -> Circumstances:
+    """Return what decides which options change nothing in a cell of these branches."""
+    rates = {default_lr(networks[spec.network].weights) for spec in branches}
+    entries = [REPRESENTATIONS[spec.representation] for spec in branches]
+    return Circumstances(
+        temperature=temperature,
+        device=device,
+        branches=len(branches),
+        default_lr=rates.pop() if len(rates) == 1 else None,
+        bins=max(0 if entry.linear else entry.bins for entry in entries),
+        **split,
+    )
 
 
 def specs_of(config: GridConfig) -> list[BranchSpec]:

@@ -42,7 +42,7 @@ def choose(output: Path, name: str, grid: Sequence[Cell], resume: bool) -> Path:
     taken = _of_this_name(output, name)
     if resume:
         for _, path in sorted(taken.items(), reverse=True):
-            if any((path / "cells" / cell.key).exists() for cell in grid):
+            if any((path / "cells" / key).exists() for cell in grid for key in _keys(cell)):
                 return path
     number = max(taken, default=0) + 1
     return output.absolute() / (name if number == 1 else f"{name}-{number}")
@@ -79,12 +79,33 @@ def finished(grid: Sequence[Cell], folder: Path, name: str) -> dict[str, Path]:
     places = [folder, *_others(folder.parent, name)]
     found = {}
     for cell in grid:
-        for path in (place / "cells" / cell.key for place in places):
+        for path in (place / "cells" / key for place in places for key in _keys(cell)):
             made_there = path.parents[1] == folder or not (path / ENVIRONMENT).exists()
             if made_there and result_of(path) is not None:
                 found[cell.key] = path
                 break
     return found
+
+
+def rename_former(grid: Sequence[Cell], folder: Path) -> int:
+    """Give cells of a grid's folder that earlier versions made the names that they have today.
+
+    Returns:
+        How many there were.
+    """
+    cells = {cell.key: cell for cell in grid}.values()
+    found = 0
+    for cell in cells:
+        before, now = (folder / "cells" / key for key in (cell.former_key, cell.key))
+        if before.is_dir() and not now.exists():
+            before.rename(now)
+            found += 1
+    return found
+
+
+def _keys(cell: Cell) -> list[str]:
+    """Return the names that a cell's folder may have: today's, and that of earlier versions."""
+    return list(dict.fromkeys((cell.key, cell.former_key)))
 
 
 def take_over(found: Mapping[str, Path], folder: Path) -> Counter[Path]:

@@ -21,13 +21,11 @@ class Initial:
         line: for people.
         digest: of the file, if any; else what it is.
         weights: `none`, `imagenet` or a path.
-        default: whether it would start from these anyway.
     """
 
     line: str
     digest: str
     weights: str = "none"
-    default: bool = True
 
 
 def check_networks(
@@ -52,7 +50,7 @@ def check_networks(
 
 def _try_network(wanted: tuple[str, str | None, int]) -> tuple[str, str, Initial]:
     """Return a network's name, what is wrong with it, and what it starts from."""
-    from mrkd_ray.networks.catalogue import build, default_weights, initial_weights
+    from mrkd_ray.networks.catalogue import build, initial_weights
 
     name, asked, bins = wanted
     try:
@@ -68,6 +66,5 @@ def _try_network(wanted: tuple[str, str | None, int]) -> tuple[str, str, Initial
             line=f"{name}, {report.summary()}",
             digest=digest(file) if file.is_file() else report.source,
             weights=weights,
-            default=weights == default_weights(name),
         ),
     )

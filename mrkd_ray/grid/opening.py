@@ -49,7 +49,7 @@ def open_grid(config: GridConfig, console: Console) -> Iterator[OpenGrid]:
     """
     check_names(config)
     check_folders(config.cache, config.output)
-    dataset = open_data(config.data, config.cache, config.unlabelled)
+    dataset = open_data(config.data, config.cache, config.unlabelled, console)
     specs = specs_of(config)
     largest = max(len(cohort) for cohort in config.cohorts)
     began = time.perf_counter()

@@ -30,7 +30,7 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
     for name in names:
         REPRESENTATIONS[name]
     check_folders(config.cache)
-    dataset = open_data(config.data, config.cache, config.unlabelled)
+    dataset = open_data(config.data, config.cache, config.unlabelled, console)
     splitter = Splitter(folds=config.folds, seed=config.split_seed)
     with workers_of(config.runner, config.address) as workers, Display(console) as display:
         prepared = check_data(
@@ -47,9 +47,11 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
     return prepared
 
 
-def open_data(data: str, cache: Path, unlabelled: Path | None) -> Dataset:
-    """Open a data set, with the unlabelled clips of a folder where one is given."""
+def open_data(data: str, cache: Path, unlabelled: Path | None, console: Console) -> Dataset:
+    """Open a data set, with the unlabelled clips of a folder if one is given; print its notes."""
     dataset = open_dataset(data, cache)
+    for note in dataset.notes:
+        console.print(f"note: {note}", markup=False)
     return with_unlabelled(dataset, unlabelled) if unlabelled else dataset
 
 
@@ -71,8 +73,6 @@ def check_data(
     Raises:
         UserError: lists everything that is wrong with the data set.
     """
-    for note in dataset.notes:
-        console.print(f"note: {note}", markup=False)
     unlabelled = dataset.unlabelled
     scans = scan(dataset, cache, map_, display.step("Checking clips"))
     dataset, problems, skipped = check(dataset, scans, splitter.all, skip_bad)

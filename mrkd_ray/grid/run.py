@@ -69,18 +69,21 @@ def run(
         console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
     with open_grid(config, console) as opened:
         grid = opened.cells
+        keys = {cell.key for cell in grid}
         folder = grid_folder.choose(config.output, config.name, grid, resume)
         if resume:
             line = f"Resuming {folder}" if folder.exists() else NOTHING_TO_RESUME
             console.print(line, markup=False, soft_wrap=True)
         with grid_folder.locked(folder):
+            if renamed := grid_folder.rename_former(grid, folder):
+                console.print(f"note: {renamed} cells of an earlier version have new names")
             finished = grid_folder.finished(grid, folder, config.name)
             grid_folder.write_request(folder, config, opened.prepared.skipped)
             for source, count in grid_folder.take_over(finished, folder).items():
                 made_at = grid_folder.commit_of(source)
-                line = f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}"
+                line = f"{count} of {len(keys)} cells are finished in {source}: taken over{made_at}"
                 console.print(line, markup=False, soft_wrap=True)
-            if len(finished) < len(grid):
+            if len(finished) < len(keys):
                 compute(opened.prepared, opened.workers.map, opened.display)
             failed = run_cells(opened, folder, profile=config.profile)
             elapsed = time.perf_counter() - began
@@ -89,7 +92,7 @@ def run(
                 _show_profiles(folder, grid, console)
     if failed:
         raise CellsFailed(
-            f"{len(failed)} of {len(grid)} cells did not finish; --resume takes them up again.\n"
+            f"{len(failed)} of {len(keys)} cells did not finish; --resume takes them up again.\n"
             f"{listed(failed)}\nWhat is finished is in {folder}."
         )
     return gathered
@@ -118,8 +121,12 @@ def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[
         folder: the grid's.
         profile: write each cell's timeline.
     """
-    todo = [cell for cell in opened.cells if result_of(folder / "cells" / cell.key) is None]
-    by_key = {cell.key: cell for cell in todo}
+    by_key = {
+        cell.key: cell
+        for cell in opened.cells  # of variants that are the same at T = 1, one
+        if result_of(folder / "cells" / cell.key) is None
+    }
+    todo = list(by_key.values())
     opened.display.grid(len(todo), sum(cell.training.cycles for cell in todo))
 
     def on_cycle(key: str, rows: list[Row]) -> None:

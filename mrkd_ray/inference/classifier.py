@@ -14,7 +14,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.clip_logits import clip_logits
-from mrkd_ray.inference.model_folder import read_model
+from mrkd_ray.inference.model_folder import is_model, read_model
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.representations.catalogue import compute_clip
 from mrkd_ray.scores.ensemble import mean_probabilities
@@ -87,7 +87,7 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
         UserError: neither of the two lies at `path`, or its branches do not agree.
     """
     root = Path(path)
-    folders = [root] if (root / "config.json").is_file() else sorted(root.glob("branches/*"))
+    folders = [root] if is_model(root) else sorted(root.glob("branches/*"))
     if not folders:
         raise UserError(
             f"{path}: no model there. Give a branch's folder (with model.safetensors and "

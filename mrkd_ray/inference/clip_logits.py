@@ -12,17 +12,17 @@ from mrkd_ray.features.windows import Windows
 
 BATCH = 64
 
-Network = Callable[[Tensor], Tensor]
+Apply = Callable[[Tensor], Tensor]
 """Windows [B, 3, bins, 150] to logits [B, M]: a network in evaluation mode."""
 
 
-def window_logits(network: Network, windows: Windows, clips: Index, starts: Index) -> Tensor:
+def window_logits(network: Apply, windows: Windows, clips: Index, starts: Index) -> Tensor:
     """Logits [len(clips), M] of one window for each entry."""
     with torch.inference_mode():
         return torch.cat([network(batch) for batch in windows.batches(clips, starts, BATCH)])
 
 
-def clip_logits(network: Network, windows: Windows, clips: Index) -> Tensor:
+def clip_logits(network: Apply, windows: Windows, clips: Index) -> Tensor:
     """Logits [len(clips), M], the mean over each clip's evenly spaced windows."""
     owners, starts = windows.even_starts(clips)
     logits = window_logits(network, windows, clips[owners], starts)

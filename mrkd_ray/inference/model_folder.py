@@ -92,6 +92,17 @@ def write_model(
     write_text(folder / TRAINED_ON, "\n".join(trained_on) + "\n")
 
 
+def is_model(folder: Path) -> bool:
+    """Return whether a folder looks like a model's."""
+    return (folder / CONFIG).is_file()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what a model's config.json says. Raises OSError or ValueError."""
+    config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    return config
+
+
 def read_model(folder: Path, device: torch.device) -> TrainedModel:
     """Read what `write_model` wrote.
 
@@ -119,7 +130,7 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
     from mrkd_ray.features.normalisation import Statistics
     from mrkd_ray.networks.catalogue import build
 
-    config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    config = read_config(folder)
     representation = str(config["representation"])
     version = REPRESENTATIONS[representation].version
     if version != config["representation_version"]:

@@ -16,6 +16,7 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import PROFILE
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import ClipScan
+from mrkd_ray.inference.model_folder import TENSORS, TRAINED_ON
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.plan.measurements import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
 from mrkd_ray.representations.filters import HOP
@@ -30,7 +31,7 @@ PHASES = {
 }
 FILES = {
     "soft_labels.npz": "train",
-    "trained_on.txt": "train",
+    TRAINED_ON: "train",
     "predictions.csv": "test",
     "predicted.npy": "test",
 }
@@ -111,7 +112,7 @@ def cost(
         files[path] = round(size * grown(FILES.get(name)) * by_cycle)
     if not profile:
         files.pop(PROFILE, None)
-    models = sum(size for path, size in files.items() if path.endswith("model.safetensors"))
+    models = sum(size for path, size in files.items() if path.endswith(TENSORS))
     teachers = files.get("soft_labels.npz", 0)
     copies = len(cell.branches) if AVERAGES[cell.training.average].shared else 1
     remembered = copies * teachers if cell.training.remembers else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from mrkd_ray.common.timeline import Span, read_trace
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import Training
 from mrkd_ray.datasets.splits import Split
+from mrkd_ray.inference.model_folder import read_config
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 
 CYCLES = 3  # of each shortened cell; the first warms up
@@ -178,7 +178,7 @@ def probed_kind(like: Sequence[Ran]) -> ProbedKind:
     with (folder / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[-len(names) :]
     peaks = tuple(int(row["peak_bytes"]) for row in rows)
-    configs = [json.loads((folder / "branches" / n / "config.json").read_text()) for n in names]
+    configs = [read_config(folder / "branches" / name) for name in names]
     windows = tuple(config["windows"]["bytes"] for config in configs)
     files = {
         str(path.relative_to(folder)): path.stat().st_size

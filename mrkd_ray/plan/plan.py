@@ -42,7 +42,7 @@ class KindPlan:
     at_once: int  # side by side on the workers at hand
     gpus: float  # of each branch
     memory: int  # bytes of the largest branch: on its card, else of its process
-    windows: str  # resident, or streamed
+    window_memory: str  # resident, or streamed
     checkpoints: int  # bytes on disk of one cell while it runs
     seconds: float  # of one cell, in processes that are there
 
@@ -97,7 +97,8 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         prepared, workers = opened.prepared, opened.workers
         folder = grid_folder.choose(config.output, config.name, opened.cells, resume)
         finished = grid_folder.finished(opened.cells, folder, config.name)
-        todo = [cell for cell in opened.cells if cell.key not in finished]
+        cells = list({cell.key: cell for cell in opened.cells}.values())
+        todo = [cell for cell in cells if cell.key not in finished]
         dataset, stores, digests = prepared.dataset, prepared.stores, prepared.digests
         unlabelled = [clip.clip_id for clip in dataset.unlabelled]
         frames = costs.frames(prepared)
@@ -116,7 +117,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
             ]
             training = costs.duration(of_cells, at_once) + probed.end
             kinds = _kinds(workers, todo, at_once, of_cells, probed, windows)
-    distilled = [cell for cell in opened.cells if cell.condition == "distilled"]
+    distilled = [cell for cell in cells if cell.condition == "distilled"]
     lengths = {digests[clip_id]: count for clip_id, count in frames.items()}  # same bytes once
     lacking = [(frames[job.clip_id], stores[n].bins) for job in jobs for n in job.representations]
     cluster = workers.cluster
@@ -131,7 +132,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         classes=len(dataset.classes),
         folds=len(prepared.splits),
         distilled=len(distilled),
-        independent=len(opened.cells) - len(distilled),
+        independent=len(cells) - len(distilled),
         left=len(todo),
         compared=sum(len(cell.branches) for cell in distilled) if config.independent else 0,
         nodes=len(cluster.nodes) if cluster else 0,
@@ -177,7 +178,7 @@ def _kinds(
             at_once=min(at_once[members[0]], like[len(kind[1])]),
             gpus=workers.gpus(len(kind[1])),
             memory=windows[kind].memory(probed.kinds[kind], workers.local),
-            windows=windows[kind].source,
+            window_memory=windows[kind].source,
             checkpoints=max(of_cells[i].checkpoints for i in members),
             seconds=float(np.mean([of_cells[i].turn.warm + of_cells[i].seconds for i in members])),
         )

@@ -41,7 +41,7 @@ def show(plan: Plan, console: Console) -> None:
         )
     console.print()
     console.print(shown)
-    streamed = any(kind.windows == "streamed" for kind in plan.kinds)
+    streamed = any(kind.window_memory == "streamed" for kind in plan.kinds)
     caption = "GPUs: of a cell. A branch: memory of its process, or on its card"
     caption += "; windows are streamed where it lacks. " if streamed else ". "
     console.print(caption + "A cell: its time once processes are there.", style="dim")

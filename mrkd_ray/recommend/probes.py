@@ -15,7 +15,7 @@ from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.datasets.splits import Split, make_splits
+from mrkd_ray.datasets.splits import Split, Splitter, make_splits
 from mrkd_ray.features.extraction import missing
 from mrkd_ray.grid.opening import OpenGrid
 from mrkd_ray.plan import costs, probe
@@ -24,12 +24,16 @@ from mrkd_ray.plan.window_memory import window_memory_of
 from mrkd_ray.recommend.choice import Probed
 
 
-def parts_of(dataset: Dataset, config: RecommendConfig) -> list[Split]:
+def parts_of(dataset: Dataset, config: RecommendConfig) -> tuple[list[Split], int]:
     """Divide the training side of `config.fold` into parts; each is the test side of one split.
 
     The parts are the other folds, which keep apart what the data set's own folds do. Where there
     are fewer than two, as with one given split, the training side gets stratified folds. Only
     clips with a verified label decide. The test clips of `config.fold` are in none of the splits.
+
+    Returns:
+        The splits, and the seed that the parts were drawn with where the data set's own folds or
+        split do not say it: 0 elsewhere.
 
     Raises:
         UserError: as `make_splits`; a part has no clip to decide by; a multi-label data set.
@@ -43,7 +47,9 @@ def parts_of(dataset: Dataset, config: RecommendConfig) -> list[Split]:
     (whole,) = make_splits(dataset, [config.fold], seed, verified_only=verified_only)
     splits = make_splits(dataset, "all", seed)
     sides = {split.fold: split.test for split in splits if split.fold != config.fold}
+    drawn = 0
     if len(sides) < 2:
+        drawn = seed if Splitter(seed=seed).seed_that_matters(dataset) != seed else 0
         training = dataset.without(whole.test)
         clips = tuple(replace(clip, fold=None, split=None) for clip in training.clips)
         splits = make_splits(replace(training, clips=clips), "all", seed)
@@ -59,7 +65,7 @@ def parts_of(dataset: Dataset, config: RecommendConfig) -> list[Split]:
             )
         train = tuple(clip_id for clip_id in whole.train if clip_id not in held)
         found.append(Split(fold=fold, train=train, held_out=(), test=test))
-    return found
+    return found, drawn
 
 
 def with_parts(opened: OpenGrid, parts: Sequence[Split], seed: int) -> OpenGrid:
@@ -69,7 +75,7 @@ def with_parts(opened: OpenGrid, parts: Sequence[Split], seed: int) -> OpenGrid:
     share processes. Their keys are those of no grid's cells, whose test sides are others.
 
     Args:
-        seed: of the parts.
+        seed: of the parts, as `parts_of` returns it.
     """
     drawn = (seed,) if seed else ()
     cells = []
@@ -84,7 +90,8 @@ def with_parts(opened: OpenGrid, parts: Sequence[Split], seed: int) -> OpenGrid:
 def read(folder: Path, probes: Sequence[Cell], dataset: Dataset) -> Probed:
     """Put the predictions of finished probes together, the parts one after the other."""
     candidates: dict[BranchSpec, list[Cell]] = {}
-    verified_only = probes[0].training.verified_only
+    first = probes[0]
+    verified_only = (first.asked or first.training).verified_only
     for cell in probes:
         candidates.setdefault(cell.branches[0], []).append(cell)
     scores = []

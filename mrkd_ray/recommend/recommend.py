@@ -55,11 +55,14 @@ def recommend(
     check_folders(to.parent)
     asked = config.as_grid(candidates)
     with open_grid(asked, console) as opened:
-        parts = probes.parts_of(opened.prepared.dataset, config)
-        opened = probes.with_parts(opened, parts, config.split_seed)
+        parts, seed = probes.parts_of(opened.prepared.dataset, config)
+        opened = probes.with_parts(opened, parts, seed)
         folder = grid_folder.choose(asked.output, asked.name, opened.cells, resume=True)
         if folder.exists() and not grid_folder.same_versions(folder):
             folder = grid_folder.choose(asked.output, asked.name, opened.cells, resume=False)
+        if folder.exists():
+            with grid_folder.locked(folder):
+                grid_folder.rename_former(opened.cells, folder)
         left = [cell for cell in opened.cells if result_of(folder / "cells" / cell.key) is None]
         if left:
             opened, left = _in_time(opened, left, config.minutes, console)

@@ -29,8 +29,13 @@ DOUBTFUL, HALF = 0.05, 0.5
 above which the probes are not believed."""
 
 
-def sentences(choice: Choice, fold: int) -> Iterator[str]:
-    """Say what was chosen and why, and how sure that is."""
+def sentences(choice: Choice, fold: int, verified_only: bool) -> Iterator[str]:
+    """Say what was chosen and why, and how sure that is.
+
+    Args:
+        fold: whose test clips took no part.
+        verified_only: only clips with a verified label are trained on.
+    """
     probed, chosen = choice.probed, choice.cohorts[0]
     best = max(chosen.members, key=lambda i: float(probed.accuracy[i]))
     error = standard_error((choice.ensemble.argmax(axis=1) == probed.labels).astype(float))
@@ -58,11 +63,11 @@ def sentences(choice: Choice, fold: int) -> Iterator[str]:
             told += " Take it as one of several good guesses, or give more clips."
         yield f"{told} Its figures flatter it, as the best of many."
     yield (f"The test clips of fold {fold} took no part in the choice, so they can judge it.")
-    yield from _labels(choice)
+    yield from _labels(choice, verified_only)
 
 
-def show(choice: Choice, fold: int, console: Console) -> None:
-    """Print the candidates, how their errors go together, and what was chosen."""
+def show(choice: Choice, fold: int, verified_only: bool, console: Console) -> None:
+    """Print the candidates, how their errors go together, and what was chosen: see `sentences`."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -85,7 +90,7 @@ def show(choice: Choice, fold: int, console: Console) -> None:
         "their errors, 0 where independent.",
         style="dim",
     )
-    for sentence in sentences(choice, fold):
+    for sentence in sentences(choice, fold, verified_only):
         console.print(sentence, markup=False, highlight=False)
 
 
@@ -152,7 +157,7 @@ def grid_file(choice: Choice, config: RecommendConfig) -> str:
     made = environment.describe()
     lines = [
         f"Written by `{made['command']}`, {made['date'][:10]}.",
-        *sentences(choice, config.fold),
+        *sentences(choice, config.fold, config.verified_only),
     ]
     comments = [f"# {line}" for text in lines for line in textwrap.wrap(text, 98)]
     names = {*Learning.model_fields, *Branches.model_fields} - {"cycles", "data"}
@@ -182,7 +187,7 @@ def _cannot_tell(choice: Choice) -> str:
     return "the probes have learnt too little" if choice.wrong_share > HALF else ""
 
 
-def _labels(choice: Choice) -> Iterator[str]:
+def _labels(choice: Choice, verified_only: bool) -> Iterator[str]:
     """Say what the probes think of the labels, and whether to distil."""
     if why := _cannot_tell(choice):
         yield (
@@ -197,7 +202,12 @@ def _labels(choice: Choice) -> Iterator[str]:
         f"classes, to the ensemble: {choice.doubts.sum()} of {len(choice.doubts)} labels; "
         f"{LABELS}, beside the probes, has these first."
     )
-    if _wrong(choice):
+    if _wrong(choice) and verified_only:
+        yield (
+            "Mend those that are, or take their mark verified away: verified labels are believed. "
+            "Without verified_only, trust: true lets branches doubt the others."
+        )
+    elif _wrong(choice):
         yield (
             "Mend those that are. With wrong labels branches learn better from each other than "
             "alone: distil, with trust: true. Give it epochs: networks that know little yet teach "

@@ -36,7 +36,7 @@ DRAWN_TEMPERATURE = 2.0  # between those of the paper's grids: a choice by no sc
 
 @dataclass(frozen=True)
 class GridCohort:
-    """A pairing of one variant ("" where a grid has none) at one temperature, and its branches."""
+    """The branches of a cohort in one variant ("" where a grid has none) at one temperature."""
 
     variant: str
     name: str
@@ -201,9 +201,9 @@ class GridResults:
         )
 
 
-def named(pairing: str) -> dict[str, str]:
-    """Return the branches `a:b` of a pairing `a:b+c:d` by the names that they have in a cohort."""
-    branches = pairing.split("+")
+def named(cohort: str) -> dict[str, str]:
+    """Return the branches `a:b` of a cohort `a:b+c:d` by the names that they have in it."""
+    branches = cohort.split("+")
     fields = ("representation", "network")
     specs = [BranchSpec(**dict(zip(fields, b.split(":"), strict=True))) for b in branches]
     return dict(zip(branch_names(specs), branches, strict=True))

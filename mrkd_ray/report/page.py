@@ -102,8 +102,8 @@ def unfinished(results: GridResults) -> str:
     config, tidy = results.config, results.tidy
     folds = sorted(tidy["fold"].unique()) if config["folds"] == "all" else config["folds"]
     runs = list(product(folds, config["seeds"]))
-    pairings = ["+".join(branches) for branches in config["cohorts"]]
-    names = [name for pairing in pairings for name in named(pairing)]
+    cohorts = ["+".join(branches) for branches in config["cohorts"]]
+    names = [name for cohort in cohorts for name in named(cohort)]
 
     def missing(condition: str, columns: list[str], wanted: set[Any]) -> str:
         rows = tidy[tidy["condition"] == condition]
@@ -112,9 +112,9 @@ def unfinished(results: GridResults) -> str:
 
     variants = config["variants"] or {"": {}}
     distilled = {
-        (variant, pairing, temperature, *run)
+        (variant, cohort, temperature, *run)
         for variant, changed in variants.items()
-        for pairing in pairings
+        for cohort in cohorts
         for temperature in changed.get("temperatures", config["temperatures"])
         for run in runs
     }

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells.cell import Cell, without_teacher
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.run import result_of
 from mrkd_ray.common.files import write_text
 from mrkd_ray.common.text import time_text
-from mrkd_ray.config.method import Training
 from mrkd_ray.results import printed_table
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE, Model, Runs, Score
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-Baselines = Mapping[tuple[Training, str], Runs]  # by options without a teacher, and branch
+Baselines = Mapping[tuple[str, str, str], Runs]  # by variant, cohort and branch
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Results:
 def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0) -> Results:
     """Collect the finished ones among the wanted cells of a grid's folder and write the CSVs.
 
-    A cell is compared with baselines of its own options: of unequal budgets none are.
+    A cell is compared with the baselines that it names, which have its own options and budget.
     """
     import pandas as pd
 
@@ -74,12 +73,12 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
         )
         for cell in done
     }
-    baselines: dict[tuple[Training, str], Runs] = {}
-    for cell in done:
-        if cell.temperature is None:
-            name = cell.names[0]
-            runs = baselines.setdefault((cell.training, name), {})
-            runs[cell.fold, cell.seed] = scores[cell.key][name]
+    baselines: dict[tuple[str, str, str], Runs] = {}
+    for cell in wanted:
+        for name, key in zip(cell.names, cell.baselines, strict=False):  # there may be none
+            if key in scores:
+                runs = baselines.setdefault((cell.variant, cell.cohort, name), {})
+                runs[cell.fold, cell.seed] = scores[key][name]
     rows = list(_tidy_rows(folder, grid, wanted, done))
     rows += list(_ensemble_rows(done, rows, baselines))
     tidy = pd.DataFrame(rows)
@@ -93,16 +92,16 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
 def _tidy_rows(
     folder: Path, grid: str, wanted: Sequence[Cell], done: Sequence[Cell]
 ) -> Iterable[dict[str, Any]]:
-    served: dict[Training, dict[str, None]] = {}  # variants of which these are the baselines
+    served: dict[str, dict[str, None]] = {}  # variants by the keys of their baselines
     for cell in wanted:
-        if cell.temperature is not None:
-            served.setdefault(without_teacher(cell.training), {})[cell.variant] = None
+        for key in cell.baselines:
+            served.setdefault(key, {})[cell.variant] = None
     for cell in done:
         result = result_of(folder / "cells" / cell.key)
         assert result is not None
         specs = dict(zip(cell.names, cell.branches, strict=True))
         alone = cell.temperature is None
-        for variant in served.get(cell.training, ()) if alone else (cell.variant,):
+        for variant in served.get(cell.key, ()) if alone else (cell.variant,):
             for model in result["models"]:
                 spec = specs.get(model["model"])
                 yield {
@@ -180,7 +179,7 @@ def _table_rows(
 
 
 def _baseline(cell: Cell, name: str, baselines: Baselines) -> Runs:
-    return baselines.get((without_teacher(cell.training), name), {})
+    return baselines.get((cell.variant, cell.cohort, name), {})
 
 
 def _ensemble(cell: Cell, baselines: Baselines) -> Runs:

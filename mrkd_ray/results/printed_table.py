@@ -9,7 +9,7 @@ import numpy as np
 
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import BEST
-from mrkd_ray.scores.intervals import Interval, bootstrap_kind
+from mrkd_ray.scores.intervals import Interval, IntervalKind, bootstrap_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def caption(table: pd.DataFrame) -> str:
     text += (
         f" Equal budgets: {epochs} epochs on the same schedule, independent or distilled. "
         "Difference: distilled less independent over all clips, paired by fold, seed and clip; "
-        f"its interval is a {bootstrap_kind(seeds)}; ns: not significant, it holds 0."
+        f"its interval is a {kinds_of(table)}; ns: not significant, it holds 0."
     )
     if BEST in set(table["model"]):
         main = metrics.named(table.columns)[0].title
@@ -80,6 +80,12 @@ def caption(table: pd.DataFrame) -> str:
     if seeds == 1:
         text += " One seed: the variation between seeds is not in it."
     return text
+
+
+def kinds_of(table: pd.DataFrame) -> str:
+    """Say of what kinds the intervals of these rows are."""
+    compared = table[table["paired_runs"] > 0].to_dict("records")
+    return " or ".join(dict.fromkeys(kind_of(row) for row in compared))
 
 
 def range_of(values: pd.Series[int]) -> str:
@@ -100,7 +106,7 @@ def interval(row: Mapping[Any, Any], column: str) -> Interval:
     Its column of marks, which older tables lack, is not read: the mark follows from the ends.
     """
     mean, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
-    return Interval(mean, low, high, bootstrap_kind(row["seeds"]))
+    return Interval(mean, low, high, kind_of(row))
 
 
 def cells(found: Interval) -> list[str]:
@@ -109,6 +115,14 @@ def cells(found: Interval) -> list[str]:
         return ["-", ""]
     mark = "ns" if found.mark == "ns" else ""
     return [f"{found.mean_text} {found.ends_text}", mark]
+
+
+def kind_of(row: Mapping[Any, Any]) -> IntervalKind:
+    """Return what the intervals of a row of `Results.table` are of.
+
+    Seeds are drawn where a fold has several of them.
+    """
+    return bootstrap_kind(1 + (row["paired_runs"] > row["folds"]))
 
 
 def kinds(found: Iterable[Interval]) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from mrkd_ray.common.arrays import Float64
 
-Kind = Literal["", "bootstrap over clips", "bootstrap over clips and seeds", "t over runs"]
+IntervalKind = Literal["", "bootstrap over clips", "bootstrap over clips and seeds", "t over runs"]
 Mark = Literal["", "higher", "lower", "ns"]
 
 _CHUNK = 1 << 20  # draws held in memory at once
@@ -33,7 +33,7 @@ class Interval:
     mean: float
     low: float
     high: float
-    kind: Kind
+    kind: IntervalKind
 
     @property
     def mark(self) -> Mark:
@@ -70,7 +70,7 @@ def _rounded(value: float) -> float:
     return round(float(value), 1) + 0.0  # NumPy's own round would take 0.05 to 0.0
 
 
-def bootstrap_kind(seeds: int) -> Kind:
+def bootstrap_kind(seeds: int) -> IntervalKind:
     """Return what a bootstrap draws where folds have at most so many seeds."""
     return "bootstrap over clips and seeds" if seeds > 1 else "bootstrap over clips"
 

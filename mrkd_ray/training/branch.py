@@ -220,11 +220,11 @@ class Branch:
     def _windows(self) -> Windows:
         """Return the windows of all clips of the task, kept on the device where memory allows."""
         task = self.task
-        scale = REPRESENTATIONS[task.spec.representation].linear
+        linear = REPRESENTATIONS[task.spec.representation].linear
         train = task.store.bank(task.train.clip_ids)
         bank = task.store.bank(task.clip_ids)
         resident = device_memory.resident(task, window_bytes(bank.lengths, task.store.bins))
-        normal = statistics(train, one_scale=scale)
+        normal = statistics(train, one_scale=linear)
         return Windows(bank, normal, self.compute.device, resident=resident)
 
     def _epoch(

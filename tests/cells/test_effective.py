@@ -29,12 +29,16 @@ BRANCHES = ("logmel64:vgg_small", "cqt:vgg_small")
 SMALL = {"cycles": 2, "batch_size": 8, "lr": 0.02}
 CLIP = {"soft_labels": "clip"}
 NETWORKS = {"vgg_small": Initial("", "none")}
-AT_HOME = Circumstances(
+AT_HOME = Circumstances(  # of a cohort of `BRANCHES` on fold 1 of the small data set
     temperature=2.0,
     device="cpu",
-    all_verified=False,
-    default_weights=True,
+    branches=2,
     default_lr=SCRATCH_LR,
+    bins=84,
+    clips=12,
+    labels=(4, 4, 4),
+    held_out=0,
+    all_verified=False,
 )
 
 
@@ -68,13 +72,8 @@ OPTIONS = {
     "augment_gain": Option(6.0),
     "augment_shift": Option(0.5),
     "specaugment_time": Option(60),
-    "specaugment_bins": Option(20),
-    "weights": Option(
-        "none",
-        acts={"weights": "file.pth"},
-        idles=(({"weights": None}, {}),),
-        trains=False,  # there is no such file
-    ),
+    "specaugment_bins": Option(20, idles=(({}, {"bins": 0}),), trains=True),
+    "weights": Option("file.pth", idles=(({}, {}),), trains=False),  # `content` has its digest
     "warm_up": Option(0.6, acts={"warm_up": 0.0}, idles=(({"warm_up": 0.5}, {}),)),
     "soft_labels": Option("window"),
     "divergence": Option("reverse"),
@@ -83,7 +82,14 @@ OPTIONS = {
     "ce_weight": Option(0.5),
     "average": Option("mean"),
     "teacher_momentum": Option(
-        0.3, acts=CLIP | {"warm_up": 0.0}, idles=(({}, {}), ({"soft_labels": "window"}, {}))
+        0.3,
+        acts=CLIP | {"warm_up": 0.0},
+        idles=(
+            ({}, {}),
+            ({"soft_labels": "window"}, {}),
+            (CLIP | {"warm_up": 0.5}, {}),  # one cycle with a teacher: nothing to remember yet
+            ({"trust": True, "warm_up": 0.5}, {}),
+        ),
     ),
     "trust": Option(True),
     "held_out": Option(0.2, trains=False),  # of the splits: refused where nobody looks at them
@@ -98,12 +104,22 @@ OPTIONS = {
 }
 """Where `acts` or `idles` name the option itself, that is the value beside `other`."""
 
+SAME = {
+    "shifts of less than half a frame": ({}, {"augment_shift": 0.004}),
+    "more bins to hide than there are": ({"specaugment_bins": 84}, {"specaugment_bins": 200}),
+    "batches larger than the data": ({"batch_size": 12}, {"batch_size": 64}),
+    "wrong labels of less than one clip": ({}, {"label_noise": 0.03}),
+    "hidden labels of less than one clip": ({}, {"labelled": 0.9}),
+}
+"""Two ways to ask for the same bits."""
+
 
 def where_it_acts() -> list[Any]:
-    where = {"weights": {"default_weights": False}}
+    never = {"weights"}  # in no key
     return [
-        pytest.param(name, option.acts, where.get(name, {}), id=name)
+        pytest.param(name, option.acts, {}, id=name)
         for name, option in OPTIONS.items()
+        if name not in never
     ]
 
 
@@ -143,6 +159,24 @@ def test_an_option_that_does_nothing_leaves_no_mark_in_a_key(
     )
 
 
+@pytest.mark.parametrize(("one", "other"), SAME.values(), ids=SAME)
+def test_what_comes_to_the_same_has_one_key(one: dict[str, Any], other: dict[str, Any]) -> None:
+    made = [effective(Training(**SMALL | each), AT_HOME) for each in (one, other)]
+    assert made[0] == made[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("one", "other"), SAME.values(), ids=SAME)
+def test_what_comes_to_the_same_trains_the_same(
+    one: dict[str, Any], other: dict[str, Any], prepared: Prepared, tmp_path: Path
+) -> None:
+    bits = [
+        trained(Training(**SMALL | each), prepared, tmp_path / place)
+        for each, place in ((one, "one"), (other, "other"))
+    ]
+    assert bits[0] == bits[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "where"), where_it_acts())
 def test_training_differs_where_an_option_acts(
@@ -170,6 +204,8 @@ def test_training_is_the_same_bit_for_bit_where_an_option_does_nothing(
 ) -> None:
     if not OPTIONS[name].trains:
         pytest.skip("what this option changes is not the training")
+    if where.get("bins") == 0:
+        pytest.skip("the small data set has no raw samples: see test_augmentation")
     one, other = both(name, options)
     data = prepared if where.get("all_verified") else unverified(prepared)
     temperature = where.get("temperature", AT_HOME.temperature)
@@ -222,16 +258,86 @@ def test_a_grid_says_what_changes_nothing_and_refuses_variants_that_are_the_same
     assert lines == [
         "teacher_momentum: 0.5 changes nothing: it is for trust and for soft_labels: clip",
         "t_squared: True changes nothing: at T = 1 it multiplies by 1",
-        "unverified_ce: 0.5 changes nothing: every label of the data set is verified",
+        "unverified_ce: 0.5 changes nothing: every label that could be trained on is verified",
     ]
     assert idle_options(parse(GridConfig, asked, "test"), prepared, NETWORKS) == []
     same = {"variants": {"plain": {}, "slow": {"teacher_momentum": 0.5}}}
-    with pytest.raises(UserError, match=r"'plain' and 'slow' are the same at T = 1: what they"):
-        expand(parse(GridConfig, asked | same, "test"), prepared, NETWORKS, lambda branches: 0.0)
+    with pytest.raises(UserError, match=r"'plain' and 'slow' are the same: what they differ in"):
+        expanded(prepared, **asked | same)
+
+
+def test_variants_that_are_the_same_at_one_temperature_share_its_cells(prepared: Prepared) -> None:
+    squared = {"plain": {}, "squared": {"t_squared": True}}
+    cells = expanded(prepared, cohorts=["+".join(BRANCHES)], temperatures="1,2", variants=squared)
+    keys = {(c.variant, c.temperature, c.fold): c.key for c in cells if c.temperature}
+    assert keys["plain", 1.0, 1] == keys["squared", 1.0, 1]
+    assert keys["plain", 2.0, 1] != keys["squared", 2.0, 1]
+
+
+def test_a_branch_has_one_baseline_whatever_its_mates(prepared: Prepared) -> None:
+    mixed = ["cqt:vgg_small + logmel64:vgg_small", "cqt:vgg_small + cqt:resnet101"]
+    networks = NETWORKS | {"resnet101": Initial("", "imagenet", weights="imagenet")}
+    for options in ({"lr": SCRATCH_LR}, {"precision": "fp32"}, {"weights": "none"}):
+        cells = expanded(prepared, networks, cohorts=mixed, **options)
+        alone = [c for c in cells if c.condition == "independent" and c.fold == 1]
+        assert [c.cohort for c in alone].count("cqt:vgg_small") == 1
+        for cell in cells:
+            if cell.condition == "distilled":
+                assert set(cell.baselines) <= {c.key for c in cells}
+                assert len(cell.baselines) == 2
+
+
+RUN: dict[str, tuple[Any, bool]] = {
+    "split_seed": (5, False),  # the data set has folds
+    "runner": ("local", False),
+    "window_memory": ("streamed", False),
+    "gpus_per_branch": (0.0, False),
+    "profile": (True, False),
+    "cpus_per_branch": (2, True),  # threads: the order of sums
+    "overlap": (True, True),
+}
+"""Fields of `Run` that could be in a key, another value of each, and whether it is."""
+
+
+@pytest.mark.parametrize(("name", "other", "told"), [(n, *v) for n, v in RUN.items()], ids=RUN)
+def test_where_and_how_a_cell_runs_is_in_its_key_where_bits_hang_on_it(
+    name: str, other: Any, told: bool, prepared: Prepared
+) -> None:
+    def keys(**options: Any) -> set[str]:
+        cells = expanded(prepared, cohorts=["+".join(BRANCHES)], **options)
+        return {cell.key for cell in cells if cell.condition == "distilled"}
+
+    assert (keys() != keys(**{name: other})) == told
+
+
+def test_one_branch_overlaps_with_nobody(prepared: Prepared) -> None:
+    keys = [
+        {cell.key for cell in expanded(prepared, cohorts=[BRANCHES[0]], overlap=overlap)}
+        for overlap in (False, True)
+    ]
+    assert keys[0] == keys[1]
+
+
+def test_cells_of_earlier_versions_are_known_by_their_former_names(prepared: Prepared) -> None:
+    plain = expanded(prepared, cohorts=["+".join(BRANCHES)], cycles=4)
+    assert all(cell.former_key == cell.key for cell in plain)  # of the defaults nothing changed
+    asked = {"lr": SCRATCH_LR, "warm_up": 0.3, "weights": "none", "precision": "fp32"}
+    for cell in expanded(prepared, cohorts=["+".join(BRANCHES)], cycles=4, **asked):
+        assert cell.asked is not None
+        before = replace(cell, training=cell.asked, asked=None)
+        assert before.training.lr == SCRATCH_LR
+        assert cell.former_key != cell.key
 
 
 def test_reasons_are_given_for_what_was_asked_for_alone() -> None:
     assert list(idle(Training(), replace(AT_HOME, temperature=1.0, all_verified=True))) == []
+
+
+def expanded(
+    prepared: Prepared, networks: Mapping[str, Initial] = NETWORKS, **fields: Any
+) -> list[Cell]:
+    config = parse(GridConfig, {"batch_size": 4, **fields}, "test")
+    return expand(config, prepared, networks, lambda branches: 0.0)
 
 
 def make(training: Training) -> Cell:

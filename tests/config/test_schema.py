@@ -385,5 +385,6 @@ def test_fields_that_were_renamed_are_still_taken_with_a_note(
         "note: old.yaml: pairings is called cohorts now",
         "note: old.yaml: windows is called window_memory now",
     ]
+    assert GridConfig(pairings=[ONE]) == GridConfig(cohorts=[ONE])  # without a note
     with pytest.raises(UserError, match=r"both\.yaml: pairings is called cohorts now: give one"):
         parse(GridConfig, {"pairings": [ONE], "cohorts": [ONE]}, "both.yaml")

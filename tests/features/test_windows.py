@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.window_extents import window_bytes
@@ -19,7 +20,6 @@ BINS = 4
 WINDOW = 150
 LENGTHS = (400, 40, 150, 1, 151, 149, 300, 7)
 CPU = torch.device("cpu")
-Floats = NDArray[np.float32]
 
 
 @pytest.fixture(params=[True, False], ids=["resident", "streamed"])
@@ -29,7 +29,7 @@ def resident(request: pytest.FixtureRequest) -> bool:
 
 def make(
     lengths: tuple[int, ...] = LENGTHS, *, resident: bool = True, device: torch.device = CPU
-) -> tuple[Windows, list[Floats], Statistics]:
+) -> tuple[Windows, list[Float32], Statistics]:
     """Windows over clips that lie scattered in their bank, with foreign frames between them."""
     rng = np.random.default_rng(len(lengths))
     clips = [rng.uniform(-80, 20, size=(n, BINS)).astype(np.float32) for n in lengths]
@@ -48,7 +48,7 @@ def make(
     return Windows(bank, statistics, device, resident=resident), clips, statistics
 
 
-def whole(clip: Floats, statistics: Statistics) -> NDArray[np.float64]:
+def whole(clip: Float32, statistics: Statistics) -> NDArray[np.float64]:
     """A clip's three channels by librosa, normalised: [3, BINS, frames]."""
     static = clip.T.astype(np.float64)
     channels = [static] + [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -178,3 +179,26 @@ def test_a_grid_whose_cells_are_taken_over_has_the_same_table(
     shared = taken.tidy[taken.tidy["cell"].isin(trained.tidy["cell"]) & (taken.tidy["cell"] != "")]
     expected = trained.tidy[trained.tidy["cell"] != ""].assign(grid="two")
     pd.testing.assert_frame_equal(shared.reset_index(drop=True), expected.reset_index(drop=True))
+
+
+def test_cells_that_an_earlier_version_named_otherwise_are_found_and_renamed(
+    tmp_path: Path,
+) -> None:
+    """Their key hashed what was asked for: here a learning rate that is the default's."""
+    plain = make_cell("logmel64:vgg_small", lr=None)
+    cell = replace(plain, asked=plain.training.model_copy(update={"lr": 0.05}))
+    assert cell.former_key != cell.key == plain.key
+    folder = tmp_path / "g"
+    before = folder / "cells" / cell.former_key
+    before.mkdir(parents=True)
+    (before / "result.json").write_text('{"accuracy": 1}')
+    assert grid_folder.choose(tmp_path, "g", [cell], resume=True) == folder
+    assert grid_folder.finished([cell], folder, "g") == {cell.key: before}
+    assert grid_folder.rename_former([cell, cell], folder) == 1
+    after = folder / "cells" / cell.key
+    assert result_of(after) == {"accuracy": 1}
+    assert grid_folder.finished([cell], folder, "g") == {cell.key: after}
+    assert grid_folder.rename_former([cell], folder) == 0
+    before.mkdir()  # both are there: what is finished under today's name stays
+    assert grid_folder.rename_former([cell], folder) == 0
+    assert result_of(after) == {"accuracy": 1}

@@ -123,5 +123,5 @@ def test_onnx_without_its_packages_says_what_to_install(
     cell: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UserError, match=r"pip install 'mrkd-ray\[onnx\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[onnx\]'"):
         export(load(cell), tmp_path / "model.onnx", 1.0)

@@ -53,5 +53,5 @@ def test_without_transformers_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'mrkd-ray\[ast\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[ast\]'"):
         networks.build("ast", 3)

@@ -34,7 +34,7 @@ def test_an_unknown_name_lists_the_nearest_of_timms_only() -> None:
 
 def test_without_timm_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'mrkd-ray\[timm\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[timm\]'"):
         networks.find("timm.resnet18")
     assert not timm_models.known("resnet18")
 

@@ -167,7 +167,7 @@ def planned(**fields: Any) -> Plan:
         "at_once": 16,
         "gpus": 0.3333,
         "memory": 12_345_678_901,
-        "windows": "resident",
+        "window_memory": "resident",
         "checkpoints": 1,
         "seconds": 98765.0,
     }

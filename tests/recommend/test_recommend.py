@@ -58,14 +58,14 @@ def with_folds(dataset: Dataset, folds: int) -> Dataset:
 def test_other_folds_decide_in_turn(dataset: Dataset, clips: Path, tmp_path: Path) -> None:
     four = with_folds(dataset, 4)
     of_fold = {f: {c.clip_id for c in four.clips if c.fold == f} for f in range(1, 5)}
-    parts = parts_of(four, config(clips, tmp_path, fold=3, parts=4))
+    parts, _ = parts_of(four, config(clips, tmp_path, fold=3, parts=4))
     assert [part.fold for part in parts] == [1, 2, 4]
     for part in parts:
         assert set(part.test) == of_fold[part.fold]
         assert not part.held_out
         everything = {clip.clip_id for clip in four.clips}
         assert set(part.train) == everything - of_fold[part.fold] - of_fold[3]
-    assert len(parts_of(four, config(clips, tmp_path, fold=3, parts=2))) == 2
+    assert len(parts_of(four, config(clips, tmp_path, fold=3, parts=2))[0]) == 2
 
 
 @pytest.mark.parametrize("given", ["two folds", "a split"])
@@ -81,7 +81,7 @@ def test_a_lone_training_side_is_divided(
         judged = {clip.clip_id for clip in few if clip.split == "test"}
     else:
         judged = {clip.clip_id for clip in dataset.clips if clip.fold == 1}
-    parts = parts_of(dataset, config(clips, tmp_path, parts=20))
+    parts, _ = parts_of(dataset, config(clips, tmp_path, parts=20))
     assert len(parts) > 1
     deciding = [clip_id for part in parts for clip_id in part.test]
     assert len(deciding) == len(set(deciding)) == len(dataset.clips) - len(judged)
@@ -96,10 +96,10 @@ def test_only_verified_labels_decide(dataset: Dataset, clips: Path, tmp_path: Pa
         dataset,
         clips=tuple(replace(c, verified=i % 2 == 0) for i, c in enumerate(dataset.clips)),
     )
-    parts = parts_of(doubtful, config(clips, tmp_path))
+    parts, _ = parts_of(doubtful, config(clips, tmp_path))
     assert all(doubtful.by_id[clip_id].verified for part in parts for clip_id in part.test)
     assert any(not doubtful.by_id[clip_id].verified for clip_id in parts[0].train)
-    strict = parts_of(doubtful, config(clips, tmp_path, verified_only=True))
+    strict, _ = parts_of(doubtful, config(clips, tmp_path, verified_only=True))
     assert all(doubtful.by_id[clip_id].verified for clip_id in strict[0].train)
     none = replace(dataset, clips=tuple(replace(c, verified=False) for c in dataset.clips))
     with pytest.raises(UserError, match="verified"):
@@ -183,6 +183,22 @@ def test_from_clips_to_a_grid_that_runs(
     monkeypatch.setattr(grid, "run_cells", lambda *given: [("a probe", "lost")])
     with pytest.raises(grid.CellsFailed, match=r"1 of 4 probes .*\n.*lost\n.*/recommend-2\."):
         recommend(asked, file, force=True, console=QUIET)  # probes of another PyTorch do not count
+
+
+@pytest.mark.parametrize(("field", "told"), [("fold", True), ("split", True), (None, False)])
+def test_the_seed_of_parts_is_told_where_the_data_say_folds_but_not_the_parts(
+    dataset: Dataset, clips: Path, tmp_path: Path, field: str | None, told: bool
+) -> None:
+    assert dataset.clips[0].fold is not None  # two of them: the training side is one fold
+    sides = {1: "train", 2: "test"}
+    changed = tuple(
+        replace(clip, fold=None, split=sides[clip.fold or 1] if field == "split" else None)
+        for clip in dataset.clips
+    )
+    data = dataset if field == "fold" else replace(dataset, clips=changed)
+    for seed in (0, 5):
+        _, drawn = parts_of(data, config(clips, tmp_path, split_seed=seed))
+        assert drawn == (seed if told else 0)  # else the data set's content has it already
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def made(*wrong: range, margin: float = 10) -> Choice:
 
 def printed(choice: Choice) -> str:
     console = Console(file=io.StringIO(), width=80)
-    show(choice, 1, console)
+    show(choice, 1, False, console)
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells.cell import Cell, branch_names, independent_cell
+from mrkd_ray.cells.cell import Cell, branch_names, independent_cell, with_baselines
 from mrkd_ray.common import environment
 from mrkd_ray.common.files import write_json, write_text
 from mrkd_ray.config.parsing import parse, to_yaml
@@ -64,7 +64,9 @@ def fake_grid(
                     independent_cell(name, cell, device="cpu", content="fake")
                     for name in cell.names
                 ]
-                done |= {c.key: c for c in (*alone * config.independent, cell)}
+                alone *= config.independent
+                cell = with_baselines(cell, alone)
+                done |= {c.key: c for c in (*alone, cell)}
     labels = np.arange(clips) % classes
     for cell in done.values():
         rate = 0.6 + gain * (cell.condition == "distilled")

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells.cell import Cell, independent_cell
+from mrkd_ray.cells.cell import Cell, independent_cell, with_baselines
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.files import write_json
@@ -63,6 +63,7 @@ def grid(tmp_path: Path) -> tuple[Path, list[Cell]]:
         clips = [f"{fold}-{i}" for i in range(8)]
         cell = make_cell(*TWO, fold=fold)
         alone = [independent_cell(name, cell, device="cpu", content="test") for name in cell.names]
+        cell = with_baselines(cell, alone)
         half = [True] * 4 + [False] * 4
         fake(tmp_path, alone[0], clips, {NAMES[0]: half})
         fake(tmp_path, alone[1], clips, {NAMES[1]: half})
@@ -126,6 +127,7 @@ def test_a_table_over_folds_and_seeds(tmp_path: Path) -> None:
         for seed in (0, 1, 2):
             cell = make_cell(TWO[0], fold=fold, seed=seed)
             alone = baseline(cell)
+            cell = with_baselines(cell, [alone])
             names = [f"{fold}-{i}" for i in range(clips)]
             before = [i < 2 for i in range(clips)]
             after = [i < 2 + seed for i in range(clips)]  # gains as many clips as its seed says
@@ -279,7 +281,8 @@ def test_unequal_budgets_are_not_compared(tmp_path: Path) -> None:
     longer, asked = (baseline(make_cell(*TWO, cycles=c)) for c in (3, 2))
     fake(tmp_path, longer, ["a", "b"], {NAMES[0]: [True, True]})
     fake(tmp_path, make_cell(*TWO), ["a", "b"], {NAMES[0]: [True] * 2, NAMES[1]: [True] * 2})
-    for wanted in ([asked, make_cell(*TWO)], [longer, make_cell(*TWO)]):
+    cohort = with_baselines(make_cell(*TWO), [asked])
+    for wanted in ([asked, cohort], [longer, cohort]):
         table = gather(tmp_path, "g", wanted).table
         assert not table["paired_runs"].any()
         assert table["accuracy_independent"].isna().all()
@@ -293,7 +296,9 @@ def test_each_variant_is_compared_with_its_own_control(tmp_path: Path) -> None:
     wanted: dict[str, Cell] = {}
     for variant, (mixup, weight, hits) in variants.items():
         cell = make_cell(TWO[0], mixup=mixup, kl_weight=weight)
-        for made, right in (baseline(cell), alone[mixup]), (replace(cell, variant=variant), hits):
+        own = baseline(cell)
+        cell = with_baselines(replace(cell, variant=variant), [own])
+        for made, right in (own, alone[mixup]), (cell, hits):
             fake(tmp_path, made, clips, {NAMES[0]: [i < right for i in range(10)]})
             wanted[made.key] = made
     assert len(wanted) == 2 + 3

@@ -64,12 +64,12 @@ def test_the_caption_says_budgets_runs_and_what_the_interval_holds(
     assert "15 runs: 5 folds x 3 seeds." in text
     assert "Equal budgets: 30 epochs" in text
     assert "bootstrap over clips and seeds" in text
-    text = caption(capsys, runs=5, seeds=1)
+    text = caption(capsys, runs=5, seeds=1, paired_runs=5)
     assert "5 runs: 5 folds x 1 seed." in text
     assert "bootstrap over clips; " in text
     assert "variation between seeds is not in it" in text
     assert "13 finished runs out of 5 folds x 3 seeds" in caption(capsys, runs=13)
-    assert "One run." in caption(capsys, runs=1, folds=1, seeds=1)
+    assert "One run." in caption(capsys, runs=1, folds=1, seeds=1, paired_runs=1)
     assert "Best branch" not in text
     best = " ".join(printed(capsys, row("best branch")).split())
     assert "Best branch: of the highest mean accuracy, in each condition for itself." in best

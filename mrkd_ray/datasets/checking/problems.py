@@ -18,7 +18,7 @@ from mrkd_ray.datasets.splits import Split
 
 __all__ = ["ClipScan", "Problem", "Skipped", "check", "problems", "scan"]
 
-Kind = Literal[Fault, "same bytes", "one side", "appears once", "splits", "classes"]
+ProblemKind = Literal[Fault, "same bytes", "one side", "appears once", "splits", "classes"]
 
 
 _MENDS: dict[Fault, str] = {
@@ -34,7 +34,7 @@ _MENDS: dict[Fault, str] = {
 class Problem:
     """One kind of thing that is wrong, with every clip that has it."""
 
-    kind: Kind
+    kind: ProblemKind
     clip_ids: tuple[str, ...]
     """The clips that `--skip-bad` leaves out."""
     message: str

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Drawing
 
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets.opening import open_dataset
+from mrkd_ray.datasets.opening import EMBEDDED, open_dataset
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel
 from mrkd_ray.report.grid_results import GridResults
@@ -30,14 +30,13 @@ def figure(results: GridResults, id: str) -> Figure:
         NoClip: it cannot be read.
     """
     from mrkd_ray.audio import decoding
-    from mrkd_ray.datasets import opening as datasets
     from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
     from mrkd_ray.representations.filters import HOP
 
     data, cache = results.config["data"], Path(results.config["cache"])
     names = dict.fromkeys(name for cohort in results.cohorts for name, _ in cohort.specs)
     try:
-        if data in datasets.EMBEDDED and not cache.is_dir():
+        if data in EMBEDDED and not cache.is_dir():
             raise NoClip(f"its cache {cache} is not here")  # a report makes no data
         clip = open_dataset(data, cache).clips[0]
         waveform = decoding.load(clip.path)

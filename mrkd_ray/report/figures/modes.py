@@ -15,21 +15,21 @@ from mrkd_ray.scores.intervals import Interval
 KINDS = ("DN", "DR", "D-RN")
 SCORES = {metric.title: comparison.terms(metric) for metric in metrics.SINGLE_LABEL}
 COLUMNS = {metric.title: metric.name for metric in metrics.SINGLE_LABEL}  # in the paper's reports
-Branch = tuple[str, str]  # representation, network
+Spec = tuple[str, str]  # representation, network
 
 
-def kind(branch: Branch, partner: Branch) -> str | None:
+def kind(branch: Spec, partner: Spec) -> str | None:
     """Return what the partner differs in: DN network, DR representation, D-RN both."""
     differs = (branch[0] != partner[0], branch[1] != partner[1])
     return {(False, True): "DN", (True, False): "DR", (True, True): "D-RN"}.get(differs)
 
 
-def find(results: GridResults) -> tuple[Branch, dict[str, tuple[GridCohort, str]]]:
+def find(results: GridResults) -> tuple[Spec, dict[str, tuple[GridCohort, str]]]:
     """Return the branch with most kinds of partners, and of each kind its cohort and its name.
 
     Of several branches, cohorts of one kind, or variants, the first in the grid's order.
     """
-    found: dict[Branch, dict[str, tuple[GridCohort, str]]] = {}
+    found: dict[Spec, dict[str, tuple[GridCohort, str]]] = {}
     for cohort in results.cohorts:
         if cohort.variant != results.cohorts[0].variant:
             continue
@@ -80,13 +80,13 @@ def figure(results: GridResults, id: str) -> Figure | None:
     return style.figure(id, "Baseline, DN, DR and D-RN", caption, panels)
 
 
-def _theirs(branch: Branch) -> str:
+def _theirs(branch: Spec) -> str:
     """Return a branch as the paper's figures name it, a small network's by the large one's."""
     return f"{branch[0]}:{STANDS_FOR.get(branch[1], branch[1])}"
 
 
 def reported(
-    branch: Branch, cohorts: dict[str, tuple[GridCohort, str]], key: str | None
+    branch: Spec, cohorts: dict[str, tuple[GridCohort, str]], key: str | None
 ) -> dict[str, dict[str, float]]:
     """Return the paper's figures of each mode in percent, by score; {} for another branch.
 

@@ -8,9 +8,8 @@ from matplotlib.figure import Figure as Drawing
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import Figure, Panel, runs_in_words
 from mrkd_ray.report.grid_results import GridResults
-from mrkd_ray.results.printed_table import interval
+from mrkd_ray.results.printed_table import interval, kinds_of
 from mrkd_ray.scores.comparison import BEST
-from mrkd_ray.scores.intervals import bootstrap_kind
 
 
 def figure(results: GridResults, id: str) -> tuple[Figure, ...]:
@@ -31,7 +30,7 @@ def figure(results: GridResults, id: str) -> tuple[Figure, ...]:
             f"{name}: {metric.title} of distilled models less that of the same models trained "
             "alone with the variant's own options and epochs, mean over "
             f"{runs_in_words(rows['paired_runs'])} with its 95 % interval, a "
-            f"{bootstrap_kind(rows['seeds'].max())}; one that holds 0 "
+            f"{kinds_of(rows)}; one that holds 0 "
             "(hollow) shows no difference. Best branch: the best distilled one less the best that "
             "was trained alone, both chosen by these very scores, and so both a little too high; "
             "last, the best distilled branch less the ensemble of the branches that were trained "
