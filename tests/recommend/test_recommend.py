@@ -154,7 +154,7 @@ def test_from_clips_to_a_grid_that_runs(
             if line["clip_id"] == row["clip_id"]
         ]
         assert float(row["probability"]) == pytest.approx(np.mean(said), abs=1e-5)
-    show(choice, asked, Console())
+    show(choice, asked.fold, asked.verified_only, Console())
     assert "6 clips decide" in capsys.readouterr().out
 
     text = file.read_text()
@@ -180,7 +180,9 @@ def test_from_clips_to_a_grid_that_runs(
     environment = results / "environment.json"
     environment.write_text(environment.read_text().replace('"torch": "', '"torch": "0.'))
     monkeypatch.setattr("mrkd_ray.recommend.recommend._in_time", lambda *given: given[:2])
-    monkeypatch.setattr(grid, "run_cells", lambda *given: [("a probe", "lost")])
+    monkeypatch.setattr(
+        "mrkd_ray.recommend.recommend.run_cells", lambda *given: [("a probe", "lost")]
+    )
     with pytest.raises(grid.CellsFailed, match=r"1 of 4 probes .*\n.*lost\n.*/recommend-2\."):
         recommend(asked, file, force=True, console=QUIET)  # probes of another PyTorch do not count
 
