@@ -94,6 +94,12 @@ def write_history(folder: Path, rows: list[Row], predicted: Predicted) -> None:
     _write_csv(folder / "history.csv", rows)
 
 
+def cycles_done(folder: Path) -> int:
+    """Return how many cycles a cell that is not finished would not run again."""
+    found = checkpoints.latest(folder / "checkpoint")
+    return checkpoints.cycle_of(found) if found else 0
+
+
 def read_history(folder: Path, cycle: int) -> tuple[list[Row], Predicted]:
     """Return what `write_history` wrote of the cycles before `cycle`, at which the cohort stands.
 

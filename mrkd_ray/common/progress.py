@@ -1,8 +1,11 @@
-"""Progress with figures on a terminal; silent elsewhere."""
+"""Progress with figures: bars on a terminal, elsewhere a line at least every 30 s."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from datetime import datetime
 from types import TracebackType
 
 from rich.console import Console
@@ -12,31 +15,56 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+
+from mrkd_ray.common.text import time_text
+
+EVERY = 30.0  # seconds between lines where there is no terminal
+WIDE = 100  # columns of a terminal from which bars are long
 
 
 class Display:
-    """A bar for each long step, one for the grid, and a line for each cell that is running."""
+    """A bar for each long step, one for the grid, and a line for each cell that is running.
 
-    def __init__(self, console: Console) -> None:
+    Without a terminal (a file, CI, a cluster's log) the newest of it is printed as a line every
+    `every` seconds.
+
+    Args:
+        console: where it is shown.
+        every: seconds.
+    """
+
+    def __init__(self, console: Console, *, every: float = EVERY) -> None:
+        short = {"no_wrap": True, "overflow": "ellipsis"}
+        self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}", style="cyan"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", table_column=Column(ratio=2, **short)),  # type: ignore[arg-type]
+            BarColumn(bar_width=20 if console.width >= WIDE else 6),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TextColumn(
+                "{task.fields[figures]}",
+                style="cyan",
+                table_column=Column(ratio=3, **short),  # type: ignore[arg-type]
+            ),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             console=console,
             disable=not console.is_terminal,
+            expand=True,
         )
+        self._log = None if console.is_terminal else _Ticker(every, self.line)
+        self._status = ""
         self._cells: dict[str, TaskID] = {}
         self._grid: TaskID | None = None
+        self._total = self._begun = self._ended = self._of_cells = 0
         self._done: dict[str, int] = {}
+        self._since = time.monotonic()
 
     def __enter__(self) -> Display:
         self._progress.start()
+        if self._log:
+            self._log.start()
         return self
 
     def __exit__(
@@ -45,7 +73,15 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._log:
+            self._log.stop()
         self._progress.stop()
+
+    def line(self) -> None:
+        """Print the newest figures as a line, with the time of day; nothing without figures."""
+        if status := self._status:
+            now = datetime.now().strftime("%H:%M")
+            self._console.print(f"{now} {status}", markup=False, highlight=False, soft_wrap=True)
 
     def step(self, description: str) -> Callable[[int, int], None]:
         """Return a function of (done, total) that shows how far one step is."""
@@ -56,23 +92,65 @@ class Display:
             if task is None:  # a step that turns out to have nothing to do is not shown
                 task = self._progress.add_task(description, figures="")
             self._progress.update(task, completed=done, total=total)
+            self._status = f"{description} {done}/{total}" if done < total else ""
 
         return show
 
-    def grid(self, cells: int, cycles: int) -> None:
-        """Begin the grid's bar: its length is in cycles of all cells that are to run."""
-        self._grid = self._progress.add_task(f"Grid, {cells} cells", total=cycles, figures="")
+    def grid(self, cells: int, cycles: int, begun: int = 0) -> None:
+        """Begin the grid's bar: its length is in cycles of all cells that are to run.
 
-    def cycle(self, key: str, title: str, done: int, cycles: int, figures: str) -> None:
-        """Show a cell's figures after `done` of its cycles."""
+        Args:
+            cells: that are to run.
+            cycles: of them all.
+            begun: of these cycles, those that were run before and are not run again.
+        """
+        self._of_cells, self._total, self._begun = cells, cycles, begun
+        self._since = time.monotonic()
+        self._grid = self._progress.add_task(
+            f"Grid, {cells} cells", total=cycles, completed=begun, figures=""
+        )
+
+    def cycle(
+        self, key: str, title: str, done: int, cycles: int, figures: str, begun: int = 0
+    ) -> None:
+        """Show a cell's figures after `done` of its cycles, of which it had `begun` before."""
         assert self._grid is not None
         if key not in self._cells:
-            self._cells[key] = self._progress.add_task(f"  {title}", total=cycles, figures="")
+            self._cells[key] = self._progress.add_task(
+                f"  {title}", total=cycles, completed=begun, figures=""
+            )
         self._progress.update(self._cells[key], completed=done, figures=figures)
-        self._done[key] = done  # a resumed cell does not begin at 0
-        self._progress.update(self._grid, completed=sum(self._done.values()))
+        self._done[key] = done - begun
+        run = sum(self._done.values())
+        self._progress.update(self._grid, completed=self._begun + run)
+        left = (time.monotonic() - self._since) / run * (self._total - self._begun - run)
+        self._status = (
+            f"cell {min(self._ended + 1, self._of_cells)}/{self._of_cells} cycle {done}/{cycles} "
+            f"{figures}; {time_text(left)} left of all"
+        )
 
     def end(self, key: str) -> None:
         """Take a finished cell's line away."""
+        self._ended += 1
         if key in self._cells:
             self._progress.remove_task(self._cells.pop(key))
+
+
+class _Ticker:
+    """Calls a function every so many seconds, in a thread, until it is stopped."""
+
+    def __init__(self, every: float, call: Callable[[], None]) -> None:
+        self._every, self._call = every, call
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="progress")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._every):
+            self._call()

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import PROFILE, Row, result_of, run_cell
@@ -127,11 +128,14 @@ def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[
         if result_of(folder / "cells" / cell.key) is None
     }
     todo = list(by_key.values())
-    opened.display.grid(len(todo), sum(cell.training.cycles for cell in todo))
+    begun = {cell.key: cell_files.cycles_done(folder / "cells" / cell.key) for cell in todo}
+    cycles = sum(cell.training.cycles for cell in todo)
+    opened.display.grid(len(todo), cycles, sum(begun.values()))
 
     def on_cycle(key: str, rows: list[Row]) -> None:
-        cell, done = by_key[key], rows[0]["cycle"] + 1
-        opened.display.cycle(key, cell.title, done, cell.training.cycles, figures_text(rows))
+        cell, done, figures = by_key[key], rows[0]["cycle"] + 1, figures_text(rows)
+        cycles, before = cell.training.cycles, min(begun[key], rows[0]["cycle"])
+        opened.display.cycle(key, cell.title, done, cycles, figures, before)
 
     if not todo:
         return []

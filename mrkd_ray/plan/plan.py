@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.filesize import decimal
 
+from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.files import nearest_folder
 from mrkd_ray.config.schema import GridConfig
@@ -28,7 +29,6 @@ from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.costs import Cost
 from mrkd_ray.plan.measurements import Kind, Probe, Sizes, kind_of
 from mrkd_ray.plan.window_memory import WindowMemory, window_memory_of
-from mrkd_ray.training import checkpoints as checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,8 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         jobs = missing(dataset, digests, stores)
         features, training, kinds, of_cells = 0.0, 0.0, [], []
         if todo:
-            left = [_cycles_left(cell, folder) for cell in todo]
+            done = [cell_files.cycles_done(folder / "cells" / cell.key) for cell in todo]
+            left = [max(1, c.training.cycles - n) for c, n in zip(todo, done, strict=True)]
             at_once = [workers.cells_at_once(len(cell.branches), cell.cpus) for cell in todo]
             windows = window_memory_of(todo, prepared, workers, frames)
             probed = probe.run(replace(opened, cells=todo), at_once, jobs, windows, frames)
@@ -184,12 +185,6 @@ def _kinds(
         )
         for kind, members in found.items()
     ]
-
-
-def _cycles_left(cell: Cell, folder: Path) -> int:
-    """Return how many cycles a cell that is not finished has to run in a grid's folder."""
-    found = checkpoint.latest(folder / "cells" / cell.key / "checkpoint")
-    return max(1, cell.training.cycles - (checkpoint.cycle_of(found) if found else 0))
 
 
 def _free(folder: Path) -> int:

@@ -1,32 +1,73 @@
-"""Progress has figures on a terminal and says nothing elsewhere."""
+"""Progress has figures on a terminal of any width, and lines elsewhere."""
 
 from __future__ import annotations
 
 import io
+import re
+import threading
 
+import pytest
 from rich.console import Console
 
 from mrkd_ray.common.progress import Display
 
+TITLE = "logmel64:resnet_small+cqt:vgg_small, T 2, fold 1, seed 0"
+FIGURES = "accuracy 62.5 75.0 %"
 
-def shown(terminal: bool) -> str:
+
+def shown(terminal: bool, width: int = 160) -> str:
     out = io.StringIO()
-    with Display(Console(file=out, force_terminal=terminal, width=160, no_color=True)) as display:
+    console = Console(file=out, force_terminal=terminal, width=width, no_color=True)
+    with Display(console) as display:
         display.step("A step with nothing to do")
         display.step("Checking clips")(3, 7)
-        display.grid(2, 8)
-        display.cycle("key", "logmel64:a+cqt:b, T 2", 3, 4, "accuracy 62.5 75.0 %")
+        display.grid(2, 8, begun=2)
+        display.cycle("key", TITLE, 3, 4, FIGURES, begun=2)
+        display.line()
     return out.getvalue()
 
 
-def test_a_terminal_sees_steps_cells_and_figures() -> None:
-    text = shown(terminal=True)
-    assert "3/7" in text
-    assert "3/8" in text  # a resumed cell counts from where it stands
-    assert "logmel64:a+cqt:b, T 2" in text
-    assert "accuracy 62.5 75.0 %" in text
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_terminal_sees_steps_cells_and_figures_in_one_line_each(width: int) -> None:
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "\n", shown(True, width)).replace("\r", "\n")
+    assert max(map(len, text.splitlines())) <= width
+    lines = [line for line in reversed(text.splitlines()) if line.strip()]  # the newest first
+    grid = next(line for line in lines if "Grid, 2 cells" in line)
+    cell = next(line for line in lines if "logmel64:" in line)
+    assert any("Checking clips" in line and "3/7" in line for line in lines)
+    assert "3/8" in grid  # a resumed cell counts from where it stands
+    assert "3/4" in cell
+    assert FIGURES in cell
     assert "nothing to do" not in text
 
 
-def test_a_file_sees_nothing() -> None:
-    assert shown(terminal=False).strip() == ""
+def test_a_file_gets_lines_with_the_time_left() -> None:
+    (line,) = shown(terminal=False).splitlines()
+    assert re.fullmatch(
+        rf"\d\d:\d\d cell 1/2 cycle 3/4 {FIGURES}; \d+ s left of all", line
+    )  # of 8 cycles 2 were there, 1 took the time, 5 are left
+
+
+def test_lines_come_by_themselves_and_end_with_the_display() -> None:
+    written = threading.Event()
+
+    class Output(io.StringIO):
+        def write(self, text: str) -> int:
+            written.set()
+            return super().write(text)
+
+    out = Output()
+    with Display(Console(file=out, force_terminal=False, width=160), every=0.01) as display:
+        display.step("Checking clips")(3, 7)
+        assert written.wait(30)
+    assert "Checking clips 3/7" in out.getvalue()
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
+
+
+def test_a_step_that_is_done_is_not_repeated() -> None:
+    out = io.StringIO()
+    with Display(Console(file=out, force_terminal=False)) as display:
+        show = display.step("Checking clips")
+        show(7, 7)
+        display.line()
+    assert out.getvalue() == ""
