@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,7 +198,9 @@ def _run(config: GridConfig, resume: bool) -> None:
 
     from mrkd_ray.grid.run import run
 
-    with _stopped("finished cells are kept; go on with --resume"):
+    with _stopped(
+        "finished cells and the last cycle of the others are kept. Go on: the same with --resume"
+    ):
         results = run(config, resume=resume)
     console = Console()
     results.show(console)
@@ -350,8 +354,17 @@ def list_() -> None:
             print(f"  {name:<{width}}  {description}")
 
 
+def _terminated(signal: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line, or other arguments than the process was given."""
+    """Run the command line, or other arguments than the process was given.
+
+    SIGTERM, by which schedulers and spot machines end a process, is treated as Ctrl-C.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         app(arguments)
     except UserError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -85,6 +87,7 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
     # Soft labels give their memory to the next cycle's: pages that are in use already are fast.
     os.environ.setdefault("RAY_free_objects_period_milliseconds", "0")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if address:
         try:
             _knock(address)
@@ -110,6 +113,9 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
                 "or its disk slow. Try again, now that Ray's files have been read once, or train "
                 "without Ray, in one process: --runner local."
             ) from None
+    main = threading.current_thread() is threading.main_thread()
+    if main and callable(on_sigterm):  # in place of Ray's, which unwinds nothing
+        signal.signal(signal.SIGTERM, on_sigterm)
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         sizes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes)

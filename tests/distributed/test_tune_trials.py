@@ -177,13 +177,19 @@ def test_a_killed_branch_actor_is_recovered_from_the_last_cycle(
     same_files(undisturbed, cell, NAMES)
 
 
-def test_ctrl_c_leaves_no_process_and_keeps_finished_cells(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_no_process_and_keeps_finished_cells(
+    start: Start, tmp_path: Path, sent: signal.Signals
+) -> None:
     output = tmp_path / "out"
     with tempfile.TemporaryDirectory(prefix="mrkd") as ray_folder:
         running = start("--output", str(output), "--independent", RAY_TMPDIR=ray_folder)
         done = output / "small" / "cells"
         wait_for(lambda: any(done.glob("independent_*/result.json")), running)
-        os.killpg(running.pid, signal.SIGINT)  # a terminal sends it to the whole group
+        if sent == signal.SIGINT:
+            os.killpg(running.pid, sent)  # a terminal sends it to the whole group
+        else:
+            running.send_signal(sent)  # a scheduler to the command alone
         err = end_of(running)
         assert running.returncode == 130, err
         assert "Traceback" not in err
@@ -220,7 +226,7 @@ def test_baselines_are_trained_once_and_a_second_run_repeats_nothing(
     options = (
         *("--address", ray_cluster, "--output", str(output), "--independent"),
         *("--temperatures", "1,4", "--cycles", "1"),
-        *("--pairing", PAIRING, "--pairing", "logmel64:resnet_small+logmel64:vgg_small"),
+        *("--cohort", PAIRING, "--cohort", "logmel64:resnet_small+logmel64:vgg_small"),
     )
     first = start(*options)
     err = end_of(first)
