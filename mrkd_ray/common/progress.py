@@ -37,16 +37,15 @@ class Display:
     """
 
     def __init__(self, console: Console, *, every: float = EVERY) -> None:
-        short = {"no_wrap": True, "overflow": "ellipsis"}
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}", table_column=Column(ratio=2, **short)),  # type: ignore[arg-type]
+            TextColumn("{task.description}", table_column=_short(2)),
             BarColumn(bar_width=20 if console.width >= WIDE else 6),
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn(
                 "{task.fields[figures]}",
                 style="cyan",
-                table_column=Column(ratio=3, **short),  # type: ignore[arg-type]
+                table_column=_short(3),
             ),
             TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             console=console,
@@ -134,6 +133,11 @@ class Display:
         self._ended += 1
         if key in self._cells:
             self._progress.remove_task(self._cells.pop(key))
+
+
+def _short(ratio: int) -> Column:
+    """Return a column of one line, which is cut where it does not fit."""
+    return Column(ratio=ratio, no_wrap=True, overflow="ellipsis")
 
 
 class _Ticker:

@@ -122,7 +122,7 @@ def kind_of(row: Mapping[Any, Any]) -> IntervalKind:
 
     Seeds are drawn where a fold has several of them.
     """
-    return bootstrap_kind(1 + (row["paired_runs"] > row["folds"]))
+    return bootstrap_kind(several_seeds=row["paired_runs"] > row["folds"])
 
 
 def kinds(found: Iterable[Interval]) -> str:

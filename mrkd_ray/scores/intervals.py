@@ -70,9 +70,9 @@ def _rounded(value: float) -> float:
     return round(float(value), 1) + 0.0  # NumPy's own round would take 0.05 to 0.0
 
 
-def bootstrap_kind(seeds: int) -> IntervalKind:
-    """Return what a bootstrap draws where folds have at most so many seeds."""
-    return "bootstrap over clips and seeds" if seeds > 1 else "bootstrap over clips"
+def bootstrap_kind(*, several_seeds: bool) -> IntervalKind:
+    """Return what a bootstrap draws: seeds too, where a fold has several."""
+    return "bootstrap over clips and seeds" if several_seeds else "bootstrap over clips"
 
 
 def paired_bootstrap(differences: Sequence[ArrayLike], seed: int = 0, n: int = 2000) -> Interval:
@@ -112,7 +112,7 @@ def paired_bootstrap(differences: Sequence[ArrayLike], seed: int = 0, n: int = 2
     clips = sum(fold.shape[1] for fold in folds)
     low, high = np.quantile(sums / clips, (0.025, 0.975))
     mean = sum(float(fold.mean(axis=0).sum()) for fold in folds) / clips
-    kind = bootstrap_kind(max(len(fold) for fold in folds))
+    kind = bootstrap_kind(several_seeds=any(len(fold) > 1 for fold in folds))
     return Interval(100 * mean, 100 * float(low), 100 * float(high), kind)
 
 

@@ -170,11 +170,8 @@ def test_what_comes_to_the_same_has_one_key(one: dict[str, Any], other: dict[str
 def test_what_comes_to_the_same_trains_the_same(
     one: dict[str, Any], other: dict[str, Any], prepared: Prepared, tmp_path: Path
 ) -> None:
-    bits = [
-        trained(Training(**SMALL | each), prepared, tmp_path / place)
-        for each, place in ((one, "one"), (other, "other"))
-    ]
-    assert bits[0] == bits[1]
+    asked = (Training(**SMALL | one), Training(**SMALL | other))
+    assert same_bits(*asked, prepared, tmp_path)
 
 
 @pytest.mark.slow
@@ -189,8 +186,7 @@ def test_training_differs_where_an_option_acts(
     if not OPTIONS[name].trains:
         pytest.skip("what this option changes is not the training, or not for sure")
     one, other = both(name, options)
-    some = unverified(prepared)
-    assert trained(one, some, tmp_path / "one") != trained(other, some, tmp_path / "other")
+    assert not same_bits(one, other, unverified(prepared), tmp_path)
 
 
 @pytest.mark.slow
@@ -208,12 +204,7 @@ def test_training_is_the_same_bit_for_bit_where_an_option_does_nothing(
         pytest.skip("the small data set has no raw samples: see test_augmentation")
     one, other = both(name, options)
     data = prepared if where.get("all_verified") else unverified(prepared)
-    temperature = where.get("temperature", AT_HOME.temperature)
-    bits = [
-        trained(each, data, tmp_path / place, temperature)
-        for each, place in ((one, "one"), (other, "other"))
-    ]
-    assert bits[0] == bits[1]
+    assert same_bits(one, other, data, tmp_path, where.get("temperature", 2.0))
 
 
 @pytest.mark.parametrize("name", [*DISTILLATION, "b and d"])
@@ -355,11 +346,16 @@ def unverified(prepared: Prepared) -> Prepared:
     return replace(prepared, dataset=replace(prepared.dataset, clips=some))
 
 
-def trained(
-    training: Training, prepared: Prepared, folder: Path, temperature: float = 2.0
-) -> dict[str, str]:
-    cell = replace(make_cell(*BRANCHES, temperature=temperature), training=training)
-    return run(cell, prepared, folder)
+def same_bits(
+    one: Training, other: Training, prepared: Prepared, folder: Path, temperature: float = 2.0
+) -> bool:
+    """Train a cohort with both; return whether files and figures are the same."""
+    cells = (
+        replace(make_cell(*BRANCHES, temperature=temperature), training=training)
+        for training in (one, other)
+    )
+    left, right = (run(cell, prepared, folder / str(i)) for i, cell in enumerate(cells))
+    return left == right
 
 
 def run(cell: Cell, prepared: Prepared, folder: Path) -> dict[str, str]:

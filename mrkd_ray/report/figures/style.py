@@ -167,7 +167,8 @@ def intervals_in_words(panels: Iterable[Sequence[Pair]]) -> str:
     folds = [Counter(pair.distilled.fold for pair in pairs) for pairs in panels]
     seeds = [count for fold in folds for count in fold.values()]
     lacking = "; where a fold has one seed, the variation between trainings is not in them"
-    return f"95 % intervals ({bootstrap_kind(max(seeds))}{lacking * (min(seeds) == 1)})"
+    kind = bootstrap_kind(several_seeds=max(seeds) > 1)
+    return f"95 % intervals ({kind}{lacking * (min(seeds) == 1)})"
 
 
 def look() -> Any:
