@@ -42,11 +42,11 @@ def prepared(name: str, representations: Sequence[str], quick: bool) -> Prepared
     from mrkd_ray.common.progress import Display
     from mrkd_ray.datasets.opening import open_dataset
     from mrkd_ray.datasets.splits import Splitter
-    from mrkd_ray.grid.preparation import check_data, compute
+    from mrkd_ray.grid.preparation import prepare
 
     console = Console(quiet=True)
     with Display(console) as display:
-        found = check_data(
+        return prepare(
             open_dataset(folder(name, quick), CACHE),
             list(representations),
             Splitter(),
@@ -56,8 +56,6 @@ def prepared(name: str, representations: Sequence[str], quick: bool) -> Prepared
             display=display,
             console=console,
         )
-        compute(found, pool_map, display)
-    return found
 
 
 def cell(

@@ -33,7 +33,7 @@ from mrkd_ray.config.method import PAPER, Training, published
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.run import Run
 from mrkd_ray.datasets.splits import Splitter
-from mrkd_ray.grid.preparation import check_data, compute, open_data
+from mrkd_ray.grid.preparation import open_data, prepare
 from mrkd_ray.training.branch_task import BranchTask
 
 TOO_SLOW = "this machine is too slow for Ray, whose node did not start within its 30 s"
@@ -112,7 +112,7 @@ def prepare_clips(console: Console | None = None, **fields: object) -> Prepared:
     config = parse(Run, fields, "test")
     console = console or Console(quiet=True)
     with Display(console) as display:
-        found = check_data(
+        return prepare(
             open_data(config.data, config.cache, config.unlabelled, console),
             ["logmel64", "cqt"],
             Splitter(folds=config.folds, seed=config.split_seed),
@@ -122,8 +122,6 @@ def prepare_clips(console: Console | None = None, **fields: object) -> Prepared:
             display=display,
             console=console,
         )
-        compute(found, serial_map, display)
-    return found
 
 
 @pytest.fixture(scope="session")

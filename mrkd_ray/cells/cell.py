@@ -1,4 +1,4 @@
-"""One cell of a grid: its key, the tasks of its branches, and its run from start to result.
+"""One cell of a grid: what it is, its key, and the baselines of its branches.
 
 A cell's folder is complete when `result.json` is there; until then `checkpoint/` holds the last
 finished cycle and `history.csv` the figures up to it.
@@ -108,8 +108,7 @@ def without_teacher(training: Training) -> Training:
     """
     epochs = training.b + training.d
     b = min(1, epochs - 1)  # 0 and 1 by default, 1 and 1 in the paper
-    update = {name: Training.model_fields[name].default for name in DISTILLATION}
-    return training.model_copy(update=update | {"b": b, "d": epochs - b})
+    return training.at_default(DISTILLATION).model_copy(update={"b": b, "d": epochs - b})
 
 
 def independent_cell(
@@ -120,9 +119,6 @@ def independent_cell(
     Args:
         training: its options; by default those of `like` without a teacher.
     """
-    asked = like.asked and like.asked.model_copy(
-        update={name: Training.model_fields[name].default for name in DISTILLATION}
-    )
     return replace(
         like,
         condition="independent",
@@ -131,7 +127,7 @@ def independent_cell(
         temperature=None,
         overlap=False,
         training=training or without_teacher(like.training),
-        asked=asked,
+        asked=like.asked and like.asked.at_default(DISTILLATION),
         device=device,
         content=content,
         variant="",

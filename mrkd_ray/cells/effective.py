@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.config.method import Training
-from mrkd_ray.representations.filters import HOP
+from mrkd_ray.datasets.label_experiments import kept_count, wrong_count
+from mrkd_ray.features.window_extents import shift_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,8 @@ def effective(training: Training, where: Circumstances) -> Training:
     An option that says in other words what the default says is written as the default, and one
     that is rounded or capped in training as what it comes to.
     """
-    update = {name: _default(name) for name, _ in idle(training, where)}
+    training = training.at_default(name for name, _ in idle(training, where))
+    update: dict[str, Any] = {}
     if where.device == "cpu" and training.precision == "fp32":
         update["precision"] = "auto"  # which is fp32 on a CPU
     if training.lr is not None and training.lr == where.default_lr:
@@ -61,7 +62,7 @@ def effective(training: Training, where: Circumstances) -> Training:
 
 def _of_the_teacher(training: Training, branches: int) -> dict[str, Any]:
     update: dict[str, Any] = {}
-    by_default = training.model_copy(update={"warm_up": _default("warm_up")})
+    by_default = training.at_default(["warm_up"])
     if training.warm_up_cycles == by_default.warm_up_cycles:
         update["warm_up"] = by_default.warm_up
     else:  # as many cycles, whatever part was asked for
@@ -86,18 +87,15 @@ def idle(training: Training, where: Circumstances) -> Iterator[tuple[str, str]]:
     if where.all_verified:
         why = "every label that could be trained on is verified"
         reasons |= dict.fromkeys(("verified_only", "unverified_ce", "unverified_kl"), why)
-    if round(training.augment_shift * SAMPLE_RATE / HOP) == 0:
+    if shift_frames(training.augment_shift) == 0:
         reasons["augment_shift"] = "it is less than half a frame"
     if where.bins == 0:
         reasons["specaugment_bins"] = "raw samples have no bins to hide"
-    if round(training.label_noise * (sum(where.labels) + where.held_out)) == 0:
+    if wrong_count(training.label_noise, sum(where.labels) + where.held_out) == 0:
         reasons["label_noise"] = "of so few clips it is none"
-    if all(max(1, round(training.labelled * count)) == count for count in where.labels):
+    if all(kept_count(training.labelled, count) == count for count in where.labels):
         reasons["labelled"] = "of so few clips it is all"
+    plain = training.at_default(reasons)
     for name, why in reasons.items():
-        if getattr(training, name) != _default(name):
+        if getattr(training, name) != getattr(plain, name):
             yield name, why
-
-
-def _default(name: str) -> Any:
-    return Training.model_fields[name].default

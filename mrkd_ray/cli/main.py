@@ -96,10 +96,10 @@ def train(
     resume: Resume = False,
 ) -> None:
     """Train one cohort on labelled audio."""
-    from mrkd_ray.config.parsing import current_names, parse, read_yaml, to_yaml
+    from mrkd_ray.config.parsing import noted, parse, read_yaml, to_yaml
     from mrkd_ray.config.schema import TrainConfig
 
-    given = current_names(read_yaml(config), str(config)) if config else {}
+    given = noted(read_yaml(config), str(config)) if config else {}
     source = f"{config} and command line" if config else "command line"
     parsed = parse(TrainConfig, given | values, source)
     if print_config:
@@ -354,7 +354,7 @@ def list_() -> None:
             print(f"  {name:<{width}}  {description}")
 
 
-def _terminated(signal: int, frame: Any) -> NoReturn:
+def _terminated(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 

@@ -16,6 +16,14 @@ RENAMED = {"pairings": "cohorts", "windows": "window_memory"}
 """Fields by their names before, which are still taken."""
 
 
+def current_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Return fields under the names that they have today. Raises ValueError: one under both."""
+    for old, new in RENAMED.items():
+        if old in values and new in values:
+            raise ValueError(f"{old} is called {new} now: give one of the two")
+    return {RENAMED.get(name, name): value for name, value in values.items()}
+
+
 class BranchSpec(BaseModel):
     """One network trained on one representation, written `REPRESENTATION:NETWORK`."""
 
@@ -103,9 +111,4 @@ class StrictModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _current_names(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        for old, new in RENAMED.items():
-            if old in values and new in values:
-                raise ValueError(f"{old} is called {new} now: give one of the two")
-        return {RENAMED.get(name, name): value for name, value in values.items()}
+        return current_names(values) if isinstance(values, dict) else values

@@ -7,7 +7,7 @@ from typing import Any
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.cpu_scale import to_cpu
-from mrkd_ray.config.parsing import current_names, parse, read_yaml
+from mrkd_ray.config.parsing import noted, parse, read_yaml
 from mrkd_ray.config.schema import GridConfig
 
 
@@ -22,7 +22,7 @@ def read_grid(path: Path, values: dict[str, Any], scale: str | None = None) -> G
     Raises:
         UserError: the file, a value, or the scale is wrong.
     """
-    asked = {"name": path.stem, **current_names(read_yaml(path), str(path))}
+    asked = {"name": path.stem, **noted(read_yaml(path), str(path))}
     if scale == "cpu":
         asked = to_cpu(asked, str(path))
     elif scale is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
@@ -206,6 +207,11 @@ class Training(Options):
                         "trains on none of these: leave one of the two out"
                     )
         return self
+
+    def at_default(self, names: Iterable[str]) -> Training:
+        """Return the options with these of them at their defaults."""
+        update = {name: Training.model_fields[name].default for name in names}
+        return self.model_copy(update=update)
 
     @property
     def warm_up_cycles(self) -> int:

@@ -11,27 +11,25 @@ from pydantic import BaseModel, ValidationError
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
-from mrkd_ray.config.fields import RENAMED
+from mrkd_ray.config.fields import RENAMED, current_names
 from mrkd_ray.config.schema import Variant
 
 C = TypeVar("C", bound=BaseModel)
 
 
-def current_names(values: dict[str, Any], source: str | None = None) -> dict[str, Any]:
-    """Return the fields under the names that they have today.
-
-    Args:
-        source: what is named in the note on standard error; None writes none.
+def noted(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return fields under the names that they have today, with a note on those that had another.
 
     Raises:
-        UserError: one is given under both.
+        UserError: one is given under both; names `source`.
     """
-    for old, new in RENAMED.items():
-        if old in values and new in values:
-            raise UserError(f"{source}: {old} is called {new} now: give one of the two")
-        if old in values and source is not None:
-            print(f"note: {source}: {old} is called {new} now", file=sys.stderr)
-    return {RENAMED.get(name, name): value for name, value in values.items()}
+    try:
+        current = current_names(values)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from None
+    for old in (name for name in values if name not in current):
+        print(f"note: {source}: {old} is called {RENAMED[old]} now", file=sys.stderr)
+    return current
 
 
 def parse(model: type[C], values: dict[str, Any], source: str) -> C:
@@ -40,7 +38,7 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
     Raises:
         UserError: with one line for each field that is wrong.
     """
-    values = current_names(values, source)
+    values = noted(values, source)
     try:
         return model.model_validate(values)
     except ValidationError as error:

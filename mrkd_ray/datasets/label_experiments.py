@@ -9,6 +9,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
+def wrong_count(noise: float, clips: int) -> int:
+    """Return how many of the clips get another label."""
+    return round(noise * clips)
+
+
+def kept_count(part: float, clips: int) -> int:
+    """Return how many of a class's clips keep their label: one at least."""
+    return max(1, round(part * clips))
+
+
 def with_noise(
     labels: Mapping[str, int], classes: int, noise: float, seed: Sequence[int]
 ) -> dict[str, int]:
@@ -18,7 +28,7 @@ def with_noise(
     """
     rng = np.random.default_rng([*seed, zlib.crc32(b"label noise")])
     clip_ids = sorted(labels)
-    chosen = rng.permutation(len(clip_ids))[: round(noise * len(clip_ids))]
+    chosen = rng.permutation(len(clip_ids))[: wrong_count(noise, len(clip_ids))]
     shifts = rng.integers(1, classes, len(chosen))
     changed = {
         clip_ids[i]: (labels[clip_ids[i]] + int(shift)) % classes
@@ -34,7 +44,7 @@ def keep_labels(labels: Mapping[str, str], part: float, seed: Sequence[int]) -> 
     """
     rng = np.random.default_rng([*seed, zlib.crc32(b"labelled")])
     clip_ids = sorted(labels)
-    left = {label: max(1, round(part * n)) for label, n in Counter(labels.values()).items()}
+    left = {label: kept_count(part, n) for label, n in Counter(labels.values()).items()}
     kept = set()
     for clip_id in (clip_ids[i] for i in rng.permutation(len(clip_ids))):
         if left[labels[clip_id]] > 0:

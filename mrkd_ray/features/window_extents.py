@@ -1,13 +1,20 @@
-"""What the windows of clips take where they are kept. NumPy only: plans need no PyTorch."""
+"""Windows in frames and bytes. NumPy only: plans and cells' keys need no PyTorch."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.common.arrays import Int64
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
+from mrkd_ray.representations.filters import HOP
 
 CHANNELS = 3  # static, delta, delta-delta
+
+
+def shift_frames(seconds: float) -> int:
+    """Return the most frames of a shift of at most so many seconds."""
+    return round(seconds * SAMPLE_RATE / HOP)
 
 
 def margins(lengths: Int64) -> Int64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations, product
@@ -78,14 +79,18 @@ def expand(
     independent: dict[str, Cell] = {}
     distilled: list[Cell] = []
     variants = config.by_variant()
+    trainings = {variant: asked.training for variant, asked in variants.items()}
     of_split = {split.fold: _of_split(prepared.dataset, split) for split in prepared.splits}
     unlabelled = {c.clip_id: prepared.digests[c.clip_id] for c in prepared.dataset.unlabelled}
 
-    def content(branches: Sequence[BranchSpec], unlabelled: object) -> str:
+    @functools.cache
+    def content(branches: tuple[BranchSpec, ...], *, alone: bool) -> str:
         used = sorted({spec.representation for spec in branches})
         files = [networks[spec.network].digest for spec in branches]
         versions = [prepared.stores[name].version for name in used]
-        return hash_of(prepared.content, versions, files, unlabelled)
+        # Of the unlabelled clips a baseline has their number only: see `BranchTask`.
+        more = len(unlabelled) if alone else unlabelled
+        return hash_of(prepared.content, versions, files, more)
 
     def device(branches: int) -> str:
         if config.runner == "local":
@@ -99,37 +104,40 @@ def expand(
             name,
             like,
             device=where.device,
-            # Of the unlabelled clips only their number is in it: see `BranchTask`.
-            content=content((spec,), len(unlabelled)),
+            content=content((spec,), alone=True),
             training=effective(without_teacher(like.asked), where),
+        )
+
+    def distil(
+        cohort: tuple[BranchSpec, ...], fold: int, seed: int, temperature: float, variant: str
+    ) -> Cell:
+        on = device(len(cohort))
+        where = _circumstances(cohort, temperature, on, of_split[fold], networks)
+        return Cell(
+            condition="distilled",
+            branches=cohort,
+            names=branch_names(cohort),
+            temperature=temperature,
+            fold=fold,
+            seed=seed,
+            training=effective(trainings[variant], where),
+            asked=trainings[variant],
+            device=on,
+            cpus=config.cpus_per_branch,
+            overlap=config.overlap and on == "cpu" and len(cohort) > 1,
+            content=content(cohort, alone=False),
+            window_memory=config.window_memory,
+            variant=variant,
         )
 
     for cohort in config.cohorts:
         runs = product(prepared.splits, config.seeds, variants.items())
         for split, seed, (variant, asked) in runs:
-            for temperature in asked.temperatures:
-                on = device(len(cohort))
-                where = _circumstances(cohort, temperature, on, of_split[split.fold], networks)
-                cell = Cell(
-                    condition="distilled",
-                    branches=cohort,
-                    names=branch_names(cohort),
-                    temperature=temperature,
-                    fold=split.fold,
-                    seed=seed,
-                    training=effective(asked.training, where),
-                    asked=asked.training,
-                    device=on,
-                    cpus=config.cpus_per_branch,
-                    overlap=config.overlap and on == "cpu" and len(cohort) > 1,
-                    content=content(cohort, unlabelled),
-                    window_memory=config.window_memory,
-                    variant=variant,
-                )
-                named = zip(cell.names, cohort, strict=True) if config.independent else ()
-                alone = [baseline(name, spec, cell) for name, spec in named]
-                independent |= {each.key: each for each in alone}
-                distilled.append(with_baselines(cell, alone))
+            cells = [distil(cohort, split.fold, seed, t, variant) for t in asked.temperatures]
+            named = zip(cells[0].names, cohort, strict=True) if config.independent else ()
+            alone = [baseline(name, spec, cells[0]) for name, spec in named]
+            independent |= {each.key: each for each in alone}
+            distilled += [with_baselines(cell, alone) for cell in cells]
     _refuse_same_variants(distilled)
     return [*sorted(independent.values(), key=lambda cell: cell.names), *distilled]
 

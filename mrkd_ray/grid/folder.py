@@ -93,9 +93,8 @@ def rename_former(grid: Sequence[Cell], folder: Path) -> int:
     Returns:
         How many there were.
     """
-    cells = {cell.key: cell for cell in grid}.values()
     found = 0
-    for cell in cells:
+    for cell in grid:
         before, now = (folder / "cells" / key for key in (cell.former_key, cell.key))
         if before.is_dir() and not now.exists():
             before.rename(now)

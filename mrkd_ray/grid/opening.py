@@ -39,6 +39,11 @@ class OpenGrid:
     display: Display
     startup: float
 
+    @property
+    def by_key(self) -> dict[str, Cell]:
+        """The cells by key: variants that are the same at T = 1 share theirs."""
+        return {cell.key: cell for cell in self.cells}
+
 
 @contextmanager
 def open_grid(config: GridConfig, console: Console) -> Iterator[OpenGrid]:

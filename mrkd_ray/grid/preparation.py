@@ -33,7 +33,7 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
     dataset = open_data(config.data, config.cache, config.unlabelled, console)
     splitter = Splitter(folds=config.folds, seed=config.split_seed)
     with workers_of(config.runner, config.address) as workers, Display(console) as display:
-        prepared = check_data(
+        return prepare(
             dataset,
             names,
             splitter,
@@ -43,8 +43,6 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
             display=display,
             console=console,
         )
-        compute(prepared, workers.map, display)
-    return prepared
 
 
 def open_data(data: str, cache: Path, unlabelled: Path | None, console: Console) -> Dataset:
@@ -116,6 +114,32 @@ def _without_copies(dataset: Dataset, scans: Mapping[str, ClipScan], console: Co
             markup=False,
         )
     return found
+
+
+def prepare(
+    dataset: Dataset,
+    representations: Sequence[str],
+    splitter: Splitter,
+    *,
+    cache: Path,
+    skip_bad: bool,
+    map_: Map,
+    display: Display,
+    console: Console,
+) -> Prepared:
+    """Check a data set and compute its features; see `check_data` and `compute`."""
+    prepared = check_data(
+        dataset,
+        representations,
+        splitter,
+        cache=cache,
+        skip_bad=skip_bad,
+        map_=map_,
+        display=display,
+        console=console,
+    )
+    compute(prepared, map_, display)
+    return prepared
 
 
 def compute(prepared: Prepared, map_: Map, display: Display) -> None:

@@ -69,8 +69,7 @@ def run(
     if any(len(cohort) == 1 for cohort in config.cohorts):
         console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
     with open_grid(config, console) as opened:
-        grid = opened.cells
-        keys = {cell.key for cell in grid}
+        grid = list(opened.by_key.values())
         folder = grid_folder.choose(config.output, config.name, grid, resume)
         if resume:
             line = f"Resuming {folder}" if folder.exists() else NOTHING_TO_RESUME
@@ -82,18 +81,18 @@ def run(
             grid_folder.write_request(folder, config, opened.prepared.skipped)
             for source, count in grid_folder.take_over(finished, folder).items():
                 made_at = grid_folder.commit_of(source)
-                line = f"{count} of {len(keys)} cells are finished in {source}: taken over{made_at}"
+                line = f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}"
                 console.print(line, markup=False, soft_wrap=True)
-            if len(finished) < len(keys):
+            if len(finished) < len(grid):
                 compute(opened.prepared, opened.workers.map, opened.display)
             failed = run_cells(opened, folder, profile=config.profile)
             elapsed = time.perf_counter() - began
-            gathered = gather(folder, config.name, grid, elapsed)
+            gathered = gather(folder, config.name, opened.cells, elapsed)
             if config.profile:
                 _show_profiles(folder, grid, console)
     if failed:
         raise CellsFailed(
-            f"{len(failed)} of {len(keys)} cells did not finish; --resume takes them up again.\n"
+            f"{len(failed)} of {len(grid)} cells did not finish; --resume takes them up again.\n"
             f"{listed(failed)}\nWhat is finished is in {folder}."
         )
     return gathered
@@ -122,12 +121,8 @@ def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[
         folder: the grid's.
         profile: write each cell's timeline.
     """
-    by_key = {
-        cell.key: cell
-        for cell in opened.cells  # of variants that are the same at T = 1, one
-        if result_of(folder / "cells" / cell.key) is None
-    }
-    todo = list(by_key.values())
+    by_key = opened.by_key
+    todo = [cell for key, cell in by_key.items() if result_of(folder / "cells" / key) is None]
     begun = {cell.key: cell_files.cycles_done(folder / "cells" / cell.key) for cell in todo}
     cycles = sum(cell.training.cycles for cell in todo)
     opened.display.grid(len(todo), cycles, sum(begun.values()))

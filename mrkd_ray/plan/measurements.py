@@ -37,8 +37,7 @@ def kind_of(cell: Cell) -> Kind:
     """Return the kind of a cell."""
     independent = cell.condition == "independent"
     training = without_teacher(cell.training) if independent else cell.training
-    free = {name: Training.model_fields[name].default for name in FREE}
-    return cell.condition, cell.branches, training.model_copy(update=free)
+    return cell.condition, cell.branches, training.at_default(FREE)
 
 
 @dataclass(frozen=True)

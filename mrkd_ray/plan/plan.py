@@ -97,7 +97,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         prepared, workers = opened.prepared, opened.workers
         folder = grid_folder.choose(config.output, config.name, opened.cells, resume)
         finished = grid_folder.finished(opened.cells, folder, config.name)
-        cells = list({cell.key: cell for cell in opened.cells}.values())
+        cells = list(opened.by_key.values())
         todo = [cell for cell in cells if cell.key not in finished]
         dataset, stores, digests = prepared.dataset, prepared.stores, prepared.digests
         unlabelled = [clip.clip_id for clip in dataset.unlabelled]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import branch_names
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.config.parsing import current_names, read_yaml
+from mrkd_ray.config.fields import BranchSpec, current_names
+from mrkd_ray.config.parsing import read_yaml
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import ENSEMBLE, Condition, Model, Pair, Runs
 from mrkd_ray.scores.metrics import Metric

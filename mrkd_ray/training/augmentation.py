@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.config.method import Training
+from mrkd_ray.features.window_extents import shift_frames
 from mrkd_ray.representations.catalogue import WINDOW_FRAMES
-from mrkd_ray.representations.filters import HOP
 
 
 class Augmentation:
@@ -25,7 +24,7 @@ class Augmentation:
 
     def __init__(self, training: Training, level: Tensor, *, linear: bool = False) -> None:
         self._gain = training.augment_gain
-        self._shift = round(training.augment_shift * SAMPLE_RATE / HOP)
+        self._shift = shift_frames(training.augment_shift)
         self._sizes = (WINDOW_FRAMES, len(level))
         bins = 0 if linear else min(training.specaugment_bins, len(level))
         self._masks = (training.specaugment_time, bins)
