@@ -422,6 +422,10 @@ def lying_bomb() -> bytes:
         (lying_bomb(), "cannot be unpacked"),
         (b"no archive", "cannot be unpacked"),
     ],
+    ids=[  # a zip holds the time of its making, so its bytes are no name for a test
+        "parent", "parent below", "absolute", "backslash", "drive", "link", "too long", "lying",
+        "no archive",
+    ],
 )
 def test_a_malicious_archive_is_refused(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, archive: bytes, reason: str
