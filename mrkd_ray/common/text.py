@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -10,6 +12,20 @@ def few(items: Iterable[str], limit: int = 10) -> str:
     listed = list(items)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+def folded(text: str) -> str:
+    """Return a text without the differences of case and of Unicode form."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+def natural(text: str) -> list[tuple[int, int]]:
+    """Return the key to sort texts by as people do: by their letters, and numbers by their value.
+
+    Texts without two numbers of different length at the same place sort as they do without it.
+    """
+    parts = re.findall(r"[0-9]+|[^0-9]", text)
+    return [(ord("0"), int(part)) if "0" <= part[0] <= "9" else (ord(part), 0) for part in parts]
 
 
 LISTED = 100  # clips or labels that an error names of one kind

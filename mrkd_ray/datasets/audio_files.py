@@ -16,6 +16,14 @@ def is_audio(path: Path) -> bool:
     return visible and path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir()
 
 
+def listing(folder: Path) -> list[Path]:
+    """Return what lies directly in a folder, sorted, less hidden names; none where it is none."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+
+
 def audio_files(folder: Path) -> Iterator[Path]:
     """Yield the recordings at any depth, sorted; hidden files and folders are left out.
 

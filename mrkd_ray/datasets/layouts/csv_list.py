@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.text import few
 from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.datasets.layouts import label_cells
 from mrkd_ray.datasets.layouts.faults import Faults
+from mrkd_ray.datasets.layouts.places import Places
 from mrkd_ray.datasets.layouts.registry import SPLIT_WORDS, layout, sides
+from mrkd_ray.datasets.layouts.table import is_printable, records
 
 COLUMNS = {
     "filename": ("filename", "file", "path", "fname"),
@@ -23,6 +27,13 @@ COLUMNS = {
     "verified": ("verified", "manually_verified"),
 }
 """A column's meaning and its accepted names; the first that occurs counts."""
+
+_SPAN = re.compile(
+    r"(t|time|event|segment|clip)?[ _]?"
+    r"(start|begin|onset|offset|end|stop|from|to|t?min|t?max|t[01])"
+    r"[ _]?(time|frame|sample|pos|position)?s?[ _]?(s|ms|secs?|seconds?|\(\w+\))?"
+)
+"""Names of columns that say where in a recording a sound is: `start`, `End Time (s)`, `t_min`."""
 
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 
@@ -50,25 +61,32 @@ def _matches(path: Path) -> bool:
 def read_csv(path: Path) -> Dataset:
     """Read a data set from a csv file (separated by comma, semicolon or tab; UTF-8).
 
-    Unknown columns are ignored, and so are columns that are empty from top to bottom. A column
-    `labels` in place of `label` says that the data set is multi-label: `Bark,Dog` in quotes, as
-    FSDKaggle2019 and FSD50K have it.
+    Columns that are empty from top to bottom count as absent. Others that are not used are named in
+    a note, but start and end of a sound are refused. A column `labels` in place of `label` says
+    that the data set is multi-label: `Bark,Dog` in quotes, as FSDKaggle2019 and FSD50K have it,
+    with `;` or `|` in place of the commas, or a list, `["Bark", "Dog"]`, whose labels may hold
+    commas.
 
     Raises:
         UserError: lists all that is wrong in the file; also where none of its audio files exists.
     """
     file = path / "meta.csv" if path.is_dir() else path
     root = file.parent
-    rows = _rows(file)
+    rows, notes = _rows(file)
     faults = _faults(file)
-    clips = [_clip(row, root, faults) for row in rows]
-    _check_columns(rows, faults)
+    places = Places(root)
+    clips = [
+        _clip(row, labels, places, faults)
+        for row, labels in zip(rows, label_cells.labels_of(rows, faults, notes), strict=True)
+    ]
+    _check_columns(rows, clips, faults)
     if not any(clip.path.is_file() for clip in clips):  # a few are found by `check`, skippable
         mend = f"They are looked up in {root} and its audio/; mend the names or add the files."
+        mend += places.hint(row["filename"] for row in rows)
         for clip in clips:
             faults.add("audio files that do not exist, all", mend, clip.clip_id)
     faults.raise_any()
-    notes: list[str] = []
+    notes += places.notes(clip.path for clip in clips)
     if any(row.get("split") for row in rows):
         side_of = sides([row["split"] for row in rows])
         if left_out := side_of.count(None):
@@ -88,34 +106,39 @@ def read_csv(path: Path) -> Dataset:
     )
 
 
-def _rows(file: Path) -> list[Row]:
-    """Return the rows with the columns we know.
+def _rows(file: Path) -> tuple[list[Row], list[str]]:
+    """Return the rows with the columns we know, and notes on the others.
 
     Raises:
-        UserError: not UTF-8, no rows, a needed column is absent, or a row has too many values.
+        UserError: not UTF-8, no rows, a needed column is absent, one that would be misread is
+            there, a row has too many values, or a quote is not closed.
     """
     faults = _faults(file)
     rows: list[Row] = []
+    filled: set[int] = set()  # columns with a value
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             header = stream.readline()
-            delimiter = max(",;\t", key=header.count)
-            names = [
-                name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])
-            ]
+            delimiter = max(",;\t|", key=header.count)
+            _, first = next(records([header], delimiter), (1, []))
+            names = [name.strip().lower() for name in first]
             columns = _columns(file, names)
-            reader = csv.reader(stream, delimiter=delimiter)
-            for values in reader:
-                line = str(reader.line_num + 1)
-                if not any(value.strip() for value in values):
-                    continue
+            for line, values in records(stream, delimiter, width=len(names), first_line=2):
                 if len(values) > len(names):
                     mend = f"The header names {len(names)} columns; put quotes around commas."
-                    faults.add("lines with too many values", mend, line)
+                    faults.add("lines with too many values", mend, str(line))
                 values += [""] * (len(names) - len(values))
-                rows.append({key: values[i].strip() for key, i in columns.items()} | {"line": line})
-    except (UnicodeDecodeError, csv.Error) as error:
+                filled |= {i for i, value in enumerate(values) if value.strip()}
+                row = {key: values[i].strip() for key, i in columns.items()}
+                for key, value in row.items():
+                    if not is_printable(value):
+                        mend = "Delete line breaks and other control characters; mend the quotes."
+                        faults.add(f"control characters in {key}", mend, f"line {line}: {value!r}")
+                rows.append(row | {"line": str(line)})
+    except UnicodeDecodeError as error:
         raise UserError(f"{file}: not a csv file in UTF-8 ({error}). Save it as such.") from error
+    except csv.Error as error:
+        raise UserError(f"{file}: not usable as a list of clips: {error}.") from error
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}).") from error
     if not rows:
@@ -130,11 +153,30 @@ def _rows(file: Path) -> list[Row]:
             )
         for row in rows:
             del row[empty]
-    return rows
+    return rows, _unused(file, [names[i] for i in sorted(filled - set(columns.values()))])
+
+
+def _unused(file: Path, names: list[str]) -> list[str]:
+    """Return a note on columns that are not used.
+
+    Raises:
+        UserError: they say where in a recording a sound is.
+    """
+    if spans := [name for name in names if _SPAN.fullmatch(name)]:
+        raise UserError(
+            f"{file}: the columns {few(spans)} say where in a recording a sound is, but whole "
+            "recordings are trained on. Cut them into a file for each row; if the files hold "
+            "nothing else already, delete these columns."
+        )
+    return [f"columns that are not used ({len(names)}): {few(names)}."] if names else []
 
 
 def _columns(file: Path, names: list[str]) -> dict[str, int]:
     """Return where the column of each meaning stands."""
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise UserError(
+            f"{file}: two columns are called {few(twice)}. Delete or rename one of them."
+        )
     columns = {
         meaning: names.index(found)
         for meaning, aliases in COLUMNS.items()
@@ -154,20 +196,15 @@ def _columns(file: Path, names: list[str]) -> dict[str, int]:
     return columns
 
 
-def _clip(row: Row, root: Path, faults: Faults) -> Clip:
+def _clip(row: Row, labels: tuple[str, ...], places: Places, faults: Faults) -> Clip:
     """Turn a row into a clip without its split; what is wrong goes to `faults`."""
     filename = row["filename"]
     where = filename or f"line {row['line']}"
-    path = root
+    path = places.root
     if not filename:
         faults.add("rows without a filename", "Fill it in or delete the row.", where)
     else:
-        places = (root / filename, root / "audio" / filename)
-        path = next((place for place in places if place.is_file()), places[0])
-    if "labels" in row:
-        labels = tuple(sorted({part.strip() for part in row["labels"].split(",")} - {""}))
-    else:
-        labels = (row["label"],) if row["label"] else ()
+        path = places.find(filename)
     if not labels:
         faults.add("clips without a label", "Fill it in or delete the row.", where)
     fold: int | None = None
@@ -193,11 +230,11 @@ def _clip(row: Row, root: Path, faults: Faults) -> Clip:
     )
 
 
-def _check_columns(rows: list[Row], faults: Faults) -> None:
+def _check_columns(rows: list[Row], clips: list[Clip], faults: Faults) -> None:
     """Report what only shows when all rows are seen together."""
     seen: set[str] = set()
-    for row in rows:
-        if (key := os.path.normpath(row["filename"])) in seen and row["filename"]:
+    for row, clip in zip(rows, clips, strict=True):
+        if (key := os.path.normpath(clip.path)) in seen and row["filename"]:
             faults.add("filenames that occur twice", "Keep one row for each.", row["filename"])
         seen.add(key)
     given = [column for column in ("fold", "split") if any(row.get(column) for row in rows)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from mrkd_ray.datasets.audio_files import audio_files
 from mrkd_ray.datasets.base import Clip
 from mrkd_ray.datasets.layouts.faults import Faults
+from mrkd_ray.datasets.layouts.table import records
 
 Row = dict[str, str]  # column -> value without blanks around it
 
@@ -41,7 +42,7 @@ class Release:
         """
         try:
             with (self.root / file).open(encoding="utf-8-sig", newline="") as stream:
-                lines = [line for line in csv.reader(stream, delimiter=delimiter) if line]
+                lines = [values for _, values in records(stream, delimiter)]
         except FileNotFoundError:
             return self._unread("tables that are missing", file)
         except (OSError, UnicodeDecodeError, csv.Error) as error:

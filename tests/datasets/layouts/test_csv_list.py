@@ -202,3 +202,173 @@ def test_labels_are_refused_beside_label_and_where_empty(root: Path) -> None:
         assert (dataset.classes, dataset.multi_label) == (("x", "y"), empty == "class")
     write(root, "filename,labels", 'a.wav,","', "b.wav,y")
     assert "clips without a label (1): a.wav." in refused(root)
+
+
+def notes(root: Path) -> str:
+    return "\n".join(open_dataset(root, root).notes)
+
+
+@pytest.mark.parametrize(
+    "columns", ["start,end", "onset,offset", "Begin Time (s),End Time (s)", "t_min,x", "start_ms,y"]
+)
+def test_where_a_sound_is_in_a_recording_is_refused(root: Path, columns: str) -> None:
+    write(root, f"filename,{columns},label", "a.wav,2,4,x", "b.wav,0,2,y", "b.wav,2,4,x")
+    message = refused(root)
+    assert f"the columns {columns.split(',')[0].lower()}" in message
+    assert "Cut them into a file for each row" in message
+
+
+def test_columns_that_are_not_used_are_named(root: Path) -> None:
+    write(root, "filename,label,class,Author,start,note", "a.wav,x,x,me,,", "b.wav,y,y,,,")
+    assert "columns that are not used (2): class, author." in notes(root)
+
+
+def test_two_columns_of_one_name_are_refused(root: Path) -> None:
+    write(root, "filename,label,Label", "a.wav,x,y")
+    assert "two columns are called label" in refused(root)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("a;b", "b", "a;c"),
+        ("a|b", "b", " a | c "),
+        ("\"['a', 'b']\"", "['b']", "\"['a', 'c']\""),
+        ('"[""a"", ""b""]"', '"[""b""]"', '"(""a"", ""c"",)"'),
+        ('"[a, b]"', "[b]", '"{c, a}"'),
+        ('"a,b"', "b", '"[""c"", ""a""]"'),
+    ],
+)
+def test_several_labels_in_a_cell(root: Path, cells: tuple[str, ...]) -> None:
+    rows = (f"{name},{c}" for name, c in zip(("a.wav", "b.wav", "c.wav"), cells, strict=True))
+    write(root, "filename,labels", *rows)
+    assert [c.labels for c in open_dataset(root, root).clips] == [("a", "b"), ("b",), ("a", "c")]
+
+
+@pytest.mark.parametrize("cell", ['"[""Child, kid"", ""Music""]"', '"""Child, kid"", Music"'])
+def test_a_class_may_hold_a_comma(root: Path, cell: str) -> None:
+    write(root, "filename,labels", f"a.wav,{cell}", "b.wav,Music")
+    assert open_dataset(root, root).classes == ("Child, kid", "Music")
+
+
+def test_a_comma_that_may_belong_to_a_class_is_named(root: Path) -> None:
+    rows = ['a.wav,"Child, kid"', "b.wav,Music", 'c.wav,"Child, kid,Music"', "deep/d.wav,Bark"]
+    write(root, "filename,labels", *rows)
+    assert "never occur without each other (1 pairs): 'Child, kid'." in notes(root)
+    assert '["a, b", "c"]' in notes(root)
+    write(root, "filename,labels", *rows, 'e.wav,"kid, Music"')  # now they do
+    assert "without each other" not in notes(root)
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        (("a b", "a", "b"), "made of other labels (1): 'a b'. Put ',' between"),
+        (("a/b", "a", "b"), "made of other labels (1): 'a/b'. Put ',' between"),
+        (("a;b", '"a,b"', "b"), "both , and ; stand between labels"),
+        (("['a' 'b']", "a", "b"), "a list without commas or quotes between its labels"),
+        (("[a b]", "a", "b"), "a list without commas or quotes between its labels"),
+        (('"""a,b"', "a", "b"), "quotes that do not close"),
+    ],
+)
+def test_labels_that_are_half_understood_are_refused(
+    root: Path, cells: tuple[str, ...], reason: str
+) -> None:
+    rows = (f"{name},{c}" for name, c in zip(("a.wav", "b.wav", "c.wav"), cells, strict=True))
+    write(root, "filename,labels", *rows)
+    assert reason in refused(root)
+
+
+def test_a_list_is_no_label(root: Path) -> None:
+    write(root, "filename,label", "a.wav,['x']", "b.wav,y")
+    assert "lists in the column label (1): \"['x']\" of a.wav." in refused(root)
+    write(root, "filename,label", "a.wav,x", "b.wav,y", "c.wav,x;y")
+    assert "made of other labels (1): 'x;y'. Call the column labels" in refused(root)
+    write(root, "filename,label", "a.wav,x", "b.wav,y", "c.wav,x+y")
+    assert "made of other labels (1): 'x+y': classes of their own" in notes(root)
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ['b.wav,"x', "c.wav,x", 'deep/d.wav,"y', "e.wav,y"],
+        ['b.wav,"x', "c.wav,x", "deep/d.wav,y"],  # to the end of the file
+        ['b.wav,"x', "c.wav,x", 'deep/d.wav,y"'],  # a whole value, by the letter
+        ['"b.wav,x', 'c.wav",x', "deep/d.wav,y"],
+    ],
+)
+def test_a_quote_that_is_not_closed_swallows_no_rows(
+    root: Path, separator: str, wrong: list[str]
+) -> None:
+    lines = [line.replace(",", separator) for line in ["filename,label", "a.wav,x", *wrong]]
+    write(root, *lines)
+    assert "line 3" in refused(root)
+
+
+def test_a_quote_in_a_column_that_is_not_used_swallows_no_rows(root: Path) -> None:
+    file = write(root, "filename,label,note", 'a.wav,x,"long', "b.wav,y,", 'c.wav,x,end"')
+    assert f"{file}: not usable as a list of clips: line 2: a quote is not closed" in refused(root)
+    write(root, "filename,label,note", 'a.wav,x,"two', 'lines, in all"', "b.wav,y,")
+    assert len(open_dataset(root, root).clips) == 2
+
+
+def test_control_characters_are_refused(root: Path) -> None:
+    write(root, "filename,label", 'a.wav,"x', 'y"', "b.wav,z\x1b[2J")
+    message = refused(root)
+    assert "control characters in label (2): line 2: 'x\\ny', line 4: 'z\\x1b[2J'." in message
+
+
+def found(root: Path) -> list[str]:
+    return [c.path.relative_to(root).as_posix() for c in open_dataset(root, root).clips]
+
+
+def test_names_that_are_equal_but_for_their_spelling_are_found(root: Path) -> None:
+    (root / "a.wav").rename(root / "caf\u00e9.wav")
+    write(root, "filename,label", "audio\\c.wav,x", "Deep/D.WAV,y", "cafe\u0301.wav,x", "b.wav,y")
+    assert found(root) == ["audio/c.wav", "deep/d.wav", "caf\u00e9.wav", "b.wav"]
+    assert "with backslashes, taken for folders (1): audio\\c.wav = audio/c.wav." in notes(root)
+    assert "differ from the files in case or Unicode form (2): Deep/D.WAV = deep" in notes(root)
+    assert open_dataset(root, root).clips[0].clip_id == "audio\\c.wav"
+
+
+def test_of_several_names_alike_none_is_taken(root: Path) -> None:
+    (root / "b.wav").rename(root / "A.wav")
+    write(root, "filename,label", "A.WAV,x", "c.wav,y")
+    assert [clip.path.is_file() for clip in open_dataset(root, root).clips] == [False, True]
+    write(root, "filename,label", "a.wav,x", "A.wav,y")
+    assert found(root) == ["a.wav", "A.wav"]
+
+
+def test_two_spellings_of_one_file_occur_twice(root: Path) -> None:
+    write(root, "filename,label", "deep/d.wav,x", "deep\\d.wav,y")
+    assert "filenames that occur twice (1): deep\\d.wav." in refused(root)
+
+
+def test_fsd50k_as_it_is_released(root: Path) -> None:
+    (root / "audio").rename(root / "FSD50K.dev_audio")
+    truth = root / "FSD50K.ground_truth"
+    truth.mkdir()
+    for folder in (root, truth):
+        write(folder, "fname,labels,split", "c,x,train", "c2,y,val", name="dev.csv")
+        soundfile.write(root / "FSD50K.dev_audio/c2.wav", np.full(10, 0.1), 8000)
+        dataset = open_dataset(folder / "dev.csv", root)
+        assert [c.path.name for c in dataset.clips] == ["c.wav", "c2.wav"]
+        assert [c.clip_id for c in dataset.clips] == ["c", "c2"]
+        assert "filenames without an ending, taken for those of recordings (2)" in dataset.notes[0]
+    (root / "FSD50K.dev_audio/c.flac").touch()  # which of the two is meant?
+    assert not open_dataset(truth / "dev.csv", root).clips[0].path.is_file()
+
+
+def test_where_no_file_is_there_the_names_are_looked_at(root: Path) -> None:
+    write(root, "filename,label", "D:\\my data\\d.wav,x", "D:\\x.wav,y")
+    message = refused(root)
+    assert f"2 are Windows paths: write them relative to {root}, with /." in message
+    assert f"d.wav lies in {root}/deep." in message
+    write(root, "filename,label", "one,x", "two,y")
+    assert "2 names have no ending such as .wav." in refused(root)
+
+
+def test_recordings_that_no_row_lists_are_named(root: Path) -> None:
+    write(root, "filename,label", "a.wav,x", "c.wav,y")
+    assert notes(root) == "recordings beside the listed ones that no row lists (1): b.wav."
