@@ -12,9 +12,17 @@ SAMPLE_RATE = 22050
 """Hz; of the authors' published code for the paper's reference [64]."""
 
 AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"}
+    ".wav .wave .bwf .w64 .rf64 .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au "
+    ".snd .caf .voc .sph .nist .avr .htk .iff .svx .8svx .paf .pvf .sd2 .sds .sf .ircam".split()  # noqa: SIM905
 )
-"""What counts as a recording in a folder (lower case); everything else is ignored."""
+"""Endings, in lower case, of what libsndfile reads: what counts as a recording in a folder."""
+
+UNREAD_SUFFIXES = frozenset(
+    ".m4a .m4b .m4r .mp4 .m4v .mov .3gp .3g2 .aac .adts .amr .awb .wma .wmv .asf .webm "
+    ".weba .mka .mkv .avi .ape .wv .tta .tak .mpc .ra .rm .ac3 .eac3 .dts .dsf .dff .spx "
+    ".gsm .shn".split()  # noqa: SIM905
+)
+"""Endings, in lower case, of recordings that libsndfile does not read."""
 
 BLOCK_FRAMES = 1 << 20  # bounds the memory of a long recording with many channels
 

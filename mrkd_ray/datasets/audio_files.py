@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mrkd_ray.audio.decoding import AUDIO_SUFFIXES
+from mrkd_ray.audio.decoding import AUDIO_SUFFIXES, UNREAD_SUFFIXES
 from mrkd_ray.common.text import few
 
 
@@ -24,8 +25,8 @@ def listing(folder: Path) -> list[Path]:
         return []
 
 
-def audio_files(folder: Path) -> Iterator[Path]:
-    """Yield the recordings at any depth, sorted; hidden files and folders are left out.
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files at any depth, sorted; hidden files and folders are left out.
 
     Links to folders are followed, except back to a folder that holds the link.
     """
@@ -37,10 +38,52 @@ def audio_files(folder: Path) -> Iterator[Path]:
             if not name.startswith(".")
             and not f"{inside}/".startswith(f"{os.path.realpath(os.path.join(here, name))}/")
         )
-        yield from (path for path in (Path(here, name) for name in sorted(files)) if is_audio(path))
+        yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
+
+
+def audio_files(folder: Path) -> Iterator[Path]:
+    """Yield the recordings among a folder's visible files, sorted."""
+    return filter(is_audio, visible_files(folder))
+
+
+def unread(files: Iterable[Path], root: Path) -> list[str]:
+    """Name the files that are no recordings: a sentence on those that may be, one on the others.
+
+    Args:
+        root: they are named relative to it.
+    """
+    others = [path for path in files if not is_audio(path)]
+    media = [path for path in others if path.suffix.lower() in UNREAD_SUFFIXES]
+    rest = [path for path in others if path.suffix.lower() not in UNREAD_SUFFIXES]
+    said = []
+    if media:
+        named = few((path.relative_to(root).as_posix() for path in media), 3)
+        said.append(
+            f"recordings left out, since their ending is not read ({endings(media)}): {named}. "
+            "Convert them to flac or wav, such as with ffmpeg."
+        )
+    if rest:
+        named = few((path.relative_to(root).as_posix() for path in rest), 3)
+        said.append(f"files that are no recordings, not read ({len(rest)}): {named}.")
+    return said
+
+
+def endings(files: Iterable[Path]) -> str:
+    """Say how many files there are of each ending: `3 .m4a, 1 .txt`."""
+    count = Counter(path.suffix.lower() or "without ending" for path in files)
+    return few(f"{n} {ending}" for ending, n in count.most_common())
+
+
+def no_recordings(folder: Path) -> str:
+    """Say that a folder holds no recordings, and what it holds."""
+    others = endings(visible_files(folder))
+    return "the folder holds no recordings (wav, flac, ogg, mp3, ...)" + (
+        f", but {others}: convert what is sound to flac or wav." if others else "."
+    )
 
 
 def csv_hint(folder: Path) -> str:
-    """Point to csv files in the folder, which may be what the user meant."""
-    names = sorted(entry.name for entry in folder.glob("*.csv"))
-    return f" To use a list of labels, give its path: {few(names)}." if names else ""
+    """Point to csv files in the folder and those in it, which may be what the user meant."""
+    files = sorted((*folder.glob("*.csv"), *folder.glob("*/*.csv")))
+    names = few(path.relative_to(folder).as_posix() for path in files)
+    return f" To use a list of labels, give its path: {names}." if files else ""

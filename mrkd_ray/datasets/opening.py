@@ -83,7 +83,7 @@ def _open_embedded(name: str, cache: Path) -> Dataset:
 
 def _why_not(path: Path) -> str:
     """Say why no layout fits."""
-    from mrkd_ray.datasets.audio_files import audio_files, csv_hint, is_audio
+    from mrkd_ray.datasets.audio_files import audio_files, csv_hint, is_audio, no_recordings
 
     if path.is_file():
         return "a file that is not .csv; give a folder or a .csv file."
@@ -95,7 +95,7 @@ def _why_not(path: Path) -> str:
             f"one folder per class, or list them in meta.csv.{csv_hint(path)}"
         )
     if next(audio_files(path), None) is None:
-        return f"the folder holds no recordings (wav, flac, ogg, mp3).{csv_hint(path)}"
+        return f"{no_recordings(path)}{csv_hint(path)}"
     return f"no layout fits.{csv_hint(path)}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets.audio_files import audio_files
+from mrkd_ray.datasets.audio_files import is_audio, no_recordings, unread, visible_files
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.checking.scan import ClipScan
 
@@ -23,15 +23,15 @@ def with_unlabelled(dataset: Dataset, folder: Path) -> Dataset:
     root = folder.expanduser().resolve()
     if not root.is_dir():
         raise UserError(f"unlabelled {str(folder)!r}: no such folder.")
+    files = list(visible_files(root))
     clips = tuple(
         Clip(clip_id=f"unlabelled:{path.relative_to(root).as_posix()}", path=path, labels=())
-        for path in audio_files(root)
+        for path in filter(is_audio, files)
     )
     if not clips:
-        raise UserError(
-            f"unlabelled {str(folder)!r}: the folder holds no recordings (wav, flac, ogg, mp3)."
-        )
-    return replace(dataset, unlabelled=clips)
+        raise UserError(f"unlabelled {str(folder)!r}: {no_recordings(root)}")
+    notes = (f"unlabelled: {note}" for note in unread(files, root))
+    return replace(dataset, unlabelled=clips, notes=(*dataset.notes, *notes))
 
 
 def without_copies(dataset: Dataset, scans: Mapping[str, ClipScan]) -> Dataset:

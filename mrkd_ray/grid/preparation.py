@@ -48,9 +48,11 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
 def open_data(data: str, cache: Path, unlabelled: Path | None, console: Console) -> Dataset:
     """Open a data set, with the unlabelled clips of a folder if one is given; print its notes."""
     dataset = open_dataset(data, cache)
+    if unlabelled:
+        dataset = with_unlabelled(dataset, unlabelled)
     for note in dataset.notes:
         console.print(f"note: {note}", markup=False)
-    return with_unlabelled(dataset, unlabelled) if unlabelled else dataset
+    return dataset
 
 
 def check_data(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
-from mrkd_ray.common.text import few
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.layouts.registry import layout
 from mrkd_ray.datasets.layouts.release import Release
@@ -40,10 +38,7 @@ def _read(root: Path, name: str) -> Dataset:
         "ESC-50", root, "Get them from the official archive: mrkd download esc50 --to FOLDER."
     )
     rows = release.rows(TABLE, COLUMNS)
-    folds_of: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        folds_of[row["src_file"]].add(row["fold"])
-    torn = {source for source, folds in folds_of.items() if len(folds) > 1}
+    torn = release.torn(rows, "src_file")
     wanted = [row for row in rows if name == "esc50" or row["esc10"] == "True"]
     clips = [
         Clip(
@@ -57,10 +52,5 @@ def _read(root: Path, name: str) -> Dataset:
     ]
     others = {root / "audio" / row["filename"] for row in rows}
     checked = release.check(clips, ["audio"], unused=others)
-    notes: tuple[str, ...] = ()
-    if here := sorted(torn & {row["src_file"] for row in wanted}):
-        notes = (
-            f"The official folds of ESC-50 divide {len(here)} source recordings ({few(here)}): "
-            "kept as they are, so that figures compare with published ones.",
-        )
+    notes = release.note_on(torn & {row["src_file"] for row in wanted})
     return Dataset(name=name, root=root, clips=checked, notes=notes)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from mrkd_ray.common.text import few
 from mrkd_ray.datasets.audio_files import audio_files
 from mrkd_ray.datasets.base import Clip
 from mrkd_ray.datasets.layouts.faults import Faults
@@ -27,6 +28,7 @@ class Release:
             mend: where to get missing files from.
         """
         self.root = root
+        self.title = title
         self.faults = Faults(f"{root}: not usable as {title}.")
         self._mend = mend
         self._all_read = True
@@ -66,6 +68,23 @@ class Release:
         self._all_read = False
         self.faults.add(what, self._mend, file)
         return []
+
+    def torn(self, rows: Sequence[Row], source: str) -> set[str]:
+        """Return the sources whose rows stand in several folds, and so cannot be groups."""
+        folds_of: dict[str, set[str]] = defaultdict(set)
+        for row in rows:
+            folds_of[row[source]].add(row["fold"])
+        return {name for name, folds in folds_of.items() if len(folds) > 1}
+
+    def note_on(self, torn: Collection[str]) -> tuple[str, ...]:
+        """Return a note on the sources that the official folds divide, if there are any."""
+        if not torn:
+            return ()
+        return (
+            f"The official folds of {self.title} divide {len(torn)} source recordings "
+            f"({few(sorted(torn))}): kept as they are, so that figures compare with published "
+            "ones.",
+        )
 
     def whole(self, text: str, column: str, where: str) -> int:
         """Return a number written in a table, at least 0; 0 and a fault where it is none."""

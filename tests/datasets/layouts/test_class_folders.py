@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mrkd_ray.audio.decoding import decode
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.opening import LAYOUTS, layout, open_dataset
 
@@ -34,7 +35,7 @@ def test_labels_are_the_folders_at_any_depth(tmp_path: Path) -> None:
     assert dataset.labels.dtype == np.int64
 
 
-def test_hidden_and_other_files_are_ignored(tmp_path: Path) -> None:
+def test_hidden_files_are_ignored_and_others_named(tmp_path: Path) -> None:
     for name in ["a/1.wav", "b/2.wav", "a/._1.wav", ".git/3.wav", "a/.old/4.wav", "5.wav"]:
         put(tmp_path / name)
     (tmp_path / "a" / "notes.txt").touch()
@@ -42,7 +43,80 @@ def test_hidden_and_other_files_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "docs" / "readme.md").touch()
     dataset = open_dataset(tmp_path, tmp_path / "cache")
     assert [c.clip_id for c in dataset.clips] == ["a/1.wav", "b/2.wav"]
-    assert dataset.notes == (f"1 recordings directly in {tmp_path} have no class: left out.",)
+    assert dataset.notes == (
+        f"1 recordings directly in {tmp_path} have no class: left out.",
+        "folders without a recording, so no classes (1): docs/ (1 .md).",
+        "files that are no recordings, not read (2): a/notes.txt, docs/readme.md.",
+    )
+
+
+def test_a_recording_of_an_ending_that_is_not_read_is_named(tmp_path: Path) -> None:
+    for name in ["train/a/1.wav", "train/b/2.wav", "test/a/3.wav", "test/b/4.wav"]:
+        put(tmp_path / name)
+    (tmp_path / "train/c").mkdir()
+    for name in ["train/a/x.m4a", "train/c/y.M4A", "train/c/z.wma"]:
+        (tmp_path / name).touch()
+    notes = open_dataset(tmp_path, tmp_path / "cache").notes
+    assert notes == (
+        "folders without a recording, so no classes (1): train/c/ (1 .m4a, 1 .wma).",
+        "recordings left out, since their ending is not read (2 .m4a, 1 .wma): train/a/x.m4a, "
+        "train/c/y.M4A, train/c/z.wma. Convert them to flac or wav, such as with ffmpeg.",
+    )
+
+
+def test_only_one_class_of_recordings_that_are_read(tmp_path: Path) -> None:
+    put(tmp_path / "a/1.wav")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/2.m4a").touch()
+    with pytest.raises(UserError, match=r"found only 'a'.*so no classes \(1\): b/ \(1 .m4a\)"):
+        open_dataset(tmp_path, tmp_path / "cache")
+    (tmp_path / "a/1.wav").unlink()
+    with pytest.raises(UserError, match=r"no recordings .*, but 1 .m4a: convert what is sound"):
+        open_dataset(tmp_path, tmp_path / "cache")
+
+
+FORMATS = {
+    "w64": "W64",
+    "caf": "CAF",
+    "aifc": "AIFF",
+    "rf64": "RF64",
+    "wave": "WAV",
+    "snd": "AU",
+    "voc": "VOC",
+    "sph": "NIST",
+    "avr": "AVR",
+    "htk": "HTK",
+    "svx": "SVX",
+    "pvf": "PVF",
+    "AIF": "AIFF",
+    "sf": "IRCAM",
+    "paf": "PAF",
+    "sds": "SDS",
+    "oga": "OGG",
+}
+
+
+@pytest.mark.parametrize(("ending", "kind"), FORMATS.items())
+def test_every_ending_that_libsndfile_reads_is_a_recording(
+    tmp_path: Path, ending: str, kind: str
+) -> None:
+    put(tmp_path / "a/1.wav")
+    put(tmp_path / "b/2.wav")
+    soundfile.write(tmp_path / f"b/x.{ending}", np.full(800, 0.1), 8000, format=kind)
+    assert [c.path.name for c in open_dataset(tmp_path, tmp_path).clips][-1] == f"x.{ending}"
+    assert len(decode(tmp_path / f"b/x.{ending}").samples) >= 800
+
+
+def test_folders_called_fold1_are_no_classes(tmp_path: Path) -> None:
+    for name in ["audio/fold1/1.wav", "audio/fold2/2.wav"]:
+        put(tmp_path / name)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/labels.csv").touch()
+    with pytest.raises(UserError, match=r"found only 'audio'\. .*path: lists/labels\.csv") as error:
+        open_dataset(tmp_path, tmp_path / "cache")
+    assert "are the classes" not in str(error.value)
+    with pytest.raises(UserError, match=r"\(fold1, fold2\) are parts .*path: lists/labels\.csv"):
+        open_dataset(tmp_path / "audio", tmp_path / "cache")
 
 
 def test_a_relative_path_gives_absolute_clips(
