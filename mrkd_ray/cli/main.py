@@ -229,7 +229,7 @@ def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) ->
     left_out = f"{report['trained_on']} that it was trained on and {report['skipped']} bad ones"
     print(f"{report['clips']} clips of {report['data']}; left out {left_out}")
     for row in report["models"]:
-        figures = (f"{m.title} {100 * row[m.name]:.2f} %" for m in metrics.named(row))
+        figures = (f"{m.title} {100 * row[m.name]:.2f} %" for m in metrics.shown(row))
         print(f"{row['model']}: {', '.join(figures)}")
 
 

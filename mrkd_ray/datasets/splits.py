@@ -191,6 +191,25 @@ def rarest(clips: Sequence[Clip]) -> list[str]:
     return [min(clip.labels, key=lambda label: (count[label], label)) for clip in clips]
 
 
+def why_fewer_folds(dataset: Dataset, splits: Sequence[Split]) -> str | None:
+    """Say which class keeps the folds that are made below 5; None where nothing does.
+
+    Args:
+        splits: of all folds.
+    """
+    made = dataset.clips[0].fold is None and dataset.clips[0].split is None
+    if not made or not 1 < len(splits) < N_FOLDS:
+        return None
+    units: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for clip in dataset.clips:
+        for label in clip.labels:
+            units[label].add(_unit(clip))
+    label = min((label for label in units if len(units[label]) > 1), key=lambda x: len(units[x]))
+    of = "clips" if all(clip.group is None for clip in dataset.clips) else "groups"
+    held = f"the class {label} has {len(units[label])} {of}"
+    return f"{len(splits)} folds in place of {N_FOLDS}: {held}."
+
+
 def _k_fold(clips: Sequence[Clip], labels: Sequence[str], n_folds: int, seed: int) -> Sides:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 

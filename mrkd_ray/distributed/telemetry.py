@@ -25,6 +25,7 @@ class Gauges:
             "loss_distil_kl": Gauge("mrkd_loss_distil_kl", "L_kl of distillation (Eq. 4)", TAGS),
             "accuracy": Gauge("mrkd_accuracy", "Accuracy on the test clips, 0 to 1", TAGS),
             "map3": Gauge("mrkd_map3", "mAP@3 on the test clips, 0 to 1", TAGS),
+            "balanced_accuracy": Gauge("mrkd_balanced_accuracy", "Mean recall, 0 to 1", TAGS),
             "map": Gauge("mrkd_map", "mAP on the test clips, multi-label, 0 to 1", TAGS),
             "lwlrap": Gauge("mrkd_lwlrap", "lwlrap on the test clips, multi-label, 0 to 1", TAGS),
         }

@@ -25,7 +25,7 @@ def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> 
 
     Returns:
         data, clips (scored), trained_on and skipped (left out), and models: name, accuracy, map3
-        in [0, 1]; of a multi-label model map and lwlrap.
+        and balanced_accuracy in [0, 1]; of a multi-label model map and lwlrap.
 
     Raises:
         UserError: no model, unknown labels, a clip that cannot be decoded (unless skip_bad).
@@ -33,7 +33,10 @@ def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> 
     from rich.console import Console
 
     classifier = load(model)
+    console = Console(stderr=True)
     dataset = open_dataset(data, cache)
+    for note in dataset.notes:
+        console.print(f"note: {note}", markup=False)
     if dataset.multi_label != classifier.multi_label:
         kinds = ("one label", "several labels")
         raise UserError(
@@ -48,7 +51,7 @@ def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> 
         )
     scores, labels = [], []
     skipped = trained_on = 0
-    with Display(Console(stderr=True)) as display:
+    with Display(console) as display:
         show = display.step("Classifying")
         for done, clip in enumerate(dataset.clips):
             show(done, len(dataset.clips))

@@ -82,7 +82,7 @@ class GridResults:
     classes: tuple[str, ...]
 
     @property
-    def metrics(self) -> tuple[Metric, Metric]:
+    def metrics(self) -> tuple[Metric, ...]:
         """What models are scored by."""
         return metrics.named(self.table.columns)
 
@@ -94,7 +94,7 @@ class GridResults:
     @property
     def multi_label(self) -> bool:
         """Whether a clip may have several labels."""
-        return self.metrics == metrics.MULTI_LABEL
+        return self.metrics[0] == metrics.MULTI_LABEL[0]
 
     @cached_property
     def taken_over(self) -> dict[str, dict[str, Any]]:

@@ -135,7 +135,7 @@ def findings(table: pd.DataFrame) -> list[str]:
     ensembles = compared[compared["model"] == ENSEMBLE]
     if branches.empty:
         return ["No branch was also trained alone: the gain of distillation cannot be told."]
-    main, other = metrics.named(table.columns)
+    main, other, *_ = metrics.named(table.columns)
     found = [
         f"The {main.title} of a distilled branch, beside the same branch trained alone, is "
         f"{_counted(branches, main.name)}.",

@@ -32,11 +32,11 @@ class Results:
 
     Attributes:
         folder: where everything lies.
-        tidy: a row per variant, model, fold and seed (`results.csv`); accuracy and map3, of a
-            multi-label data set map and lwlrap (`metrics.of`), in [0, 1]. `cell` is the folder with
-            its predictions; an independent ensemble has none: it is the mean of the probabilities
-            of its cohort's branches that were trained alone. A branch trained alone has a row for
-            every variant that it is a baseline of.
+        tidy: a row per variant, model, fold and seed (`results.csv`); accuracy, map3 and
+            balanced_accuracy, of a multi-label data set map and lwlrap (`metrics.of`), in [0, 1].
+            `cell` is the folder with its predictions; an independent ensemble has none: it is the
+            mean of the probabilities of its cohort's branches that were trained alone. A branch
+            trained alone has a row for every variant that it is a baseline of.
         table: a row per variant, cohort, temperature and model (`table.csv`), in percent: means
             over folds and seeds, standard deviations, and the paired difference distilled minus
             independent with its 95% interval and the mark of that (`Interval.mark`); then the same
@@ -79,7 +79,7 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
             if key in scores:
                 runs = baselines.setdefault((cell.variant, cell.cohort, name), {})
                 runs[cell.fold, cell.seed] = scores[key][name]
-    rows = list(_tidy_rows(folder, grid, wanted, done))
+    rows = list(_tidy_rows(folder, grid, wanted, done, scores))
     rows += list(_ensemble_rows(done, rows, baselines))
     tidy = pd.DataFrame(rows)
     compared = pd.DataFrame(_table_rows(done, scores, baselines))
@@ -90,7 +90,11 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
 
 
 def _tidy_rows(
-    folder: Path, grid: str, wanted: Sequence[Cell], done: Sequence[Cell]
+    folder: Path,
+    grid: str,
+    wanted: Sequence[Cell],
+    done: Sequence[Cell],
+    scores: Mapping[str, dict[str, Model]],
 ) -> Iterable[dict[str, Any]]:
     served: dict[str, dict[str, None]] = {}  # variants by the keys of their baselines
     for cell in wanted:
@@ -104,6 +108,8 @@ def _tidy_rows(
         for variant in served.get(cell.key, ()) if alone else (cell.variant,):
             for model in result["models"]:
                 spec = specs.get(model["model"])
+                own = scores[cell.key][model["model"]]
+                figures = metrics.measure(own.probabilities, own.labels)
                 yield {
                     "grid": grid,
                     "dataset": result["dataset"],
@@ -120,7 +126,8 @@ def _tidy_rows(
                     "label_noise": cell.training.label_noise,
                     "epochs": result["epochs"],
                     "clips": result["clips"],
-                    **{name: value for name, value in model.items() if name != "model"},
+                    # As its file has them; one of an earlier version has fewer.
+                    **figures | {name: x for name, x in model.items() if name != "model"},
                     "seconds": result["seconds"],
                     "cell": cell.key,
                 }

@@ -25,7 +25,7 @@ def show(table: pd.DataFrame, console: Console) -> None:
         console.print("No cohort is finished yet.")
         return
     compared = bool(table["paired_runs"].any())
-    shown_metrics = metrics.named(table.columns)
+    shown_metrics = metrics.shown(table)
     keys = ["cohort", "variant", "temperature"]
     for (cohort, variant, temperature), rows in table.groupby(keys, sort=False):
         named = variant and f", {variant}"
@@ -69,6 +69,8 @@ def caption(table: pd.DataFrame) -> str:
         text = f"Mean ± standard deviation of {finished} finished runs out of {of}."
     if not compared:
         return f"{text} {epochs} epochs."
+    if len(metrics.shown(table)) > 2:
+        text += " Balanced: accuracy, each class counting the same (the mean of their recalls)."
     text += (
         f" Equal budgets: {epochs} epochs on the same schedule, independent or distilled. "
         "Difference: distilled less independent over all clips, paired by fold, seed and clip; "

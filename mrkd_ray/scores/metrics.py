@@ -1,19 +1,24 @@
 """Figures at clip level, and the uncertainty of a difference. numpy only, float64.
 
-Of a model that gives a clip one label: accuracy and mAP@3. Of a multi-label one: mAP and lwlrap.
-Each has a term a clip, and is the mean of them.
+Of a model that gives a clip one label: accuracy, mAP@3 and balanced accuracy. Of a multi-label one:
+mAP and lwlrap. Each has a term a clip, and is the mean of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mrkd_ray.common.arrays import Float64, Int64
 from mrkd_ray.scores.average_precision import average_precision_terms, lwlrap_terms
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def hits(scores: ArrayLike, labels: ArrayLike) -> Float64:
@@ -40,9 +45,22 @@ def reciprocal_rank_at_3(scores: ArrayLike, labels: ArrayLike) -> Float64:
     return np.where(ranks < 3, 1.0 / (ranks + 1), 0.0)
 
 
+def balanced_hits(scores: ArrayLike, labels: ArrayLike) -> Float64:
+    """Return [N]: `hits`, weighted so that every class that has clips counts the same.
+
+    Their mean is the mean of the classes' recalls: the balanced accuracy. Where all classes have as
+    many clips, they are the hits. Arguments and errors as `hits`.
+    """
+    right = hits(scores, labels)
+    if right.size == 0:
+        return right
+    _, own, clips = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    return right * (right.size / len(clips)) / clips[own]
+
+
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a model: the mean of its terms [N], in [0, 1].
+    """A figure of a model in [0, 1]: the mean of its terms [N], which are at least 0.
 
     Attributes:
         name: in files and columns.
@@ -58,6 +76,7 @@ class Metric:
 SINGLE_LABEL = (
     Metric("accuracy", "accuracy", hits),
     Metric("map3", "mAP@3", reciprocal_rank_at_3),
+    Metric("balanced_accuracy", "balanced", balanced_hits),
 )
 MULTI_LABEL = (
     Metric("map", "mAP", average_precision_terms),
@@ -65,7 +84,7 @@ MULTI_LABEL = (
 )
 
 
-def of(labels: ArrayLike) -> tuple[Metric, Metric]:
+def of(labels: ArrayLike) -> tuple[Metric, ...]:
     """Return the metrics for labels: class indices [N], or multi-hot [N, M]. The first is the main.
 
     mAP@3 with one label a clip is the mean of `reciprocal_rank_at_3`.
@@ -73,10 +92,34 @@ def of(labels: ArrayLike) -> tuple[Metric, Metric]:
     return MULTI_LABEL if np.ndim(labels) == 2 else SINGLE_LABEL
 
 
-def named(names: Iterable[str]) -> tuple[Metric, Metric]:
-    """Return the metrics of a table by the names of its columns, such as `map3_difference`."""
+def named(names: Iterable[str]) -> tuple[Metric, ...]:
+    """Return the metrics of a table by the names of its columns, such as `map3_difference`.
+
+    At least the first two: tables of earlier versions have no more.
+    """
+    names = list(names)
     multi = any(name == "lwlrap" or name.startswith("lwlrap_") for name in names)
-    return MULTI_LABEL if multi else SINGLE_LABEL
+    known = MULTI_LABEL if multi else SINGLE_LABEL
+    return known[:2] + tuple(
+        metric
+        for metric in known[2:]
+        if any(name == metric.name or name.startswith(f"{metric.name}_") for name in names)
+    )
+
+
+def shown(table: Mapping[str, Any] | pd.DataFrame) -> tuple[Metric, ...]:
+    """Return the metrics that people are shown of a table's columns or a row's fields.
+
+    The balanced accuracy is left out where it is the accuracy: all classes have as many clips.
+    """
+    found = named(table)
+    pairs = [
+        (name, name.replace("balanced_accuracy", "accuracy"))
+        for name in table
+        if re.fullmatch(r"balanced_accuracy(_independent|_distilled)?", name)
+    ]
+    same = all(np.allclose(table[a], table[b], rtol=0, atol=1e-9, equal_nan=True) for a, b in pairs)
+    return found[:2] if same else found
 
 
 def measure(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:

@@ -47,6 +47,21 @@ def test_the_widest_row_of_a_table_fits_80_columns(capsys: pytest.CaptureFixture
     assert line.rstrip().endswith("50.0 ± 10.0 62.5 ± 10.0  -10.5 [-20.1, 10.1] ns")
 
 
+def test_the_balanced_accuracy_stands_below_where_it_is_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    more = {
+        name.replace("accuracy", "balanced_accuracy"): value
+        for name, value in row("m").items()
+        if name.startswith("accuracy")
+    }
+    assert "alanced" not in printed(capsys, row("m", **more))
+    text = printed(capsys, row("m", **more | {"balanced_accuracy_distilled": 31.2}))
+    (line,) = [line for line in text.splitlines() if "balanced" in line]
+    assert " ".join(line.split()) == "balanced 50.0 ± 10.0 31.2 ± 0.0 +12.5 [1.0, 24.0]"
+    assert "Balanced: accuracy, each class counting the same" in " ".join(text.split())
+
+
 def test_each_variant_has_its_table(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, row("m", variant="one"), row("m", variant="two", epochs=60))
     assert text.index("a:b + c:d, one, T = 2") < text.index("a:b + c:d, two, T = 2")

@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
+    balanced_accuracy_score,
     label_ranking_average_precision_score,
 )
 
@@ -13,6 +14,7 @@ from mrkd_ray.scores.metrics import (
     hits,
     measure,
     reciprocal_rank_at_3,
+    shown,
 )
 
 
@@ -156,3 +158,26 @@ def test_terms_drawn_again_spread_like_figures_of_clips_drawn_again() -> None:
 def test_multi_label_refuses(scores: object, labels: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         measure(scores, labels)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_balanced_accuracy_equals_scikit_learn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(5, 60, p=[0.6, 0.3, 0.05, 0.05, 0.0])
+    scores = rng.random((60, 5))
+    found = measure(scores, labels)["balanced_accuracy"]
+    assert found == pytest.approx(balanced_accuracy_score(labels, scores.argmax(axis=1)))
+
+
+def test_a_class_that_is_never_found_shows_in_the_balanced_accuracy() -> None:
+    labels = np.array([0] * 99 + [1])
+    found = measure(np.tile([0.9, 0.1], (100, 1)), labels)
+    assert (found["accuracy"], found["balanced_accuracy"]) == (0.99, 0.5)
+
+
+def test_where_classes_have_as_many_clips_the_balanced_accuracy_is_not_shown() -> None:
+    row = {"accuracy": 0.75, "map3": 0.8, "balanced_accuracy": 0.75}
+    assert [metric.name for metric in shown(row)] == ["accuracy", "map3"]
+    assert [metric.name for metric in shown(row | {"balanced_accuracy": 0.5})] == [*row]
+    old = {"accuracy_distilled": 1.0, "map3_distilled": 1.0}
+    assert [metric.name for metric in shown(old)] == ["accuracy", "map3"]

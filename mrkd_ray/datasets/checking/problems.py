@@ -5,20 +5,34 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.text import LISTED, few
-from mrkd_ray.datasets.base import Dataset
+from mrkd_ray.common.text import LISTED, few, folded
+from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.checking.scan import ClipScan, Fault, scan
-from mrkd_ray.datasets.splits import Split
+from mrkd_ray.datasets.splits import Split, why_fewer_folds
 
 __all__ = ["ClipScan", "Problem", "Skipped", "check", "problems", "scan"]
 
-ProblemKind = Literal[Fault, "same bytes", "one side", "appears once", "splits", "classes"]
+Loss = Literal["channels cancel", "not heard", "cut short"]
+ProblemKind = Literal[
+    Fault,
+    Loss,
+    "same bytes",
+    "two labels",
+    "one side",
+    "appears once",
+    "spelling",
+    "few folds",
+    "splits",
+    "classes",
+]
 
 
 _MENDS: dict[Fault, str] = {
@@ -28,6 +42,25 @@ _MENDS: dict[Fault, str] = {
     "not finite": "Export them again, in 16 or 24 bits.",
     "silent": "Replace them or take them out.",
 }
+
+
+_HEARD = f"{SAMPLE_RATE // 2:,} Hz"  # up to here
+_LOSSES: dict[Loss, tuple[str, str]] = {
+    "channels cancel": (
+        "channels cancel in their mean, which is what is trained on",
+        "Keep one channel of each, or turn one upside down.",
+    ),
+    "not heard": (
+        f"most energy lies above {_HEARD} and is not heard",
+        "Write them with a lower sample rate in the header, so that they play slower and lower.",
+    ),
+    "cut short": (
+        "less sound than the header or the file's size says",
+        "Get them again; their beginnings are used as they are.",
+    ),
+}
+_MOSTLY = 0.9  # of the energy, above what is heard
+_NOTICED = 0.02  # of the length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +101,9 @@ def problems(
         for kind in get_args(Fault)
         if any(scans[clip.clip_id].problem == kind for clip in dataset.recordings)
     ]
+    found += _losses(dataset, scans)
     found += _same_bytes(scans, splits)
+    found += _two_labels(dataset, scans)
     count = Counter(label for clip in dataset.clips for label in clip.labels)
     if once := {label for label in dataset.classes if count[label] == 1}:
         listed = few((f"{label} ({_of(dataset, {label})[0]})" for label in sorted(once)), LISTED)
@@ -79,6 +114,17 @@ def problems(
                 message=f"label that appears once ({len(once)}): {listed}.",
                 mend="Mend its spelling or add clips: a class needs one to train on and one to "
                 "test.",
+            )
+        )
+    found += _spelling(dataset)
+    if fewer := why_fewer_folds(dataset, splits):
+        found.append(
+            Problem(
+                kind="few folds",
+                clip_ids=(),
+                message=fewer,
+                mend="A model is then trained on fewer of the clips; add clips of that class.",
+                severity="warning",
             )
         )
     return found + _one_side(dataset, splits, ignored=once)
@@ -157,6 +203,65 @@ def _about_files(dataset: Dataset, scans: Mapping[str, ClipScan], kind: Fault) -
     )
 
 
+def _loss(scan: ClipScan, kind: Loss) -> float:
+    """Return the part that is lost where it is worth a warning, else 0.
+
+    Channels that have nothing in common keep one part in their number.
+    """
+    if scan.problem is not None:
+        return 0.0
+    lost, least = {
+        "channels cancel": (scan.cancelled, 1 - 0.1 / max(scan.channels, 1)),
+        "not heard": (scan.above, _MOSTLY),
+        "cut short": (scan.missing, _NOTICED),
+    }[kind]
+    return lost if lost > least else 0.0
+
+
+def _losses(dataset: Dataset, scans: Mapping[str, ClipScan]) -> list[Problem]:
+    """Warn of sound that is in the files, or should be, and that the networks do not get."""
+    found = []
+    for kind, (what, mend) in _LOSSES.items():
+        lost = {clip.clip_id: _loss(scans[clip.clip_id], kind) for clip in dataset.recordings}
+        bad = {clip_id: part for clip_id, part in lost.items() if part}
+        if bad:
+            listed = few((f"{id_} ({_percent(part)} lost)" for id_, part in bad.items()), LISTED)
+            message = f"{what} ({len(bad)}): {listed}."
+            found.append(
+                Problem(
+                    kind=kind, clip_ids=tuple(bad), message=message, mend=mend, severity="warning"
+                )
+            )
+    return found
+
+
+def _percent(part: float) -> str:
+    return "more than 99.9 %" if part > 0.999 else f"{100 * part:.1f} %"
+
+
+def _two_labels(dataset: Dataset, scans: Mapping[str, ClipScan]) -> list[Problem]:
+    """Warn of clips that sound the same, sample by sample, and have other labels."""
+    alike: dict[str, list[Clip]] = defaultdict(list)
+    for clip in dataset.clips:
+        if sound := scans[clip.clip_id].sound:
+            alike[sound].append(clip)
+    torn = [clips for clips in alike.values() if len({clip.labels for clip in clips}) > 1]
+    if not torn:
+        return []
+    listed = few(
+        (" = ".join(f"{clip.clip_id} ({clip.label})" for clip in clips) for clips in torn), LISTED
+    )
+    return [
+        Problem(
+            kind="two labels",
+            clip_ids=tuple(clip.clip_id for clips in torn for clip in clips),
+            message=f"same sound under two labels ({len(torn)}): {listed}.",
+            mend="Keep the right one of each.",
+            severity="warning",
+        )
+    ]
+
+
 def _same_bytes(scans: Mapping[str, ClipScan], splits: Sequence[Split]) -> list[Problem]:
     """Find training clips to leave out so that no split has the same bytes on both sides.
 
@@ -183,6 +288,32 @@ def _same_bytes(scans: Mapping[str, ClipScan], splits: Sequence[Split]) -> list[
             mend="Keep one of each, or give the copies the same group.",
         )
     ]
+
+
+def _spelling(dataset: Dataset) -> list[Problem]:
+    """Warn of names that are equal but for case, Unicode form, or blanks, `_` and `-`."""
+    kinds = {
+        "labels": dataset.classes,
+        "groups": {clip.group for clip in dataset.clips if clip.group is not None},
+        "clips": [clip.clip_id for clip in dataset.recordings],
+    }
+    found = []
+    for what, names in kinds.items():
+        alike: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            alike[folded(name if what == "clips" else re.sub(r"[\s_-]+", " ", name))].append(name)
+        if pairs := [" = ".join(map(ascii, sorted(own))) for own in alike.values() if own[1:]]:
+            found.append(
+                Problem(
+                    kind="spelling",
+                    clip_ids=(),
+                    message=f"{what} that differ only in case, Unicode form, blanks, _ or - "
+                    f"({len(pairs)}): {few(sorted(pairs), LISTED)}.",
+                    mend="Each is taken for another; spell those alike that are the same.",
+                    severity="warning",
+                )
+            )
+    return found
 
 
 def _one_side(dataset: Dataset, splits: Sequence[Split], ignored: set[str]) -> list[Problem]:

@@ -11,17 +11,24 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mrkd_ray.audio.decoding import AudioError, EmptyAudioError, Waveform, decode
+from mrkd_ray.audio.decoding import (
+    SAMPLE_RATE,
+    AudioError,
+    EmptyAudioError,
+    Waveform,
+    decode,
+    resampled,
+)
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.parallel_map import MapFn
 from mrkd_ray.datasets.base import Dataset
 
 Fault = Literal["unreadable", "empty", "not finite", "silent"]
 
-SILENT_PEAK = 1e-6
-"""Full scale is 1; one step of 16 bits is 3e-5."""
+SILENT = 2 / 32768
+"""Two steps of 16 bits, 6e-5 of full scale: dither and the noise of coders reach no further."""
 CHUNK = 32  # clips per call of the mapped function
-_VERSION = 1  # of the remembered scans: raise it when `fault` or `ClipScan` changes
+_VERSION = 2  # of the remembered scans: raise it when `fault` or `ClipScan` changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,22 +43,31 @@ class ClipScan:
     problem: Fault | None = None
     detail: str = ""
     """Why, when there is a problem."""
+    sound: str = ""
+    """blake2b of the samples in steps of 16 bits, at the file's rate, 16 bytes in hex."""
+    cancelled: float = 0.0
+    """Part of the channels' energy that is not in their mean."""
+    above: float = 0.0
+    """Part of the energy that resampling takes away: it lies above half of `SAMPLE_RATE`."""
+    missing: float = 0.0
+    """Part of the sound that the header or the file's size promises, and that is not there."""
 
 
 def fault(samples: Waveform) -> tuple[Fault, str] | None:
     """Return what is wrong with decoded samples `[n]`, n >= 1, or None.
 
-    Silent means: a peak below 1e-6 of full scale, or several samples that are all equal (a
-    constant offset is no sound). It is asked of the mean of the channels, which is what the
-    representations are computed from.
+    Silent means: no sample is further than two steps of 16 bits from the middle of their range (a
+    constant offset is no sound), or from 0 where there is one sample.
     """
     if bad := int(np.count_nonzero(~np.isfinite(samples))):
         return "not finite", f"{bad} of {len(samples)} samples are NaN or infinite"
     low, high = float(samples.min()), float(samples.max())
-    if max(-low, high) < SILENT_PEAK:
-        return "silent", f"peak {max(-low, high):.1g}"
+    if max(-low, high) <= SILENT:
+        return "silent", f"peak {abs(max(-low, high)):.1g}, two steps of 16 bits are {SILENT:.1g}"
     if low == high and len(samples) > 1:
         return "silent", f"all samples are {low:.3g}"
+    if (high - low) / 2 <= SILENT and len(samples) > 1:
+        return "silent", f"all samples are {low:.3g} to within two steps of 16 bits"
     return None
 
 
@@ -68,19 +84,40 @@ def scan_file(path: Path) -> ClipScan:
     except OSError as error:
         return ClipScan(digest="", problem="unreadable", detail=str(error.strerror))
     try:
-        samples, rate, channels = decode(path)
+        decoded = decode(path)
     except AudioError as error:
         kind: Fault = "empty" if isinstance(error, EmptyAudioError) else "unreadable"
         return ClipScan(digest=found, problem=kind, detail=str(error))
+    samples, rate = decoded.samples, decoded.sample_rate
     problem, detail = fault(samples) or (None, "")
+    if problem == "silent" and decoded.channels > 1 and decoded.swing > SILENT:
+        problem, detail = None, ""  # there is sound in the channels: `cancelled` says so
+    good = problem is None
+    mixed = float(samples.var(dtype=np.float64)) if good else 0.0
     return ClipScan(
         digest=found,
         seconds=len(samples) / rate,
         sample_rate=rate,
-        channels=channels,
+        channels=decoded.channels,
         problem=problem,
         detail=detail,
+        sound=_sound(samples) if good else "",
+        cancelled=_lost(mixed, decoded.power) if good and decoded.channels > 1 else 0.0,
+        above=_lost(float(resampled(samples, rate).var(dtype=np.float64)), mixed)
+        if good and rate > SAMPLE_RATE
+        else 0.0,
+        missing=decoded.missing,
     )
+
+
+def _lost(after: float, before: float) -> float:
+    """Return the part of the power that is gone, in [0, 1]."""
+    return float(np.clip(1 - after / before, 0, 1)) if before > 0 else 0.0
+
+
+def _sound(samples: Waveform) -> str:
+    steps = np.round(samples * 32768.0).astype("<i4")
+    return hashlib.blake2b(steps, digest_size=16).hexdigest()
 
 
 def _stamp(path: Path) -> tuple[str, int, int] | None:

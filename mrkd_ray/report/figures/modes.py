@@ -13,8 +13,9 @@ from mrkd_ray.scores.comparison import Pair
 from mrkd_ray.scores.intervals import Interval
 
 KINDS = ("DN", "DR", "D-RN")
-SCORES = {metric.title: comparison.terms(metric) for metric in metrics.SINGLE_LABEL}
-COLUMNS = {metric.title: metric.name for metric in metrics.SINGLE_LABEL}  # in the paper's reports
+PAPER = metrics.SINGLE_LABEL[:2]
+SCORES = {metric.title: comparison.terms(metric) for metric in PAPER}
+COLUMNS = {metric.title: metric.name for metric in PAPER}  # in the paper's reports
 Spec = tuple[str, str]  # representation, network
 
 

@@ -14,7 +14,13 @@ BoxKind = Literal["stub", "reported"] | Mark
 MetricName = str  # the name of one of `metrics`
 Row = Mapping[Any, Any]  # of table.csv
 SCORES: tuple[MetricName, MetricName] = ("accuracy", "map3")  # the paper's
-NAMES = {"accuracy": "Accuracy", "map3": "mAP@3", "map": "mAP", "lwlrap": "lwlrap"}
+NAMES = {
+    "accuracy": "Accuracy",
+    "map3": "mAP@3",
+    "balanced_accuracy": "Balanced accuracy",
+    "map": "mAP",
+    "lwlrap": "lwlrap",
+}
 NONE = "–"
 
 

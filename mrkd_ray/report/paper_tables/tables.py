@@ -30,6 +30,7 @@ from mrkd_ray.report.paper_tables.rows import (
     rows_head,
 )
 from mrkd_ray.results import printed_table
+from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE
 
 
@@ -108,10 +109,10 @@ def figure3(results: GridResults) -> Table:
 def own(results: GridResults) -> Table:
     """Return every variant, cohort, model and temperature: both conditions, their difference."""
     groups = []
-    scores = [metric.name for metric in results.metrics]
+    scores = [metric.name for metric in metrics.shown(results.table)]
     for (cohort, variant), rows in results.table.groupby(["cohort", "variant"], sort=False):
         name = f"{variant}: {cohort}" if variant else str(cohort)
-        title = Box(name.replace("+", " + "), columns=8, kind="stub")
+        title = Box(name.replace("+", " + "), columns=2 + 3 * len(scores), kind="stub")
         lines: list[Sequence[Box]] = [[title]]
         for model, swept in rows.groupby("model", sort=False):
             found = [(float(row["temperature"]), row) for row in swept.to_dict("records")]
@@ -145,7 +146,7 @@ def own(results: GridResults) -> Table:
                 Box("T", rows=2),
                 *(Box(NAMES[score], columns=3) for score in scores),
             ],
-            [*pair, *pair],
+            pair * len(scores),
         ],
         groups=groups,
     )

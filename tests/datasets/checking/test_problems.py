@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,9 @@ def test_skip_bad_goes_on_without_them_and_says_which(root: Path) -> None:
     left, warnings, skipped = check(dataset, scans, splits_of, skip_bad=True)
     assert [c.clip_id for c in left.clips if c.label == "a"] == ["a/4.wav", "a/5.wav"]
     assert len(left.clips) == 14
-    assert warnings == []
+    assert [(w.kind, w.message) for w in warnings] == [
+        ("few folds", "2 folds in place of 5: the class a has 2 clips.")
+    ]
     assert [s.clip_id for s in skipped] == [f"a/{i}.wav" for i in range(4)]
     assert skipped[1].reason == "empty: the file has 0 bytes"
 
@@ -181,8 +184,11 @@ def test_at_most_a_hundred_clips_are_listed(tmp_path: Path) -> None:
     [
         ([0.5], None),  # one sample is a recording
         ([0.0], "silent"),
-        ([5e-7, -5e-7], "silent"),
-        ([5e-6, -5e-6], None),
+        ([6e-5, -6e-5], "silent"),  # two steps of 16 bits
+        ([7e-5, -7e-5], None),
+        ([0.25, 0.25 + 6e-5], "silent"),
+        ([0.25, 0.25 + 2e-4], None),
+        ([7e-5], None),
         ([-0.5, -0.5], "silent"),
         ([0.0, -0.5], None),
         ([0.0, -np.inf], "not finite"),
@@ -209,7 +215,8 @@ def test_of_the_same_bytes_the_training_copy_goes(root: Path) -> None:
     shutil.copy(two / "test/a/test0.wav", two / "train/b/train0.wav")
     shutil.copy(two / "train/a/train0.wav", two / "train/a/copy.wav")  # one side: no matter
     dataset, scans = opened(two)
-    (problem,) = problems(dataset, scans, splits_of(dataset))
+    problem, other = problems(dataset, scans, splits_of(dataset))
+    assert (other.kind, other.severity) == ("two labels", "warning")
     assert problem.kind == "same bytes"
     assert problem.clip_ids == ("train/b/train0.wav",)
     assert "train/b/train0.wav = test/a/test0.wav" in problem.message
@@ -334,3 +341,42 @@ def test_of_several_labels_each_counts() -> None:
 
 def test_the_fingerprint_of_one_label_a_clip_stays() -> None:
     assert given(("a.wav", "x", 1)).fingerprint == "244fd6874e8da46c"  # cells' keys hang on it
+
+
+def test_names_that_differ_in_spelling_only_are_warned_of() -> None:
+    labels = ("dog", "Dog", "caf\u00e9", "cafe\u0301", "sea waves", "sea_waves", "owl")
+    rows = [(f"{i}{label}", label, fold) for i, label in enumerate(labels) for fold in (1, 2)]
+    clips = [
+        Clip(clip_id=f"{n}{f}", path=Path("/x"), labels=(lab,), fold=f, group=f"{lab}{f}")
+        for n, lab, f in rows
+    ]
+    dataset = Dataset(name="d", root=Path("/x"), clips=tuple(clips))
+    found = problems(dataset, good(dataset), splits_of(dataset))
+    assert kinds(found) == [("spelling", "warning", ())] * 2
+    assert found[0].message == (
+        "labels that differ only in case, Unicode form, blanks, _ or - (3): "
+        "'Dog' = 'dog', 'cafe\\u0301' = 'caf\\xe9', 'sea waves' = 'sea_waves'."
+    )
+    assert found[1].message.startswith("groups that differ only in case")
+
+
+def test_clips_that_differ_in_case_only_are_warned_of() -> None:
+    rows = [(f"{label}{fold}", label, fold) for label in "ab" for fold in (1, 2)]
+    dataset = given(*rows, ("x.wav", "a", 1), ("X.WAV", "a", 1), ("x_.wav", "a", 1))
+    (found,) = problems(dataset, good(dataset), splits_of(dataset))
+    assert found.message.endswith("(1): 'X.WAV' = 'x.wav'.")
+
+
+def test_a_rare_class_that_leaves_fewer_folds_is_named() -> None:
+    clips = tuple(
+        Clip(clip_id=f"{label}{i}", path=Path("/x"), labels=(label,), group=f"{label}{i // 2}")
+        for label, n in (("bg", 40), ("call", 6))
+        for i in range(n)
+    )
+    dataset = Dataset(name="d", root=Path("/x"), clips=clips)
+    (found,) = problems(dataset, good(dataset), splits_of(dataset))
+    assert (found.kind, found.severity) == ("few folds", "warning")
+    assert found.message == "3 folds in place of 5: the class call has 3 groups."
+    alone = tuple(replace(clip, fold=i % 2, group=None) for i, clip in enumerate(clips))
+    dataset = replace(dataset, clips=alone)  # as its author divided it
+    assert problems(dataset, good(dataset), splits_of(dataset)) == []
