@@ -17,6 +17,9 @@ from typing import Literal
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import DISTILLATION, Training
 
+NAME_BYTES = 240
+"""Longest key: file systems take 255 bytes, and temporary folders have some more than it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -59,6 +62,7 @@ class Cell:
     def key(self) -> str:
         """A readable name that ends in a hash of everything that changes the result.
 
+        The names of its branches are cut where it would be longer than `NAME_BYTES`.
         Where files of weights lie is not in it: `content` has what is in them.
         """
         return self._key(self.training.model_copy(update={"weights": None}))
@@ -85,8 +89,9 @@ class Cell:
         }
         digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
         temperature = "" if self.temperature is None else f"_T{self.temperature:g}"
-        where = f"fold{self.fold}_seed{self.seed}"
-        return f"{self.condition}_{'+'.join(self.names)}{temperature}_{where}_{digest}"
+        where = f"{temperature}_fold{self.fold}_seed{self.seed}_{digest}"
+        named = f"{self.condition}_{'+'.join(self.names)}".encode()[: NAME_BYTES - len(where)]
+        return named.decode(errors="ignore") + where
 
 
 def branch_names(branches: Sequence[BranchSpec]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def read_predictions(folder: Path) -> tuple[list[str], Int64, dict[str, Float32]
     models = dict(iter(table.groupby("model", sort=False)))
     first = next(iter(models.values()))
     if "labels" in first:
-        labels = encode([row.split(",") for row in first["labels"]], classes, True)
+        labels = encode([_split(row, classes) for row in first["labels"]], classes, True)
     else:
         labels = encode([(label,) for label in first["label"]], classes, False)
     scores = {str(name): rows[columns].to_numpy(dtype=np.float32) for name, rows in models.items()}
@@ -65,11 +66,12 @@ def write_predictions(
 ) -> None:
     """Write the probabilities [n, M] of each model by name, a row a clip of `part`.
 
-    Column `label` has its class; or `labels` all of them, with commas between.
+    Column `label` has its class; or `labels` all of them, with commas between, or where a class
+    has a comma in its name as a list in JSON.
     """
     if part.labels.ndim == 2:
         column = "labels"
-        labels = [",".join(classes[i] for i in row.nonzero()[0]) for row in part.labels]
+        labels = [_joined([classes[i] for i in row.nonzero()[0]], classes) for row in part.labels]
     else:
         column, labels = "label", [classes[i] for i in part.labels]
     rows: list[Row] = []
@@ -79,6 +81,17 @@ def write_predictions(
             row |= {f"p_{name}": str(x) for name, x in zip(classes, p, strict=True)}
             rows.append(row)
     _write_csv(folder / "predictions.csv", rows)
+
+
+def _joined(labels: Sequence[str], classes: Sequence[str]) -> str:
+    return json.dumps(labels) if any("," in name for name in classes) else ",".join(labels)
+
+
+def _split(text: str, classes: Sequence[str]) -> list[str]:
+    if not any("," in name for name in classes):
+        return text.split(",")
+    labels: list[str] = json.loads(text)
+    return labels
 
 
 def write_history(folder: Path, rows: list[Row], predicted: Predicted) -> None:

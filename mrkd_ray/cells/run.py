@@ -95,6 +95,7 @@ def run_cell(
         "seed": cell.seed,
         "label_noise": cell.training.label_noise,
         "dataset": tasks[0].provenance["dataset"],
+        "classes": list(classes),  # in the order of probabilities, here and in soft_labels.npz
         "epochs": cell.training.epochs,
         "train_clips": len(tasks[0].train.clip_ids),
         "unlabelled_clips": len(tasks[0].unlabelled),

@@ -51,6 +51,18 @@ def nearest_folder(folder: Path) -> Path:
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
+def check_name(folder: Path, name: str) -> None:
+    """Refuse a name that is too long for the file system that a folder is on, or will be."""
+    there = nearest_folder(folder)
+    most = os.pathconf(there, "PC_NAME_MAX") if hasattr(os, "pathconf") else len(name.encode())
+    if 0 < most < len(name.encode()):
+        raise UserError(
+            f"{folder}: names of {len(name.encode())} bytes are needed, such as {name}, but the "
+            f"file system of {there} takes {most}. Give an output folder on another, or fewer "
+            "branches."
+        )
+
+
 def check_folders(*folders: Path) -> None:
     """Refuse folders that a run could not write to in the end. Makes none."""
     for folder in folders:

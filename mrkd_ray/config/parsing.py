@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,6 +13,9 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
 from mrkd_ray.config.fields import RENAMED, current_names
 from mrkd_ray.config.schema import Variant
+
+if TYPE_CHECKING:
+    import yaml
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -53,6 +56,8 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
             where = str(where) or "configuration"
             told = item["type"] == "missing" or not item["loc"]
             given = "" if told else f" (got {item['input']!r})"
+            if item["type"] == "string_type" and isinstance(item["input"], (bool, int, float)):
+                given += ": YAML reads it so; write it in quotes"
             message = f"{where}: {item['msg'].removeprefix('Value error, ')}{given}"
             if item["type"] == "literal_error" and where == "folds":
                 message = f"folds: all, or whole numbers such as 1,2 or 1..3{given}"
@@ -72,7 +77,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the grid file: {error}") from None
     except yaml.YAMLError as error:
@@ -80,6 +85,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected fields such as 'cohorts:', got {values!r}")
     return values
+
+
+def _loader() -> type[yaml.SafeLoader]:
+    """Return a loader that takes names for text, numbers for decimal, and no name twice.
+
+    YAML 1.1 reads the name off as false, 010 as 8, 1:30 as 90 and 2024-01-01 as a date.
+    """
+    import yaml
+
+    text, whole = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
+
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers: ClassVar = {
+            first: [
+                (tag, pattern)
+                for tag, pattern in resolvers
+                if tag not in (whole, "tag:yaml.org,2002:timestamp")
+            ]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
+                    key.tag = text
+                    if key.value in seen:
+                        line = key.start_mark.line + 1
+                        raise yaml.YAMLError(f"line {line}: {key.value} is there twice")
+                    seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    Loader.add_implicit_resolver(whole, re.compile("[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
+    return Loader
 
 
 def to_yaml(config: BaseModel) -> str:

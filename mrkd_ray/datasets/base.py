@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mrkd_ray.common.text import natural
+
 Side = Literal["train", "test"]
 
 
@@ -74,8 +76,9 @@ class Dataset:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The labels that occur, sorted; a label's place here is its class index."""
-        return tuple(sorted({label for clip in self.clips for label in clip.labels}))
+        """The labels that occur; a label's place is its class index. Sorted: 2 before 10."""
+        labels = {label for clip in self.clips for label in clip.labels}
+        return tuple(sorted(labels, key=lambda label: (natural(label), label)))
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -99,6 +102,8 @@ class Dataset:
             (c.clip_id, c.label, c.fold, c.split, c.group, c.verified) for c in self.clips
         ]
         rows += ["multi-label"] * self.multi_label
+        # Results of when 10 came before 2 are of other class indices.
+        rows += ["natural order"] * (list(self.classes) != sorted(self.classes))
         return hashlib.blake2b(json.dumps(rows).encode(), digest_size=8).hexdigest()
 
     @property

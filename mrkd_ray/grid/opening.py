@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.prepared import Prepared
-from mrkd_ray.common.files import check_folders
+from mrkd_ray.common.files import check_folders, check_name
 from mrkd_ray.common.progress import Display
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Splitter
@@ -91,6 +91,7 @@ def open_grid(config: GridConfig, console: Console) -> Iterator[OpenGrid]:
         for line in idle_options(config, prepared, networks):
             console.print(f"note: {line}", markup=False)
         cells = expand(config, prepared, networks, workers.gpus)
+        check_name(config.output, max((f".{cell.key}.tmp" for cell in cells), key=len))
         if dataset.multi_label:
             check_multi_label({cell.training for cell in cells})
         if workers.cluster is not None:

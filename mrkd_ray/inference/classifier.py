@@ -24,6 +24,7 @@ class BranchModel:
     """One trained branch; `model` is what its folder holds. Raises as `read_model`."""
 
     def __init__(self, folder: Path, device: torch.device) -> None:
+        self.folder = folder
         self.model = read_model(folder, device)
         self.label_kind = label_kind(self.model.multi_label)
         self._device = device
@@ -87,7 +88,9 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
         UserError: neither of the two lies at `path`, or its branches do not agree.
     """
     root = Path(path)
-    folders = [root] if is_model(root) else sorted(root.glob("branches/*"))
+    # Finder and Jupyter put hidden files and folders everywhere.
+    inside = (path for path in root.glob("branches/*") if not path.name.startswith("."))
+    folders = [root] if is_model(root) else sorted(inside)
     if not folders:
         raise UserError(
             f"{path}: no model there. Give a branch's folder (with model.safetensors and "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.datasets.audio_files import audio_files
+from mrkd_ray.datasets.audio_files import is_audio, no_recordings, unread, visible_files
 
 
 def recordings(inputs: Iterable[str | Path]) -> list[Path]:
@@ -15,7 +16,8 @@ def recordings(inputs: Iterable[str | Path]) -> list[Path]:
 
     Args:
         inputs: files, taken as they are; folders, of which all recordings at any depth are taken,
-            by name; and patterns with `*`, `?` or `[` (`**` for any depth) where no such file is.
+            by name, with a note on the other files; and patterns with `*`, `?` or `[` (`**` for
+            any depth) where no such file is.
 
     Raises:
         UserError: names each of them that is nothing of these.
@@ -27,12 +29,15 @@ def recordings(inputs: Iterable[str | Path]) -> list[Path]:
         if path.is_file():
             own = [path]
         elif path.is_dir():
-            own = list(audio_files(path))
+            files = list(visible_files(path))
+            own = list(filter(is_audio, files))
+            for note in unread(files, path) if own else ():
+                print(f"note: {given}: {note}", file=sys.stderr)
         else:
             matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
             own = [match for match in matches if match.is_file()]
         if not own:
-            why = "no recordings in this folder" if path.is_dir() else "no such file"
+            why = no_recordings(path) if path.is_dir() else "no such file"
             wrong.append(f"{given}: {why}")
         found |= dict.fromkeys(own)
     if wrong:

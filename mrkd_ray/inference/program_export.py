@@ -2,7 +2,8 @@
 
 The program holds the front-end, deltas, normalisation, evenly spaced windows and the networks. It
 takes float32 waveforms [B, samples], mono at 22,050 Hz, all of one length, and returns float32
-probabilities [B, M]; B is free. It is meant for CPUs: on a GPU, switch off TF32 in cuDNN
+probabilities [B, M]; B is free. Its file says what it is (`description`), in the metadata of ONNX
+and the extra files of `.pt2`. It is meant for CPUs: on a GPU, switch off TF32 in cuDNN
 (`torch.backends.cudnn.allow_tf32 = False`), in whose rounding quiet bins of the CQT would drown.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import math
 from pathlib import Path
 
@@ -19,12 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE
+from mrkd_ray.common.environment import versions
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing
+from mrkd_ray.common.hashing import sha256_of
 from mrkd_ray.features.deltas import MARGIN, with_deltas
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.classifier import BranchModel, Classifier
+from mrkd_ray.inference.model_folder import TENSORS
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, WINDOW_FRAMES, compute
 from mrkd_ray.representations.filters import HOP
 from mrkd_ray.representations.spectra import Recordings
@@ -99,6 +104,7 @@ def export(classifier: Classifier, file: Path, seconds: float) -> None:
     if None in map(importlib.util.find_spec, needed):
         raise UserError(f"{file}: ONNX needs more packages: pip install -e '.[onnx]'")
     program = Program(classifier, samples).eval()
+    facts = description(classifier, samples)
     example = torch.zeros(2, samples)
     batch = {"waveforms": {0: torch.export.Dim("batch")}}
     with torch.no_grad():
@@ -107,12 +113,35 @@ def export(classifier: Classifier, file: Path, seconds: float) -> None:
             exported = torch.export.export(program, (example,), dynamic_shapes=batch)
             if file.suffix == ".pt2":
                 with temporary.open("wb") as output:
-                    torch.export.save(exported, output)
+                    torch.export.save(exported, output, extra_files=facts)
             else:
-                _save_onnx(exported, temporary)
+                _save_onnx(exported, temporary, facts)
 
 
-def _save_onnx(exported: torch.export.ExportedProgram, file: Path) -> None:
+def description(classifier: Classifier, samples: int) -> dict[str, str]:
+    """Return what a program's file says of itself, each value as JSON.
+
+    `classes` (in the order of the probabilities), `multi_label`, `sample_rate` in Hz, `samples`,
+    `seconds`, and of each branch, in order, `representations`, `representation_versions`,
+    `networks` and `sha256` of its weights; `mrkd_ray` is the version that wrote the file.
+    """
+    branches = classifier.branches
+    facts = {
+        "classes": list(classifier.classes),
+        "multi_label": classifier.multi_label,
+        "sample_rate": SAMPLE_RATE,
+        "samples": samples,
+        "seconds": samples / SAMPLE_RATE,
+        "representations": [b.model.representation for b in branches],
+        "representation_versions": [b.model.config["representation_version"] for b in branches],
+        "networks": [b.model.config["network"] for b in branches],
+        "sha256": [sha256_of(b.folder / TENSORS) for b in branches],
+        "mrkd_ray": versions(["mrkd-ray"])["mrkd-ray"],
+    }
+    return {name: json.dumps(value) for name, value in facts.items()}
+
+
+def _save_onnx(exported: torch.export.ExportedProgram, file: Path, facts: dict[str, str]) -> None:
     onnx = torch.onnx.export(
         exported,
         input_names=["waveforms"],
@@ -121,4 +150,5 @@ def _save_onnx(exported: torch.export.ExportedProgram, file: Path) -> None:
         verbose=False,
     )
     assert onnx is not None  # as it is without a file's name
+    onnx.model.metadata_props.update(facts)
     onnx.save(file)

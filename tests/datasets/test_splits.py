@@ -245,3 +245,20 @@ def test_few_clips_with_many_labels_are_split_into_what_there_is() -> None:
     made = [replace(clip(i, "x"), labels=("all", f"c{i % 3}")) for i in range(6)]
     splits = make_splits(replace(data([]), clips=tuple(made), multi_label=True), "all", seed=0)
     assert [split.fold for split in splits] == [1, 2]
+
+
+def numbered(*labels: str) -> Dataset:
+    return data([clip(i, label) for i, label in enumerate(labels)])
+
+
+def test_classes_are_sorted_as_people_do() -> None:
+    assert numbered("10", "2", "1").classes == ("1", "2", "10")
+    assert numbered("a10b", "a9c", "a9b").classes == ("a9b", "a9c", "a10b")
+    plain = ("B", "a", "a-1", "a1", "a_1", "car", "car horn", "01", "1st", "\u00e9")
+    assert list(numbered(*plain).classes) == sorted(plain)  # as before, and so are their results
+    assert numbered("10", "2").labels.tolist() == [1, 0]
+
+
+def test_a_fingerprint_changes_with_the_order_of_classes_only() -> None:
+    assert numbered("1", "2").fingerprint == "071dfa9721cba5de"  # made before numbers were sorted
+    assert numbered("2", "10").fingerprint != "4168efe307aa32ee"  # its class indices are others now

@@ -89,3 +89,15 @@ def test_what_is_wrong_with_either_is_listed_at_once(
 def test_a_folder_of_nothing_but_the_data_set_is_refused(clips: Path, cache: Path) -> None:
     with pytest.raises(UserError, match="not in the data set too"):
         prepare_clips(data=str(clips), cache=cache, unlabelled=clips)
+
+
+def test_recordings_that_are_not_read_are_named(clips: Path, tmp_path: Path) -> None:
+    shutil.copy(clips / "00.wav", tmp_path / "a.wav")
+    (tmp_path / "b.m4a").touch()
+    dataset = with_unlabelled(open_dataset(clips, tmp_path), tmp_path)
+    assert dataset.notes[-1].startswith(
+        "unlabelled: recordings left out, since their ending is not read (1 .m4a): b.m4a."
+    )
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(UserError, match=r"no recordings .*, but 1 \.m4a"):
+        with_unlabelled(open_dataset(clips, tmp_path), tmp_path)

@@ -26,6 +26,17 @@ def test_a_folder_stands_for_its_recordings_at_any_depth(folder: Path) -> None:
     assert names(folder, folder) == ["[x].wav", "a.flac", "b.wav", "deep/d.wav", "deep/er/c.ogg"]
 
 
+def test_what_a_folder_holds_besides_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "deep/phone.m4a").touch()
+    names(folder, folder)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"note: {folder}: recordings left out, since their ending is not read")
+    assert "(1 .m4a): deep/phone.m4a." in first
+    assert second.endswith("files that are no recordings, not read (1): notes.txt.")
+
+
 def test_a_pattern_stands_for_the_files_that_it_matches(folder: Path) -> None:
     assert names(folder, f"{folder}/?.wav") == ["b.wav"]
     assert names(folder, f"{folder}/**/*.wav") == ["[x].wav", "b.wav", "deep/d.wav"]
@@ -43,6 +54,6 @@ def test_all_that_is_nothing_is_named(folder: Path) -> None:
         recordings([folder / "b.wav", "lost.wav", folder / "empty", f"{folder}/*.aiff"])
     assert str(error.value).splitlines() == [
         "lost.wav: no such file",
-        f"{folder}/empty: no recordings in this folder",
+        f"{folder}/empty: the folder holds no recordings (wav, flac, ogg, mp3, ...).",
         f"{folder}/*.aiff: no such file",
     ]

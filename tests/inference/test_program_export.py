@@ -1,7 +1,10 @@
 """Exported programs against the classifier, run in a process that cannot import the package."""
 
+import hashlib
+import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.inference.classifier import Classifier, load
 from mrkd_ray.inference.model_folder import write_model
-from mrkd_ray.inference.program_export import export
+from mrkd_ray.inference.program_export import description, export
 from mrkd_ray.networks.catalogue import build, classifier_layer
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
@@ -125,3 +128,51 @@ def test_onnx_without_its_packages_says_what_to_install(
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=r"pip install -e '.\[onnx\]'"):
         export(load(cell), tmp_path / "model.onnx", 1.0)
+
+
+READ = {
+    ".pt2": (
+        "import torch, json, sys; files = dict.fromkeys(sys.argv[2:], '')\n"
+        "torch.export.load(sys.argv[1], extra_files=files); print(json.dumps(files))\n"
+    ),
+    ".onnx": (
+        "import onnxruntime, json, sys; session = onnxruntime.InferenceSession(sys.argv[1])\n"
+        "print(json.dumps(session.get_modelmeta().custom_metadata_map))\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", READ)
+def test_a_program_says_what_it_is(cell: Path, tmp_path: Path, suffix: str) -> None:
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+    folder = cell / "branches/cqt-vgg_small"
+    file = tmp_path / f"model{suffix}"
+    export(load(folder), file, 0.5)
+    names = list(description(load(folder), 1))
+    done = subprocess.run(
+        [sys.executable, "-c", READ[suffix], file, *names],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    weights = (folder / "model.safetensors").read_bytes()
+    found = {name: json.loads(value) for name, value in json.loads(done.stdout).items()}
+    assert found == {
+        "classes": list("abcd"),
+        "multi_label": False,
+        "sample_rate": 22050,
+        "samples": 11025,
+        "seconds": 0.5,
+        "representations": ["cqt"],
+        "representation_versions": [REPRESENTATIONS["cqt"].version],
+        "networks": ["vgg_small"],
+        "sha256": [hashlib.sha256(weights).hexdigest()],
+        "mrkd_ray": version("mrkd-ray"),
+    }
+
+
+def test_hidden_files_beside_branches_are_no_branches(cell: Path) -> None:
+    (cell / "branches/.DS_Store").touch()
+    (cell / "branches/.ipynb_checkpoints").mkdir()
+    assert len(load(cell).branches) == len(BRANCHES)
