@@ -14,7 +14,7 @@ from mrkd_ray.common.text import few
 def is_audio(path: Path) -> bool:
     """Return whether a visible file has the suffix of a recording."""
     visible = not path.name.startswith(".")
-    return visible and path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir()
+    return visible and path.suffix.lower() in AUDIO_SUFFIXES and not os.path.isdir(path)
 
 
 def listing(folder: Path) -> list[Path]:

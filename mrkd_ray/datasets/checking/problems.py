@@ -225,7 +225,7 @@ def _losses(dataset: Dataset, scans: Mapping[str, ClipScan]) -> list[Problem]:
         lost = {clip.clip_id: _loss(scans[clip.clip_id], kind) for clip in dataset.recordings}
         bad = {clip_id: part for clip_id, part in lost.items() if part}
         if bad:
-            listed = few((f"{id_} ({_percent(part)} lost)" for id_, part in bad.items()), LISTED)
+            listed = few(f"{id_} ({_percent(part)} lost)" for id_, part in bad.items())
             message = f"{what} ({len(bad)}): {listed}."
             found.append(
                 Problem(
@@ -248,9 +248,7 @@ def _two_labels(dataset: Dataset, scans: Mapping[str, ClipScan]) -> list[Problem
     torn = [clips for clips in alike.values() if len({clip.labels for clip in clips}) > 1]
     if not torn:
         return []
-    listed = few(
-        (" = ".join(f"{clip.clip_id} ({clip.label})" for clip in clips) for clips in torn), LISTED
-    )
+    listed = few(" = ".join(f"{clip.clip_id} ({clip.label})" for clip in own) for own in torn)
     return [
         Problem(
             kind="two labels",
@@ -308,7 +306,7 @@ def _spelling(dataset: Dataset) -> list[Problem]:
                     kind="spelling",
                     clip_ids=(),
                     message=f"{what} that differ only in case, Unicode form, blanks, _ or - "
-                    f"({len(pairs)}): {few(sorted(pairs), LISTED)}.",
+                    f"({len(pairs)}): {few(sorted(pairs))}.",
                     mend="Each is taken for another; spell those alike that are the same.",
                     severity="warning",
                 )

@@ -74,13 +74,15 @@ def read_csv(path: Path) -> Dataset:
     root = file.parent
     rows, notes = _rows(file)
     faults = _faults(file)
-    places = Places(root)
+    places = Places(file)
     clips = [
         _clip(row, labels, places, faults)
         for row, labels in zip(rows, label_cells.labels_of(rows, faults, notes), strict=True)
     ]
     _check_columns(rows, clips, faults)
-    if not any(clip.path.is_file() for clip in clips):  # a few are found by `check`, skippable
+    if not any(
+        os.path.isfile(clip.path) for clip in clips
+    ):  # a few are found by `check`, skippable
         mend = f"They are looked up in {root} and its audio/; mend the names or add the files."
         mend += places.hint(row["filename"] for row in rows)
         for clip in clips:

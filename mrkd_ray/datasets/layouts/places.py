@@ -12,7 +12,10 @@ from mrkd_ray.common.text import few, folded
 from mrkd_ray.datasets.audio_files import audio_files, is_audio, listing
 
 FOLDERS = ("", "audio", "FSD50K.dev_audio", "FSD50K.eval_audio")
-"""Where they are looked up, below the list's folder; those of FSD50K also beside it."""
+"""Where they are looked up, below the list's folder; those of FSD50K also beside it.
+
+And in a folder of the list's own name, as of FSDKaggle2019's `train_curated.csv`.
+"""
 
 _SEARCHED = 10_000  # recordings that `hint` looks at
 _BACKSLASHES = "filenames with backslashes, taken for folders"
@@ -23,11 +26,11 @@ _ENDING = "filenames without an ending, taken for those of recordings"
 class Places:
     """Finds files by names as lists have them, and says how where a name is not the file's."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, file: Path) -> None:
         """Begin to look in the list's folder."""
-        self.root = root
+        self.root = root = file.parent
         beside = (root.parent / name for name in FOLDERS[2:])
-        self._folders = [*(root / name for name in FOLDERS), *beside]
+        self._folders = [*(root / name for name in FOLDERS), root / file.stem, *beside]
         self._names: dict[tuple[Path, bool], dict[str, list[str]]] = {}
         self._changed: dict[str, list[str]] = defaultdict(list)
 
@@ -38,7 +41,7 @@ class Places:
         or with the ending of a recording, where only one file is meant.
         """
         for folder in self._folders:
-            if (folder / filename).is_file():
+            if os.path.isfile(folder / filename):  # False too where the name is too long
                 return folder / filename
         slashed = filename.replace("\\", "/")
         for folder in self._folders:
@@ -72,7 +75,7 @@ class Places:
         last = [name.replace("\\", "/").rpartition("/")[2] for name in names]
         if bare := sum(not is_audio(Path(name)) and not Path(name).suffix for name in last):
             said += f" {bare} names have no ending such as .wav."
-        wanted = {folded(name) for name in last}
+        wanted = {folded(word) for name in last for word in (name, Path(name).stem)}
         for path in islice(audio_files(self.root), _SEARCHED):
             if wanted & {folded(path.name), folded(path.stem)}:
                 return f"{said} {path.name} lies in {path.parent}."
@@ -93,14 +96,14 @@ class Places:
     def _loosely(self, folder: Path, name: str) -> Path | None:
         parts = Path(name).parts
         for part in parts[:-1]:
-            found = [part] if (folder / part).is_dir() else self._alike(folder, part)
+            found = [part] if os.path.isdir(folder / part) else self._alike(folder, part)
             if len(found) != 1:
                 return None
             folder /= found[0]
         if not parts or not folder.is_dir():
             return None
         last = parts[-1]
-        alike = [last] if (folder / last).is_file() else self._alike(folder, last)
+        alike = [last] if os.path.isfile(folder / last) else self._alike(folder, last)
         if not alike and not is_audio(Path(last)):
             alike = [n for n in self._alike(folder, last, stem=True) if is_audio(folder / n)]
         only = folder / alike[0] if len(alike) == 1 else None

@@ -296,6 +296,7 @@ def test_a_list_is_no_label(root: Path) -> None:
         ['b.wav,"x', "c.wav,x", "deep/d.wav,y"],  # to the end of the file
         ['b.wav,"x', "c.wav,x", 'deep/d.wav,y"'],  # a whole value, by the letter
         ['"b.wav,x', 'c.wav",x', "deep/d.wav,y"],
+        ['b.wav,"x"y', "c.wav,x"],
     ],
 )
 def test_a_quote_that_is_not_closed_swallows_no_rows(
@@ -365,10 +366,16 @@ def test_where_no_file_is_there_the_names_are_looked_at(root: Path) -> None:
     message = refused(root)
     assert f"2 are Windows paths: write them relative to {root}, with /." in message
     assert f"d.wav lies in {root}/deep." in message
-    write(root, "filename,label", "one,x", "two,y")
+    write(root, "filename,label", "one,x", f"{300 * 'two'},y")
     assert "2 names have no ending such as .wav." in refused(root)
 
 
 def test_recordings_that_no_row_lists_are_named(root: Path) -> None:
     write(root, "filename,label", "a.wav,x", "c.wav,y")
     assert notes(root) == "recordings beside the listed ones that no row lists (1): b.wav."
+
+
+def test_a_folder_of_the_lists_name_is_looked_in(root: Path) -> None:
+    (root / "audio").rename(root / "train_curated")
+    file = write(root, "fname,labels", "c.wav,x", "a.wav,y", name="train_curated.csv")
+    assert [c.path.parent.name for c in open_dataset(file, root).clips] == ["train_curated", "set"]
