@@ -17,7 +17,7 @@ from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Splitter
 from mrkd_ray.grid.expand import check_multi_label, check_names, expand, idle_options, specs_of
 from mrkd_ray.grid.network_checks import check_networks
-from mrkd_ray.grid.preparation import check_data, open_data
+from mrkd_ray.grid.preparation import check_data, open_data, warn_of_names
 from mrkd_ray.grid.workers import Workers, workers_of
 
 
@@ -54,7 +54,9 @@ def open_grid(config: GridConfig, console: Console) -> Iterator[OpenGrid]:
     """
     check_names(config)
     check_folders(config.cache, config.output)
-    dataset = open_data(config.data, config.cache, config.unlabelled, console)
+    dataset = open_data(
+        config.data, config.cache, config.unlabelled, console, group_by=config.group_by
+    )
     specs = specs_of(config)
     largest = max(len(cohort) for cohort in config.cohorts)
     began = time.perf_counter()
@@ -88,6 +90,7 @@ def open_grid(config: GridConfig, console: Console) -> Iterator[OpenGrid]:
             display=display,
             console=console,
         )
+        warn_of_names(prepared, config.group_by, console)
         for line in idle_options(config, prepared, networks):
             console.print(f"note: {line}", markup=False)
         cells = expand(config, prepared, networks, workers.gpus)
