@@ -80,13 +80,18 @@ class Cell:
             "seed": self.seed,
             "device": self.device,
             "threads": self.threads,
-            "training": training.model_dump(mode="json"),
+            "training": training.model_dump(mode="json", exclude=_younger(training)),
             "content": self.content,
         }
         digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
         temperature = "" if self.temperature is None else f"_T{self.temperature:g}"
         where = f"fold{self.fold}_seed{self.seed}"
         return f"{self.condition}_{'+'.join(self.names)}{temperature}_{where}_{digest}"
+
+
+def _younger(training: Training) -> set[str]:
+    """Return the options that keys are older than, where they say what was done before them."""
+    return {"early_stop"} if training.early_stop is None else set()
 
 
 def branch_names(branches: Sequence[BranchSpec]) -> tuple[str, ...]:
