@@ -133,10 +133,7 @@ class Branch:
         """
         if self.task.training.early_stop is not None:
             with self._phase("held_out_accuracy"):
-                self._figures |= {
-                    "held_out_loss": self.held_out_loss(),
-                    "held_out_accuracy": self.held_out_accuracy(),
-                }
+                self._figures["held_out_loss"] = self.held_out_loss()
         with self._phase("evaluate"):
             probabilities = self.probabilities("test")
             if not np.isfinite(probabilities).all():
