@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mrkd_ray.config.method import Training
 from mrkd_ray.training import checkpoints
 
 Row = dict[str, Any]
@@ -25,11 +26,15 @@ def best_cycles(history: Iterable[Row]) -> dict[str, int]:
     return {name: cycle for name, (_, cycle) in best.items()}
 
 
-def is_over(history: Sequence[Row], patience: int | None) -> bool:
-    """Say whether no branch got better in the last `patience` cycles; None: never over."""
-    if patience is None or not history:
+def is_over(history: Sequence[Row], training: Training) -> bool:
+    """Say whether no branch got better in the last `early_stop` cycles, those of the warm-up apart.
+
+    A cohort would otherwise stop before it had a teacher. Of a baseline `warm_up` is the default.
+    """
+    if training.early_stop is None or not history:
         return False
-    return int(history[-1]["cycle"]) - max(best_cycles(history).values()) >= patience
+    begin = max(training.warm_up_cycles - 1, *best_cycles(history).values())
+    return int(history[-1]["cycle"]) - begin >= training.early_stop
 
 
 def keep_best(history: Sequence[Row], root: Path) -> None:

@@ -66,27 +66,27 @@ def run_cell(
     history, predicted = cell_files.read_history(folder, cohort.cycle)
     if history:  # its last cycle may have been in the checkpoint only
         cell_files.write_history(folder, history, predicted)
-    patience, checkpoint = cell.training.early_stop, folder / "checkpoint"
-    if patience is not None:
+    stops, checkpoint = cell.training.early_stop is not None, folder / "checkpoint"
+    if stops:
         early_stop.keep_best(history, checkpoint)
     if cell.temperature is None:
         cycles = algorithm.independent(cohort, cell.training)
     else:
         cycles = algorithm.distilled(cohort, cell.training, cell.temperature)
     began = time.perf_counter()
-    figures = iter(()) if early_stop.is_over(history, patience) else cohort.figures(cycles)
+    figures = iter(()) if early_stop.is_over(history, cell.training) else cohort.figures(cycles)
     for rows in figures:
         now = time.perf_counter()
         predicted.append([row.pop("predicted") for row in rows])
         history += [{**row, "seconds": now - began} for row in rows]
         began = now
         cell_files.write_history(folder, history, predicted)
-        if patience is not None:
+        if stops:
             early_stop.keep_best(history, checkpoint)
         yield rows
-        if early_stop.is_over(history, patience):
+        if early_stop.is_over(history, cell.training):
             break
-    if patience is not None:
+    if stops:
         cohort.restore(checkpoints.best(checkpoint))
     cohort.export(folder / "branches")
     labels, classes = tasks[0].test.labels, tasks[0].classes
@@ -117,7 +117,7 @@ def run_cell(
         "seconds": sum({row["cycle"]: float(row["seconds"]) for row in history}.values()),
         "models": [{"model": name, **metrics.measure(p, labels)} for name, p in scores.items()],
     }
-    if patience is not None:
+    if stops:
         result["best_cycles"] = early_stop.best_cycles(history)
     write_json(folder / "result.json", result)
     shutil.rmtree(checkpoint, ignore_errors=True)

@@ -173,8 +173,8 @@ class Options(Learning):
         None,
         ge=1,
         description="Stop a cell after so many cycles in which no branch's loss on held-out clips "
-        "(held_out) was lower than before, and keep each branch as its best cycle left it. "
-        "Default: run all cycles, keep the last.",
+        "(held_out) was lower than before, those of the warm-up not counted, and keep each branch "
+        "as its best cycle left it. Default: run all cycles, keep the last.",
     )
     unverified_ce: float = Field(
         1.0,

@@ -19,6 +19,7 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import run_cell
 from mrkd_ray.cells.tasks import branch_tasks
+from mrkd_ray.config.method import Training
 from mrkd_ray.datasets.splits import make_splits
 from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch import Branch
@@ -48,11 +49,20 @@ def test_the_lowest_loss_is_the_best_and_of_equal_ones_the_first() -> None:
 
 
 def test_it_is_over_when_no_branch_got_better_for_so_many_cycles() -> None:
-    over = [early_stop.is_over(rows(cycles), 3) for cycles in range(8)]
+    asked = Training(cycles=8, warm_up=0, early_stop=3)
+    over = [early_stop.is_over(rows(cycles), asked) for cycles in range(8)]
     assert over == [False] * 6 + [True, False]
-    alone = [early_stop.is_over(rows(n, ("logmel64-vgg_small",)), 3) for n in range(6)]
+    alone = [early_stop.is_over(rows(n, ("logmel64-vgg_small",)), asked) for n in range(6)]
     assert alone == [False] * 5 + [True]
-    assert not early_stop.is_over(rows(LAST + 1), None)
+    assert not early_stop.is_over(rows(LAST + 1), Training(cycles=8))
+
+
+def test_cycles_without_a_teacher_do_not_count() -> None:
+    for warm_up, last in ((3, 5), (4, 6), (5, None)):  # after 3 it is as without any
+        asked = Training(cycles=8, warm_up=warm_up / 8, early_stop=3)
+        alone = (rows(n, ("cqt-vgg_small",)) for n in range(8))
+        over = [early_stop.is_over(history, asked) for history in alone]
+        assert over == [last is not None and n > last for n in range(8)]
 
 
 @pytest.fixture
