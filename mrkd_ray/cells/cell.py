@@ -84,7 +84,7 @@ class Cell:
             "seed": self.seed,
             "device": self.device,
             "threads": self.threads,
-            "training": training.model_dump(mode="json"),
+            "training": training.model_dump(mode="json", exclude=_younger(training)),
             "content": self.content,
         }
         digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
@@ -92,6 +92,11 @@ class Cell:
         where = f"{temperature}_fold{self.fold}_seed{self.seed}_{digest}"
         named = f"{self.condition}_{'+'.join(self.names)}".encode()[: NAME_BYTES - len(where)]
         return named.decode(errors="ignore") + where
+
+
+def _younger(training: Training) -> set[str]:
+    """Return the options that keys are older than, where they say what was done before them."""
+    return {"early_stop"} if training.early_stop is None else set()
 
 
 def branch_names(branches: Sequence[BranchSpec]) -> tuple[str, ...]:

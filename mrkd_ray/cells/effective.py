@@ -55,6 +55,9 @@ def effective(training: Training, where: Circumstances) -> Training:
         update["lr"] = None
     update["specaugment_bins"] = min(training.specaugment_bins, where.bins)
     update["batch_size"] = min(training.batch_size, max(2, where.clips))
+    if training.early_stop is not None:  # counted from the best cycle, or from the warm-up's end
+        counted = training.cycles - max(1, training.warm_up_cycles)
+        update["early_stop"] = min(training.early_stop, max(1, counted))
     if where.temperature is not None:
         update |= _of_the_teacher(training, where.branches)
     return training.model_copy(update=update)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mrkd_ray.cells import early_stop
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.files import write_json
@@ -39,6 +40,9 @@ class CohortWithFiles(algorithm.Cohort, Protocol):
     def test_probabilities(self) -> list[NDArray[np.float32]]:
         """Clip-level probabilities [n_test, M] of every branch."""
 
+    def restore(self, folder: Path) -> None:
+        """Take every branch's weights from its checkpoint in `folder`, whatever was submitted."""
+
     def export(self, folder: Path) -> None:
         """Write every branch into a folder of its own under `folder`."""
 
@@ -62,29 +66,40 @@ def run_cell(
     history, predicted = cell_files.read_history(folder, cohort.cycle)
     if history:  # its last cycle may have been in the checkpoint only
         cell_files.write_history(folder, history, predicted)
+    stops, checkpoint = cell.training.early_stop is not None, folder / "checkpoint"
+    if stops:
+        early_stop.keep_best(history, checkpoint)
     if cell.temperature is None:
         cycles = algorithm.independent(cohort, cell.training)
     else:
         cycles = algorithm.distilled(cohort, cell.training, cell.temperature)
     began = time.perf_counter()
-    for rows in cohort.figures(cycles):
+    figures = iter(()) if early_stop.is_over(history, cell.training) else cohort.figures(cycles)
+    for rows in figures:
         now = time.perf_counter()
         predicted.append([row.pop("predicted") for row in rows])
         history += [{**row, "seconds": now - began} for row in rows]
         began = now
         cell_files.write_history(folder, history, predicted)
+        if stops:
+            early_stop.keep_best(history, checkpoint)
         yield rows
+        if early_stop.is_over(history, cell.training):
+            break
+    if stops:
+        cohort.restore(checkpoints.best(checkpoint))
     cohort.export(folder / "branches")
     labels, classes = tasks[0].test.labels, tasks[0].classes
     scores = dict(zip(cell.names, cohort.test_probabilities(), strict=True))
     if len(scores) > 1:
         scores["ensemble"] = mean_probabilities(list(scores.values())).astype(np.float32)
     cell_files.write_predictions(folder, tasks[0].test, classes, scores)
-    found = checkpoints.latest(folder / "checkpoint")
+    found = checkpoints.latest(checkpoint)
     if found and (found / "soft_labels.npz").exists():
         (found / "soft_labels.npz").replace(folder / "soft_labels.npz")
     if profile:
         write_trace(folder / PROFILE, cohort.spans())
+    cycles_run = int(history[-1]["cycle"]) + 1
     result: Row = {
         "cell": cell.key,
         "condition": cell.condition,
@@ -96,15 +111,17 @@ def run_cell(
         "label_noise": cell.training.label_noise,
         "dataset": tasks[0].provenance["dataset"],
         "classes": list(classes),  # in the order of probabilities, here and in soft_labels.npz
-        "epochs": cell.training.epochs,
+        "epochs": cycles_run * (cell.training.b + cell.training.d),
         "train_clips": len(tasks[0].train.clip_ids),
         "unlabelled_clips": len(tasks[0].unlabelled),
         "clips": len(labels),
         "seconds": sum({row["cycle"]: float(row["seconds"]) for row in history}.values()),
         "models": [{"model": name, **metrics.measure(p, labels)} for name, p in scores.items()],
     }
+    if stops:
+        result["best_cycles"] = early_stop.best_cycles(history)
     write_json(folder / "result.json", result)
-    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def result_of(folder: Path) -> Row | None:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -18,6 +18,7 @@ from mrkd_ray.cli.options import Commands, config_command
 from mrkd_ray.common.errors import UserError
 
 if TYPE_CHECKING:
+    from mrkd_ray.config.run import CheckedData
     from mrkd_ray.config.schema import GridConfig
 
 app = typer.Typer(
@@ -144,7 +145,7 @@ def plan(
     from mrkd_ray.plan.plan import make
     from mrkd_ray.plan.show import show
 
-    made = make(read_grid(grid, values, scale), resume=resume)
+    made = make(_grouped(read_grid(grid, values, scale)), resume=resume)
     if as_json:
         print(json.dumps(asdict(made), indent=2))
     else:
@@ -169,13 +170,39 @@ def recommend(
     from mrkd_ray.recommend.recommend import recommend as choose
     from mrkd_ray.recommend.show import show
 
-    config = parse(RecommendConfig, values, "command line")
+    config = _grouped(parse(RecommendConfig, values, "command line"))
     with _stopped("finished probes are kept; call again to go on"):
         choice = choose(config, to, force=force)
     console = Console()
     show(choice, config.fold, config.verified_only, console)
     run = shlex.join(["mrkd", "grid", str(to)])
     console.print(f"Run it: {run}", markup=False, soft_wrap=True)
+
+
+C = TypeVar("C", bound="CheckedData")
+
+
+def _grouped(config: C) -> C:
+    """Return the configuration, on a terminal with an answer to whether names tell groups."""
+    if config.group_by is not None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return config
+    from mrkd_ray.datasets.name_groups import guess
+    from mrkd_ray.datasets.opening import EMBEDDED, open_dataset
+
+    if config.data in EMBEDDED:
+        return config
+    dataset = open_dataset(config.data, config.cache)
+    found = guess(dataset)
+    if found is None or dataset.gives_sides:
+        return config
+    option = shlex.join(["--group-by", found.pattern])
+    print(f"{config.data}: {found.sentence}.", file=sys.stderr)
+    answer = typer.confirm(
+        "Are they speakers or source recordings, never to be both trained on and tested? "
+        f"(Not asked with {option}, or --group-by none)",
+        err=True,
+    )
+    return config.model_copy(update={"group_by": found.pattern if answer else "none"})
 
 
 @contextmanager
@@ -198,6 +225,7 @@ def _run(config: GridConfig, resume: bool) -> None:
 
     from mrkd_ray.grid.run import run
 
+    config = _grouped(config)
     with _stopped(
         "finished cells and the last cycle of the others are kept. Go on: the same with --resume"
     ):

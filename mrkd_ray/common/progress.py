@@ -58,6 +58,7 @@ class Display:
         self._grid: TaskID | None = None
         self._total = self._begun = self._ended = self._of_cells = 0
         self._done: dict[str, int] = {}
+        self._unrun: dict[str, int] = {}
         self._since = time.monotonic()
 
     def __enter__(self) -> Display:
@@ -119,7 +120,7 @@ class Display:
                 f"  {title}", total=cycles, completed=begun, figures=""
             )
         self._progress.update(self._cells[key], completed=done, figures=figures)
-        self._done[key] = done - begun
+        self._done[key], self._unrun[key] = done - begun, cycles - done
         run = sum(self._done.values())
         self._progress.update(self._grid, completed=self._begun + run)
         left = (time.monotonic() - self._since) / run * (self._total - self._begun - run)
@@ -129,8 +130,11 @@ class Display:
         )
 
     def end(self, key: str) -> None:
-        """Take a finished cell's line away."""
+        """Take a cell's line away that is finished, and what it had left where it stopped early."""
         self._ended += 1
+        self._total -= self._unrun.pop(key, 0)
+        if self._grid is not None:
+            self._progress.update(self._grid, total=self._total)
         if key in self._cells:
             self._progress.remove_task(self._cells.pop(key))
 

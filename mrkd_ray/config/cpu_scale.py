@@ -6,6 +6,7 @@ from typing import Any
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.config.method import GPU_CYCLES
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 
@@ -34,7 +35,7 @@ def to_cpu(values: dict[str, Any], source: str) -> dict[str, Any]:
     grid = parse(GridConfig, values, source)
     kept = {name: value for name, value in values.items() if name not in ("lr", "weights")}
     cohorts = [[str(_small(branch, source)) for branch in cohort] for cohort in grid.cohorts]
-    cycles = max(1, CPU_EPOCHS // (grid.b + grid.d))
+    cycles, whole_cycles = max(1, CPU_EPOCHS // (grid.b + grid.d)), grid.cycles or GPU_CYCLES
     small = {"name": f"{grid.name}-cpu", "cohorts": cohorts, "cycles": cycles}
     if grid.variants:
         variants = {name: dict(given) for name, given in values["variants"].items()}
@@ -44,8 +45,9 @@ def to_cpu(values: dict[str, Any], source: str) -> dict[str, Any]:
                     f"{source}: variants.{name}.lr: --scale cpu has small networks from random "
                     "weights, with a learning rate of their own. Delete it, or give no --scale"
                 )
-            if whole.cycles != grid.cycles:
-                variants[name]["cycles"] = max(1, round(cycles * whole.cycles / grid.cycles))
+            if whole.cycles not in (None, whole_cycles):
+                part = whole.cycles / whole_cycles
+                variants[name]["cycles"] = max(1, round(cycles * part))
         small["variants"] = variants
     return kept | small
 

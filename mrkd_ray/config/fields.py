@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,15 @@ def whole_path(weights: str | None) -> str | None:
     if weights is None or weights in ("imagenet", "none"):
         return weights
     return str(Path(weights).expanduser().absolute())
+
+
+def regular_expression(pattern: str | None) -> str | None:
+    """Return it as it is. Raises ValueError: it is none."""
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
 
 
 def _parse_cohort(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
@@ -19,6 +19,14 @@ SCRATCH_LR = (
 def default_lr(weights: str) -> float:
     """Return the initial learning rate from `none`, `imagenet` or a file of weights."""
     return SCRATCH_LR if weights == "none" else PRETRAINED_LR
+
+
+GPU_CYCLES, CPU_CYCLES = 150, 40  # the published epochs; those of docs/results on CPUs
+
+
+def default_cycles(gpus: bool) -> int:
+    """Return the cycles of a run that was not told, by whether its branches have GPUs."""
+    return GPU_CYCLES if gpus else CPU_CYCLES
 
 
 PAPER: dict[str, Any] = {
@@ -59,11 +67,6 @@ DISTILLATION = (
 class Learning(StrictModel):
     """How a network learns, taught or not."""
 
-    cycles: int = Field(
-        150,
-        ge=1,
-        description="Q: cycles of Algorithm 1; Q x (b + d) epochs in all (150 as published).",
-    )
     batch_size: int = Field(64, ge=2, description="Windows in a minibatch.")
     lr: float | None = Field(
         None,
@@ -163,7 +166,15 @@ class Options(Learning):
         0.0,
         ge=0,
         lt=0.5,
-        description="Part of the training clips kept out of training; needed by average=weighted.",
+        description="Part of the training clips kept out of training, for early_stop and "
+        "average=weighted.",
+    )
+    early_stop: int | None = Field(
+        None,
+        ge=1,
+        description="Stop a cell after so many cycles in which no branch's loss on held-out clips "
+        "(held_out) was lower than before, those of the warm-up not counted, and keep each branch "
+        "as its best cycle left it. Default: run all cycles, keep the last.",
     )
     unverified_ce: float = Field(
         1.0,
@@ -192,11 +203,22 @@ class Options(Learning):
     )
 
 
-class Training(Options):
-    """Everything about the method and the optimiser that changes a result."""
+class Budget(StrictModel):
+    """How long it trains, as it is asked for."""
+
+    cycles: int | None = Field(
+        None,
+        ge=1,
+        description="Q: cycles of Algorithm 1; Q x (b + d) epochs in all. "
+        f"Default: {GPU_CYCLES} with GPUs (as published), {CPU_CYCLES} without.",
+    )
+
+
+class Method(Options):
+    """The options, of which some do not go together."""
 
     @model_validator(mode="after")
-    def _options_that_go_together(self) -> Training:
+    def _options_that_go_together(self) -> Self:
         if self.soft_labels == "virtual" and self.d != 1:
             raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
         if self.verified_only:
@@ -207,6 +229,12 @@ class Training(Options):
                         "trains on none of these: leave one of the two out"
                     )
         return self
+
+
+class Training(Method):
+    """Everything about the method and the optimiser that changes a result."""
+
+    cycles: int = Field(GPU_CYCLES, ge=1)
 
     def at_default(self, names: Iterable[str]) -> Training:
         """Return the options with these of them at their defaults."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from mrkd_ray.config.fields import Folds, Numbers, StrictModel
+from mrkd_ray.config.fields import Folds, Numbers, StrictModel, regular_expression
+
+UNGROUPED = "none"
+"""As `group_by`: each clip is on its own, whatever names look like."""
 
 
 class Data(StrictModel):
@@ -46,6 +49,13 @@ class CheckedData(Processes, Data):
 
     split_seed: int = Field(
         0, ge=0, lt=2**31, description="Seed of the split where the data set gives none."
+    )
+    group_by: Annotated[str | None, AfterValidator(regular_expression)] = Field(
+        None,
+        description="Which clips are of one speaker or source recording, where the data set does "
+        "not say it: a regular expression for the file's name without its ending (with a '/' in it "
+        "for the path), whose first group, else the match, they share: '^([^_]+)_'. They are never "
+        f"trained on and tested. {UNGROUPED}: each on its own, and no warning of names.",
     )
 
 

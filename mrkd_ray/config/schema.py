@@ -1,8 +1,8 @@
 """The one schema behind YAML files, the command line and Python.
 
-`TrainConfig` describes one cohort, `GridConfig` a set of them. Both are made of `Training` (what
-changes a result) and `Run` (where things lie and on what they run). Every field carries the help
-text that the command line shows.
+`TrainConfig` describes one cohort, `GridConfig` a set of them. Both are made of `Method` and
+`Budget` (what changes a result: of a cell it is `Training`) and `Run` (where things lie and on what
+they run). Every field carries the help text that the command line shows.
 """
 
 from __future__ import annotations
@@ -28,11 +28,19 @@ from mrkd_ray.config.fields import (
     Reported,
     Temperatures,
 )
-from mrkd_ray.config.method import Learning, Options, Published, Training
+from mrkd_ray.config.method import (
+    GPU_CYCLES,
+    Budget,
+    Learning,
+    Method,
+    Options,
+    Published,
+    Training,
+)
 from mrkd_ray.config.run import Branches, Run
 
 
-class Variant(Options, Published):
+class Variant(Options, Budget, Published):
     """What one variant of a grid changes: the fields that are given, and no others.
 
     Which of them go together is checked with the grid's.
@@ -47,6 +55,13 @@ class Variant(Options, Published):
             raise ValueError("true, or not at all: a variant changes what the grid says")
         return value
 
+    @field_validator("cycles")
+    @classmethod
+    def _number(cls, value: int | None) -> int:
+        if value is None:
+            raise ValueError("a number, or not at all: a variant changes what the grid says")
+        return value
+
     @field_validator("weights", "held_out", "verified_only")
     @classmethod
     def _prepared_once(cls, value: Any) -> Any:
@@ -57,7 +72,7 @@ class Variant(Options, Published):
         return {name: value for name, value in whole(self).items() if name in self.model_fields_set}
 
 
-class TrainConfig(Training, Run, Published):
+class TrainConfig(Method, Budget, Run, Published):
     """One cohort, on one or several folds."""
 
     branches: tuple[BranchField, ...] = Field(
@@ -82,7 +97,7 @@ class TrainConfig(Training, Run, Published):
         )
 
 
-class GridConfig(Training, Run, Published):
+class GridConfig(Method, Budget, Run, Published):
     """Cohorts x variants x temperatures x folds x seeds."""
 
     name: FolderName = Field("grid", description="Name of the results folder.")
@@ -112,8 +127,12 @@ class GridConfig(Training, Run, Published):
 
     @property
     def training(self) -> Training:
-        """The options of the method alone."""
+        """The options of the method alone. Raises ValidationError where `cycles` is not known."""
         return Training(**{name: getattr(self, name) for name in Training.model_fields})
+
+    def with_cycles(self, default: int) -> GridConfig:
+        """Return the grid with this many cycles where it does not say how many."""
+        return self if self.cycles is not None else self.model_copy(update={"cycles": default})
 
     def by_variant(self) -> dict[str, GridConfig]:
         """Return the grid of each variant, by its name: "" where there are none."""
@@ -127,15 +146,16 @@ class GridConfig(Training, Run, Published):
 
     @model_validator(mode="after")
     def _differ(self) -> GridConfig:
-        seen: dict[tuple[Training, float], str] = {}
+        seen: dict[tuple[Training, float, bool], str] = {}
         for name, grid in self.by_variant().items():
+            known = grid.cycles is not None
             try:
-                training = grid.training
+                training = grid.with_cycles(GPU_CYCLES).training
             except ValidationError as error:
                 why = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(f"variants.{name}: {why}") from None
             for temperature in grid.temperatures:
-                other = seen.setdefault((training, temperature), name)
+                other = seen.setdefault((training, temperature, known), name)
                 if other != name:
                     raise ValueError(
                         f"variants {other!r} and {name!r} are the same at T = {temperature:g}"
@@ -188,6 +208,7 @@ class RecommendConfig(Learning, Branches):
         shared = {*Learning.model_fields, *Branches.model_fields}
         return GridConfig(
             **self.model_dump(include=shared),
+            cycles=self.cycles,
             folds=(self.fold,),
             name=self.name,
             cohorts=tuple((branch,) for branch in candidates),

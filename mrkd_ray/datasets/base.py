@@ -91,6 +91,11 @@ class Dataset:
         return {clip.clip_id: clip for clip in self.clips}
 
     @property
+    def gives_sides(self) -> bool:
+        """Whether it says itself, by folds or a split, who is tested."""
+        return any(clip.fold is not None or clip.split is not None for clip in self.clips[:1])
+
+    @property
     def recordings(self) -> tuple[Clip, ...]:
         """All clips, labelled or not."""
         return self.clips + self.unlabelled

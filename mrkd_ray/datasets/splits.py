@@ -96,9 +96,7 @@ class Splitter:
 
     def seed_that_matters(self, dataset: Dataset) -> int:
         """Return the seed; 0 where nothing is drawn: the data set gives folds or a split."""
-        clip = dataset.clips[0]
-        given = clip.fold is not None or clip.split is not None
-        return 0 if given and not self.held_out else self.seed
+        return 0 if dataset.gives_sides and not self.held_out else self.seed
 
 
 def _numbers(sides: Sides) -> str:

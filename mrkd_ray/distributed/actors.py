@@ -78,6 +78,10 @@ class BranchActor:
         """Evaluate, write the branch's checkpoint into `folder`, return the cycle's figures."""
         return self._branch.end_cycle(folder)
 
+    def restore(self, folder: Path) -> None:
+        """Take the weights of the branch's checkpoint in `folder`."""
+        self._branch.restore(folder)
+
     def test_probabilities(self) -> Float32:
         """Return clip-level probabilities [n_test, M]."""
         return self._branch.probabilities("test")

@@ -194,6 +194,11 @@ class RayCohort:
         """Clip-level probabilities [n_test, M] of every branch."""
         return ray.get([branch.test_probabilities.remote() for branch in self._branches])
 
+    def restore(self, folder: Path) -> None:
+        """Take every branch's weights from its checkpoint in `folder`, after what is submitted."""
+        folder = folder.absolute()
+        ray.get([branch.restore.remote(folder) for branch in self._branches])
+
     def export(self, folder: Path) -> None:
         """Write every branch into a folder of its own under `folder`."""
         folder = folder.absolute()

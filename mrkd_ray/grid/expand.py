@@ -44,10 +44,16 @@ def check_names(config: GridConfig) -> None:
             f"average {weighted[0]!r} weighs branches by their accuracy on held-out clips: "
             "set held_out, for example --held-out 0.1"
         )
-    if config.held_out > 0 and not weighted:
+    stopped = any(asked.early_stop is not None for asked in config.by_variant().values())
+    if stopped and config.held_out == 0:
         raise UserError(
-            f"held_out {config.held_out:g} takes clips away from training, and only "
-            "average: weighted looks at them: leave it out, or set --average weighted"
+            "early_stop stops by the loss on held-out clips: set held_out, for example "
+            "--held-out 0.1"
+        )
+    if config.held_out > 0 and not weighted and not stopped:
+        raise UserError(
+            f"held_out {config.held_out:g} takes clips away from training, and only early_stop and "
+            "average: weighted look at them: leave it out, or set --early-stop 10, say"
         )
     if "leave_one_out" in rules and any(len(cohort) == 1 for cohort in config.cohorts):
         raise UserError(

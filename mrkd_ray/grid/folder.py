@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections import Counter
@@ -18,12 +17,12 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.run import result_of
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import sync, write_json, write_text
-from mrkd_ray.config.parsing import to_yaml
+from mrkd_ray.common.files import link_or_copy, sync, write_json, write_text
+from mrkd_ray.config.parsing import read_yaml, to_yaml
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.checking.problems import Skipped
 
-ENVIRONMENT = "environment.json"
+ENVIRONMENT, REQUEST = "environment.json", "grid.yaml"
 SAME_VERSIONS = ("mrkd-ray", "torch")
 """Packages of which a cell must have been made with this version to be taken over."""
 
@@ -40,12 +39,27 @@ def choose(output: Path, name: str, grid: Sequence[Cell], resume: bool) -> Path:
         resume: go on in a folder of this name.
     """
     taken = _of_this_name(output, name)
-    if resume:
-        for _, path in sorted(taken.items(), reverse=True):
-            if any((path / "cells" / key).exists() for cell in grid for key in _keys(cell)):
-                return path
+    for path in newest_first(output, name) if resume else ():
+        if holds(path, grid):
+            return path
     number = max(taken, default=0) + 1
     return output.absolute() / (name if number == 1 else f"{name}-{number}")
+
+
+def newest_first(output: Path, name: str) -> list[Path]:
+    """Return the folders of a grid's name: of NAME, NAME-2, NAME-3 the last first."""
+    return [path for _, path in sorted(_of_this_name(output, name).items(), reverse=True)]
+
+
+def holds(folder: Path, grid: Sequence[Cell]) -> bool:
+    """Say whether a grid's folder has one of these cells, finished or begun."""
+    return any((folder / "cells" / key).exists() for cell in grid for key in _keys(cell))
+
+
+def cycles_of(folder: Path) -> int | None:
+    """Return the cycles that a grid's folder was asked for; None where it does not say it."""
+    request = folder / REQUEST
+    return read_yaml(request).get("cycles") if request.is_file() else None
 
 
 @contextmanager
@@ -64,7 +78,7 @@ def write_request(folder: Path, config: GridConfig, skipped: Sequence[Skipped]) 
     made_with = environment.describe()
     if (folder / ENVIRONMENT).exists():
         made_with = environment.joined(_read(folder), made_with)
-    write_text(folder / "grid.yaml", to_yaml(config))
+    write_text(folder / REQUEST, to_yaml(config))
     write_json(folder / ENVIRONMENT, made_with)
     write_json(folder / "skipped.json", [clip._asdict() for clip in skipped])
 
@@ -124,7 +138,7 @@ def take_over(found: Mapping[str, Path], folder: Path) -> Counter[Path]:
         temporary = folder / f".{key}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         ignored = shutil.ignore_patterns("checkpoint", ".*")
-        shutil.copytree(path, temporary, copy_function=_link, ignore=ignored)
+        shutil.copytree(path, temporary, copy_function=link_or_copy, ignore=ignored)
         shutil.copy2(path.parents[1] / ENVIRONMENT, temporary)
         _replace(temporary, folder / "cells" / key)
         sources[path.parents[1]] += 1
@@ -167,13 +181,6 @@ def _folders(output: Path) -> list[Path]:
 def _read(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / ENVIRONMENT).read_text())
     return found
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
 
 
 def _replace(temporary: Path, target: Path) -> None:

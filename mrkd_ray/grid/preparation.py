@@ -12,10 +12,11 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders
 from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.common.progress import Display
-from mrkd_ray.config.run import Preparation
+from mrkd_ray.config.run import UNGROUPED, Preparation
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.checking.problems import check, scan
 from mrkd_ray.datasets.checking.scan import ClipScan
+from mrkd_ray.datasets.name_groups import crossing, with_groups
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.datasets.splits import Splitter
 from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
@@ -30,10 +31,12 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
     for name in names:
         REPRESENTATIONS[name]
     check_folders(config.cache)
-    dataset = open_data(config.data, config.cache, config.unlabelled, console)
+    dataset = open_data(
+        config.data, config.cache, config.unlabelled, console, group_by=config.group_by
+    )
     splitter = Splitter(folds=config.folds, seed=config.split_seed)
     with workers_of(config.runner, config.address) as workers, Display(console) as display:
-        return prepare(
+        prepared = prepare(
             dataset,
             names,
             splitter,
@@ -43,16 +46,40 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
             display=display,
             console=console,
         )
+    warn_of_names(prepared, config.group_by, console)
+    return prepared
 
 
-def open_data(data: str, cache: Path, unlabelled: Path | None, console: Console) -> Dataset:
-    """Open a data set, with the unlabelled clips of a folder if one is given; print its notes."""
+def open_data(
+    data: str,
+    cache: Path,
+    unlabelled: Path | None,
+    console: Console,
+    *,
+    group_by: str | None = None,
+) -> Dataset:
+    """Open a data set, with the unlabelled clips of a folder if one is given; print its notes.
+
+    Args:
+        group_by: see `config.run.CheckedData`.
+    """
     dataset = open_dataset(data, cache)
+    if group_by is not None and group_by != UNGROUPED:
+        dataset = with_groups(dataset, group_by)
+        groups = len({clip.group for clip in dataset.clips})
+        console.print(f"note: {len(dataset.clips)} clips of {groups} groups", markup=False)
     if unlabelled:
         dataset = with_unlabelled(dataset, unlabelled)
     for note in dataset.notes:
         console.print(f"note: {note}", markup=False)
     return dataset
+
+
+def warn_of_names(prepared: Prepared, group_by: str | None, console: Console) -> None:
+    """Print a warning where names look as if they held groups that splits divide."""
+    warning = crossing(prepared.dataset, prepared.splits) if group_by is None else None
+    if warning:
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
 def check_data(

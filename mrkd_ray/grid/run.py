@@ -68,7 +68,7 @@ def run(
     console = console or Console(stderr=True)
     if any(len(cohort) == 1 for cohort in config.cohorts):
         console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
-    with open_grid(config, console) as opened:
+    with open_grid(config, console, resume=resume) as opened:
         grid = list(opened.by_key.values())
         folder = grid_folder.choose(config.output, config.name, grid, resume)
         if resume:
@@ -78,7 +78,7 @@ def run(
             if renamed := grid_folder.rename_former(grid, folder):
                 console.print(f"note: {renamed} cells of an earlier version have new names")
             finished = grid_folder.finished(grid, folder, config.name)
-            grid_folder.write_request(folder, config, opened.prepared.skipped)
+            grid_folder.write_request(folder, opened.config, opened.prepared.skipped)
             for source, count in grid_folder.take_over(finished, folder).items():
                 made_at = grid_folder.commit_of(source)
                 line = f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}"

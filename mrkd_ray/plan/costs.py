@@ -97,7 +97,9 @@ def cost(
 
     units = PHASES | ({"soft_labels": "train"} if cell.training.soft_labels != "clip" else {})
     taught = 1 - cell.training.warm_up_cycles / cell.training.cycles  # probes have no warm-up
-    parts = dict.fromkeys(("soft_labels", "held_out_accuracy"), taught)
+    parts = {"soft_labels": taught}
+    if cell.training.early_stop is None:  # it looks at held-out clips in every cycle
+        parts["held_out_accuracy"] = taught
     phases = [
         {
             name: seconds * grown(units.get(name)) * parts.get(name, 1.0)
@@ -114,6 +116,7 @@ def cost(
         files.pop(PROFILE, None)
     models = sum(size for path, size in files.items() if path.endswith(TENSORS))
     teachers = files.get("soft_labels.npz", 0)
+    stops = cell.training.early_stop is not None  # the best cycle's checkpoint stays
     copies = len(cell.branches) if AVERAGES[cell.training.average].shared else 1
     remembered = copies * teachers if cell.training.remembers else 0
     # After its last cycle the cell before scores its test clips once more.
@@ -130,7 +133,7 @@ def cost(
         turn=Turn(turn.new + more, turn.cold + more, turn.warm + more),
         disk=sum(files.values()),
         soft_labels=teachers,
-        checkpoints=(2 * models + remembered) * CHECKPOINTS,  # weights and momentum
+        checkpoints=(2 * models + remembered) * (CHECKPOINTS + stops),  # weights and momentum
     )
 
 

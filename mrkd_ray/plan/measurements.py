@@ -37,7 +37,8 @@ def kind_of(cell: Cell) -> Kind:
     """Return the kind of a cell."""
     independent = cell.condition == "independent"
     training = without_teacher(cell.training) if independent else cell.training
-    return cell.condition, cell.branches, training.at_default(FREE)
+    stops = {"early_stop": training.early_stop and CYCLES}  # whether it may stop, not when
+    return cell.condition, cell.branches, training.at_default(FREE).model_copy(update=stops)
 
 
 @dataclass(frozen=True)

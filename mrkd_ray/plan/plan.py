@@ -93,7 +93,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
-    with open_grid(config, console) as opened:
+    with open_grid(config, console, resume=resume) as opened:
         prepared, workers = opened.prepared, opened.workers
         folder = grid_folder.choose(config.output, config.name, opened.cells, resume)
         finished = grid_folder.finished(opened.cells, folder, config.name)

@@ -154,7 +154,9 @@ def _pairs(
 
 def _copies(pair: _Pair, fold: int) -> Iterator[Cell]:
     # Every cycle with a teacher: one without takes as long, but for the soft labels.
-    training = pair.first.training.model_copy(update={"cycles": CYCLES, "warm_up": 0})
+    early_stop = pair.first.training.early_stop  # all cycles are measured
+    stop = {} if early_stop is None else {"early_stop": CYCLES}
+    training = pair.first.training.model_copy(update={"cycles": CYCLES, "warm_up": 0} | stop)
     for place, cell in enumerate((pair.first, pair.second)):
         for copy in range(pair.copies):
             seed = place * pair.copies + copy

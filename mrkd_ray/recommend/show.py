@@ -160,7 +160,7 @@ def grid_file(choice: Choice, config: RecommendConfig) -> str:
         *sentences(choice, config.fold, config.verified_only),
     ]
     comments = [f"# {line}" for text in lines for line in textwrap.wrap(text, 98)]
-    names = {*Learning.model_fields, *Branches.model_fields} - {"cycles", "data"}
+    names = {*Learning.model_fields, *Branches.model_fields} - {"data"}
     given = config.model_dump(mode="json", include=names)
     defaults = GridConfig.model_construct().model_dump(mode="json", include=names, warnings=False)
     fields: dict[str, Any] = {"data": config.data, "folds": [config.fold]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -28,20 +28,31 @@ def agreement(predicted: Sequence[NDArray[np.int16]]) -> Float64:
     return found
 
 
+def cycles_of_all(results: GridResults, models: Iterable[Model]) -> int:
+    """Return how many cycles all of these runs had: some may have stopped early."""
+    return min(results.history(model.cell)["cycle"].nunique() for model in models)
+
+
 def agreements(results: GridResults, cohort: GridCohort) -> dict[Condition, Float64]:
     """Return the agreement within the cohort's runs under each condition, [runs, cycles].
 
-    Branches that were trained alone are put together by fold and seed. Both conditions have the
+    Branches that were trained alone are put together by fold and seed. Where runs stopped early,
+    cycles are those that all had. Both conditions have the
     runs in which every branch was; without such a run, there is only the distilled one.
     """
     branches = results.branches(cohort)
+    runs_of = (model for own in branches.values() for runs in own for model in runs)
+    cycles = cycles_of_all(results, runs_of)
     found: dict[Condition, Float64] = {}
     if "independent" in branches:
         runs = zip(*branches["independent"], strict=True)
         found["independent"] = np.array(
-            [agreement([results.predicted(model.cell)[:, 0] for model in run]) for run in runs]
+            [
+                agreement([results.predicted(model.cell)[:cycles, 0] for model in run])
+                for run in runs
+            ]
         )
-    together = [results.predicted(model.cell) for model in branches["distilled"][0]]
+    together = [results.predicted(model.cell)[:cycles] for model in branches["distilled"][0]]
     found["distilled"] = np.array([agreement(list(np.moveaxis(run, 1, 0))) for run in together])
     return found
 
@@ -62,14 +73,17 @@ class Curves:
     accuracy: Float64
 
 
-def learning_curves(results: GridResults, models: Sequence[Model]) -> Curves:
-    """Return the learning curves of a branch's runs."""
+def learning_curves(
+    results: GridResults, models: Sequence[Model], cycles: int | None = None
+) -> Curves:
+    """Return the learning curves of a branch's runs, by default over all cycles."""
 
     def column(name: str) -> Float64:
         found = []
         for model in models:
             history = results.history(model.cell)
             found.append(history.loc[history["branch"] == model.name, name].to_numpy(np.float64))
+            found[-1] = found[-1][:cycles]
         return np.array(found)
 
     history = results.history(models[0].cell)

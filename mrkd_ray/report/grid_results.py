@@ -92,6 +92,11 @@ class GridResults:
         return found
 
     @property
+    def stops_early(self) -> bool:
+        """Whether cells may have stopped before their last cycle."""
+        return any(self.asked(v).get("early_stop") for v in ("", *self.config["variants"]))
+
+    @property
     def multi_label(self) -> bool:
         """Whether a clip may have several labels."""
         return self.metrics[0] == metrics.MULTI_LABEL[0]

@@ -84,6 +84,9 @@ def summary(results: GridResults) -> str:
     more = results.config.get("unlabelled")
     times = f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
     alone = "independent" in set(tidy["condition"])
+    budget = "epochs and schedule"
+    if results.stops_early:
+        budget = "schedule, stopped early by the same clips"
     text = (
         f"{cohorts} cohort{'s' * (cohorts > 1)} of classifiers that teach each other, "
         + (f"in {variants} variants of the method, " if variants > 1 else "")
@@ -92,7 +95,7 @@ def summary(results: GridResults) -> str:
         + (f", with {wrong} of the training clips given a wrong label" if noise != ["0"] else "")
         + (f", with {100 * labelled:g} % of the training clips' labels" if labelled < 1 else "")
         + (f", with unlabelled clips of {more}" if more else "")
-        + ("; each branch also trained alone with the same epochs and schedule." if alone else ".")
+        + (f"; each branch also trained alone with the same {budget}." if alone else ".")
     )
     return f"{text} {unfinished(results)}".strip()
 

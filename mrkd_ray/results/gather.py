@@ -66,7 +66,9 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
     """
     import pandas as pd
 
-    done = [cell for cell in wanted if result_of(folder / "cells" / cell.key) is not None]
+    found = {cell.key: result_of(folder / "cells" / cell.key) for cell in wanted}
+    results = {key: result for key, result in found.items() if result is not None}
+    done = [cell for cell in wanted if cell.key in results]
     scores = {
         cell.key: cell_files.read_models(
             folder / "cells" / cell.key, cell.condition, cell.fold, cell.seed
@@ -79,10 +81,11 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
             if key in scores:
                 runs = baselines.setdefault((cell.variant, cell.cohort, name), {})
                 runs[cell.fold, cell.seed] = scores[key][name]
-    rows = list(_tidy_rows(folder, grid, wanted, done, scores))
+    epochs = {key: int(result["epochs"]) for key, result in results.items()}
+    rows = list(_tidy_rows(results, grid, wanted, done, scores))
     rows += list(_ensemble_rows(done, rows, baselines))
     tidy = pd.DataFrame(rows)
-    compared = pd.DataFrame(_table_rows(done, scores, baselines))
+    compared = pd.DataFrame(_table_rows(done, scores, baselines, epochs))
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "results.csv", tidy.to_csv(index=False))
     write_text(folder / "table.csv", compared.to_csv(index=False))
@@ -90,7 +93,7 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
 
 
 def _tidy_rows(
-    folder: Path,
+    results: Mapping[str, dict[str, Any]],
     grid: str,
     wanted: Sequence[Cell],
     done: Sequence[Cell],
@@ -101,8 +104,7 @@ def _tidy_rows(
         for key in cell.baselines:
             served.setdefault(key, {})[cell.variant] = None
     for cell in done:
-        result = result_of(folder / "cells" / cell.key)
-        assert result is not None
+        result = results[cell.key]
         specs = dict(zip(cell.names, cell.branches, strict=True))
         alone = cell.temperature is None
         for variant in served.get(cell.key, ()) if alone else (cell.variant,):
@@ -161,7 +163,10 @@ def _ensemble_rows(
 
 
 def _table_rows(
-    done: Sequence[Cell], scores: Mapping[str, dict[str, Model]], baselines: Baselines
+    done: Sequence[Cell],
+    scores: Mapping[str, dict[str, Model]],
+    baselines: Baselines,
+    epochs: Mapping[str, int],
 ) -> Iterable[dict[str, Any]]:
     """One row for each branch, the ensemble and the best branch of each variant's cohorts."""
     groups: dict[tuple[str, str, float], list[Cell]] = {}
@@ -181,8 +186,26 @@ def _table_rows(
             alone[BEST], together[BEST] = (_best(first.names, runs) for runs in (alone, together))
         for name, runs in together.items():
             common = {"variant": variant, "cohort": cohort, "temperature": temperature}
-            common |= {"model": name, "epochs": first.training.epochs}
+            common |= {"model": name} | _epochs(first, name, runs, alone, epochs)
             yield common | _compare(alone[name], runs) | _beside(ensemble, runs)
+
+
+def _epochs(
+    cell: Cell,
+    name: str,
+    runs: Runs,
+    alone: Mapping[str, Runs],
+    epochs: Mapping[str, int],
+) -> dict[str, Any]:
+    """What was spent, means over runs, and what could have been: less where runs stopped early."""
+    of = cell.names if name == ENSEMBLE else (name,)
+    together = [epochs[model.cell] for model in runs.values()]
+    before = [epochs[model.cell] for branch in of for model in alone[branch].values()]
+    return {
+        "epochs": round(np.mean(together)),
+        "epochs_independent": round(np.mean(before)) if before else float("nan"),
+        "epochs_at_most": cell.training.epochs,
+    }
 
 
 def _baseline(cell: Cell, name: str, baselines: Baselines) -> Runs:

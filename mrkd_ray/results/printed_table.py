@@ -72,7 +72,7 @@ def caption(table: pd.DataFrame) -> str:
     if len(metrics.shown(table)) > 2:
         text += " Balanced: accuracy, each class counting the same (the mean of their recalls)."
     text += (
-        f" Equal budgets: {epochs} epochs on the same schedule, independent or distilled. "
+        f" Equal budgets: {_budgets(table)}. "
         "Difference: distilled less independent over all clips, paired by fold, seed and clip; "
         f"its interval is a {kinds_of(table)}; ns: not significant, it holds 0."
     )
@@ -82,6 +82,18 @@ def caption(table: pd.DataFrame) -> str:
     if seeds == 1:
         text += " One seed: the variation between seeds is not in it."
     return text
+
+
+def _budgets(table: pd.DataFrame) -> str:
+    """Say how many epochs both conditions had."""
+    epochs = range_of(table["epochs"])
+    if "epochs_at_most" not in table or (table["epochs_at_most"] <= table["epochs"]).all():
+        return f"{epochs} epochs on the same schedule, independent or distilled"
+    alone = range_of(table["epochs_independent"].dropna())
+    return (
+        f"at most {range_of(table['epochs_at_most'])} epochs on the same schedule, stopped by the "
+        f"same held-out clips: after {alone} epochs independent and {epochs} distilled, on average"
+    )
 
 
 def kinds_of(table: pd.DataFrame) -> str:

@@ -32,7 +32,7 @@ from mrkd_ray.training import checkpoints, device_memory
 from mrkd_ray.training.branch_task import BranchTask
 from mrkd_ray.training.compute import Compute
 from mrkd_ray.training.minibatches import Minibatches
-from mrkd_ray.training.targets import Teacher, TeacherMemory
+from mrkd_ray.training.targets import Teacher, TeacherMemory, distributions
 
 
 def free_memory() -> None:
@@ -131,6 +131,9 @@ class Branch:
             of the most probable class of each test clip, seconds of each phase; and the learning
             rate, where windows are kept, and the most memory that was in use.
         """
+        if self.task.training.early_stop is not None:
+            with self._phase("held_out_accuracy"):
+                self._figures["held_out_loss"] = self.held_out_loss()
         with self._phase("evaluate"):
             probabilities = self.probabilities("test")
             if not np.isfinite(probabilities).all():
@@ -175,6 +178,18 @@ class Branch:
         """Return the accuracy on the held-out clips, in [0, 1]; multi-label: mAP."""
         labels = self.task.held_out.labels
         return metrics.measure(self.probabilities("held_out"), labels)[metrics.of(labels)[0].name]
+
+    def held_out_loss(self) -> float:
+        """Return L_ce on the held-out clips, by their mean logits, in nats a clip."""
+        with self.compute.threads():
+            self.network.eval()
+            logits = clip_logits(self._logits, self.windows, self._clips["held_out"])
+            targets = distributions(self.task.held_out, len(self.task.classes)).to(logits)
+            return losses.cross_entropy(self.label_kind.logits(logits), targets).item()
+
+    def restore(self, folder: Path) -> None:
+        """Take the weights of this branch's checkpoint in `folder`, of whatever cycle."""
+        checkpoints.load_weights(folder, self.task.name, self.network, self.compute.device)
 
     def resume(self, folder: Path) -> int:
         """Load this branch's checkpoint from `folder`; return the next cycle.

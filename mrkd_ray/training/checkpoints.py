@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
@@ -19,7 +19,7 @@ import numpy as np
 
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import replacing, sync, write_json
+from mrkd_ray.common.files import link_or_copy, replacing, sync, write_json
 from mrkd_ray.inference.model_folder import save_tensors
 
 if TYPE_CHECKING:
@@ -88,6 +88,23 @@ def load_branch(
         raise UserError(
             f"{path}: precedes cycle {cycle} and not the folder's; remove {folder} to begin anew"
         )
+    _take_weights(network, tensors)
+    for key, parameter in network.named_parameters():
+        momentum = tensors.get(f"momentum.{key}")
+        if momentum is not None:
+            buffer = torch.empty_like(parameter)  # keeps the parameter's memory format
+            optimiser.state[parameter] = {"momentum_buffer": buffer.copy_(momentum).detach()}
+    return cycle, tensors.get("belief")
+
+
+def load_weights(folder: Path, name: str, network: torch.nn.Module, device: torch.device) -> None:
+    """Take the weights that `save_branch` wrote, and nothing else."""
+    from safetensors.torch import load_file
+
+    _take_weights(network, load_file(folder / f"{name}.safetensors", device=str(device)))
+
+
+def _take_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
     network.load_state_dict(
         {
             key.removeprefix("network."): value
@@ -95,12 +112,6 @@ def load_branch(
             if key.startswith("network.")
         }
     )
-    for key, parameter in network.named_parameters():
-        momentum = tensors.get(f"momentum.{key}")
-        if momentum is not None:
-            buffer = torch.empty_like(parameter)  # keeps the parameter's memory format
-            optimiser.state[parameter] = {"momentum_buffer": buffer.copy_(momentum).detach()}
-    return cycle, tensors.get("belief")
 
 
 # A cohort --------------------------------------------------------------------------------------
@@ -130,8 +141,21 @@ def commit(begun: Path, rows: list[dict[str, Any]]) -> None:
     begun.replace(final)
     sync(final.parent)
     for other in final.parent.iterdir():
-        if other != final and _committed_name(other) <= final.name:
+        if other not in (final, best(final.parent)) and _committed_name(other) <= final.name:
             shutil.rmtree(other, ignore_errors=True)
+
+
+def best(root: Path) -> Path:
+    """Return the folder under `root` of the branches' best cycles."""
+    return root / "best"
+
+
+def keep(committed: Path, name: str) -> None:
+    """Make a branch's file in a committed checkpoint the one of its best cycle."""
+    kept = best(committed.parent)
+    kept.mkdir(exist_ok=True)
+    with replacing(kept / f"{name}.safetensors") as temporary:
+        link_or_copy(committed / f"{name}.safetensors", temporary)
 
 
 def _committed_name(folder: Path) -> str:

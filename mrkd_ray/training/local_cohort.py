@@ -76,6 +76,11 @@ class LocalCohort:
         """Clip-level probabilities [n_test, M] of every branch."""
         return [branch.probabilities("test") for branch in self.branches]
 
+    def restore(self, folder: Path) -> None:
+        """Take every branch's weights from its checkpoint in `folder`."""
+        for branch in self.branches:
+            branch.restore(folder)
+
     def export(self, folder: Path) -> None:
         """Write every branch into a folder of its own under `folder`."""
         for branch in self.branches:

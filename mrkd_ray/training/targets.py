@@ -15,7 +15,7 @@ from torch import Tensor
 from mrkd_ray.config.method import Training
 from mrkd_ray.method import losses
 from mrkd_ray.method.label_kinds import label_kind
-from mrkd_ray.training.branch_task import BranchTask
+from mrkd_ray.training.branch_task import BranchTask, Part
 
 
 class Teacher(NamedTuple):
@@ -57,6 +57,14 @@ class TeacherMemory:
         return Teacher(self.belief if by_clip else rows, self.belief, temperature)
 
 
+def distributions(part: Part, classes: int) -> Tensor:
+    """Return what the labels of a part's clips say, [N, M] of 0 and 1."""
+    labels = torch.from_numpy(part.labels)
+    if labels.ndim == 2:
+        return label_kind(multi_label=True).distributions(labels)
+    return F.one_hot(labels, classes)
+
+
 class HardLabels:
     """The hard labels of a task's `taught` clips as weighted distributions; 0 for unlabelled ones.
 
@@ -67,9 +75,7 @@ class HardLabels:
     def __init__(self, task: BranchTask, device: torch.device) -> None:
         training, unverified = task.training, list(task.train.unverified)
         kind = label_kind(task.multi_label)
-        labels = torch.from_numpy(task.train.labels)
-        hot = labels if task.multi_label else F.one_hot(labels, len(task.classes))
-        says = kind.distributions(hot)
+        says = distributions(task.train, len(task.classes))
         zeros = says.new_zeros(len(task.unlabelled), *says.shape[1:])
         by_clip = (-1, *[1] * (says.ndim - 1))
         weights = torch.ones(2, len(task.taught))  # of each clip in L_ce and in L_kl

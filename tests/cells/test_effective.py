@@ -19,7 +19,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.method import DISTILLATION, SCRATCH_LR, Training
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.datasets.splits import Splitter
+from mrkd_ray.datasets.splits import Splitter, make_splits
 from mrkd_ray.grid.expand import expand, idle_options
 from mrkd_ray.grid.network_checks import Initial
 from mrkd_ray.training.local_cohort import LocalCohort
@@ -92,6 +92,7 @@ OPTIONS = {
         ),
     ),
     "trust": Option(True),
+    "early_stop": Option(1, acts={"cycles": 4}),
     "held_out": Option(0.2, trains=False),  # of the splits: refused where nobody looks at them
     "verified_only": Option(True, idles=(VERIFIED,), trains=False),  # of the splits
     "unverified_ce": Option(0.25, idles=(VERIFIED,)),
@@ -109,6 +110,7 @@ SAME = {
     "more bins to hide than there are": ({"specaugment_bins": 84}, {"specaugment_bins": 200}),
     "batches larger than the data": ({"batch_size": 12}, {"batch_size": 64}),
     "wrong labels of less than one clip": ({}, {"label_noise": 0.03}),
+    "patience for all cycles": ({"early_stop": 2, "cycles": 3}, {"early_stop": 9, "cycles": 3}),
     "hidden labels of less than one clip": ({}, {"labelled": 0.9}),
 }
 """Two ways to ask for the same bits."""
@@ -243,7 +245,7 @@ def test_a_seed_of_a_split_that_is_given_is_in_no_key(prepared: Prepared) -> Non
 def test_a_grid_says_what_changes_nothing_and_refuses_variants_that_are_the_same(
     prepared: Prepared,
 ) -> None:
-    asked: dict[str, Any] = {"cohorts": ["+".join(BRANCHES)], "temperatures": "1,2"}
+    asked: dict[str, Any] = {"cohorts": ["+".join(BRANCHES)], "temperatures": "1,2", "cycles": 4}
     options = {"teacher_momentum": 0.5, "t_squared": True, "unverified_ce": 0.5}
     lines = idle_options(parse(GridConfig, asked | options, "test"), prepared, NETWORKS)
     assert lines == [
@@ -327,7 +329,7 @@ def test_reasons_are_given_for_what_was_asked_for_alone() -> None:
 def expanded(
     prepared: Prepared, networks: Mapping[str, Initial] = NETWORKS, **fields: Any
 ) -> list[Cell]:
-    config = parse(GridConfig, {"batch_size": 4, **fields}, "test")
+    config = parse(GridConfig, {"batch_size": 4, "cycles": 150, **fields}, "test")
     return expand(config, prepared, networks, lambda branches: 0.0)
 
 
@@ -350,6 +352,9 @@ def same_bits(
     one: Training, other: Training, prepared: Prepared, folder: Path, temperature: float = 2.0
 ) -> bool:
     """Train a cohort with both; return whether files and figures are the same."""
+    if one.early_stop or other.early_stop:
+        splits = make_splits(prepared.dataset, "all", seed=0, held_out=0.3)
+        prepared = replace(prepared, splits=tuple(splits))
     cells = (
         replace(make_cell(*BRANCHES, temperature=temperature), training=training)
         for training in (one, other)

@@ -20,8 +20,10 @@ from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import result_of, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
-from mrkd_ray.cli.main import main
+from mrkd_ray.cli.main import _grouped, main
 from mrkd_ray.config.method import PAPER
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.run import CheckedData
 from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import FAST, ROOT, make_cell
@@ -135,6 +137,64 @@ def test_a_text_file_named_wav_and_skip_bad(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (skipped,) = json.loads((tmp_path / "results" / "train" / "skipped.json").read_text())
     assert skipped["clip_id"] == "a/notes.wav"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("answer", "given", "terminal", "taken"),
+    [
+        ("y", None, True, "^([^_]+)_"),
+        ("n", None, True, "none"),
+        ("y", "^.", True, "^."),  # not asked
+        ("y", None, False, None),
+    ],
+)
+def test_on_a_terminal_it_asks_whether_names_tell_groups(
+    answer: str,
+    given: str | None,
+    terminal: bool,
+    taken: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("yes/anna_1", "yes/anna_2", "yes/bob_1", "no/anna_1", "no/bob_1", "no/bob_2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.wav").touch()
+    stream = Terminal if terminal else io.StringIO
+    monkeypatch.setattr(sys, "stdin", stream(f"{answer}\n"))
+    monkeypatch.setattr(sys, "stderr", shown := stream())
+    config = _grouped(parse(CheckedData, {"data": str(tmp_path), "group_by": given}, "test"))
+    assert config.group_by == taken
+    asked = terminal and given is None
+    assert ("'anna', 'bob'" in shown.getvalue()) is asked
+    assert ("--group-by '^([^_]+)_'" in shown.getvalue()) is asked
+
+
+def test_it_does_not_ask_where_the_data_say_who_is_tested(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(clips, tmp_path / "clips")
+    meta = tmp_path / "clips" / "meta.csv"
+    rows = [f"anna_{row}" if i % 2 else f"bob_{row}" for i, row in enumerate(lines(meta)[1:])]
+    for row in rows:
+        (tmp_path / "clips" / row.partition(",")[0]).touch()
+    meta.write_text("\n".join([lines(meta)[0], *rows]))
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    asked = parse(CheckedData, {"data": str(tmp_path / "clips")}, "test")
+    assert _grouped(asked) is asked
+    meta.write_text(
+        "\n".join(line.replace(",1,", ",,").replace(",2,", ",,") for line in lines(meta))
+    )
+    assert _grouped(asked).group_by == "^([^_]+)_"
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
 
 
 def test_weighted_average_without_held_out_clips(clips: Path, tmp_path: Path) -> None:

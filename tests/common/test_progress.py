@@ -64,6 +64,18 @@ def test_lines_come_by_themselves_and_end_with_the_display() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
 
 
+def test_cycles_that_a_cell_did_not_need_are_not_waited_for() -> None:
+    out = io.StringIO()
+    with Display(Console(file=out, force_terminal=False, width=160)) as display:
+        display.grid(2, 80)
+        display.cycle("one", "one", 10, 40, FIGURES)
+        display.end("one")  # it stopped early
+        display.cycle("two", "two", 40, 40, FIGURES)
+        display.line()
+    assert "cycle 40/40" in out.getvalue()
+    assert out.getvalue().rstrip().endswith("; 0 s left of all")
+
+
 def test_a_step_that_is_done_is_not_repeated() -> None:
     out = io.StringIO()
     with Display(Console(file=out, force_terminal=False)) as display:

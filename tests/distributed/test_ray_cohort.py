@@ -113,6 +113,7 @@ def test_a_cycle_is_submitted_before_the_one_before_is_waited_for(
         (TWO, {"teacher_momentum": 0.5, "average": "leave_one_out", "cycles": 3, "warm_up": 0.3}),
         (TWO, {"average": "weighted", "held_out": 0.3, "teacher_momentum": 0.5, "cycles": 3}),
         (TWO, {"labelled": 0.5, "teacher_momentum": 0.5}),
+        (TWO, {"early_stop": 1, "held_out": 0.3, "cycles": 9, "lr": 0.1}),  # stops
         (("cqt:vgg_small", "cqt:vgg_small", "logmel64:vgg_small"), {"cycles": 1}),
     ],
 )
@@ -132,6 +133,8 @@ def test_ray_cohort_gives_the_bits_of_local_cohort(
     with actors_of(*branches) as processes:
         cohort = RayCohort(processes, tasks, tmp_path / "ray")
         histories["ray"] = list(run_cell(cell, tasks, cohort, tmp_path / "ray"))
+    if "early_stop" in options:
+        assert len(histories["local"]) < cell.training.cycles
     same_files(tmp_path / "local", tmp_path / "ray", cell.names)
     timeless = [
         [

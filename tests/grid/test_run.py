@@ -23,7 +23,7 @@ FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
 
 
 def config(**fields: object) -> GridConfig:
-    return parse(GridConfig, {"cohorts": [f"{FIRST}+{SECOND}"], **fields}, "test")
+    return parse(GridConfig, {"cohorts": [f"{FIRST}+{SECOND}"], "cycles": 2, **fields}, "test")
 
 
 NETWORKS = {name: Initial("", "") for name in ("resnet_small", "vgg_small")}
@@ -147,6 +147,11 @@ def test_names_are_checked_before_anything_else() -> None:
     check_names(config(average="weighted", held_out=0.1))
     with pytest.raises(UserError, match="held_out"):
         check_names(config(variants={"one": {}, "two": {"average": "weighted"}}))
+    with pytest.raises(UserError, match=r"early_stop .* set held_out, for example --held-out 0\.1"):
+        check_names(config(variants={"one": {}, "two": {"early_stop": 5}}))
+    check_names(config(early_stop=5, held_out=0.1))
+    with pytest.raises(UserError, match="only early_stop and average: weighted look at them"):
+        check_names(config(held_out=0.1))
 
 
 ROWS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,29 @@ def test_each_file_grows_with_its_own_unit() -> None:
         assert more.checkpoints - cost.checkpoints == 3 * remembered
     profiled = costs.cost(CELL, 12, FULL, PROBE, one_by_one=False, profile=True)
     assert profiled.disk - cost.disk == 3000 * 10
+
+
+def test_a_cell_that_may_stop_early_scores_held_out_clips_and_keeps_its_best() -> None:
+    phases = {**FAST, "held_out_accuracy": 1.0}
+    plain, stopping = (
+        make_cell(*TWO, cycles=30, warm_up=0.5, **options) for options in ({}, {"early_stop": 4})
+    )
+    small, full = (replace(s, held_out_windows=n) for s, n in ((SMALL, 2), (FULL, 6)))
+    like = ProbedKind((phases, phases), 0.0, (100, 200), (12, 24), FILES)
+    kinds = {kind_of(cell): like for cell in (plain, stopping)}
+    found = [
+        costs.cost(
+            cell,
+            30,
+            full,
+            replace(PROBE, sizes=small, kinds=kinds),
+            one_by_one=False,
+            profile=False,
+        )
+        for cell in (plain, stopping)
+    ]
+    assert found[1].cycle - found[0].cycle == pytest.approx(3 / 2)  # in the warm-up too
+    assert found[1].checkpoints / found[0].checkpoints == pytest.approx(4 / 3)
 
 
 def a(seconds: float, *branches: str) -> Cost:

@@ -68,6 +68,9 @@ def test_variants_are_measured_apart_where_a_cycle_may_cost_another_time() -> No
 
     plain = chosen(grid())
     assert chosen([*grid(), *grid(kl_weight=2.0, cycles=9, lr=0.5, warm_up=0.3)]) == plain
+    stopping = chosen([*grid(early_stop=4), *grid(early_stop=7)])
+    assert stopping == plain
+    assert chosen([*grid(), *grid(early_stop=4)]) == [*plain, *plain]  # held-out clips are scored
     windows = chosen([*grid(), *grid(soft_labels="window")])  # with the baselines of the first
     assert windows == [*plain, ("distilled", f"distilled {X}+{Y}", 1)]
     assert chosen([*grid(), *grid(batch_size=4)]) == [*plain, *plain]
@@ -83,6 +86,10 @@ def test_shortened_cells_follow_each_other_in_the_same_processes() -> None:
     twice = probe._Pair(SINGLES[0], SINGLES[0], copies=2)
     assert len({cell.key for cell in probe._copies(twice, fold=3)}) == 4
     assert {cell.training.cycles for cell in made} == {3}
+    stops = make_cell(X, Y, early_stop=1, cycles=9)
+    (cell, _) = probe._copies(probe._Pair(stops, stops, 1), 3)
+    assert cell.training.early_stop == cell.training.cycles == 3  # all of them run
+    assert kind_of(cell) == kind_of(stops)
     assert {cell.fold for cell in made} == {3}
 
 

@@ -23,6 +23,8 @@ TABLE6 = (
     "logmel64:resnet_small+cqt:vgg_small",
 )
 
+NETWORKS = ("resnet_small", "vgg_small")
+
 
 def fake_grid(
     folder: Path,
@@ -92,10 +94,11 @@ def _write(
     rate: float,
     rng: np.random.Generator,
 ) -> None:
+    cycles = cell.training.cycles
+    if cell.training.early_stop and cell.condition == "independent":
+        cycles -= 1 + NETWORKS.index(cell.branches[0].network)  # each stops somewhere else
     scores = {name: _probabilities(part.labels, len(classes), rate, rng) for name in cell.names}
-    predicted = [
-        [p.argmax(axis=1).tolist() for p in scores.values()] for _ in range(cell.training.cycles)
-    ]
+    predicted = [[p.argmax(axis=1).tolist() for p in scores.values()] for _ in range(cycles)]
     if len(cell.names) > 1:
         scores["ensemble"] = np.mean(list(scores.values()), axis=0)
     cell_files.write_predictions(folder, part, classes, scores)
@@ -107,7 +110,7 @@ def _write(
         | (distilled | {"teacher_entropy": 3.0 - cycle} if cell.temperature else {})
         | {"accuracy": rate, "map3": rate, "seconds_evaluate": 0.1}
         | {"seconds_checkpoint": 0.1, "seconds": 3.0}
-        for cycle in range(cell.training.cycles)
+        for cycle in range(cycles)
         for name in cell.names
     ]
     cell_files.write_history(folder, rows, predicted)
@@ -116,7 +119,7 @@ def _write(
         for name, p in scores.items()
         for hits in [(p.argmax(axis=1) == part.labels).mean()]
     ]
-    result = {"dataset": dataset, "epochs": 2 * cell.training.cycles, "clips": len(part.labels)}
+    result = {"dataset": dataset, "epochs": 2 * cycles, "clips": len(part.labels)}
     write_json(folder / "result.json", {**result, "seconds": 60.0, "models": models})
 
 

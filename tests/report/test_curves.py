@@ -10,7 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
-from mrkd_ray.report.curves import agreement, agreements, learning_curves, phase_seconds
+from mrkd_ray.report.curves import (
+    agreement,
+    agreements,
+    cycles_of_all,
+    learning_curves,
+    phase_seconds,
+)
 from mrkd_ray.report.grid_results import read_results
 from mrkd_ray.scores import calibration, classes, logit_space
 from mrkd_ray.scores.comparison import Pair
@@ -18,6 +24,19 @@ from tests.report.fakes import fake_grid
 from tests.scores.test_comparison import model, sure
 
 PAIRING = "logmel64:resnet_small+cqt:vgg_small"
+
+
+def test_curves_are_of_the_cycles_that_all_runs_had(tmp_path: Path) -> None:
+    fields = {"early_stop": 2, "held_out": 0.1, "cycles": 5}
+    stopped = read_results(fake_grid(tmp_path / "g", pairings=(PAIRING,), **fields))
+    (cohort,) = stopped.cohorts
+    assert stopped.stops_early
+    both = agreements(stopped, cohort)
+    assert both["distilled"].shape == both["independent"].shape == (2, 3)  # 5, 4 and 3 cycles
+    models = stopped.conditions(cohort, cohort.branches[0])
+    cycles = cycles_of_all(stopped, (model for own in models.values() for model in own))
+    for own in models.values():
+        assert learning_curves(stopped, own, cycles).accuracy.shape == (2, 4)
 
 
 def test_ece_of_hand_made_predictions() -> None:

@@ -115,6 +115,11 @@ def test_variants_are_said_and_counted(tmp_path: Path) -> None:
         ({"labelled": 0.3}, ", with 30 % of the training clips' labels"),
         ({"unlabelled": "more"}, ", with unlabelled clips of more"),
         ({}, " epochs, 1 fold × 1 seed; each"),
+        (
+            {"early_stop": 2, "held_out": 0.1, "cycles": 4},
+            "4 to 8 epochs, 1 fold × 1 seed; each branch also trained alone with the same "
+            "schedule, stopped early by the same clips.",
+        ),
     ],
 )
 def test_labels_that_are_wrong_or_lack_are_said(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,26 @@ def test_every_difference_has_its_mark_behind_its_interval(grid: tuple[Path, lis
         if cell.temperature is None:
             (folder / "cells" / cell.key / "result.json").unlink()
     assert (gather(folder, "g", made).table["accuracy_difference_mark"] == "").all()
+
+
+def test_epochs_are_those_that_were_spent(tmp_path: Path) -> None:
+    made: list[Cell] = []
+    spent = {"distilled": 3, NAMES[0]: 1, NAMES[1]: 2}  # in the first run; one more in the second
+    for fold in (1, 2):
+        cell = make_cell(*TWO, fold=fold, early_stop=1)
+        alone = [baseline(cell, name) for name in NAMES]
+        for each in (*alone, cell):
+            fake(tmp_path, each, ["x"], {name: [True] for name in each.names})
+            path = tmp_path / "cells" / each.key / "result.json"
+            epochs = spent["distilled" if each is cell else each.names[0]] + 2 * (fold - 1)
+            write_json(path, json.loads(path.read_text()) | {"epochs": epochs})
+        made += [*alone, with_baselines(cell, alone)]
+    found = gather(tmp_path, "g", made)
+    table = found.table.set_index("model")
+    assert table["epochs"].tolist() == [4] * len(table)
+    assert table["epochs_at_most"].tolist() == [4] * len(table)
+    assert table["epochs_independent"][list(NAMES)].tolist() == [2, 3]
+    assert sorted(found.tidy["epochs"].unique()) == [1, 2, 3, 4, 5]
 
 
 def test_anyone_can_recompute_the_figures_from_the_files(grid: tuple[Path, list[Cell]]) -> None:
@@ -363,8 +384,8 @@ def test_a_baseline_is_shared_by_cells_that_differ_in_distillation_only() -> Non
     assert alone.key != baseline(slower).key
 
 
-def baseline(cell: Cell) -> Cell:
-    return independent_cell(cell.names[0], cell, device="cpu", content="x")
+def baseline(cell: Cell, name: str = "") -> Cell:
+    return independent_cell(name or cell.names[0], cell, device="cpu", content="x")
 
 
 def test_equal_branches_have_baselines_of_their_own() -> None:

@@ -27,6 +27,17 @@ def printed(capsys: pytest.CaptureFixture[str], *rows: dict[str, Any]) -> str:
     return capsys.readouterr().out
 
 
+def test_epochs_of_runs_that_stopped_early_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    spent = {"epochs": 31, "epochs_independent": 25, "epochs_at_most": 40}
+    text = " ".join(printed(capsys, row("m", **spent)).split())
+    assert (
+        "Equal budgets: at most 40 epochs on the same schedule, stopped by the same held-out "
+        "clips: after 25 epochs independent and 31 distilled, on average." in text
+    )
+    whole = {"epochs": 40, "epochs_independent": 40, "epochs_at_most": 40}
+    assert "Equal budgets: 40 epochs on" in " ".join(printed(capsys, row("m", **whole)).split())
+
+
 def test_what_is_not_significant_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
     rows = (row("up"), row("no", low=-9.0), row("down", low=-9.0, high=-0.3), row("at", low=0.04))
     lines = [line.rstrip() for line in printed(capsys, *rows).splitlines()]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from mrkd_ray.common.arrays import Float64
-from mrkd_ray.report.curves import Curves, learning_curves
+from mrkd_ray.report.curves import Curves, cycles_of_all, learning_curves
 from mrkd_ray.report.figures import style
 from mrkd_ray.report.figures.style import DISTILLED, INDEPENDENT, Figure, Panel, runs_in_words
 from mrkd_ray.report.grid_results import GridCohort, GridResults
@@ -28,14 +28,16 @@ def figure(results: GridResults, cohort: GridCohort, id: str) -> Figure:
     b, d = asked["b"], asked["d"]
     for name in cohort.branches:
         models = results.conditions(cohort, name)
+        cycles = cycles_of_all(results, (model for own in models.values() for model in own))
         both = {
-            condition: learning_curves(results, models[condition])
+            condition: learning_curves(results, models[condition], cycles)
             for condition in sorted(models)  # distilled first
         }
         panels.append(Panel(losses(name, both, b / (b + d)), f"{name}: losses by cycle"))
         panels.append(Panel(scores(name, both, b / (b + d), score), f"{name}: {score} by cycle"))
         runs.append(len(models["distilled"]))
     mixed = ", on mixed-up windows" if asked["mixup"] else ""
+    common = ", over the cycles that all runs had" if results.stops_early else ""
     band = "; the bands are one standard deviation" if max(runs) > 1 else ""
     caption = (
         f"{cohort.title}. Test {score} after every cycle, and training losses at the ends of its "
@@ -43,7 +45,7 @@ def figure(results: GridResults, cohort: GridCohort, id: str) -> Figure:
         f"a teacher; of more than {MARKED} cycles, the two ends are two lines). L_ce and L_kl are "
         f"the terms of Eq. 5{mixed}. A branch trained alone has L_ce only, from the cycle's last "
         "epoch. Over "
-        f"{runs_in_words(runs)}{band}."
+        f"{runs_in_words(runs)}{common}{band}."
     )
     return style.figure(
         id, f"Learning curves: {cohort.title}", caption.strip(), panels, paired=True

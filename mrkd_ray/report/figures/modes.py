@@ -70,13 +70,16 @@ def figure(results: GridResults, id: str) -> Figure | None:
         if paper
         else ""
     )
+    budget = "the same number of epochs"
+    if results.stops_early:
+        budget = "the same schedule, and stop early alike"
     caption = (
         f"The branch {':'.join(branch)} alone and distilled with a partner of another network "
         f"(DN), another representation (DR) or both (D-RN): {partners}. Over "
         f"{runs_in_words([len(found) for found in pairs.values()])}, with "
         f"{intervals_in_words(pairs.values())}. {marked}Below: "
         "each mode less the baseline on the same clips; an interval that holds 0 shows no "
-        "difference. All have the same number of epochs."
+        f"difference. All have {budget}."
     )
     return style.figure(id, "Baseline, DN, DR and D-RN", caption, panels)
 
