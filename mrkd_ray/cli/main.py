@@ -48,10 +48,12 @@ def _of_all_commands(
 
 
 PrintConfig = Annotated[
-    bool, typer.Option("--print-config", help="Print the configuration as YAML and stop.")
+    bool,
+    typer.Option("--print-config", metavar="", help="Print the configuration as YAML and stop."),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on in the newest results folder of this name.")
+    bool,
+    typer.Option("--resume", metavar="", help="Go on in the newest results folder of this name."),
 ]
 GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")]
 Scale = Annotated[
@@ -61,10 +63,14 @@ Scale = Annotated[
         help="cpu: the file's rows with the small networks and 30 epochs; options override it.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 
 
-@config_command(app, "run.Preparation")
+@config_command(
+    app,
+    "run.Preparation",
+    "mrkd prepare --data my_clips --representations logmel64,cqt",
+)
 def prepare(
     values: dict[str, Any],
     representations: Annotated[
@@ -74,11 +80,11 @@ def prepare(
     """Check a data set and compute its representations ahead."""
     from rich.console import Console
 
-    from mrkd_ray.config.parsing import parse
+    from mrkd_ray.config.parsing import COMMAND_LINE, parse
     from mrkd_ray.config.run import Preparation
     from mrkd_ray.grid.preparation import prepare_only
 
-    config = parse(Preparation, values, "command line")
+    config = parse(Preparation, values, COMMAND_LINE)
     names = [name.strip() for name in representations.split(",")]
     prepared = prepare_only(config, names, Console(stderr=True))
     for name, store in prepared.stores.items():
@@ -86,7 +92,13 @@ def prepare(
         print(f"{name}: {clips} clips, {store.index().frames} frames in {store.folder}")
 
 
-@config_command(app, "schema.TrainConfig")
+@config_command(
+    app,
+    "schema.TrainConfig",
+    "mrkd train --data my_clips --folds 1 \\\n"
+    "    --branch logmel64:resnet_small --branch cqt:vgg_small",
+    "mrkd train --config my_training.yaml --resume",
+)
 def train(
     values: dict[str, Any],
     config: Annotated[
@@ -96,11 +108,11 @@ def train(
     resume: Resume = False,
 ) -> None:
     """Train one cohort on labelled audio."""
-    from mrkd_ray.config.parsing import noted, parse, read_yaml, to_yaml
+    from mrkd_ray.config.parsing import COMMAND_LINE, noted, parse, read_yaml, to_yaml
     from mrkd_ray.config.schema import TrainConfig
 
     given = noted(read_yaml(config), str(config)) if config else {}
-    source = f"{config} and command line" if config else "command line"
+    source = f"{config} and command line" if config else COMMAND_LINE
     parsed = parse(TrainConfig, given | values, source)
     if print_config:
         print(to_yaml(parsed), end="")
@@ -108,7 +120,12 @@ def train(
     _run(parsed.as_grid(), resume)
 
 
-@config_command(app, "schema.GridConfig")
+@config_command(
+    app,
+    "schema.GridConfig",
+    "mrkd grid my_grid.yaml --data my_clips --seeds 0..4",
+    "mrkd grid my_grid.yaml --data my_clips --seeds 0..4 --resume",
+)
 def grid(
     values: dict[str, Any],
     grid: GridFile,
@@ -127,7 +144,7 @@ def grid(
     _run(parsed, resume)
 
 
-@config_command(app, "schema.GridConfig")
+@config_command(app, "schema.GridConfig", "mrkd plan my_grid.yaml --data my_clips --seeds 0..4")
 def plan(
     values: dict[str, Any],
     grid: GridFile,
@@ -151,7 +168,12 @@ def plan(
         show(made, Console())
 
 
-@config_command(app, "schema.RecommendConfig")
+@config_command(
+    app,
+    "schema.RecommendConfig",
+    "mrkd recommend --data my_clips --minutes 30",
+    "mrkd grid recommended.yaml",
+)
 def recommend(
     values: dict[str, Any],
     to: Annotated[Path, typer.Option(metavar="FILE", help="The grid file to write.")] = Path(
@@ -164,12 +186,12 @@ def recommend(
     """Choose representations and networks for a data set by short probes, and write a grid."""
     from rich.console import Console
 
-    from mrkd_ray.config.parsing import parse
+    from mrkd_ray.config.parsing import COMMAND_LINE, parse
     from mrkd_ray.config.schema import RecommendConfig
     from mrkd_ray.recommend.recommend import recommend as choose
     from mrkd_ray.recommend.show import show
 
-    config = parse(RecommendConfig, values, "command line")
+    config = parse(RecommendConfig, values, COMMAND_LINE)
     with _stopped("finished probes are kept; call again to go on"):
         choice = choose(config, to, force=force)
     console = Console()
@@ -213,15 +235,19 @@ ModelPath = Annotated[
 ]
 
 
-@config_command(app, "run.Data")
+@config_command(
+    app,
+    "run.Data",
+    "mrkd evaluate results/train/cells/distilled_... --data other_clips",
+)
 def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
-    from mrkd_ray.config.parsing import parse
+    from mrkd_ray.config.parsing import COMMAND_LINE, parse
     from mrkd_ray.config.run import Data
     from mrkd_ray.inference.evaluate import evaluate as score
     from mrkd_ray.scores import metrics
 
-    asked = parse(Data, values, "command line")
+    asked = parse(Data, values, COMMAND_LINE)
     report = score(model, asked.data, asked.cache, skip_bad=asked.skip_bad)
     if as_json:
         print(json.dumps(report, indent=2))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
-from mrkd_ray.config.fields import StrictModel, whole_path
+from mrkd_ray.config.fields import BASIC, StrictModel, whole_path
 
 PRETRAINED_LR = 0.001  # the paper's
 
@@ -63,6 +63,7 @@ class Learning(StrictModel):
         150,
         ge=1,
         description="Q: cycles of Algorithm 1; Q x (b + d) epochs in all (150 as published).",
+        json_schema_extra=BASIC,
     )
     batch_size: int = Field(64, ge=2, description="Windows in a minibatch.")
     lr: float | None = Field(
@@ -158,6 +159,7 @@ class Options(Learning):
         description="For labels that may be wrong: weigh a clip's hard label, unless it is "
         "verified, by the teacher's probability of it over that of its likeliest class, as "
         "remembered by teacher_momentum.",
+        json_schema_extra=BASIC,
     )
     held_out: float = Field(
         0.0,

@@ -10,17 +10,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mrkd_ray.config.fields import Folds, Numbers, StrictModel
+from mrkd_ray.config.fields import BASIC, Folds, Numbers, StrictModel
 
 
 class Data(StrictModel):
     """Labelled recordings."""
 
     data: str = Field(
-        "synthetic",
-        description="A folder with one folder per class, a CSV file, a folder with meta.csv, a "
-        "release of FSDKaggle2018, TUT 2018 or ESC-50 (FOLDER#esc10: its subset), or one "
-        "that is made: 'synthetic' or 'mixtures' (multi-label).",
+        description="Your labelled recordings: a folder with one folder per class, a folder with "
+        "meta.csv, or a CSV file. Or a release of FSDKaggle2018, TUT 2018 or ESC-50 "
+        "(FOLDER#esc10 is its subset). To try without recordings: synthetic, or mixtures "
+        "(multi-label), which are made here.",
+        examples=["my_clips"],
+        json_schema_extra=BASIC,
     )
     cache: Path = Field(
         Path("cache"), description="Folder for computed representations; shared by all runs."
@@ -54,18 +56,25 @@ class Preparation(CheckedData):
 
     unlabelled: Path | None = Field(
         None,
-        description="A folder of recordings without labels, at any depth: their soft labels join "
-        "the distillation epochs.",
+        description="A folder of recordings without labels, at any depth. The branches teach each "
+        "other on them too.",
+        json_schema_extra=BASIC,
     )
     folds: Annotated[Folds, Numbers] = Field(
-        "all", description="Test folds, cross-validated: all, or numbers such as 1,2 or 1..3."
+        "all",
+        description="Folds that are tested in turn: all, or numbers such as 1,2 or 1..3.",
+        json_schema_extra=BASIC,
     )
 
 
 class Branches(CheckedData):
     """Where branches run, and where what they make is written."""
 
-    output: Path = Field(Path("results"), description="Folder under which results are written.")
+    output: Path = Field(
+        Path("results"),
+        description="Folder under which results are written.",
+        json_schema_extra=BASIC,
+    )
     gpus_per_branch: float | None = Field(
         None,
         ge=0,

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from mrkd_ray.config.fields import (
+    BASIC,
     BranchField,
     BranchSpec,
     CohortSpec,
@@ -62,13 +63,20 @@ class TrainConfig(Training, Run, Published):
 
     branches: tuple[BranchField, ...] = Field(
         min_length=1,
-        description="REPRESENTATION:NETWORK; repeat it for every branch of the cohort.",
+        description="A branch: a representation and a network, such as cqt:vgg_small. `mrkd list` "
+        "has their names. Repeat it for every branch of the cohort.",
+        examples=[["logmel64:resnet_small", "cqt:vgg_small"]],
+        json_schema_extra=BASIC,
     )
     temperature: float = Field(1.0, gt=0, description="T of the soft labels (Eq. 2).")
     seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
-    name: FolderName = Field("train", description="Name of the results folder.")
+    name: FolderName = Field(
+        "train", description="Name of the results folder.", json_schema_extra=BASIC
+    )
     independent: bool = Field(
-        False, description="Also train each branch alone, with the same epochs: the baseline."
+        False,
+        description="Also train each branch alone, with the same epochs: the baseline.",
+        json_schema_extra=BASIC,
     )
 
     def as_grid(self) -> GridConfig:
@@ -85,19 +93,29 @@ class TrainConfig(Training, Run, Published):
 class GridConfig(Training, Run, Published):
     """Cohorts x variants x temperatures x folds x seeds."""
 
-    name: FolderName = Field("grid", description="Name of the results folder.")
+    name: FolderName = Field(
+        "grid",
+        description="Name of the results folder. Default: the file's name.",
+        json_schema_extra=BASIC,
+    )
     cohorts: tuple[CohortSpec, ...] = Field(
         min_length=1,
-        description="Cohorts, each written REPRESENTATION:NETWORK+REPRESENTATION:NETWORK...",
+        description="A cohort: branches, such as logmel64:resnet_small+cqt:vgg_small. Repeat it "
+        "for every cohort.",
+        examples=[["logmel64:resnet_small+cqt:vgg_small"]],
     )
     temperatures: Temperatures = Field(
         (1.0,), description="Temperatures of the soft labels (Eq. 2), such as 1,2,4."
     )
     seeds: Annotated[tuple[Count, ...], Numbers, Field(min_length=1)] = Field(
-        (0,), description="Seeds; every cell is repeated with each, such as 0..4."
+        (0,),
+        description="Seeds, such as 0..4. Every cell is repeated with each.",
+        json_schema_extra=BASIC,
     )
     independent: bool = Field(
-        True, description="Also train each branch alone, with the same epochs: the baseline."
+        True,
+        description="Also train each branch alone, with the same epochs: the baseline.",
+        json_schema_extra=BASIC,
     )
     reported: Reported | None = Field(
         None,
@@ -150,17 +168,20 @@ class RecommendConfig(Learning, Branches):
         20, ge=1, description="Epochs of a probe, over which its learning rate falls to 0."
     )
     representations: Names | None = Field(
-        None, description="Representations of the candidates. Default: all but raw samples."
+        None,
+        description="Representations of the candidates. Default: all but raw samples.",
+        json_schema_extra=BASIC,
     )
     networks: Names | None = Field(
         None,
         description="Networks of the candidates, each with each representation. Default: the small "
         "ones; on GPUs give those that you would use.",
+        json_schema_extra=BASIC,
     )
     branches: tuple[BranchField, ...] | None = Field(
         None, description="REPRESENTATION:NETWORK, a candidate besides those; repeat it."
     )
-    size: int = Field(2, ge=2, le=5, description="Branches of the cohort.")
+    size: int = Field(2, ge=2, le=5, description="Branches of the cohort.", json_schema_extra=BASIC)
     margin: float = Field(
         10.0,
         ge=0,
@@ -178,10 +199,15 @@ class RecommendConfig(Learning, Branches):
         description="Parts of the training clips, at most, that are held out in turn and decide.",
     )
     minutes: float | None = Field(
-        None, gt=0, description="Time that probes may take: as many parts as fit are used."
+        None,
+        gt=0,
+        description="Time that probes may take: as many parts as fit are used.",
+        json_schema_extra=BASIC,
     )
     seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
-    name: FolderName = Field("recommend", description="Name of the results folder.")
+    name: FolderName = Field(
+        "recommend", description="Name of the results folder.", json_schema_extra=BASIC
+    )
 
     def as_grid(self, candidates: tuple[BranchSpec, ...]) -> GridConfig:
         """Return the grid of which the independent cells are the probes."""

@@ -23,7 +23,7 @@ FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
 
 
 def config(**fields: object) -> GridConfig:
-    return parse(GridConfig, {"cohorts": [f"{FIRST}+{SECOND}"], **fields}, "test")
+    return parse(GridConfig, {"data": "x", "cohorts": [f"{FIRST}+{SECOND}"], **fields}, "test")
 
 
 NETWORKS = {name: Initial("", "") for name in ("resnet_small", "vgg_small")}
