@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mrkd_ray.cli.options import Commands, config_command
+from mrkd_ray.cli.options import Commands, config_command, ending
 from mrkd_ray.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _of_all_commands(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Train audio classifiers on different representations that teach each other."""
@@ -180,7 +183,7 @@ def recommend(
         "recommended.yaml"
     ),
     force: Annotated[
-        bool, typer.Option("--force", help="Write over a file that is there.")
+        bool, typer.Option("--force", metavar="", help="Write over a file that is there.")
     ] = False,
 ) -> None:
     """Choose representations and networks for a data set by short probes, and write a grid."""
@@ -259,47 +262,64 @@ def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) ->
         print(f"{row['model']}: {', '.join(figures)}")
 
 
-@app.command()
+@app.command(
+    epilog=ending(
+        "mrkd predict results/train/cells/distilled_... recording.wav",
+        "mrkd predict results/train/cells/distilled_... recordings 'more/*.flac'",
+    )
+)
 def predict(
     model: ModelPath,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="FILES...", help="Recordings, folders of them, or patterns."),
+        typer.Argument(metavar="FILES", help="Recordings, folders of them, or patterns."),
     ],
-    top: Annotated[int, typer.Option(min=1, help="Classes to print for each file.")] = 3,
+    top: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Classes to print for each file.")
+    ] = 3,
     threshold: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Of a multi-label model: print classes from here up."),
+        typer.Option(
+            metavar="X", min=0, max=1, help="Of a multi-label model: print classes from here up."
+        ),
     ] = 0.5,
     as_json: Json = False,
 ) -> None:
     """Classify recordings."""
+    from rich.console import Console
+
+    from mrkd_ray.common.progress import Display
     from mrkd_ray.inference.classifier import load
     from mrkd_ray.inference.inputs import recordings
 
     files = recordings(inputs)
     classifier = load(model)
-    failed = 0
-    rows = []
-    for file in files:
-        try:
-            probabilities = classifier.predict(file)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        scores = classifier.by_class(probabilities)
-        if classifier.multi_label:
-            found = [label for label, score in scores.items() if score >= threshold]
-            row: dict[str, Any] = {"labels": found}
-        else:
-            found = list(scores)[:top]
-            row = {"label": found[0]}
-        if as_json:
-            rows.append({"file": str(file), **row, "scores": scores})
-        else:
-            shown = [f"{label} {100 * scores[label]:.1f} %" for label in found]
-            print(f"{file}: {', '.join(shown) or f'no class from {100 * threshold:g} % up'}")
+    rows: list[dict[str, Any]] = []
+    failed: list[UserError] = []
+
+    def on_error(error: UserError) -> None:
+        print(f"error: {error}", file=sys.stderr)
+        failed.append(error)
+
+    out = sys.stdout  # the display stands in for it
+    watched = out.isatty() and not as_json  # what is printed shows how far it is
+    console = Console(stderr=True, quiet=True, force_terminal=False) if watched else None
+    with Display(console or Console(stderr=True)) as display:
+        show = display.step("Classifying")
+        for done, (file, scores) in enumerate(classifier.predict_all(files, on_error=on_error), 1):
+            show(done + len(failed), len(files))
+            if classifier.multi_label:
+                found = [label for label, score in scores.items() if score >= threshold]
+                row: dict[str, Any] = {"labels": found}
+            else:
+                found = list(scores)[:top]
+                row = {"label": found[0]}
+            if as_json:
+                rows.append({"file": str(file), **row, "scores": scores})
+            else:
+                shown = [f"{label} {100 * scores[label]:.1f} %" for label in found]
+                none = f"no class from {100 * threshold:g} % up"
+                print(f"{file}: {', '.join(shown) or none}", file=out)
     if as_json:
         print(json.dumps(rows, indent=2))
     if failed:
@@ -354,6 +374,68 @@ def report(
     with Console(stderr=True).status("Drawing figures"):
         path = write(folder)
     print(path)
+
+
+@app.command(
+    epilog=ending(
+        "mrkd clean",
+        "mrkd clean cache --unused-days 30",
+        "mrkd clean cache --unused-days 30 --yes",
+    )
+)
+def clean(
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KIND",
+            help="What to remove, one or several. cache: representations, checks of data sets "
+            "and made data sets; the next run makes them again. checkpoints: of cells that are "
+            "not finished, which then begin anew. ray: logs of Ray that runs left.",
+        ),
+    ] = None,
+    cache: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the cache.")] = Path(
+        "cache"
+    ),
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all results.")] = Path(
+        "results"
+    ),
+    unused_days: Annotated[
+        float,
+        typer.Option(
+            metavar="N", min=0, help="Only what nobody has read or written for so many days."
+        ),
+    ] = 0,
+    yes: Annotated[
+        bool, typer.Option("--yes", metavar="", help="Remove it; without, it is only listed.")
+    ] = False,
+) -> None:
+    """Say what lies where and how big it is, and remove what is asked for.
+
+    Finished cells, models and predictions are never removed, nor what a running process uses.
+    """
+    from rich.console import Console
+
+    from mrkd_ray.common.registry import unknown
+    from mrkd_ray.grid import leftovers
+
+    for kind in kinds or []:
+        if kind not in leftovers.KINDS:
+            raise unknown("kind", kind, leftovers.KINDS)
+    if yes and not kinds:
+        raise UserError(f"--yes: say what to remove: {', '.join(leftovers.KINDS)}")
+    found = [
+        each
+        for each in leftovers.find(cache, output)
+        if each.unused_days >= unused_days and (not kinds or each.kind in kinds)
+    ]
+    leftovers.show(found, Console())
+    if yes:
+        left = leftovers.remove(found, output)
+        for path, why in left.items():
+            print(f"left {path}: {why}")
+        print(f"removed {len(found) - len(left)} of {len(found)}")
+    elif found:
+        print("Nothing is removed without --yes and the kind: cache, checkpoints or ray.")
 
 
 @app.command(name="list")

@@ -74,6 +74,8 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is called."""
         name, command, rest = super().resolve_command(ctx, args)
+        if command and (option := command.get_help_option(ctx)):
+            option.metavar = ""
         if name not in _complete:
             return name, command, rest
         return name, _complete[name](), [_current_flag(word) for word in rest]
@@ -114,12 +116,10 @@ def config_command(
     return decorate
 
 
-def ending(examples: Sequence[str], last: str) -> str:
+def ending(*examples: str, last: str = "") -> str:
     """Return the end of a command's help: examples, and a last line."""
-    from rich.markup import escape
-
-    lines = "\n".join(f"  {line}" for example in examples for line in example.splitlines())
-    return escape(f"Examples:\n{lines}\n\n{last}")
+    text = "\n".join(["Examples:", *examples]).replace("[", r"\[")  # no markup of Rich
+    return f"{text}\n\n{last}" if last else text
 
 
 def _make(command: Callable[..., None], model: str, examples: Sequence[str]) -> Any:
@@ -156,9 +156,10 @@ def _make(command: Callable[..., None], model: str, examples: Sequence[str]) -> 
                 if isinstance(option, TyperOption) and not everything:
                     option.hidden = option.name in (fields.keys() - basic) | FURTHER
                     option.rich_help_panel = None
-            self.get_help_option(ctx).metavar = ""
+            if help_option := self.get_help_option(ctx):
+                help_option.metavar = ""
             last = SWITCHES if everything else f"All options: mrkd {self.name} --help-all"
-            self.epilog = ending(examples, last)
+            self.epilog = ending(*examples, last=last)
             super().format_help(ctx, formatter)
 
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
