@@ -63,7 +63,7 @@ Scale = Annotated[
     str | None,
     typer.Option(
         metavar="cpu",
-        help="cpu: the file's rows with the small networks and 30 epochs; options override it.",
+        help="cpu: the file's rows with small networks and 30 epochs. Options override it.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
@@ -105,7 +105,8 @@ def prepare(
 def train(
     values: dict[str, Any],
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="YAML file; options override its fields.")
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML file of options. Those given here win."),
     ] = None,
     print_config: PrintConfig = False,
     resume: Resume = False,

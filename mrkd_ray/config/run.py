@@ -25,7 +25,7 @@ class Data(StrictModel):
         json_schema_extra=BASIC,
     )
     cache: Path = Field(
-        Path("cache"), description="Folder for computed representations; shared by all runs."
+        Path("cache"), description="Folder for computed representations, shared by all runs."
     )
     skip_bad: bool = Field(
         False, description="Go on without the clips that the check of the data set rejects."
@@ -36,7 +36,9 @@ class Processes(StrictModel):
     """Where work is done."""
 
     runner: Literal["ray", "local"] = Field(
-        "ray", description="ray: branches as actors; local: one after the other in this process."
+        "ray",
+        description="ray: every branch is a process of its own. local: branches take turns in this "
+        "process, without Ray.",
     )
     address: str | None = Field(
         None, description="Address of a running Ray cluster (auto, or HOST:PORT)."
@@ -47,7 +49,10 @@ class CheckedData(Processes, Data):
     """A data set that is checked and split on these processes."""
 
     split_seed: int = Field(
-        0, ge=0, lt=2**31, description="Seed of the split where the data set gives none."
+        0,
+        ge=0,
+        lt=2**31,
+        description="Seed of the split into folds, where the data set gives none.",
     )
 
 
@@ -78,15 +83,16 @@ class Branches(CheckedData):
     gpus_per_branch: float | None = Field(
         None,
         ge=0,
-        description="GPUs of one branch actor; fractions share a card. "
-        "Default: 1 where the cluster has enough, a share where it has fewer, 0 where none.",
+        description="GPUs of one branch. A fraction shares a card. Default: 1 where there are "
+        "enough, a share where there are fewer, 0 where there are none.",
     )
     window_memory: Literal["auto", "resident", "streamed"] = Field(
         "auto",
-        description="resident: keep all windows' channels on the device; streamed: make each batch "
-        "from frames in main memory; auto: resident where memory allows. The same results.",
+        description="Where windows are kept. resident: all of them on the device. streamed: made "
+        "batch by batch from main memory. auto: resident where memory allows. Results are the "
+        "same.",
     )
-    cpus_per_branch: int = Field(1, ge=1, description="CPU threads of one branch actor.")
+    cpus_per_branch: int = Field(1, ge=1, description="CPU threads of one branch.")
 
 
 class Run(Branches, Preparation):
@@ -94,8 +100,8 @@ class Run(Branches, Preparation):
 
     overlap: bool = Field(
         False,
-        description="On CPUs: branches compute with the threads of the whole cohort, so that one "
-        "that waits leaves its core to a slower one. Changes last bits.",
+        description="On CPUs: a branch that waits lends its core to a slower one. Changes last "
+        "bits.",
     )
     profile: bool = Field(
         False, description="Write a timeline of each cell, profile.json, for ui.perfetto.dev."

@@ -68,14 +68,14 @@ class TrainConfig(Training, Run, Published):
         examples=[["logmel64:resnet_small", "cqt:vgg_small"]],
         json_schema_extra=BASIC,
     )
-    temperature: float = Field(1.0, gt=0, description="T of the soft labels (Eq. 2).")
+    temperature: float = Field(1.0, gt=0, description="Temperature T of the soft labels (Eq. 2).")
     seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
     name: FolderName = Field(
         "train", description="Name of the results folder.", json_schema_extra=BASIC
     )
     independent: bool = Field(
         False,
-        description="Also train each branch alone, with the same epochs: the baseline.",
+        description="Also train each branch alone, for as many epochs: the baseline.",
         json_schema_extra=BASIC,
     )
 
@@ -114,12 +114,13 @@ class GridConfig(Training, Run, Published):
     )
     independent: bool = Field(
         True,
-        description="Also train each branch alone, with the same epochs: the baseline.",
+        description="Also train each branch alone, for as many epochs: the baseline.",
         json_schema_extra=BASIC,
     )
     reported: Reported | None = Field(
         None,
-        description="What the report shows the paper's figures of: table1 to table7, figure3.",
+        description="Of which of the paper's results the report shows figures beside its own: "
+        "table1 to table7, or figure3.",
     )
     variants: dict[FolderName, Variant] = Field(
         {},
@@ -179,13 +180,13 @@ class RecommendConfig(Learning, Branches):
         json_schema_extra=BASIC,
     )
     branches: tuple[BranchField, ...] | None = Field(
-        None, description="REPRESENTATION:NETWORK, a candidate besides those; repeat it."
+        None, description="A candidate besides those, such as cqt:vgg_small. Repeat it for others."
     )
     size: int = Field(2, ge=2, le=5, description="Branches of the cohort.", json_schema_extra=BASIC)
     margin: float = Field(
         10.0,
         ge=0,
-        description="Points of accuracy that a member may lack to the best candidate at most.",
+        description="Points of accuracy by which a member may be worse than the best candidate.",
     )
     fold: int = Field(
         1,
@@ -196,12 +197,12 @@ class RecommendConfig(Learning, Branches):
         4,
         ge=1,
         le=20,
-        description="Parts of the training clips, at most, that are held out in turn and decide.",
+        description="Parts of the training clips that are held out in turn and decide, at most.",
     )
     minutes: float | None = Field(
         None,
         gt=0,
-        description="Time that probes may take: as many parts as fit are used.",
+        description="Minutes that probes may take. As many parts are used as fit.",
         json_schema_extra=BASIC,
     )
     seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")

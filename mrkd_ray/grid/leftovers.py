@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from rich.console import Console
 from rich.filesize import decimal
 
@@ -163,7 +163,7 @@ def _hold(stack: ExitStack, lock: Path) -> bool:
     """Hold a lock until the stack ends; return whether nobody else does."""
     try:
         stack.enter_context(FileLock(lock, timeout=0))
-    except Timeout:
+    except OSError:  # held by another (a Timeout is one), or not ours to hold
         return False
     return True
 

@@ -328,6 +328,58 @@ def test_predict_goes_on_after_a_file_that_cannot_be_read(
     refused(mrkd("predict", tmp_path, clips / "00.wav"), "no model there")
 
 
+def test_predict_takes_a_folder_and_prints_in_order(trained: Path, clips: Path) -> None:
+    done = mrkd("predict", trained, clips, "--json")
+    rows = json.loads(done.stdout)
+    assert [row["file"] for row in rows] == [str(file) for file in sorted(clips.glob("*.wav"))]
+    lines = mrkd("predict", trained, clips, "--top", "1").stdout.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [row["file"] for row in rows]
+    assert [line.split()[1] for line in lines] == [row["label"] for row in rows]
+
+
+def test_answers_go_to_a_file_and_progress_to_the_terminal(
+    trained: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rich.console
+
+    terminal = io.StringIO()
+    console = rich.console.Console
+
+    def watched(**options: object) -> rich.console.Console:
+        return console(file=terminal, force_terminal=True, width=100)
+
+    monkeypatch.setattr(rich.console, "Console", watched)
+    done = mrkd("predict", trained, clips / "00.wav", clips / "01.wav")
+    assert [line.partition(": ")[0] for line in done.stdout.splitlines()] == [
+        str(clips / "00.wav"),
+        str(clips / "01.wav"),
+    ]
+    assert "Classifying" in terminal.getvalue()
+    assert "2/2" in terminal.getvalue()
+
+
+def test_clean_lists_and_removes_only_with_yes_and_a_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
+    made = tmp_path / "cache" / "synthetic-1"
+    made.mkdir(parents=True)
+    (made / "meta.csv").write_text("x" * 2000)
+    listed = mrkd("clean", cwd=tmp_path)
+    assert listed.returncode == 0
+    assert "cache: 1 found, 2.0 kB" in listed.stdout
+    assert "cache/synthetic-1" in listed.stdout
+    assert "--yes" in listed.stdout
+    assert "cache/synthetic-1" not in mrkd("clean", "--unused-days", "3", cwd=tmp_path).stdout
+    refused(mrkd("clean", "--yes", cwd=tmp_path), "cache, checkpoints, ray")
+    refused(mrkd("clean", "cash", cwd=tmp_path), "Did you mean 'cache'?")
+    mrkd("clean", "checkpoints", "--yes", cwd=tmp_path)
+    mrkd("clean", "cache", "--yes", "--unused-days", "3", cwd=tmp_path)
+    assert made.exists()
+    assert "removed 1 of 1" in mrkd("clean", "cache", "--yes", cwd=tmp_path).stdout
+    assert not made.exists()
+
+
 def test_export_writes_a_program_or_says_why_not(trained: Path, tmp_path: Path) -> None:
     assert mrkd("export", trained, tmp_path / "m.pt2", "--seconds", "1").returncode == 0
     assert (tmp_path / "m.pt2").stat().st_size > 0
