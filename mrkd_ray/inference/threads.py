@@ -32,6 +32,7 @@ _large = threading.Lock()
 def side_by_side(function: Callable[[X], Y], items: Iterable[X]) -> Iterator[Y]:
     """Map in as many threads as there are CPUs, in order and only a few items ahead."""
     workers = cpus()
+    before = torch.get_num_threads()  # from here on this thread's own, whatever others set
     pool = ThreadPoolExecutor(workers, "mrkd")
     coming: deque[Future[Y]] = deque()
     try:
@@ -43,8 +44,7 @@ def side_by_side(function: Callable[[X], Y], items: Iterable[X]) -> Iterator[Y]:
             yield coming.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        # What a thread sets is also the default of those that start later.
-        torch.set_num_threads(torch.get_num_threads())
+        torch.set_num_threads(before)  # what threads set is also for those that start later
 
 
 def of_files(

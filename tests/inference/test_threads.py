@@ -38,15 +38,31 @@ def test_answers_come_in_order_from_several_threads_on_one_cpu_each() -> None:
 
 
 def test_pytorchs_threads_stay_as_they_are_set_while_and_after() -> None:
+    """Also those of threads that start later, though the second found it set to 1 and ends last."""
+    first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
+
+    def items() -> Iterator[str]:
+        yield "first"
+        first_is_in.wait(timeout=60)
+        yield "second"
+
+    def work(item: str) -> None:
+        if item == "first":
+            first_is_in.set()
+            second_is_in.wait(timeout=60)
+        else:
+            second_is_in.set()
+            first_is_out.wait(timeout=60)
+
     seen = []
-    for _ in side_by_side(abs, range(3)):
+    for _ in side_by_side(work, items()):
+        first_is_out.set()
         seen.append(torch.get_num_threads())
     later: list[int] = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
     thread.start()
     thread.join()
-    assert seen == [3, 3, 3]
-    assert later == [3]
+    assert (seen, later) == ([3, 3], [3])
 
 
 def test_items_are_taken_a_few_at_a_time() -> None:
