@@ -84,6 +84,27 @@ def test_neither_pytorchs_threads_nor_the_cpus_change_a_bit(
     np.testing.assert_array_equal(found[0], found[1])
 
 
+def test_networks_compute_on_one_thread_of_whatever_many(
+    classifier: Classifier, clips: Path, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.random.default_rng(2).normal(size=22050 * 100) / 9, 22050)
+    network = classifier.branches[0].model.network
+    hook = network.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        classifier.predict(clips / "00.wav")
+        classifier.predict(long)
+        list(classifier.predict_all(clips))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+        hook.remove()
+    assert seen == [1] * (1 + 2 + 24)  # a long recording has two batches of windows
+
+
 def test_tf32_stays_as_it_is_set(classifier: Classifier, clips: Path) -> None:
     """It is the whole process's: threads that set and restore it would cross each other."""
     before = torch.backends.cudnn.allow_tf32
