@@ -429,7 +429,7 @@ def clean(
         for each in leftovers.find(cache, output)
         if each.unused_days >= unused_days and (not kinds or each.kind in kinds)
     ]
-    leftovers.show(found, Console())
+    leftovers.show(found, kinds or leftovers.KINDS, Console())
     if yes:
         left = leftovers.remove(found, output)
         for path, why in left.items():

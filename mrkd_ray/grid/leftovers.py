@@ -99,9 +99,9 @@ def remove(found: Sequence[Leftover], output: Path) -> dict[Path, str]:
     return left
 
 
-def show(found: Sequence[Leftover], console: Console) -> None:
-    """Print what there is by kind, the largest first."""
-    for kind in KINDS:
+def show(found: Sequence[Leftover], kinds: Sequence[str], console: Console) -> None:
+    """Print what there is of these kinds, the largest first."""
+    for kind in kinds:
         own = sorted((each for each in found if each.kind == kind), key=lambda each: -each.size)
         lines = [f"{kind}: {len(own)} found, {decimal(sum(each.size for each in own))}"]
         for each in own:
