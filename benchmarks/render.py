@@ -26,6 +26,7 @@ ORDER = (
     "plan",
     "startup",
     "inference",
+    "many_files",
     "gpu",
 )
 HEAD = """# Performance, measured side by side

@@ -1,6 +1,7 @@
 """Run a grid: cohorts x variants x temperatures x folds x seeds, with their baselines.
 
     python experiments/run_grid.py                        # the demo, on embedded data
+    python experiments/run_grid.py --data my_clips        # the same on your clips: results/my_clips
     python experiments/run_grid.py esc10 --data FOLDER    # experiments/grids/esc10.yaml
     python experiments/run_grid.py table6                 # the paper's Table VI, on GPUs
     python experiments/run_grid.py table6 --scale cpu --data FOLDER  # its rows, small, on any data

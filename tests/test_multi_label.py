@@ -218,7 +218,7 @@ def test_trust_and_unlabelled_clips_in_hard_labels(prepared: Prepared) -> None:
 
 def test_recommend_refuses_it(prepared: Prepared) -> None:
     with pytest.raises(UserError, match="recommend chooses by"):
-        parts_of(prepared.dataset, RecommendConfig())
+        parts_of(prepared.dataset, RecommendConfig(data="mixtures"))
 
 
 @pytest.mark.slow

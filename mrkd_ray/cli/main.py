@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from mrkd_ray.cli.options import Commands, config_command
+from mrkd_ray.cli.options import Commands, config_command, ending
 from mrkd_ray.common.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,30 +42,39 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _of_all_commands(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Train audio classifiers on different representations that teach each other."""
 
 
 PrintConfig = Annotated[
-    bool, typer.Option("--print-config", help="Print the configuration as YAML and stop.")
+    bool,
+    typer.Option("--print-config", metavar="", help="Print the configuration as YAML and stop."),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on in the newest results folder of this name.")
+    bool,
+    typer.Option("--resume", metavar="", help="Go on in the newest results folder of this name."),
 ]
 GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="YAML file of the grid.")]
 Scale = Annotated[
     str | None,
     typer.Option(
         metavar="cpu",
-        help="cpu: the file's rows with the small networks and 30 epochs; options override it.",
+        help="cpu: the file's rows with small networks and 30 epochs. Options override it.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 
 
-@config_command(app, "run.Preparation")
+@config_command(
+    app,
+    "run.Preparation",
+    "mrkd prepare --data my_clips --representations logmel64,cqt",
+)
 def prepare(
     values: dict[str, Any],
     representations: Annotated[
@@ -75,11 +84,11 @@ def prepare(
     """Check a data set and compute its representations ahead."""
     from rich.console import Console
 
-    from mrkd_ray.config.parsing import parse
+    from mrkd_ray.config.parsing import COMMAND_LINE, parse
     from mrkd_ray.config.run import Preparation
     from mrkd_ray.grid.preparation import prepare_only
 
-    config = parse(Preparation, values, "command line")
+    config = parse(Preparation, values, COMMAND_LINE)
     names = [name.strip() for name in representations.split(",")]
     prepared = prepare_only(config, names, Console(stderr=True))
     for name, store in prepared.stores.items():
@@ -87,21 +96,28 @@ def prepare(
         print(f"{name}: {clips} clips, {store.index().frames} frames in {store.folder}")
 
 
-@config_command(app, "schema.TrainConfig")
+@config_command(
+    app,
+    "schema.TrainConfig",
+    "mrkd train --data my_clips --folds 1 \\\n"
+    "    --branch logmel64:resnet_small --branch cqt:vgg_small",
+    "mrkd train --config my_training.yaml --resume",
+)
 def train(
     values: dict[str, Any],
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="YAML file; options override its fields.")
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML file of options. Those given here win."),
     ] = None,
     print_config: PrintConfig = False,
     resume: Resume = False,
 ) -> None:
     """Train one cohort on labelled audio."""
-    from mrkd_ray.config.parsing import noted, parse, read_yaml, to_yaml
+    from mrkd_ray.config.parsing import COMMAND_LINE, noted, parse, read_yaml, to_yaml
     from mrkd_ray.config.schema import TrainConfig
 
     given = noted(read_yaml(config), str(config)) if config else {}
-    source = f"{config} and command line" if config else "command line"
+    source = f"{config} and command line" if config else COMMAND_LINE
     parsed = parse(TrainConfig, given | values, source)
     if print_config:
         print(to_yaml(parsed), end="")
@@ -109,7 +125,12 @@ def train(
     _run(parsed.as_grid(), resume)
 
 
-@config_command(app, "schema.GridConfig")
+@config_command(
+    app,
+    "schema.GridConfig",
+    "mrkd grid my_grid.yaml --data my_clips --seeds 0..4",
+    "mrkd grid my_grid.yaml --data my_clips --seeds 0..4 --resume",
+)
 def grid(
     values: dict[str, Any],
     grid: GridFile,
@@ -128,7 +149,7 @@ def grid(
     _run(parsed, resume)
 
 
-@config_command(app, "schema.GridConfig")
+@config_command(app, "schema.GridConfig", "mrkd plan my_grid.yaml --data my_clips --seeds 0..4")
 def plan(
     values: dict[str, Any],
     grid: GridFile,
@@ -152,25 +173,30 @@ def plan(
         show(made, Console())
 
 
-@config_command(app, "schema.RecommendConfig")
+@config_command(
+    app,
+    "schema.RecommendConfig",
+    "mrkd recommend --data my_clips --minutes 30",
+    "mrkd grid recommended.yaml",
+)
 def recommend(
     values: dict[str, Any],
     to: Annotated[Path, typer.Option(metavar="FILE", help="The grid file to write.")] = Path(
         "recommended.yaml"
     ),
     force: Annotated[
-        bool, typer.Option("--force", help="Write over a file that is there.")
+        bool, typer.Option("--force", metavar="", help="Write over a file that is there.")
     ] = False,
 ) -> None:
     """Choose representations and networks for a data set by short probes, and write a grid."""
     from rich.console import Console
 
-    from mrkd_ray.config.parsing import parse
+    from mrkd_ray.config.parsing import COMMAND_LINE, parse
     from mrkd_ray.config.schema import RecommendConfig
     from mrkd_ray.recommend.recommend import recommend as choose
     from mrkd_ray.recommend.show import show
 
-    config = _grouped(parse(RecommendConfig, values, "command line"))
+    config = _grouped(parse(RecommendConfig, values, COMMAND_LINE))
     with _stopped("finished probes are kept; call again to go on"):
         choice = choose(config, to, force=force)
     console = Console()
@@ -241,15 +267,19 @@ ModelPath = Annotated[
 ]
 
 
-@config_command(app, "run.Data")
+@config_command(
+    app,
+    "run.Data",
+    "mrkd evaluate results/train/cells/distilled_... --data other_clips",
+)
 def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
-    from mrkd_ray.config.parsing import parse
+    from mrkd_ray.config.parsing import COMMAND_LINE, parse
     from mrkd_ray.config.run import Data
     from mrkd_ray.inference.evaluate import evaluate as score
     from mrkd_ray.scores import metrics
 
-    asked = parse(Data, values, "command line")
+    asked = parse(Data, values, COMMAND_LINE)
     report = score(model, asked.data, asked.cache, skip_bad=asked.skip_bad)
     if as_json:
         print(json.dumps(report, indent=2))
@@ -261,47 +291,64 @@ def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) ->
         print(f"{row['model']}: {', '.join(figures)}")
 
 
-@app.command()
+@app.command(
+    epilog=ending(
+        "mrkd predict results/train/cells/distilled_... recording.wav",
+        "mrkd predict results/train/cells/distilled_... recordings 'more/*.flac'",
+    )
+)
 def predict(
     model: ModelPath,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="FILES...", help="Recordings, folders of them, or patterns."),
+        typer.Argument(metavar="FILES", help="Recordings, folders of them, or patterns."),
     ],
-    top: Annotated[int, typer.Option(min=1, help="Classes to print for each file.")] = 3,
+    top: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Classes to print for each file.")
+    ] = 3,
     threshold: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Of a multi-label model: print classes from here up."),
+        typer.Option(
+            metavar="X", min=0, max=1, help="Of a multi-label model: print classes from here up."
+        ),
     ] = 0.5,
     as_json: Json = False,
 ) -> None:
     """Classify recordings."""
+    from rich.console import Console
+
+    from mrkd_ray.common.progress import Display
     from mrkd_ray.inference.classifier import load
     from mrkd_ray.inference.inputs import recordings
 
     files = recordings(inputs)
     classifier = load(model)
-    failed = 0
-    rows = []
-    for file in files:
-        try:
-            probabilities = classifier.predict(file)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            failed += 1
-            continue
-        scores = classifier.by_class(probabilities)
-        if classifier.multi_label:
-            found = [label for label, score in scores.items() if score >= threshold]
-            row: dict[str, Any] = {"labels": found}
-        else:
-            found = list(scores)[:top]
-            row = {"label": found[0]}
-        if as_json:
-            rows.append({"file": str(file), **row, "scores": scores})
-        else:
-            shown = [f"{label} {100 * scores[label]:.1f} %" for label in found]
-            print(f"{file}: {', '.join(shown) or f'no class from {100 * threshold:g} % up'}")
+    rows: list[dict[str, Any]] = []
+    failed: list[UserError] = []
+
+    def on_error(error: UserError) -> None:
+        print(f"error: {error}", file=sys.stderr)
+        failed.append(error)
+
+    out = sys.stdout  # the display stands in for it
+    watched = out.isatty() and not as_json  # what is printed shows how far it is
+    console = Console(stderr=True, quiet=True, force_terminal=False) if watched else None
+    with Display(console or Console(stderr=True)) as display:
+        show = display.step("Classifying")
+        for done, (file, scores) in enumerate(classifier.predict_all(files, on_error=on_error), 1):
+            show(done + len(failed), len(files))
+            if classifier.multi_label:
+                found = [label for label, score in scores.items() if score >= threshold]
+                row: dict[str, Any] = {"labels": found}
+            else:
+                found = list(scores)[:top]
+                row = {"label": found[0]}
+            if as_json:
+                rows.append({"file": str(file), **row, "scores": scores})
+            else:
+                shown = [f"{label} {100 * scores[label]:.1f} %" for label in found]
+                none = f"no class from {100 * threshold:g} % up"
+                print(f"{file}: {', '.join(shown) or none}", file=out)
     if as_json:
         print(json.dumps(rows, indent=2))
     if failed:
@@ -356,6 +403,68 @@ def report(
     with Console(stderr=True).status("Drawing figures"):
         path = write(folder)
     print(path)
+
+
+@app.command(
+    epilog=ending(
+        "mrkd clean",
+        "mrkd clean cache --unused-days 30",
+        "mrkd clean cache --unused-days 30 --yes",
+    )
+)
+def clean(
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KIND",
+            help="What to remove, one or several. cache: representations, checks of data sets "
+            "and made data sets; the next run makes them again. checkpoints: of cells that are "
+            "not finished, which then begin anew. ray: logs of Ray that runs left.",
+        ),
+    ] = None,
+    cache: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the cache.")] = Path(
+        "cache"
+    ),
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of all results.")] = Path(
+        "results"
+    ),
+    unused_days: Annotated[
+        float,
+        typer.Option(
+            metavar="N", min=0, help="Only what nobody has read or written for so many days."
+        ),
+    ] = 0,
+    yes: Annotated[
+        bool, typer.Option("--yes", metavar="", help="Remove it; without, it is only listed.")
+    ] = False,
+) -> None:
+    """Say what lies where and how big it is, and remove what is asked for.
+
+    Finished cells, models and predictions are never removed, nor what a running process uses.
+    """
+    from rich.console import Console
+
+    from mrkd_ray.common.registry import unknown
+    from mrkd_ray.grid import leftovers
+
+    for kind in kinds or []:
+        if kind not in leftovers.KINDS:
+            raise unknown("kind", kind, leftovers.KINDS)
+    if yes and not kinds:
+        raise UserError(f"--yes: say what to remove: {', '.join(leftovers.KINDS)}")
+    found = [
+        each
+        for each in leftovers.find(cache, output)
+        if each.unused_days >= unused_days and (not kinds or each.kind in kinds)
+    ]
+    leftovers.show(found, kinds or leftovers.KINDS, Console())
+    if yes:
+        left = leftovers.remove(found, output)
+        for path, why in left.items():
+            print(f"left {path}: {why}")
+        print(f"removed {len(found) - len(left)} of {len(found)}")
+    elif found:
+        print("Nothing is removed without --yes and the kind: cache, checkpoints or ray.")
 
 
 @app.command(name="list")

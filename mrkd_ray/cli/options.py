@@ -1,6 +1,7 @@
 """Command-line options made from a configuration's fields: one schema, no second list.
 
 They are made when a command is called: the list of commands, and `predict`, need no configuration.
+`--help` shows the basic ones, `--help-all` all of them in groups.
 """
 
 from __future__ import annotations
@@ -9,20 +10,60 @@ import importlib
 import inspect
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-REPEATED = {"branches": "--branch", "cohorts": "--cohort"}
-"""Fields that are given by repeating an option, and the option's name."""
 RENAMED = {"--pairing": "--cohort", "--windows": "--window-memory"}
 """Options by their names before; those of fields are in `config.fields.RENAMED`."""
+
+ALL = "mrkd_ray.help_all"
+"""Whether all options are asked for, in a context's `meta`."""
+FURTHER = {"print_config", "force"}
+"""A command's own options that are not basic."""
+SWITCHES = "A switch is turned off by its --no-..., such as --no-paper where a file sets paper."
+GROUPS = {
+    "Processes": "Where it runs",
+    "Preparation": "Data",
+    "Run": "Where it runs",
+    "Learning": "How a branch learns",
+    "Options": "How branches teach each other",
+}
+"""Groups of options: an option is in that of the first of these classes that has its field."""
+
+METAVARS = {
+    "branches": "R:N",
+    "cohorts": "R:N+R:N",
+    "data": "PATH",
+    "weights": "PATH",
+    "address": "HOST:PORT",
+}
+
+
+def _help_all(ctx: typer.Context, asked: bool) -> None:
+    """Print the help with all options and stop."""
+    if asked:
+        ctx.meta[ALL] = True
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all",
+        callback=_help_all,
+        is_eager=True,
+        metavar="",
+        help="Show all options, in groups, and exit.",
+    ),
+]
 
 _complete: dict[str, Callable[[], Any]] = {}  # makes a command with the options of its fields
 
@@ -33,6 +74,8 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is called."""
         name, command, rest = super().resolve_command(ctx, args)
+        if command and (option := command.get_help_option(ctx)):
+            option.metavar = ""
         if name not in _complete:
             return name, command, rest
         return name, _complete[name](), [_current_flag(word) for word in rest]
@@ -48,7 +91,7 @@ def _current_flag(word: str) -> str:
 
 
 def config_command(
-    app: typer.Typer, model: str
+    app: typer.Typer, model: str, *examples: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that adds a command with an option for each field of a configuration.
 
@@ -58,6 +101,7 @@ def config_command(
     Args:
         app: what the command is added to, of class `Commands`.
         model: a class in `mrkd_ray.config`, such as `schema.GridConfig`, whose fields are options.
+        examples: command lines that its help ends with.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,13 +110,19 @@ def config_command(
 
         listed.__doc__ = command.__doc__
         app.command(command.__name__)(listed)
-        _complete[command.__name__] = partial(_make, command, model)
+        _complete[command.__name__] = partial(_make, command, model, examples)
         return command
 
     return decorate
 
 
-def _make(command: Callable[..., None], model: str) -> Any:
+def ending(*examples: str, last: str = "") -> str:
+    """Return the end of a command's help: examples, and a last line."""
+    text = "\n".join(["Examples:", *examples]).replace("[", r"\[")  # no markup of Rich
+    return f"{text}\n\n{last}" if last else text
+
+
+def _make(command: Callable[..., None], model: str, examples: Sequence[str]) -> Any:
     module, _, class_ = model.rpartition(".")
     config = getattr(importlib.import_module(f"mrkd_ray.config.{module}"), class_)
     fields = {
@@ -80,6 +130,7 @@ def _make(command: Callable[..., None], model: str) -> Any:
         for name, info in config.model_fields.items()
         if typing.get_origin(info.annotation) is not dict
     }  # a mapping is for YAML files
+    basic = {name for name, info in fields.items() if info.json_schema_extra == {"basic": True}}
     hints = typing.get_type_hints(command, include_extras=True)
     own = [
         parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
@@ -87,59 +138,91 @@ def _make(command: Callable[..., None], model: str) -> Any:
         if name != "values"
     ]
     made = [_parameter(name, info) for name, info in fields.items()]
+    made.sort(key=lambda parameter: not fields[parameter.name].is_required())
+    help_all = inspect.Parameter(
+        "help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=HelpAll
+    )
 
     def wrapper(**given: Any) -> None:
+        given.pop("help_all")
         values = {name: given.pop(name) for name in fields}
         command(**given, values={k: v for k, v in values.items() if v is not None and v != []})
 
+    class WithShortHelp(TyperCommand):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            everything = ctx.meta.get(ALL, False)
+            for option in self.params:
+                option.secondary_opts = []  # --no-...: the last line says that they are there
+                if isinstance(option, TyperOption) and not everything:
+                    option.hidden = option.name in (fields.keys() - basic) | FURTHER
+                    option.rich_help_panel = None
+            if help_option := self.get_help_option(ctx):
+                help_option.metavar = ""
+            last = SWITCHES if everything else f"All options: mrkd {self.name} --help-all"
+            self.epilog = ending(*examples, last=last)
+            super().format_help(ctx, formatter)
+
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-    wrapper.__signature__ = inspect.Signature([*own, *made])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in (*own, *made)}
+    parameters = [*made, *own, help_all]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command()(wrapper)
+    alone.command(cls=WithShortHelp)(wrapper)
     return typer.main.get_command(alone)
 
 
 def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
-    flag = REPEATED.get(name, f"--{name.replace('_', '-')}")
+    from rich.markup import escape
+
+    from mrkd_ray.config.fields import REPEATED, flag
+
     help_text = info.description or ""
-    if not info.is_required() and info.default is not None:
-        help_text += f" Default: {_shown(info.default)}."
     kind: Any = str | None
-    option: dict[str, Any] = {"show_default": False, "rich_help_panel": _panel(name)}
+    names = flag(name)
+    metavar = _metavar(name, info)
     if name in REPEATED:
-        kind, option["metavar"] = list[str] | None, _metavar(name, info)
+        kind = list[str] | None
     elif info.annotation is bool:
-        kind = bool | None
-        flag = f"{flag}/--no-{flag.removeprefix('--')}"
-    else:
-        option["metavar"] = _metavar(name, info)
+        kind, metavar = bool | None, ""
+        off = f"--no-{name.replace('_', '-')}"
+        names = f"{names}/{off}"
+        if info.default:
+            help_text += f" On by default: {off} turns it off."
+    elif not (info.is_required() or info.default is None or "Default:" in help_text):
+        help_text += f" Default: {_shown(info.default)}."
+    option = typer.Option(
+        names,
+        help=escape(help_text),
+        show_default=False,
+        rich_help_panel=None if info.is_required() else _group(name),
+        metavar=metavar,
+    )
     return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[kind, typer.Option(flag, help=help_text, **option)],
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
     )
 
 
-def _panel(name: str) -> str | None:
-    from mrkd_ray.config.method import Training
-    from mrkd_ray.config.run import Run
+def _group(name: str) -> str | None:
+    from mrkd_ray.config import method, run
 
-    if name in Training.model_fields:
-        return "Method"
-    return "Data and machines" if name in Run.model_fields else None
+    for class_, title in GROUPS.items():
+        model = getattr(run, class_, None) or getattr(method, class_)
+        if name in model.model_fields:
+            return title
+    return None
 
 
 def _metavar(name: str, info: FieldInfo) -> str:
-    if name in REPEATED:
-        return "REPRESENTATION:NETWORK" + ("+..." if name == "cohorts" else "")
+    if name in METAVARS:
+        return METAVARS[name]
     if typing.get_origin(info.annotation) is Literal:
         return "|".join(typing.get_args(info.annotation))
     text = str(info.annotation)
     if "tuple" in text:
         return "NAME,NAME,..." if "str" in text else "N,N,..."
-    return "N" if "int" in text else "X" if "float" in text else "TEXT"
+    if "Path" in text:
+        return "FOLDER"
+    return "N" if "int" in text else "X" if "float" in text else "NAME"
 
 
 def _shown(value: Any) -> str:

@@ -13,6 +13,18 @@ Folds = Literal["all"] | tuple[int, ...]
 Reported = Literal["table1", "table2", "table3", "table4", "table5", "table6", "table7", "figure3"]
 
 
+BASIC: dict[str, Any] = {"basic": True}
+"""The `json_schema_extra` of a field that a command's short help shows."""
+
+REPEATED = {"branches": "--branch", "cohorts": "--cohort"}
+"""Fields that the command line gives by repeating an option, and the option's name."""
+
+
+def flag(field: str) -> str:
+    """Return the command-line option of a field."""
+    return REPEATED.get(field, f"--{field.replace('_', '-')}")
+
+
 RENAMED = {"pairings": "cohorts", "windows": "window_memory"}
 """Fields by their names before, which are still taken."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,38 @@ from mrkd_ray.config.cpu_scale import to_cpu
 from mrkd_ray.config.parsing import noted, parse, read_yaml
 from mrkd_ray.config.schema import GridConfig
 
+DEMONSTRATION = "synthetic"
+"""The data of a grid file that is named after other data that it is run on."""
+
 
 def read_grid(path: Path, values: dict[str, Any], scale: str | None = None) -> GridConfig:
     """Read a grid file.
 
     Args:
-        path: the file; its name is the grid's, unless it says another.
+        path: the file; its name is the grid's, unless it says another. A demonstration's that is
+            run on other data gets that data's name.
         values: fields from the command line, which override the file's, scaled or not.
         scale: `cpu`, or None for the file as it is.
 
     Raises:
         UserError: the file, a value, or the scale is wrong.
     """
-    asked = {"name": path.stem, **noted(read_yaml(path), str(path))}
+    asked = noted(read_yaml(path), str(path))
+    name = path.stem
+    if "data" in values:
+        if asked.get("data") == DEMONSTRATION != values["data"]:
+            name = _name_of(values["data"]) or name
+        asked["data"] = values["data"]  # scaled grids need it as well
+    asked = {"name": name} | asked
     if scale == "cpu":
         asked = to_cpu(asked, str(path))
     elif scale is not None:
         raise UserError(f"--scale {scale}: the only scale is cpu; without it the file's own")
     return parse(GridConfig, asked | values, f"{path} and command line" if values else str(path))
+
+
+def _name_of(data: str) -> str:
+    """Return a name of results on this data: `esc10` of `data/esc50#esc10`, "" if it has none."""
+    path = Path(data).absolute()
+    name = path.stem if path.suffix.lower() == ".csv" else path.name.rpartition("#")[2]
+    return re.sub(r"[^\w.-]+", "_", name).lstrip("_.-")

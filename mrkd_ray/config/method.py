@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
-from mrkd_ray.config.fields import StrictModel, whole_path
+from mrkd_ray.config.fields import BASIC, StrictModel, whole_path
 
 PRETRAINED_LR = 0.001  # the paper's
 
@@ -76,45 +76,45 @@ class Learning(StrictModel):
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay of SGD.")
-    mixup: float = Field(0.0, ge=0, description="Alpha of mixup's Beta distribution; 0 is off.")
+    mixup: float = Field(0.0, ge=0, description="Alpha of mixup's Beta distribution. 0: no mixup.")
     augment_gain: float = Field(
-        0.0, ge=0, description="Random gain of training windows, at most this many dB up or down."
+        0.0, ge=0, description="Random gain of training windows: at most this many dB up or down."
     )
     augment_shift: float = Field(
         0.0,
         ge=0,
         le=1.5,
-        description="Random circular shift of training windows, at most this many seconds either "
-        "way; the same in every branch.",
+        description="Random circular shift of training windows: at most this many seconds either "
+        "way, the same in every branch.",
     )
     specaugment_time: int = Field(
         0,
         ge=0,
         le=150,
-        description="SpecAugment: most frames of a training window to hide, of 150.",
+        description="SpecAugment: hide at most this many of a training window's 150 frames.",
     )
     specaugment_bins: int = Field(
-        0, ge=0, description="SpecAugment: most bins of a training window to hide."
+        0, ge=0, description="SpecAugment: hide at most this many bins of a training window."
     )
     weights: Annotated[str | None, AfterValidator(whole_path)] = Field(
         None,
-        description="Initial weights: imagenet, none, the path of a file, or of a folder with one "
-        "file a network (resnet101*.pth). Default: imagenet for torchvision's and timm's networks. "
-        "The small ones start from none.",
+        description="Initial weights: imagenet, none, a file, or a folder with a file for each "
+        "network (resnet101*.pth). Default: imagenet for networks of torchvision and timm, none "
+        "for the small ones.",
     )
     verified_only: bool = Field(
-        False, description="Train on clips with a verified label only; all test clips stay."
+        False, description="Train only on clips with a verified label. All test clips stay."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="What the network computes in; weights, softmax and loss stay fp32. "
-        "auto: bf16 on GPUs that support it, fp32 elsewhere.",
+        description="What networks compute in. auto: bf16 on GPUs that support it, fp32 elsewhere. "
+        "Weights, softmax and loss are always fp32.",
     )
     channels_last: bool = Field(
         True, description="Keep weights and activations channels last in memory."
     )
     compile: bool = Field(
-        False, description="Compile the network with torch.compile: pays in long runs on GPUs."
+        False, description="Compile networks with torch.compile. It pays in long runs on GPUs."
     )
 
 
@@ -127,40 +127,45 @@ class Options(Learning):
         0.5,
         ge=0,
         lt=1,
-        description="Part of the cycles, the first ones, without a teacher: all their epochs on "
-        "hard labels. The last cycle has one.",
+        description="Part of the cycles, from the first, in which branches learn from hard labels "
+        "alone. The last cycle always has a teacher.",
     )
     soft_labels: Literal["clip", "window", "virtual"] = Field(
         "virtual",
-        description="What soft labels are of. clip: a clip, by the mean of its windows' logits. "
+        description="What a soft label is of. clip: a clip, by the mean of its windows' logits. "
         "window: the window that the next distillation epoch trains on. virtual: that window mixed "
         "with another clip's; all branches mix the same pairs.",
     )
     divergence: Literal["reverse", "forward"] = Field(
         "forward",
-        description="reverse: KL(student || teacher), Eq. 4 as printed; forward: "
-        "KL(teacher || student), the usual one.",
+        description="Direction of the KL loss. forward: KL(teacher || student), the usual one. "
+        "reverse: KL(student || teacher), Eq. 4 as printed.",
     )
     t_squared: bool = Field(False, description="Multiply the KL loss by the temperature squared.")
-    kl_weight: float = Field(1.0, ge=0, description="Weight of the KL loss in Eq. 5.")
+    kl_weight: float = Field(
+        1.0, ge=0, description="Weight of the KL loss in distillation epochs (Eq. 5)."
+    )
     ce_weight: float = Field(
-        1.0, ge=0, description="Weight of the hard labels' loss in Eq. 5: in distillation epochs."
+        1.0, ge=0, description="Weight of the hard labels' loss in distillation epochs (Eq. 5)."
     )
     average: str = Field(
-        "logits", description="Rule of Eq. 3: mean, leave_one_out, weighted or logits."
+        "logits",
+        description="How predictions become the teacher (Eq. 3): mean, leave_one_out, weighted or "
+        "logits.",
     )
     teacher_momentum: float = Field(
         0.9,
         ge=0,
         lt=1,
-        description="The part of each cycle's teacher that stays in the next: an exponential "
-        "average over cycles. Of use with soft_labels=clip, and for trust.",
+        description="Part of each cycle's teacher that stays in the next: an average over cycles. "
+        "Used with soft_labels: clip, and by trust.",
     )
     trust: bool = Field(
         False,
-        description="For labels that may be wrong: weigh a clip's hard label, unless it is "
-        "verified, by the teacher's probability of it over that of its likeliest class, as "
-        "remembered by teacher_momentum.",
+        description="For labels that may be wrong: a clip's label weighs less, the less the "
+        "teacher believes it (its probability over that of the likeliest class). Verified labels "
+        "keep their weight.",
+        json_schema_extra=BASIC,
     )
     held_out: float = Field(
         0.0,
@@ -180,26 +185,27 @@ class Options(Learning):
         1.0,
         ge=0,
         le=1,
-        description="Weight of L_ce of training clips whose label is not verified.",
+        description="Weight of the hard labels' loss of training clips whose label is not "
+        "verified.",
     )
     unverified_kl: float = Field(
         1.0,
         ge=0,
-        description="Weight of L_kl of training clips whose label is not verified.",
+        description="Weight of the KL loss of training clips whose label is not verified.",
     )
     label_noise: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="Part of the training clips that get another label, drawn at random: an "
-        "experiment. Test labels stay.",
+        description="For experiments: part of the training clips that get another label, drawn at "
+        "random. Test labels stay.",
     )
     labelled: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="Part of the training clips that keep their label, drawn at random in each "
-        "class, one at least; the others are unlabelled: an experiment. Test labels stay.",
+        description="For experiments: part of the training clips that keep their label, drawn at "
+        "random in each class, one at least. The others are unlabelled. Test labels stay.",
     )
 
 
@@ -211,6 +217,7 @@ class Budget(StrictModel):
         ge=1,
         description="Q: cycles of Algorithm 1; Q x (b + d) epochs in all. "
         f"Default: {GPU_CYCLES} with GPUs (as published), {CPU_CYCLES} without.",
+        json_schema_extra=BASIC,
     )
 
 
@@ -269,7 +276,8 @@ class Published(StrictModel):
 
     paper: StrictBool = Field(
         False,
-        description="The paper's own method: its published value for each option not given.",
+        description="The paper's own method: the published value of every option that is not "
+        "given.",
     )
 
     @model_validator(mode="before")

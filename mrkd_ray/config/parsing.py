@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
-from mrkd_ray.config.fields import RENAMED, current_names
+from mrkd_ray.config.fields import RENAMED, REPEATED, current_names, flag
 from mrkd_ray.config.schema import Variant
 
 if TYPE_CHECKING:
     import yaml
 
 C = TypeVar("C", bound=BaseModel)
+
+COMMAND_LINE = "command line"
+PYTHON = "train()"
+"""Sources of values besides files: how a missing one is given depends on it."""
 
 
 def noted(values: dict[str, Any], source: str) -> dict[str, Any]:
@@ -36,7 +42,7 @@ def noted(values: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def parse(model: type[C], values: dict[str, Any], source: str) -> C:
-    """Validate `values`; `source` (a file or "command line") is named in the error.
+    """Validate `values`; `source` (a file, `COMMAND_LINE` or `PYTHON`) is named in the error.
 
     Raises:
         UserError: with one line for each field that is wrong.
@@ -61,6 +67,8 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
             message = f"{where}: {item['msg'].removeprefix('Value error, ')}{given}"
             if item["type"] == "literal_error" and where == "folds":
                 message = f"folds: all, or whole numbers such as 1,2 or 1..3{given}"
+            elif item["type"] == "missing" and where in model.model_fields:
+                message = f"{where}: {_missing(where, model.model_fields[where], source)}"
             elif item["type"] == "extra_forbidden":
                 message = f"{where}: unknown field"
                 if len(parts) == 1:
@@ -70,6 +78,17 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
             found.setdefault(where, message)
         lines = [f"{source}: {len(found)} problem(s) in the configuration", *found.values()]
         raise UserError("\n  ".join(lines)) from None
+
+
+def _missing(name: str, info: FieldInfo, source: str) -> str:
+    """Say what a field takes and how it is given."""
+    (example,) = info.examples or [""]
+    words = example if name in REPEATED else [example]
+    option = " ".join(f"{flag(name)} {word}" for word in words)
+    value = json.dumps(example)  # which is YAML and Python too
+    given = {COMMAND_LINE: option, PYTHON: f"{name}={value}"}
+    both = f"{name}: {value} in the file, or {option}"
+    return f"missing. {info.description} Example: {given.get(source, both)}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from mrkd_ray.config.fields import Folds, Numbers, StrictModel, regular_expression
+from mrkd_ray.config.fields import BASIC, Folds, Numbers, StrictModel, regular_expression
 
 UNGROUPED = "none"
 """As `group_by`: each clip is on its own, whatever names look like."""
@@ -20,13 +20,15 @@ class Data(StrictModel):
     """Labelled recordings."""
 
     data: str = Field(
-        "synthetic",
-        description="A folder with one folder per class, a CSV file, a folder with meta.csv, a "
-        "release of FSDKaggle2018, TUT 2018 or ESC-50 (FOLDER#esc10: its subset), or one "
-        "that is made: 'synthetic' or 'mixtures' (multi-label).",
+        description="Your labelled recordings: a folder with one folder per class, a folder with "
+        "meta.csv, or a CSV file. Or a release of FSDKaggle2018, TUT 2018 or ESC-50 "
+        "(FOLDER#esc10 is its subset). To try without recordings: synthetic, or mixtures "
+        "(multi-label), which are made here.",
+        examples=["my_clips"],
+        json_schema_extra=BASIC,
     )
     cache: Path = Field(
-        Path("cache"), description="Folder for computed representations; shared by all runs."
+        Path("cache"), description="Folder for computed representations, shared by all runs."
     )
     skip_bad: bool = Field(
         False, description="Go on without the clips that the check of the data set rejects."
@@ -37,7 +39,9 @@ class Processes(StrictModel):
     """Where work is done."""
 
     runner: Literal["ray", "local"] = Field(
-        "ray", description="ray: branches as actors; local: one after the other in this process."
+        "ray",
+        description="ray: every branch is a process of its own. local: branches take turns in this "
+        "process, without Ray.",
     )
     address: str | None = Field(
         None, description="Address of a running Ray cluster (auto, or HOST:PORT)."
@@ -48,7 +52,10 @@ class CheckedData(Processes, Data):
     """A data set that is checked and split on these processes."""
 
     split_seed: int = Field(
-        0, ge=0, lt=2**31, description="Seed of the split where the data set gives none."
+        0,
+        ge=0,
+        lt=2**31,
+        description="Seed of the split into folds, where the data set gives none.",
     )
     group_by: Annotated[str | None, AfterValidator(regular_expression)] = Field(
         None,
@@ -56,6 +63,7 @@ class CheckedData(Processes, Data):
         "not say it: a regular expression for the file's name without its ending (with a '/' in it "
         "for the path), whose first group, else the match, they share: '^([^_]+)_'. They are never "
         f"trained on and tested. {UNGROUPED}: each on its own, and no warning of names.",
+        json_schema_extra=BASIC,
     )
 
 
@@ -64,30 +72,38 @@ class Preparation(CheckedData):
 
     unlabelled: Path | None = Field(
         None,
-        description="A folder of recordings without labels, at any depth: their soft labels join "
-        "the distillation epochs.",
+        description="A folder of recordings without labels, at any depth. The branches teach each "
+        "other on them too.",
+        json_schema_extra=BASIC,
     )
     folds: Annotated[Folds, Numbers] = Field(
-        "all", description="Test folds, cross-validated: all, or numbers such as 1,2 or 1..3."
+        "all",
+        description="Folds that are tested in turn: all, or numbers such as 1,2 or 1..3.",
+        json_schema_extra=BASIC,
     )
 
 
 class Branches(CheckedData):
     """Where branches run, and where what they make is written."""
 
-    output: Path = Field(Path("results"), description="Folder under which results are written.")
+    output: Path = Field(
+        Path("results"),
+        description="Folder under which results are written.",
+        json_schema_extra=BASIC,
+    )
     gpus_per_branch: float | None = Field(
         None,
         ge=0,
-        description="GPUs of one branch actor; fractions share a card. "
-        "Default: 1 where the cluster has enough, a share where it has fewer, 0 where none.",
+        description="GPUs of one branch. A fraction shares a card. Default: 1 where there are "
+        "enough, a share where there are fewer, 0 where there are none.",
     )
     window_memory: Literal["auto", "resident", "streamed"] = Field(
         "auto",
-        description="resident: keep all windows' channels on the device; streamed: make each batch "
-        "from frames in main memory; auto: resident where memory allows. The same results.",
+        description="Where windows are kept. resident: all of them on the device. streamed: made "
+        "batch by batch from main memory. auto: resident where memory allows. Results are the "
+        "same.",
     )
-    cpus_per_branch: int = Field(1, ge=1, description="CPU threads of one branch actor.")
+    cpus_per_branch: int = Field(1, ge=1, description="CPU threads of one branch.")
 
 
 class Run(Branches, Preparation):
@@ -95,8 +111,8 @@ class Run(Branches, Preparation):
 
     overlap: bool = Field(
         False,
-        description="On CPUs: branches compute with the threads of the whole cohort, so that one "
-        "that waits leaves its core to a slower one. Changes last bits.",
+        description="On CPUs: a branch that waits lends its core to a slower one. Changes last "
+        "bits.",
     )
     profile: bool = Field(
         False, description="Write a timeline of each cell, profile.json, for ui.perfetto.dev."

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from mrkd_ray.config.fields import (
+    BASIC,
     BranchField,
     BranchSpec,
     CohortSpec,
@@ -77,13 +78,20 @@ class TrainConfig(Method, Budget, Run, Published):
 
     branches: tuple[BranchField, ...] = Field(
         min_length=1,
-        description="REPRESENTATION:NETWORK; repeat it for every branch of the cohort.",
+        description="A branch: a representation and a network, such as cqt:vgg_small. `mrkd list` "
+        "has their names. Repeat it for every branch of the cohort.",
+        examples=[["logmel64:resnet_small", "cqt:vgg_small"]],
+        json_schema_extra=BASIC,
     )
-    temperature: float = Field(1.0, gt=0, description="T of the soft labels (Eq. 2).")
+    temperature: float = Field(1.0, gt=0, description="Temperature T of the soft labels (Eq. 2).")
     seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
-    name: FolderName = Field("train", description="Name of the results folder.")
+    name: FolderName = Field(
+        "train", description="Name of the results folder.", json_schema_extra=BASIC
+    )
     independent: bool = Field(
-        False, description="Also train each branch alone, with the same epochs: the baseline."
+        False,
+        description="Also train each branch alone, for as many epochs: the baseline.",
+        json_schema_extra=BASIC,
     )
 
     def as_grid(self) -> GridConfig:
@@ -100,23 +108,34 @@ class TrainConfig(Method, Budget, Run, Published):
 class GridConfig(Method, Budget, Run, Published):
     """Cohorts x variants x temperatures x folds x seeds."""
 
-    name: FolderName = Field("grid", description="Name of the results folder.")
+    name: FolderName = Field(
+        "grid",
+        description="Name of the results folder. Default: the file's name.",
+        json_schema_extra=BASIC,
+    )
     cohorts: tuple[CohortSpec, ...] = Field(
         min_length=1,
-        description="Cohorts, each written REPRESENTATION:NETWORK+REPRESENTATION:NETWORK...",
+        description="A cohort: branches, such as logmel64:resnet_small+cqt:vgg_small. Repeat it "
+        "for every cohort.",
+        examples=[["logmel64:resnet_small+cqt:vgg_small"]],
     )
     temperatures: Temperatures = Field(
         (1.0,), description="Temperatures of the soft labels (Eq. 2), such as 1,2,4."
     )
     seeds: Annotated[tuple[Count, ...], Numbers, Field(min_length=1)] = Field(
-        (0,), description="Seeds; every cell is repeated with each, such as 0..4."
+        (0,),
+        description="Seeds, such as 0..4. Every cell is repeated with each.",
+        json_schema_extra=BASIC,
     )
     independent: bool = Field(
-        True, description="Also train each branch alone, with the same epochs: the baseline."
+        True,
+        description="Also train each branch alone, for as many epochs: the baseline.",
+        json_schema_extra=BASIC,
     )
     reported: Reported | None = Field(
         None,
-        description="What the report shows the paper's figures of: table1 to table7, figure3.",
+        description="Of which of the paper's results the report shows figures beside its own: "
+        "table1 to table7, or figure3.",
     )
     variants: dict[FolderName, Variant] = Field(
         {},
@@ -167,24 +186,30 @@ class RecommendConfig(Learning, Branches):
     """Short probes of independent branches, and which of them to make a cohort of."""
 
     cycles: int = Field(
-        20, ge=1, description="Epochs of a probe, over which its learning rate falls to 0."
+        20,
+        ge=1,
+        description="Epochs of a probe, over which its learning rate falls to 0.",
+        json_schema_extra=BASIC,
     )
     representations: Names | None = Field(
-        None, description="Representations of the candidates. Default: all but raw samples."
+        None,
+        description="Representations of the candidates. Default: all but raw samples.",
+        json_schema_extra=BASIC,
     )
     networks: Names | None = Field(
         None,
         description="Networks of the candidates, each with each representation. Default: the small "
         "ones; on GPUs give those that you would use.",
+        json_schema_extra=BASIC,
     )
     branches: tuple[BranchField, ...] | None = Field(
-        None, description="REPRESENTATION:NETWORK, a candidate besides those; repeat it."
+        None, description="A candidate besides those, such as cqt:vgg_small. Repeat it for others."
     )
-    size: int = Field(2, ge=2, le=5, description="Branches of the cohort.")
+    size: int = Field(2, ge=2, le=5, description="Branches of the cohort.", json_schema_extra=BASIC)
     margin: float = Field(
         10.0,
         ge=0,
-        description="Points of accuracy that a member may lack to the best candidate at most.",
+        description="Points of accuracy by which a member may be worse than the best candidate.",
     )
     fold: int = Field(
         1,
@@ -195,13 +220,18 @@ class RecommendConfig(Learning, Branches):
         4,
         ge=1,
         le=20,
-        description="Parts of the training clips, at most, that are held out in turn and decide.",
+        description="Parts of the training clips that are held out in turn and decide, at most.",
     )
     minutes: float | None = Field(
-        None, gt=0, description="Time that probes may take: as many parts as fit are used."
+        None,
+        gt=0,
+        description="Minutes that probes may take. As many parts are used as fit.",
+        json_schema_extra=BASIC,
     )
     seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
-    name: FolderName = Field("recommend", description="Name of the results folder.")
+    name: FolderName = Field(
+        "recommend", description="Name of the results folder.", json_schema_extra=BASIC
+    )
 
     def as_grid(self, candidates: tuple[BranchSpec, ...]) -> GridConfig:
         """Return the grid of which the independent cells are the probes."""

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -17,6 +18,7 @@ import ray
 from mrkd_ray.common.environment import cpus
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import X, Y
+from mrkd_ray.distributed import sessions
 
 SLOW_START = "timed out during startup"  # of Ray's message, whose limit of 30 s cannot be set
 
@@ -105,6 +107,7 @@ def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
                 include_dashboard=True,
                 **options,
             )
+            sessions.mark(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
         except Exception as error:
             if SLOW_START not in str(error):
                 raise

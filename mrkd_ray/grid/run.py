@@ -16,7 +16,7 @@ from mrkd_ray.cells.run import PROFILE, Row, result_of, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.timeline import read_trace, summary
-from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.parsing import PYTHON, parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.opening import OpenGrid, open_grid
@@ -40,7 +40,7 @@ def train(config: TrainConfig | None = None, *, resume: bool = False, **fields: 
     """
     if config is not None and fields:
         raise TypeError(f"train() takes a configuration or fields, not both: {', '.join(fields)}")
-    return run((config or parse(TrainConfig, fields, "train()")).as_grid(), resume=resume)
+    return run((config or parse(TrainConfig, fields, PYTHON)).as_grid(), resume=resume)
 
 
 class CellsFailed(RuntimeError):

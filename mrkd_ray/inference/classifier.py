@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,13 @@ from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
-from mrkd_ray.inference.clip_logits import clip_logits
+from mrkd_ray.inference.clip_logits import BATCH, clip_logits
+from mrkd_ray.inference.inputs import recordings
 from mrkd_ray.inference.model_folder import is_model, read_model
+from mrkd_ray.inference.threads import of_files, side_by_side
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.representations.catalogue import compute_clip
+from mrkd_ray.representations.spectra import one_thread
 from mrkd_ray.scores.ensemble import mean_probabilities
 
 
@@ -29,11 +32,14 @@ class BranchModel:
         self.label_kind = label_kind(self.model.multi_label)
         self._device = device
 
+    @one_thread()
     def probabilities(self, frames: Float32) -> Float32:
         """Return the probabilities [M] of one clip from its static frames [frames, bins] in dB."""
         bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
         windows = Windows(bank, self.model.statistics, self._device)
-        logits = clip_logits(self.model.network, windows, np.zeros(1, np.int64))
+        clip = np.zeros(1, np.int64)
+        map_ = map if len(windows.even_starts(clip)[1]) <= BATCH else side_by_side
+        logits = clip_logits(self.model.network, windows, clip, map_)
         probabilities: Float32 = self.label_kind.probabilities(logits)[0].cpu().numpy()
         return probabilities
 
@@ -66,6 +72,42 @@ class Classifier:
             UserError: the file cannot be decoded; names it.
         """
         return mean_probabilities(self.predict_branches(file)).astype(np.float32)
+
+    def predict_all(
+        self,
+        inputs: str | Path | Iterable[str | Path],
+        *,
+        on_error: Callable[[UserError], None] | None = None,
+    ) -> Iterator[tuple[Path, dict[str, float]]]:
+        """Yield each recording with its probabilities by class, the highest first.
+
+        In the order of the inputs, each once; several are classified side by side.
+
+        Example:
+            `for file, scores in classifier.predict_all("recordings/*.wav"): ...`
+
+        Args:
+            inputs: a file, a folder (all recordings at any depth) or a pattern; or several.
+            on_error: called where a recording cannot be classified, which is then left out;
+                without it, the error is raised.
+
+        Raises:
+            UserError: at once where one of the inputs names nothing, otherwise as `predict`.
+        """
+        files = recordings([inputs] if isinstance(inputs, str | Path) else inputs)
+        return self._predict_files(files, on_error)
+
+    def _predict_files(
+        self, files: Sequence[Path], on_error: Callable[[UserError], None] | None
+    ) -> Iterator[tuple[Path, dict[str, float]]]:
+        for file, found in zip(files, of_files(self.predict, files), strict=True):
+            if not isinstance(found, Exception):
+                yield file, self.by_class(found)
+                continue
+            error = found if isinstance(found, UserError) else UserError(f"{file}: {found}")
+            if on_error is None:
+                raise error
+            on_error(error)
 
     def by_class(self, probabilities: Float32) -> dict[str, float]:
         """Return probabilities [M] by class, the highest first."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,17 +17,36 @@ Apply = Callable[[Tensor], Tensor]
 """Windows [B, 3, bins, 150] to logits [B, M]: a network in evaluation mode."""
 
 
-def window_logits(network: Apply, windows: Windows, clips: Index, starts: Index) -> Tensor:
-    """Logits [len(clips), M] of one window for each entry."""
+Map = Callable[[Apply, Iterable[Tensor]], Iterable[Tensor]]
+"""Applies a function to batches of windows, in order."""
+
+
+def window_logits(
+    network: Apply, windows: Windows, clips: Index, starts: Index, map_: Map = map
+) -> Tensor:
+    """Logits [len(clips), M] of one window for each entry; see `clip_logits`."""
     with torch.inference_mode():
-        return torch.cat([network(batch) for batch in windows.batches(clips, starts, BATCH)])
+        apply = partial(_apply, network)
+        return torch.cat(list(map_(apply, windows.batches(clips, starts, BATCH))))
 
 
-def clip_logits(network: Apply, windows: Windows, clips: Index) -> Tensor:
-    """Logits [len(clips), M], the mean over each clip's evenly spaced windows."""
+def clip_logits(network: Apply, windows: Windows, clips: Index, map_: Map = map) -> Tensor:
+    """Logits [len(clips), M], the mean over each clip's evenly spaced windows.
+
+    Args:
+        network: what is applied.
+        windows: of all clips; streamed where `map_` is ahead of what it yields.
+        clips: places of those that are meant.
+        map_: applies the network to batches of at most `BATCH` windows.
+    """
     owners, starts = windows.even_starts(clips)
-    logits = window_logits(network, windows, clips[owners], starts)
+    logits = window_logits(network, windows, clips[owners], starts, map_)
     index = torch.from_numpy(owners).to(logits.device)
     sums = torch.zeros(len(clips), logits.shape[1], device=logits.device)
     counts = torch.bincount(index, minlength=len(clips))[:, None]
     return sums.index_add_(0, index, logits) / counts
+
+
+def _apply(network: Apply, batch: Tensor) -> Tensor:
+    with torch.inference_mode():  # each thread has a mode of its own
+        return network(batch)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import Display
 from mrkd_ray.datasets.base import encode
 from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.threads import of_files
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.ensemble import mean_probabilities
 
@@ -49,24 +51,28 @@ def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> 
             f"{data}: the model does not know the labels {', '.join(unknown[:10])}; "
             f"it was trained on {', '.join(classifier.classes)}."
         )
+
+    def score(file: Path) -> Float32 | None:
+        known = digest(file) in classifier.trained_on
+        return None if known else classifier.predict_branches(file)
+
     scores, labels = [], []
     skipped = trained_on = 0
+    files = [clip.path for clip in dataset.clips]
     with Display(console) as display:
         show = display.step("Classifying")
-        for done, clip in enumerate(dataset.clips):
-            show(done, len(dataset.clips))
-            try:
-                if digest(clip.path) in classifier.trained_on:
-                    trained_on += 1
-                    continue
-                scores.append(classifier.predict_branches(clip.path))
-            except (UserError, OSError) as error:
+        show(0, len(files))
+        for done, found in enumerate(of_files(score, files), 1):
+            if isinstance(found, Exception):
                 if not skip_bad:
-                    raise UserError(f"{error} (--skip-bad leaves such clips out)") from None
+                    raise UserError(f"{found} (--skip-bad leaves such clips out)")
                 skipped += 1
+            elif found is None:
+                trained_on += 1
             else:
-                labels.append(clip.labels)
-        show(len(dataset.clips), len(dataset.clips))
+                scores.append(found)
+                labels.append(dataset.clips[done - 1].labels)
+            show(done, len(files))
     if not scores:
         raise UserError(
             f"{data}: no clip to score: the model was trained on {trained_on} of them, and "

@@ -19,6 +19,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,8 @@ def compute(name: str, recordings: Recordings) -> Tensor:
     from mrkd_ray.representations.spectra import full_precision
 
     entry = REPRESENTATIONS[name]
-    with full_precision():
+    # What it sets is the whole process's, and CPUs have no use for it.
+    with full_precision() if recordings.waveforms.is_cuda else nullcontext():
         result = entry.transform(recordings)
     expected = (recordings.waveforms.shape[0], entry.bins, recordings.frames)
     if tuple(result.shape) != expected:

@@ -245,7 +245,8 @@ def test_a_seed_of_a_split_that_is_given_is_in_no_key(prepared: Prepared) -> Non
 def test_a_grid_says_what_changes_nothing_and_refuses_variants_that_are_the_same(
     prepared: Prepared,
 ) -> None:
-    asked: dict[str, Any] = {"cohorts": ["+".join(BRANCHES)], "temperatures": "1,2", "cycles": 4}
+    asked: dict[str, Any] = {"data": "x", "cohorts": ["+".join(BRANCHES)], "temperatures": "1,2"}
+    asked["cycles"] = 4
     options = {"teacher_momentum": 0.5, "t_squared": True, "unverified_ce": 0.5}
     lines = idle_options(parse(GridConfig, asked | options, "test"), prepared, NETWORKS)
     assert lines == [
@@ -329,7 +330,8 @@ def test_reasons_are_given_for_what_was_asked_for_alone() -> None:
 def expanded(
     prepared: Prepared, networks: Mapping[str, Initial] = NETWORKS, **fields: Any
 ) -> list[Cell]:
-    config = parse(GridConfig, {"batch_size": 4, "cycles": 150, **fields}, "test")
+    asked = {"data": "x", "batch_size": 4, "cycles": 150, **fields}
+    config = parse(GridConfig, asked, "test")
     return expand(config, prepared, networks, lambda branches: 0.0)
 
 

@@ -21,6 +21,7 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import result_of, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.cli.main import _grouped, main
+from mrkd_ray.cli.options import GROUPS
 from mrkd_ray.config.method import PAPER
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.run import CheckedData
@@ -33,11 +34,13 @@ RUN_GRID = ROOT / "experiments" / "run_grid.py"
 BRANCH = ("--branch", "logmel64:vgg_small")
 
 
-def mrkd(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def mrkd(
+    *arguments: object, cwd: Path | None = None, columns: int = 200
+) -> subprocess.CompletedProcess[str]:
     """What the command does, in this process: importing torch anew takes seconds each time."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setenv("COLUMNS", "200")
+        patch.setenv("COLUMNS", str(columns))
         if cwd:
             patch.chdir(cwd)
         try:
@@ -67,7 +70,8 @@ def test_wrong_values_are_all_named_at_once(tmp_path: Path) -> None:
 
 
 def test_no_branch(tmp_path: Path) -> None:
-    refused(mrkd("train", "--data", "synthetic", cwd=tmp_path), "branches")
+    done = mrkd("train", "--data", "synthetic", cwd=tmp_path)
+    refused(done, "branches: missing", "Example: --branch logmel64:resnet_small --branch cqt:")
 
 
 def test_a_wrong_path(tmp_path: Path) -> None:
@@ -204,16 +208,72 @@ def test_weighted_average_without_held_out_clips(clips: Path, tmp_path: Path) ->
 
 def test_a_grid_file_that_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "g.yaml").write_text("cohort: [a:b]\n")
-    refused(mrkd("grid", "g.yaml", cwd=tmp_path), "g.yaml", "'cohorts'", "cohorts: Field required")
+    refused(mrkd("grid", "g.yaml", cwd=tmp_path), "g.yaml", "'cohorts'", "cohorts: missing")
     refused(mrkd("grid", "lost.yaml", cwd=tmp_path), "lost.yaml")
 
 
 @pytest.mark.parametrize(("command", "model"), [("train", TrainConfig), ("grid", GridConfig)])
 def test_every_field_has_its_option(command: str, model: type[TrainConfig]) -> None:
-    text = mrkd(command, "--help").stdout
+    text = mrkd(command, "--help-all").stdout
     singular = {"branches": "branch", "cohorts": "cohort"}
     for name in model.model_fields.keys() - {"variants"}:  # a mapping: YAML only
         assert f"--{singular.get(name, name).replace('_', '-')} " in text
+
+
+CONFIGURED = ("train", "grid", "plan", "prepare", "recommend", "evaluate")
+
+
+def shown(command: str, flag: str) -> list[str]:
+    """The lines of a help text without its frames, as an 80-column terminal has them."""
+    text = mrkd(command, flag, columns=80).stdout
+    assert max(map(len, text.splitlines())) <= 80
+    return [line.strip(" │") for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("command", CONFIGURED)
+def test_the_short_help_has_a_dozen_options_an_example_and_the_way_to_the_rest(
+    command: str,
+) -> None:
+    lines = shown(command, "--help")
+    options = {line.split()[0] for line in lines if line.startswith("--")}
+    assert {"--data", "--help", "--help-all"} <= options
+    assert len(options) <= 15
+    assert not options & {"--momentum", "--runner", "--gpus-per-branch"}
+    assert any(line.startswith(f"mrkd {command} ") for line in lines)
+    assert [line for line in lines if line][-1] == f"All options: mrkd {command} --help-all"
+    assert options < {line.split()[0] for line in shown(command, "--help-all") if line[:2] == "--"}
+
+
+def test_all_options_stand_in_groups() -> None:
+    panels: dict[str, list[str]] = {}
+    for line in mrkd("train", "--help-all").stdout.splitlines():
+        if line.startswith("╭─ "):
+            own = panels.setdefault(line.split("─ ")[1].split(" ─")[0], [])
+        elif line.startswith("│ --"):
+            own.append(line.split()[1])
+    assert panels.keys() == {"Options", *GROUPS.values()}
+    assert "--data" in panels["Options"]
+    assert "--runner" in panels["Where it runs"]
+    assert "--unlabelled" in panels["Data"]
+    assert "--momentum" in panels["How a branch learns"]
+    assert "--kl-weight" in panels["How branches teach each other"]
+
+
+def test_options_that_the_short_help_leaves_out_are_taken(tmp_path: Path) -> None:
+    options = ("--momentum", "0.5", "--no-channels-last", "--no-paper", "--print-config")
+    done = mrkd("train", *BRANCH, "--data", "x", *options, cwd=tmp_path)
+    values = yaml.safe_load(done.stdout)
+    assert (values["momentum"], values["channels_last"]) == (0.5, False)
+    assert mrkd("train", "--no-paper", "--help").returncode == 0
+
+
+@pytest.mark.parametrize("command", CONFIGURED)
+def test_data_is_never_guessed(command: str, tmp_path: Path) -> None:
+    (tmp_path / "g.yaml").write_text("cohorts: ['logmel64:vgg_small']\n")
+    rest = {"grid": ["g.yaml"], "plan": ["g.yaml"], "evaluate": ["a_model"], "train": [*BRANCH]}
+    done = mrkd(command, *rest.get(command, []), cwd=tmp_path)
+    refused(done, "data: missing. Your labelled recordings: ", "--data my_clips", "synthetic")
+    assert [path.name for path in tmp_path.iterdir()] == ["g.yaml"]
 
 
 def test_version_and_the_module_as_a_command(tmp_path: Path) -> None:
@@ -223,7 +283,7 @@ def test_version_and_the_module_as_a_command(tmp_path: Path) -> None:
 
 
 def test_options_that_were_renamed_are_still_taken_with_a_note(tmp_path: Path) -> None:
-    (tmp_path / "g.yaml").write_text("pairings: ['cqt:vgg_small']\n")
+    (tmp_path / "g.yaml").write_text("data: x\npairings: ['cqt:vgg_small']\n")
     old = ("--pairing", "logmel64:vgg_small", "--windows=streamed")
     new = ("--cohort", "logmel64:vgg_small", "--window-memory", "streamed")
     before, now = (mrkd("grid", "g.yaml", *o, "--print-config", cwd=tmp_path) for o in (old, new))
@@ -236,7 +296,7 @@ def test_options_that_were_renamed_are_still_taken_with_a_note(tmp_path: Path) -
 
 @pytest.mark.parametrize("command", ["prepare", "evaluate", "recommend"])
 def test_a_command_has_the_options_of_its_configuration_alone(command: str) -> None:
-    text = mrkd(command, "--help").stdout
+    text = mrkd(command, "--help-all").stdout
     assert "--data " in text
     assert "--kl-weight" not in text  # of the method, which these do not run
     assert ("--split-seed" in text) == (command != "evaluate")
@@ -246,7 +306,8 @@ def test_a_command_has_the_options_of_its_configuration_alone(command: str) -> N
 def test_print_config_can_be_given_back(tmp_path: Path) -> None:
     options = ("--branch", "logmel64:vgg_small", "--branch", "cqt:resnet18", "--folds", "1,3")
     first = mrkd(
-        "train", *options, "--temperature", "3", "--no-independent", "--paper", "--print-config"
+        *("train", "--data", "my_clips", *options, "--temperature", "3"),
+        *("--no-independent", "--paper", "--print-config"),
     )
     assert first.returncode == 0, first.stderr
     values = yaml.safe_load(first.stdout)
@@ -325,6 +386,58 @@ def test_predict_goes_on_after_a_file_that_cannot_be_read(
     assert "00.wav: " in done.stdout
     refused(mrkd("predict", trained, tmp_path / "lost.wav"), "lost.wav")
     refused(mrkd("predict", tmp_path, clips / "00.wav"), "no model there")
+
+
+def test_predict_takes_a_folder_and_prints_in_order(trained: Path, clips: Path) -> None:
+    done = mrkd("predict", trained, clips, "--json")
+    rows = json.loads(done.stdout)
+    assert [row["file"] for row in rows] == [str(file) for file in sorted(clips.glob("*.wav"))]
+    lines = mrkd("predict", trained, clips, "--top", "1").stdout.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [row["file"] for row in rows]
+    assert [line.split()[1] for line in lines] == [row["label"] for row in rows]
+
+
+def test_answers_go_to_a_file_and_progress_to_the_terminal(
+    trained: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rich.console
+
+    terminal = io.StringIO()
+    console = rich.console.Console
+
+    def watched(**options: object) -> rich.console.Console:
+        return console(file=terminal, force_terminal=True, width=100)
+
+    monkeypatch.setattr(rich.console, "Console", watched)
+    done = mrkd("predict", trained, clips / "00.wav", clips / "01.wav")
+    assert [line.partition(": ")[0] for line in done.stdout.splitlines()] == [
+        str(clips / "00.wav"),
+        str(clips / "01.wav"),
+    ]
+    assert "Classifying" in terminal.getvalue()
+    assert "2/2" in terminal.getvalue()
+
+
+def test_clean_lists_and_removes_only_with_yes_and_a_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
+    made = tmp_path / "cache" / "synthetic-1"
+    made.mkdir(parents=True)
+    (made / "meta.csv").write_text("x" * 2000)
+    listed = mrkd("clean", cwd=tmp_path)
+    assert listed.returncode == 0
+    assert "cache: 1 found, 2.0 kB" in listed.stdout
+    assert "cache/synthetic-1" in listed.stdout
+    assert "--yes" in listed.stdout
+    assert "cache/synthetic-1" not in mrkd("clean", "--unused-days", "3", cwd=tmp_path).stdout
+    refused(mrkd("clean", "--yes", cwd=tmp_path), "cache, checkpoints, ray")
+    refused(mrkd("clean", "cash", cwd=tmp_path), "Did you mean 'cache'?")
+    mrkd("clean", "checkpoints", "--yes", cwd=tmp_path)
+    mrkd("clean", "cache", "--yes", "--unused-days", "3", cwd=tmp_path)
+    assert made.exists()
+    assert "removed 1 of 1" in mrkd("clean", "cache", "--yes", cwd=tmp_path).stdout
+    assert not made.exists()
 
 
 def test_export_writes_a_program_or_says_why_not(trained: Path, tmp_path: Path) -> None:
@@ -435,7 +548,7 @@ def test_a_grid_name_that_does_not_exist() -> None:
 
 
 def test_help_shows_defaults() -> None:
-    text = " ".join(mrkd("train", "--help").stdout.split())
+    text = " ".join(mrkd("train", "--help-all").stdout.split())
     assert "Momentum of SGD. Default: 0.9." in text
 
 

@@ -67,7 +67,10 @@ def test_at_the_scale_of_cpus_the_rows_stay(name: str) -> None:
     assert (small.name, small.reported) == (f"{name}-cpu", name)
     assert small.temperatures == full.temperatures
     # The very settings of docs/results: cells are found again by them.
-    assert small.training == GridConfig(cohorts=small.cohorts, paper=True, cycles=15).training
+    assert (
+        small.training
+        == GridConfig(data="x", cohorts=small.cohorts, paper=True, cycles=15).training
+    )
 
 
 def test_the_command_line_overrides_the_scale() -> None:
@@ -80,7 +83,7 @@ def test_the_command_line_overrides_the_scale() -> None:
 def test_variants_are_scaled_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
-        "cohorts: ['logmel64:resnet101']\ncycles: 150\nlr: 0.01\nvariants:\n  plain: {}\n"
+        "data: x\ncohorts: ['logmel64:resnet101']\ncycles: 150\nlr: 0.01\nvariants:\n  plain: {}\n"
         "  paper: {paper: true}\n  more: {b: 1, trust: true}\n  longer: {cycles: 300}\n"
     )
 
@@ -93,22 +96,24 @@ def test_variants_are_scaled_too(tmp_path: Path) -> None:
     own = {"paper": (1, 1, 15), "longer": (0, 1, 60)}  # cycles of their own, in proportion
     assert epochs() == own | {"plain": (0, 1, 30), "more": (1, 1, 30)}
     assert epochs(cycles="4") == own | {"plain": (0, 1, 4), "more": (1, 1, 4)}
-    path.write_text("cohorts: ['logmel64:resnet101']\nvariants: {slow: {lr: 0.1}, not: {}}\n")
+    path.write_text(
+        "data: x\ncohorts: ['logmel64:resnet101']\nvariants: {slow: {lr: 0.1}, not: {}}\n"
+    )
     with pytest.raises(UserError, match=r"mine\.yaml: variants\.slow\.lr.*Delete it"):
         read_grid(path, {}, "cpu")
 
 
 def test_small_networks_stay_and_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("cohorts: ['cqt:vgg_small + mfcc:resnet101']\nname: other\n")
+    path.write_text("data: x\ncohorts: ['cqt:vgg_small + mfcc:resnet101']\nname: other\n")
     grid = read_grid(path, {}, "cpu")
     assert pairings(grid) == ["cqt:vgg_small+mfcc:resnet_small"]
     assert grid.name == "other-cpu"
-    path.write_text("cohorts: ['cqt:vgg_small + mfcc:resnet50']\n")
+    path.write_text("data: x\ncohorts: ['cqt:vgg_small + mfcc:resnet50']\n")
     with pytest.raises(UserError, match=r"mine\.yaml.*mfcc:resnet50.*resnet101"):
         read_grid(path, {}, "cpu")
     with pytest.raises(UserError, match="--scale gpu"):
         read_grid(path, {}, "gpu")
-    path.write_text("cohorts: [cqt]\n")
+    path.write_text("data: x\ncohorts: [cqt]\n")
     with pytest.raises(UserError, match=r"mine\.yaml.*\n.*REPRESENTATION:NETWORK"):
         read_grid(path, {}, "cpu")

@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config.parsing import parse, read_yaml
-from mrkd_ray.config.schema import GridConfig, TrainConfig
+from mrkd_ray.config.parsing import COMMAND_LINE, PYTHON, parse, read_yaml
+from mrkd_ray.config.run import Data, Preparation
+from mrkd_ray.config.schema import GridConfig, RecommendConfig, TrainConfig
 
 
 def test_all_errors_come_at_once() -> None:
-    values = {"cohorts": [["cqt:vgg_small"]], "cycles": 0, "lr": "fast", "divergence": "up"}
+    values = {
+        "data": "x",
+        "cohorts": [["cqt:vgg_small"]],
+        "cycles": 0,
+        "lr": "fast",
+        "divergence": "up",
+    }
     with pytest.raises(UserError) as caught:
         parse(GridConfig, values, "some/grid.yaml")
     first, *lines = str(caught.value).splitlines()
@@ -21,11 +29,53 @@ def test_all_errors_come_at_once() -> None:
     assert [line.split(":")[0].strip() for line in lines] == ["cycles", "lr", "divergence"]
 
 
-def test_a_missing_field_is_named() -> None:
-    with pytest.raises(UserError, match=r"grid\.yaml.*\n  cohorts: Field required$"):
+BRANCHES = '["logmel64:resnet_small", "cqt:vgg_small"]'
+
+
+@pytest.mark.parametrize(
+    ("source", "data", "branches"),
+    [
+        (
+            COMMAND_LINE,
+            "--data my_clips",
+            "--branch logmel64:resnet_small --branch cqt:vgg_small",
+        ),
+        (PYTHON, 'data="my_clips"', f"branches={BRANCHES}"),
+        (
+            "mine.yaml",
+            'data: "my_clips" in the file, or --data my_clips',
+            f"branches: {BRANCHES} in the file, or --branch logmel64:resnet_small --branch cqt:"
+            "vgg_small",
+        ),
+    ],
+)
+def test_a_missing_field_says_what_it_takes_with_an_example(
+    source: str, data: str, branches: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(TrainConfig, {}, source)
+    _, *lines = str(caught.value).splitlines()
+    recordings, cohort = sorted(lines, reverse=True)
+    assert recordings.startswith("  data: missing. Your labelled recordings: a folder with one")
+    assert "To try without recordings: synthetic" in recordings
+    assert recordings.endswith(f" Example: {data}")
+    assert cohort.startswith("  branches: missing. A branch: a representation and a network")
+    assert cohort.endswith(f" Example: {branches}")
+
+
+def test_an_example_in_an_error_is_taken_as_it_stands() -> None:
+    with pytest.raises(UserError) as caught:
         parse(GridConfig, {}, "grid.yaml")
-    with pytest.raises(UserError, match="branches: Field required"):
-        parse(TrainConfig, {}, "command line")
+    lines = str(caught.value).splitlines()[1:]
+    examples = (line.partition("Example: ")[2].partition(" in the file")[0] for line in lines)
+    asked = yaml.safe_load("\n".join(examples))
+    assert parse(GridConfig, asked, "grid.yaml").data == "my_clips"
+
+
+@pytest.mark.parametrize("model", [Data, Preparation, RecommendConfig, TrainConfig, GridConfig])
+def test_data_is_asked_for_everywhere(model: type[BaseModel]) -> None:
+    with pytest.raises(UserError, match="data: missing"):
+        parse(model, {}, COMMAND_LINE)
 
 
 def test_a_grid_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ TWO = "logmel64:resnet_small+cqt:vgg_small"
 
 
 def grid(**values: Any) -> GridConfig:
-    return parse(GridConfig, {"cohorts": [ONE], **values}, "grid.yaml")
+    return parse(GridConfig, {"data": "my_clips", "cohorts": [ONE], **values}, "grid.yaml")
 
 
 def refusal(model: type[BaseModel], **values: Any) -> list[str]:
     """The lines of the error that these values give; the first names the file."""
     required = {"cohorts": [ONE]} if model is GridConfig else {"branches": [ONE]}
     with pytest.raises(UserError) as caught:
-        parse(model, {**required, **values}, "some/grid.yaml")
+        parse(model, {"data": "my_clips", **required, **values}, "some/grid.yaml")
     return str(caught.value).splitlines()
 
 
@@ -143,7 +143,9 @@ def test_paper_sets_the_published_values_that_are_not_given() -> None:
     assert asked.temperatures == (2,)
     other = asked.by_variant()["b"].training
     assert other == Training(**published | {"cycles": 3})
-    train = parse(TrainConfig, {"branches": [ONE], "paper": True, "temperature": 4}, "")
+    train = parse(
+        TrainConfig, {"data": "x", "branches": [ONE], "paper": True, "temperature": 4}, ""
+    )
     assert (train.temperature, train.as_grid().temperatures) == (4, (4,))
     assert train.as_grid().training == Training(**published)
     assert "paper: Input should be a valid boolean" in refusal(GridConfig, paper="table6")[1]
@@ -288,8 +290,8 @@ CHANGED: dict[str, Any] = {
     "paper": True,
 }
 CONFIGS = {
-    "train": TrainConfig(branches=(ONE, "cqt:vgg_small")),
-    "grid": GridConfig(cohorts=(TWO, ONE)),
+    "train": TrainConfig(data="x", branches=(ONE, "cqt:vgg_small")),
+    "grid": GridConfig(data="x", cohorts=(TWO, ONE)),
     "train, changed": TrainConfig(
         branches=(ONE, "cqt:vgg_small"), temperature=0.3, seed=5, independent=True, **CHANGED
     ),
@@ -302,7 +304,9 @@ CONFIGS = {
         variants={"one": {}, "two-2": {"kl_weight": 2.0, "temperatures": [1.0]}},
         **CHANGED,
     ),
-    "grid, verified": GridConfig(cohorts=(TWO, ONE), verified_only=True),  # excludes others
+    "grid, verified": GridConfig(
+        data="x", cohorts=(TWO, ONE), verified_only=True
+    ),  # excludes others
 }
 
 
@@ -327,7 +331,7 @@ def test_the_changed_fields_are_all_fields_and_differ_from_the_defaults() -> Non
 
 
 def test_virtual_samples_need_one_epoch_of_distillation() -> None:
-    asked = {"cohorts": [TWO], "soft_labels": "virtual", "d": 2}
+    asked = {"data": "x", "cohorts": [TWO], "soft_labels": "virtual", "d": 2}
     with pytest.raises(UserError, match="virtual needs d: 1"):
         parse(GridConfig, asked, "grid.yaml")
 
@@ -381,12 +385,15 @@ def test_what_weighs_unverified_labels_is_refused_where_none_is_trained_on(name:
 def test_fields_that_were_renamed_are_still_taken_with_a_note(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    old = parse(GridConfig, {"pairings": [ONE], "windows": "streamed"}, "old.yaml")
-    assert old == parse(GridConfig, {"cohorts": [ONE], "window_memory": "streamed"}, "new.yaml")
+    data = {"data": "my_clips"}
+    old = parse(GridConfig, {**data, "pairings": [ONE], "windows": "streamed"}, "old.yaml")
+    new = {**data, "cohorts": [ONE], "window_memory": "streamed"}
+    assert old == parse(GridConfig, new, "new.yaml")
     assert capsys.readouterr().err.splitlines() == [
         "note: old.yaml: pairings is called cohorts now",
         "note: old.yaml: windows is called window_memory now",
     ]
-    assert GridConfig(pairings=[ONE]) == GridConfig(cohorts=[ONE])  # without a note
+    without_a_note = GridConfig(data="my_clips", pairings=[ONE])
+    assert without_a_note == GridConfig(data="my_clips", cohorts=[ONE])
     with pytest.raises(UserError, match=r"both\.yaml: pairings is called cohorts now: give one"):
         parse(GridConfig, {"pairings": [ONE], "cohorts": [ONE]}, "both.yaml")

@@ -26,7 +26,7 @@ FIRST, SECOND = "logmel64:vgg_small", "cqt:vgg_small"
 
 
 def config(**fields: object) -> GridConfig:
-    return parse(GridConfig, {"cohorts": [f"{FIRST}+{SECOND}"], **fields}, "test")
+    return parse(GridConfig, {"data": "x", "cohorts": [f"{FIRST}+{SECOND}"], **fields}, "test")
 
 
 def test_a_taken_name_gets_a_number_and_resume_finds_the_cells(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
 
 
 def config(**fields: object) -> GridConfig:
-    return parse(GridConfig, {"cohorts": [f"{FIRST}+{SECOND}"], "cycles": 2, **fields}, "test")
+    asked = {"data": "x", "cohorts": [f"{FIRST}+{SECOND}"], "cycles": 2, **fields}
+    return parse(GridConfig, asked, "test")
 
 
 NETWORKS = {name: Initial("", "") for name in ("resnet_small", "vgg_small")}

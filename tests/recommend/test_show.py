@@ -169,14 +169,16 @@ def test_the_advice_hangs_on_how_many_labels_look_wrong(
 ) -> None:
     choice = with_wrong_labels(wrong, classes)
     assert said in " ".join(printed(choice).split())
-    assert yaml.safe_load(grid_file(choice, RecommendConfig())).get("trust", False) is trusts
+    assert (
+        yaml.safe_load(grid_file(choice, RecommendConfig(data="x"))).get("trust", False) is trusts
+    )
 
 
 def test_a_share_that_is_not_told_from_none_is_taken_as_none() -> None:
     few = part_of(with_wrong_labels(20), np.arange(142, 182))  # 2 of 40
     assert few.wrong_share == pytest.approx(0.09)
     assert few.wrong_share_error == pytest.approx(0.063, abs=0.001)
-    assert "trust" not in yaml.safe_load(grid_file(few, RecommendConfig()))
+    assert "trust" not in yaml.safe_load(grid_file(few, RecommendConfig(data="x")))
 
 
 def test_labels_that_nobody_verified_are_not_judged() -> None:
@@ -184,11 +186,11 @@ def test_labels_that_nobody_verified_are_not_judged() -> None:
     some = replace(whole, probed=replace(whole.probed, all_verified=False))
     text = " ".join(printed(some).split())
     assert "cannot be told: those that nobody verified took no part" in text
-    assert "trust" not in yaml.safe_load(grid_file(some, RecommendConfig()))
+    assert "trust" not in yaml.safe_load(grid_file(some, RecommendConfig(data="x")))
 
 
 def test_verified_labels_are_not_doubted_in_the_grid() -> None:
-    asked = parse(RecommendConfig, {"verified_only": True}, "test")
+    asked = parse(RecommendConfig, {"data": "x", "verified_only": True}, "test")
     assert "trust" not in yaml.safe_load(grid_file(with_wrong_labels(20), asked))
 
 
