@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,22 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def from_here(path: Path) -> Path:
+    """Return a path as people would type it: relative where it is below the working folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Make a hard link, or a copy where the file system has none: for `shutil.copytree`.
+
+    All writing here replaces files, so neither changes with the other.
+    """
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
 
 
 def nearest_folder(folder: Path) -> Path:

@@ -71,9 +71,14 @@ class TrainConfig(Training, Run, Published):
         False, description="Also train each branch alone, with the same epochs: the baseline."
     )
 
+    alone: bool = Field(
+        False, description="Train each branch alone and teach none: the baselines without a cohort."
+    )
+
     def as_grid(self) -> GridConfig:
         """Return the grid of this one cohort."""
         fields = self.model_dump(exclude={"branches", "temperature", "seed"})
+        fields["independent"] |= self.alone
         return GridConfig(
             **fields,
             cohorts=(self.branches,),
@@ -98,6 +103,9 @@ class GridConfig(Training, Run, Published):
     )
     independent: bool = Field(
         True, description="Also train each branch alone, with the same epochs: the baseline."
+    )
+    alone: bool = Field(
+        False, description="Train the baselines alone: no cohort, nothing is distilled."
     )
     reported: Reported | None = Field(
         None,
@@ -124,6 +132,12 @@ class GridConfig(Training, Run, Published):
             )
             for name, variant in self.variants.items()
         } or {"": self}
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> GridConfig:
+        if self.alone and not self.independent:
+            raise ValueError("alone trains the baselines only, and independent: false has none")
+        return self
 
     @model_validator(mode="after")
     def _differ(self) -> GridConfig:

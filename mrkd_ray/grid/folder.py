@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections import Counter
@@ -18,7 +17,7 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.run import result_of
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import sync, write_json, write_text
+from mrkd_ray.common.files import link_or_copy, sync, write_json, write_text
 from mrkd_ray.config.parsing import to_yaml
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.checking.problems import Skipped
@@ -110,9 +109,8 @@ def _keys(cell: Cell) -> list[str]:
 def take_over(found: Mapping[str, Path], folder: Path) -> Counter[Path]:
     """Put the cells that are finished in other folders into this one, each whole or not at all.
 
-    Files are linked where the file system can, and copied where not: all writing here replaces
-    files, so neither grid changes the other's. `environment.json` in
-    a cell says what it was made with.
+    Files are linked where the file system can, and copied where not. `environment.json` in a cell
+    says what it was made with.
 
     Returns:
         How many came from which grid's folder.
@@ -124,7 +122,7 @@ def take_over(found: Mapping[str, Path], folder: Path) -> Counter[Path]:
         temporary = folder / f".{key}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         ignored = shutil.ignore_patterns("checkpoint", ".*")
-        shutil.copytree(path, temporary, copy_function=_link, ignore=ignored)
+        shutil.copytree(path, temporary, copy_function=link_or_copy, ignore=ignored)
         shutil.copy2(path.parents[1] / ENVIRONMENT, temporary)
         _replace(temporary, folder / "cells" / key)
         sources[path.parents[1]] += 1
@@ -167,13 +165,6 @@ def _folders(output: Path) -> list[Path]:
 def _read(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / ENVIRONMENT).read_text())
     return found
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
 
 
 def _replace(temporary: Path, target: Path) -> None:

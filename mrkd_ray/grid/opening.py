@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ class OpenGrid:
 
     Attributes:
         cells: to run, or finished already.
+        untaught: with `alone`, the cells of cohorts, which are not run: they name their baselines.
         prepared: the data set, its splits and features.
         workers: what runs them.
         display: progress for people.
@@ -38,6 +39,7 @@ class OpenGrid:
     workers: Workers
     display: Display
     startup: float
+    untaught: Sequence[Cell] = ()
 
     @property
     def by_key(self) -> dict[str, Cell]:
@@ -97,4 +99,6 @@ def open_grid(config: GridConfig, console: Console) -> Iterator[OpenGrid]:
             for cell in cells:
                 share = workers.gpus(len(cell.branches))
                 workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
-        yield OpenGrid(cells, prepared, workers, display, startup)
+        untaught = [c for c in cells if config.alone and c.condition == "distilled"]
+        run = [cell for cell in cells if cell not in untaught]
+        yield OpenGrid(run, prepared, workers, display, startup, untaught)

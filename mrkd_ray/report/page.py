@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from mrkd_ray.cells.cell import named
 from mrkd_ray.common.files import write_text
 from mrkd_ray.common.text import time_text
 from mrkd_ray.report.figures import Section, figures
-from mrkd_ray.report.grid_results import GridResults, named, read_results
+from mrkd_ray.report.grid_results import GridResults, read_results
 from mrkd_ray.report.paper_tables import reported as paper
 from mrkd_ray.report.paper_tables.boxes import MetricName, minus
 from mrkd_ray.report.paper_tables.tables import tables

@@ -10,8 +10,9 @@ from itertools import chain
 
 import pandas as pd
 
+from mrkd_ray.cells.cell import named
 from mrkd_ray.config.cpu_scale import STANDS_FOR
-from mrkd_ray.report.grid_results import GridResults, named
+from mrkd_ray.report.grid_results import GridResults
 from mrkd_ray.report.paper_tables import reported as paper
 from mrkd_ray.report.paper_tables.boxes import NAMES, Box, Table, difference, mean
 from mrkd_ray.report.paper_tables.caveats import warnings
