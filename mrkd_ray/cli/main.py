@@ -209,7 +209,7 @@ def _run(config: GridConfig, resume: bool) -> None:
     results.show(console)
     report = shlex.join(["mrkd", "report", str(from_here(results.folder))])
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
-    if results.best:
+    if results.best and results.best.bytes is not None:
         _print_use(results.best_folder, console)
 
 

@@ -38,6 +38,11 @@ class Latency:
     seconds: float
     processor: str
 
+    @property
+    def text(self) -> str:
+        """For people: `8.4 ms for a clip of 5 s`."""
+        return f"{milliseconds_text(self.milliseconds)} ms for a clip of {self.seconds:.3g} s"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
@@ -52,7 +57,8 @@ class Best:
         runs: how many these scores are of.
         fold, seed: of the run whose weights lie here: the first, not the luckiest.
         cells: the folders under `cells/` that they are from, of each member.
-        parameters, bytes: of all members.
+        parameters, bytes: of all members; None where files of their weights are missing, and so
+            there is no `best/`.
         latency: None where nobody has measured it yet.
     """
 
@@ -68,8 +74,8 @@ class Best:
     fold: int
     seed: int
     cells: dict[str, str]
-    parameters: int
-    bytes: int
+    parameters: int | None
+    bytes: int | None
     latency: Latency | None = None
 
     @property
@@ -90,11 +96,20 @@ class Best:
     @property
     def cost_text(self) -> str:
         """Its size and, where it was measured, what a clip takes."""
-        text = f"{count_text(self.parameters)} parameters, {megabytes_text(self.bytes)} MB"
-        if self.latency:
-            took = milliseconds_text(self.latency.milliseconds)
-            text += f", {took} ms for a clip of {self.latency.seconds:.3g} s"
-        return text
+        latency = f", {self.latency.text}" if self.latency else ""
+        return self.size_text + latency
+
+    @property
+    def size_text(self) -> str:
+        """Its size: `167 k parameters, 0.675 MB`."""
+        if self.parameters is None or self.bytes is None:
+            return "its weights are not in cells/ any more"
+        return f"{count_text(self.parameters)} parameters, {megabytes_text(self.bytes)} MB"
+
+    def is_of(self, kind: TrainedKind) -> bool:
+        """Say whether it is a model of the run, from the cells that it names."""
+        cells = dict(zip(kind.branches, kind.cells[kind.first_run], strict=True))
+        return (self.condition, self.cells) == (kind.condition, cells)
 
 
 def most_accurate(results: Path, kinds: Sequence[TrainedKind]) -> TrainedKind | None:
@@ -106,11 +121,9 @@ def most_accurate(results: Path, kinds: Sequence[TrainedKind]) -> TrainedKind | 
     )
 
 
-def facts(results: Path, kind: TrainedKind, chosen_by: By) -> Best | None:
-    """Return what `best.json` would say of a model; None where files of its weights are missing."""
-    sizes = size(kind.folders(results))
-    if sizes is None:
-        return None
+def facts(results: Path, kind: TrainedKind, chosen_by: By) -> Best:
+    """Return what `best.json` would say of a model."""
+    parameters, bytes_ = size(kind.folders(results)) or (None, None)
     names = [metric.name for metric in kind.metrics]
     fold, seed = kind.first_run
     return Best(
@@ -126,13 +139,13 @@ def facts(results: Path, kind: TrainedKind, chosen_by: By) -> Best | None:
         fold=fold,
         seed=seed,
         cells=dict(zip(kind.branches, kind.cells[kind.first_run], strict=True)),
-        parameters=sizes[0],
-        bytes=sizes[1],
+        parameters=parameters,
+        bytes=bytes_,
     )
 
 
-def point(results: Path, best: Best) -> Path:
-    """Have `best/` hold this model; return its path. It is there whole or not at all.
+def point(results: Path, best: Best) -> Best:
+    """Have `best/` hold this model, whole or not at all; return what `best.json` says of it.
 
     What is known of the latency is kept where the members are of the same kinds as before.
     """
@@ -151,7 +164,7 @@ def point(results: Path, best: Best) -> Path:
         folder.rename(old)
     made.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-    return folder
+    return best
 
 
 def read(results: Path) -> Best | None:
@@ -174,11 +187,18 @@ def note_latency(results: Path, best: Best, latency: Latency) -> Best:
 def recommend(results: Path, kinds: Sequence[TrainedKind]) -> Best | None:
     """Point `best/` at the most accurate model and return what it is.
 
-    None where there is no model, or files of its weights are missing; `best/` then stays as it is.
+    Without files of its weights `best/` stays as it is. None where there is no model.
     """
     kind = most_accurate(results, kinds)
-    best = facts(results, kind, "accuracy") if kind else None
-    if best is None:
+    if kind is None:
         return None
-    point(results, best)
-    return read(results)
+    best = facts(results, kind, "accuracy")
+    return best if best.bytes is None else point(results, best)
+
+
+def current(results: Path, kinds: Sequence[TrainedKind]) -> Best | None:
+    """Return what `best/` holds, if it still is one of the run's models; else `recommend`."""
+    best = read(results)
+    if best and any(best.is_of(kind) for kind in kinds):
+        return best
+    return recommend(results, kinds)

@@ -122,18 +122,17 @@ def compare(folder: Path, by: str | None = None) -> Comparison:
         )
         rows.append(row)
     before = best_folder.read(folder)
-    stays = [row for row in rows if rule is None and before and _is_of(before, row.kind)]
+    stays = [row for row in rows if rule is None and before and before.is_of(row.kind)]
     chosen = stays[0] if stays else choose(rows, rule or "accuracy")
     chosen_by = before.chosen_by if stays and before else rule or "accuracy"
     best = best_folder.facts(folder, chosen.kind, chosen_by)
-    if best is None:
+    if best.bytes is None:
         listed = ", ".join(str(path) for path in chosen.kind.folders(folder))
         raise UserError(
             f"{folder}: best/ cannot hold {chosen.kind.title}: its weights are not in {listed}. "
             "Delete the folders of these cells, and run again with --resume"
         )
-    best = replace(best, latency=chosen.latency)
-    best_folder.point(folder, best)
+    best = best_folder.point(folder, replace(best, latency=chosen.latency))
     return Comparison(folder=folder, rows=rows, seconds=seconds, best=best)
 
 
@@ -159,11 +158,6 @@ def choose(rows: Sequence[Row], by: By) -> Row:
     if by == "size":
         return min(good, key=lambda row: inf if row.bytes is None else row.bytes)
     return min(good, key=lambda row: row.latency.milliseconds if row.latency else inf)
-
-
-def _is_of(best: Best, kind: TrainedKind) -> bool:
-    cells = dict(zip(kind.branches, kind.cells[kind.first_run], strict=True))
-    return (best.condition, best.cells) == (kind.condition, cells)
 
 
 Read = Callable[[str, Condition, int, int], Mapping[str, Model]]
@@ -284,7 +278,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
                 "parameters": row.parameters,
                 "megabytes": None if row.bytes is None else row.bytes / 1e6,
                 "milliseconds": row.latency and row.latency.milliseconds,
-                "is_best": _is_of(found.best, row.kind),
+                "is_best": found.best.is_of(row.kind),
             }
             for row in found.rows
         ],

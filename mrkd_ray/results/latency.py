@@ -54,7 +54,7 @@ def measure(folders: Sequence[Path], seconds: float) -> Latency | None:
 
 def with_latency(results: Path, best: Best, config: Mapping[str, Any]) -> Best:
     """Return what `best.json` says, its latency measured, and kept there, where it lacked."""
-    if best.latency is not None:
+    if best.latency is not None or best.bytes is None:
         return best
     folders = sorted((results / best_folder.NAME / "branches").iterdir())
     latency = measure(folders, typical_seconds(config))

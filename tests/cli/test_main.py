@@ -320,7 +320,7 @@ def test_train_writes_a_run_folder_and_python_gives_the_same(
     folder = tmp_path / "cli" / "train"
     assert {path.name for path in folder.iterdir()} == {
         *("grid.yaml", "environment.json", "skipped.json", ".lock"),
-        *("cells", "results.csv", "table.csv"),
+        *("cells", "results.csv", "table.csv", "best"),
     }
     found = train(
         branches=["logmel64:vgg_small", "cqt:vgg_small"],

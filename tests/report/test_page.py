@@ -27,8 +27,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> GridResults:
 def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(results: GridResults) -> None:
     figure = Figure("one", "A <b> & c", "Caption", "<svg></svg>")
     sections = [Section("Some", (figure,)), Section("Missing", (), "There is no data set.")]
-    text = page.render(results, sections)
-    assert text == page.render(results, sections)
+    text = page.render(results, sections, None)
+    assert text == page.render(results, sections, None)
     assert "A &lt;b&gt; &amp; c" in text
     assert "<svg></svg>" in text
     assert "&lt;i&gt;fake&lt;/i&gt;" in text
@@ -37,7 +37,7 @@ def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(results: Gr
 
 
 def test_nothing_is_loaded_and_nothing_runs(results: GridResults) -> None:
-    text = page.render(results, [])
+    text = page.render(results, [], None)
     assert not re.search(
         r"<script|\son\w+=|@import|url\(|<link(?! rel=\"icon\" href=\"data:,\")", text
     )
@@ -45,7 +45,7 @@ def test_nothing_is_loaded_and_nothing_runs(results: GridResults) -> None:
 
 
 def test_every_anchor_has_its_place_and_no_id_is_used_twice(results: GridResults) -> None:
-    text = page.render(results, [Section("Some", (), "note")])
+    text = page.render(results, [Section("Some", (), "note")], None)
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
