@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 def show(table: pd.DataFrame, console: Console) -> None:
     """Print a small table for each variant, cohort and temperature of `Results.table`."""
-    from pandas import isna
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -29,7 +28,7 @@ def show(table: pd.DataFrame, console: Console) -> None:
     shown_metrics = metrics.named(table.columns)
     keys = ["cohort", "variant", "temperature"]
     for (cohort, variant, temperature), rows in table.groupby(keys, sort=False, dropna=False):
-        at = "" if isna(temperature) else f", T = {temperature:g}"
+        at = "" if rows["temperature"].isna().all() else f", T = {temperature:g}"
         title = f"{str(cohort).replace('+', ' + ')}{variant and f', {variant}'}{at}"
         shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         shown.show_edge, shown.padding = False, (0, 0, 0, 0)  # a space between columns is left

@@ -166,19 +166,19 @@ def _set_apart(drawing: Drawing) -> None:
     for axes in drawing.axes:
         locator = axes.xaxis.get_major_locator()
         for bins in range(8, 1, -1):
-            if not isinstance(locator, MaxNLocator) or _least_gap(axes) >= LETTER:
+            if not isinstance(locator, MaxNLocator) or _least_gap(drawing, axes) >= LETTER:
                 break
             locator.set_params(nbins=bins)
             drawing.draw_without_rendering()
 
 
-def _least_gap(axes: Axes) -> float:
+def _least_gap(drawing: Drawing, axes: Axes) -> float:
     """Return the least distance between two labels of the x axis, in points."""
     left, right = axes.get_xlim()
     inside = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
     boxes = [label.get_window_extent() for place, label in inside if left <= place <= right]
     gaps = [float(after.x0 - before.x1) for before, after in itertools.pairwise(boxes)]
-    return min(gaps, default=math.inf) * 72 / axes.get_figure(root=True).dpi
+    return min(gaps, default=math.inf) * 72 / drawing.dpi
 
 
 def runs_in_words(panels: Collection[int]) -> str:
