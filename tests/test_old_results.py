@@ -105,6 +105,16 @@ def test_it_is_reported() -> None:
         assert variant in page
 
 
+def test_its_best_model_can_be_used() -> None:
+    told = json.loads(ran("compare", FOLDER, "--json"))
+    best = told["models"][0]
+    assert best["is_best"]
+    assert told["best"]["chosen_by"] == "accuracy"
+    assert [round(best[name], 6) for name in ("accuracy", "map3")] == [0.833333, 0.916667]
+    (row,) = json.loads(ran("predict", FOLDER / "best", Path("clips", "00.flac"), "--json"))
+    assert set(row["scores"]) == {"clicks", "noise", "tone"}
+
+
 @pytest.mark.parametrize("words", ["paper, T 2", "apart, T 4"])
 def test_its_models_predict(words: str) -> None:
     cell = cell_of(words)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from mrkd_ray.cells.cell import named
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import run as grid
@@ -62,7 +63,7 @@ def one_fold(fold: int, shared: dict[str, object]) -> dict[tuple[str, str], np.n
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for pairing in (DEFAULT, chosen):
         cohort = cohorts[pairing.replace(" ", "")]
-        specs = grid_results.named(cohort.name)
+        specs = named(cohort.name)
         best = max(cohort.branches, key=lambda branch: accuracy[specs[branch]])
         for shown, model in (("better branch", best), ("ensemble", "ensemble")):
             for condition in ("independent", "distilled"):

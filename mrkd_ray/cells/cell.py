@@ -110,6 +110,14 @@ def branch_names(branches: Sequence[BranchSpec]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def named(cohort: str) -> dict[str, str]:
+    """Return the branches `a:b` of a cohort `a:b+c:d` by the names that they have in it."""
+    branches = cohort.split("+")
+    fields = ("representation", "network")
+    specs = [BranchSpec(**dict(zip(fields, b.split(":"), strict=True))) for b in branches]
+    return dict(zip(branch_names(specs), branches, strict=True))
+
+
 def without_teacher(training: Training) -> Training:
     """Return the options of the baselines: those of distillation do not tell them apart.
 

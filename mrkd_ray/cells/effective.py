@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mrkd_ray.config.method import Training
+from mrkd_ray.config.method import DISTILLATION, Training
 from mrkd_ray.datasets.label_experiments import kept_count, wrong_count
 from mrkd_ray.features.window_extents import shift_frames
 
@@ -77,8 +77,10 @@ def _of_the_teacher(training: Training, branches: int) -> dict[str, Any]:
 
 def idle(training: Training, where: Circumstances) -> Iterator[tuple[str, str]]:
     """Yield the options that were given and change nothing, each with the reason."""
-    reasons = {}
-    if where.temperature is not None:
+    reasons: dict[str, str] = {}
+    if where.temperature is None:
+        reasons |= dict.fromkeys(DISTILLATION, "nothing is distilled")
+    else:
         if not training.trust and training.soft_labels != "clip":
             reasons["teacher_momentum"] = "it is for trust and for soft_labels: clip"
         elif training.cycles - training.warm_up_cycles == 1:

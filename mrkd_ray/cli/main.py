@@ -16,8 +16,11 @@ import typer
 
 from mrkd_ray.cli.options import Commands, config_command, ending
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import from_here
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mrkd_ray.config.run import CheckedData
     from mrkd_ray.config.schema import GridConfig
 
@@ -258,12 +261,22 @@ def _run(config: GridConfig, resume: bool) -> None:
         results = run(config, resume=resume)
     console = Console()
     results.show(console)
-    report = shlex.join(["mrkd", "report", str(results.folder)])
+    report = shlex.join(["mrkd", "report", str(from_here(results.folder))])
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
+    if results.best and results.best.bytes is not None:
+        _print_use(results.best_folder, console)
+
+
+def _print_use(best: Path, console: Console) -> None:
+    use = shlex.join(["mrkd", "predict", str(from_here(best)), "FILE"])
+    console.print(f"Use it: {use}", markup=False, soft_wrap=True)
 
 
 ModelPath = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A branch's folder, or a cell's as an ensemble.")
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="A run's best/, a branch's folder, or a cell's as an ensemble."
+    ),
 ]
 
 
@@ -406,6 +419,38 @@ def report(
 
 
 @app.command(
+    epilog=ending("mrkd compare results/my_clips", "mrkd compare results/my_clips --choose size")
+)
+def compare(
+    folder: Annotated[Path, typer.Argument(metavar="RESULTS", help="A run's results folder.")],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--choose",
+            metavar="accuracy|latency|size",
+            help="Point best/ at: the most accurate model (of equal ones the higher mAP@3, then "
+            "the smaller); or the fastest, or the smallest, of those that are not significantly "
+            "less accurate than that one. Without it best/ stays.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List a run's models by accuracy, size and time for a clip, and choose the one in best/."""
+    from rich.console import Console
+
+    from mrkd_ray.results import compare as models
+
+    with Console(stderr=True).status("Measuring"):
+        found = models.compare(folder, by)
+    if as_json:
+        print(json.dumps(models.as_json(found), indent=2))
+        return
+    console = Console()
+    models.show(found, console)
+    _print_use(found.best_folder, console)
+
+
+@app.command(
     epilog=ending(
         "mrkd clean",
         "mrkd clean cache --unused-days 30",
@@ -465,6 +510,8 @@ def clean(
         print(f"removed {len(found) - len(left)} of {len(found)}")
     elif found:
         print("Nothing is removed without --yes and the kind: cache, checkpoints or ray.")
+
+
 
 
 @app.command(name="list")

@@ -32,7 +32,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions(PACKAGES),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cpus": os.cpu_count(),
         "gpus": _gpus(),
     }
@@ -96,7 +96,8 @@ def _commit() -> str | None:
     return f"{commit} with changes" if commit and changes else commit
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of this machine's CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

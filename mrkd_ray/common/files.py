@@ -47,8 +47,16 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
+def from_here(path: Path) -> Path:
+    """Return a path as people would type it: relative where it is below the working folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name, or copy it. All writing replaces files, so neither changes."""
+    """Make a hard link, or a copy where the file system has none: for `shutil.copytree` too.
+
+    All writing here replaces files, so neither changes with the other.
+    """
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links

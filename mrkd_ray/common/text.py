@@ -41,3 +41,18 @@ def time_text(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def count_text(count: int) -> str:
+    """Return `165 k` or `11.2 M`."""
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.0f} k"
+
+
+def megabytes_text(size: int) -> str:
+    """Return bytes in units of 10^6: `0.66`, `44.7`, `110`."""
+    return f"{size / 1e6:.3g}"
+
+
+def milliseconds_text(milliseconds: float) -> str:
+    """Return `8.4` or `120`."""
+    return f"{milliseconds:.1f}" if milliseconds < 100 else f"{milliseconds:.0f}"

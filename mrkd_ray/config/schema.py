@@ -94,9 +94,14 @@ class TrainConfig(Method, Budget, Run, Published):
         json_schema_extra=BASIC,
     )
 
+    alone: bool = Field(
+        False, description="Train each branch alone and teach none: the baselines without a cohort."
+    )
+
     def as_grid(self) -> GridConfig:
         """Return the grid of this one cohort."""
         fields = self.model_dump(exclude={"branches", "temperature", "seed"})
+        fields["independent"] |= self.alone
         return GridConfig(
             **fields,
             cohorts=(self.branches,),
@@ -132,6 +137,9 @@ class GridConfig(Method, Budget, Run, Published):
         description="Also train each branch alone, for as many epochs: the baseline.",
         json_schema_extra=BASIC,
     )
+    alone: bool = Field(
+        False, description="Train the baselines alone: no cohort, nothing is distilled."
+    )
     reported: Reported | None = Field(
         None,
         description="Of which of the paper's results the report shows figures beside its own: "
@@ -162,6 +170,12 @@ class GridConfig(Method, Budget, Run, Published):
             )
             for name, variant in self.variants.items()
         } or {"": self}
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> GridConfig:
+        if self.alone and not self.independent:
+            raise ValueError("alone trains the baselines only, and independent: false has none")
+        return self
 
     @model_validator(mode="after")
     def _differ(self) -> GridConfig:

@@ -168,7 +168,8 @@ def idle_options(
     found: dict[str, None] = {}
     splits = [_of_split(prepared.dataset, split) for split in prepared.splits]
     for variant, asked in config.by_variant().items():
-        for cohort, split, temperature in product(config.cohorts, splits, asked.temperatures):
+        temperatures = (None,) if config.alone else asked.temperatures
+        for cohort, split, temperature in product(config.cohorts, splits, temperatures):
             where = _circumstances(cohort, temperature, "cpu", split, networks)
             for name, why in idle(asked.training, where):
                 place = f"{variant}: " if variant else ""

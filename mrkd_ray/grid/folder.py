@@ -124,9 +124,8 @@ def _keys(cell: Cell) -> list[str]:
 def take_over(found: Mapping[str, Path], folder: Path) -> Counter[Path]:
     """Put the cells that are finished in other folders into this one, each whole or not at all.
 
-    Files are linked where the file system can, and copied where not: all writing here replaces
-    files, so neither grid changes the other's. `environment.json` in
-    a cell says what it was made with.
+    Files are linked where the file system can, and copied where not. `environment.json` in a cell
+    says what it was made with.
 
     Returns:
         How many came from which grid's folder.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,6 +31,7 @@ class OpenGrid:
     Attributes:
         config: as asked, with the default number of cycles where none was.
         cells: to run, or finished already.
+        untaught: with `alone`, the cells of cohorts, which are not run: they name their baselines.
         prepared: the data set, its splits and features.
         workers: what runs them.
         display: progress for people.
@@ -43,6 +44,7 @@ class OpenGrid:
     workers: Workers
     display: Display
     startup: float
+    untaught: Sequence[Cell] = ()
 
     @property
     def by_key(self) -> dict[str, Cell]:
@@ -112,7 +114,9 @@ def open_grid(config: GridConfig, console: Console, *, resume: bool = False) -> 
             for cell in cells:
                 share = workers.gpus(len(cell.branches))
                 workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
-        yield OpenGrid(config, cells, prepared, workers, display, startup)
+        untaught = [c for c in cells if config.alone and c.condition == "distilled"]
+        run = [cell for cell in cells if cell not in untaught]
+        yield OpenGrid(config, run, prepared, workers, display, startup, untaught)
 
 
 def _with_cycles(

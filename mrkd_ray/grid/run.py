@@ -66,7 +66,7 @@ def run(
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
-    if any(len(cohort) == 1 for cohort in config.cohorts):
+    if not config.alone and any(len(cohort) == 1 for cohort in config.cohorts):
         console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
     with open_grid(config, console, resume=resume) as opened:
         grid = list(opened.by_key.values())
@@ -87,7 +87,7 @@ def run(
                 compute(opened.prepared, opened.workers.map, opened.display)
             failed = run_cells(opened, folder, profile=config.profile)
             elapsed = time.perf_counter() - began
-            gathered = gather(folder, config.name, opened.cells, elapsed)
+            gathered = gather(folder, config.name, [*opened.cells, *opened.untaught], elapsed)
             if config.profile:
                 _show_profiles(folder, grid, console)
     if failed:

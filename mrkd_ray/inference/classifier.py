@@ -1,4 +1,4 @@
-"""Classify recordings with a trained branch, or with all branches of a cell as an ensemble."""
+"""Classify recordings with a trained branch, or with several branches as an ensemble."""
 
 from __future__ import annotations
 
@@ -119,12 +119,16 @@ class Classifier:
             waveform = decoding.load(Path(file))
         except (decoding.AudioError, OSError) as error:
             raise UserError(f"{file}: cannot be classified: {error}") from None
+        return self.branches_of(waveform)
+
+    def branches_of(self, waveform: Float32) -> Float32:
+        """Return the probabilities [Γ, M] of a waveform [samples] at 22,050 Hz."""
         frames = compute_clip({b.model.representation for b in self.branches}, waveform)
         return np.stack([b.probabilities(frames[b.model.representation]) for b in self.branches])
 
 
 def load(path: str | Path, device: str = "cpu") -> Classifier:
-    """Load a branch's folder, or a cell's folder as an ensemble of its branches.
+    """Load a branch's folder; of a run's `best/`, or a cell's folder, the branches as an ensemble.
 
     Raises:
         UserError: neither of the two lies at `path`, or its branches do not agree.
@@ -135,9 +139,9 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
     folders = [root] if is_model(root) else sorted(inside)
     if not folders:
         raise UserError(
-            f"{path}: no model there. Give a branch's folder (with model.safetensors and "
-            "config.json) or a cell's folder (with branches/), for example "
-            "results/demo/cells/distilled_..."
+            f"{path}: no model there. Give a run's best/, for example results/demo/best "
+            "(`mrkd compare results/demo` makes it of an older run), a cell's folder "
+            "(results/demo/cells/distilled_...), or one of the folders in its branches/."
         )
     branches = [BranchModel(folder, torch.device(device)) for folder in folders]
     if len({(branch.model.classes, branch.model.multi_label) for branch in branches}) > 1:

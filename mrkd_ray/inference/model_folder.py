@@ -8,6 +8,7 @@ that the model has seen, one a line.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mrkd_ray.features.normalisation import Statistics
 
 TENSORS, CONFIG, TRAINED_ON = "model.safetensors", "config.json", "trained_on.txt"
+NOT_LEARNED = ("mean", "std", "running_mean", "running_var", "num_batches_tracked")
+"""Last parts of the names of tensors that are no parameters: the normalisation's, BatchNorm's."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return what a model's config.json says. Raises OSError or ValueError."""
     config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
     return config
+
+
+def read_size(folder: Path) -> tuple[int, int]:
+    """Return a model's parameters and the bytes of its tensors, without PyTorch.
+
+    Raises:
+        OSError, safetensors.SafetensorError: the file is missing or damaged.
+    """
+    from safetensors import safe_open
+
+    path = folder / TENSORS
+    with safe_open(path, "numpy") as file:
+        learned = [name for name in file.keys() if name.split(".")[-1] not in NOT_LEARNED]  # noqa: SIM118
+        parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in learned)
+    return parameters, path.stat().st_size
 
 
 def read_model(folder: Path, device: torch.device) -> TrainedModel:

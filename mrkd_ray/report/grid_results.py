@@ -14,16 +14,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells.cell import branch_names
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config.fields import BranchSpec, current_names
+from mrkd_ray.config.fields import current_names
 from mrkd_ray.config.parsing import read_yaml
+from mrkd_ray.results.tables import read_table
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import ENSEMBLE, Condition, Model, Pair, Runs
 from mrkd_ray.scores.metrics import Metric
 
 CELL_FILES = ("result.json", "history.csv", "predictions.csv", "predicted.npy")
-NAMES = {"grid": str, "dataset": str, "variant": str}  # chosen by users: they may look like numbers
 COLUMNS = (
     "variant",
     "epochs",
@@ -206,14 +205,6 @@ class GridResults:
         )
 
 
-def named(cohort: str) -> dict[str, str]:
-    """Return the branches `a:b` of a cohort `a:b+c:d` by the names that they have in it."""
-    branches = cohort.split("+")
-    fields = ("representation", "network")
-    specs = [BranchSpec(**dict(zip(fields, b.split(":"), strict=True))) for b in branches]
-    return dict(zip(branch_names(specs), branches, strict=True))
-
-
 def read_results(folder: Path) -> GridResults:
     """Read a grid's folder.
 
@@ -224,7 +215,7 @@ def read_results(folder: Path) -> GridResults:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a grid's, for example results/demo")
     resume = f"go on with: mrkd grid {folder / 'grid.yaml'} --resume"
-    tidy, table = _table(folder / "results.csv"), _table(folder / "table.csv")
+    tidy, table = read_table(folder / "results.csv"), read_table(folder / "table.csv")
     if tidy is None or table is None:
         raise UserError(f"{folder}: the grid has not finished a cohort yet; {resume}")
     if lacking := [name for name in COLUMNS if name not in table]:
@@ -252,13 +243,3 @@ def read_results(folder: Path) -> GridResults:
         table=table,
         classes=tuple(name.removeprefix("p_") for name in columns if name.startswith("p_")),
     )
-
-
-def _table(path: Path) -> pd.DataFrame | None:
-    """A CSV; None where it is not there or has no rows. A class may be called `nan`."""
-    try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=NAMES)
-    except (FileNotFoundError, pd.errors.EmptyDataError):
-        return None
-    words = frame.select_dtypes(exclude="number").columns
-    return frame.fillna(dict.fromkeys(words, "")) if len(frame) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from itertools import product
@@ -10,14 +11,20 @@ from typing import Any
 
 import pandas as pd
 
+from mrkd_ray.cells.cell import named
 from mrkd_ray.common.files import write_text
 from mrkd_ray.common.text import time_text
 from mrkd_ray.report.figures import Section, figures
-from mrkd_ray.report.grid_results import GridResults, named, read_results
+from mrkd_ray.report.grid_results import GridResults, read_results
 from mrkd_ray.report.paper_tables import reported as paper
 from mrkd_ray.report.paper_tables.boxes import MetricName, minus
 from mrkd_ray.report.paper_tables.tables import tables
-from mrkd_ray.results.printed_table import interval, range_of
+from mrkd_ray.results import best as best_of_run
+from mrkd_ray.results.best import Best
+from mrkd_ray.results.compare import RULES
+from mrkd_ray.results.latency import with_latency
+from mrkd_ray.results.models import trained_kinds
+from mrkd_ray.results.printed_table import conditions, interval, range_of
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE
 from mrkd_ray.scores.intervals import signed
@@ -41,12 +48,15 @@ def write(folder: Path) -> Path:
         UserError: the folder is not a grid's, or a file in it is missing (`read_results`).
     """
     results = read_results(folder)
+    best = best_of_run.current(folder, trained_kinds(results.tidy.to_dict("records")))
+    if best:
+        best = with_latency(folder, best, results.config)
     path = folder / NAME
-    write_text(path, render(results, figures(results)))
+    write_text(path, render(results, figures(results), best))
     return path
 
 
-def render(results: GridResults, sections: list[Section]) -> str:
+def render(results: GridResults, sections: list[Section], best: Best | None) -> str:
     """Return the page; the same folder gives the same page."""
     import yaml
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -60,6 +70,7 @@ def render(results: GridResults, sections: list[Section]) -> str:
     )
     return environment.get_template("page.html.j2").render(
         name=results.config["name"],
+        best=best and headline(results.folder, best),
         summary=summary(results),
         findings=findings(results.table),
         tables=tables(results),
@@ -70,32 +81,73 @@ def render(results: GridResults, sections: list[Section]) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Headline:
+    """Which model to use.
+
+    Attributes:
+        model: in words.
+        facts: its score, size, time and place.
+        command: that classifies with it; "" where its weights are missing.
+        note: how it was chosen, and of which run it is.
+    """
+
+    model: str
+    facts: list[Fact]
+    command: str
+    note: str
+
+
+def headline(folder: Path, best: Best) -> Headline:
+    """Return what the page begins with."""
+    place = folder / best_of_run.NAME
+    runs = "one run" if best.runs == 1 else f"the mean of {best.runs} runs"
+    main = metrics.named(best.scores)[0].title
+    found = [Fact(f"Test clips, {runs}", best.score_text), Fact("Size", best.size_text)]
+    if best.latency:
+        found.append(Fact(f"Time, on one thread of {best.latency.processor}", best.latency.text))
+    note = f"Chosen by {best.chosen_by}: {RULES[best.chosen_by]}."
+    note += f" The same clips chose it and score it: its {main} is a little too high."
+    command = ""
+    if best.bytes is not None:
+        found.append(Fact("Where", str(place), code=True))
+        command = shlex.join(["mrkd", "predict", str(place), "FILE"])
+        if best.runs > 1:
+            note += f" Its weights are those of fold {best.fold}, seed {best.seed}: the first run, "
+            note += "not the luckiest."
+        note += f" All models: mrkd compare {shlex.quote(str(folder))}"
+    return Headline(best.model, found, command, note)
+
+
 def summary(results: GridResults) -> str:
     """Return one sentence on what was run."""
     tidy = results.tidy
     cohorts = results.table["cohort"].nunique()
     variants = results.table["variant"].nunique()
-    temperatures = [f"{t:g}" for t in sorted(results.table["temperature"].unique())]
-    at = f"temperature{'s' * (len(temperatures) > 1)} {', '.join(temperatures)}"
+    temperatures = [f"{t:g}" for t in sorted(results.table["temperature"].dropna().unique())]
+    at = f"at temperature{'s' * (len(temperatures) > 1)} {', '.join(temperatures)}, "
+    what = f"cohort{'s' * (cohorts > 1)} of classifiers that teach each other"
+    if not temperatures:
+        at, what = "", f"cohort{'s' * (cohorts > 1)} of classifiers, each trained alone"
     folds, seeds = (tidy[name].nunique() for name in ("fold", "seed"))
     noise = [f"{100 * part:g}" for part in sorted(tidy["label_noise"].unique())]
     wrong = " or ".join(f"{part} %" for part in noise)
     labelled = float(results.config.get("labelled", 1.0))  # older runs know no unlabelled clips
     more = results.config.get("unlabelled")
     times = f"{folds} fold{'s' * (folds > 1)} × {seeds} seed{'s' * (seeds > 1)}"
-    alone = "independent" in set(tidy["condition"])
+    both = len(set(tidy["condition"])) == 2
     budget = "epochs and schedule"
     if results.stops_early:
         budget = "schedule, stopped early by the same clips"
     text = (
-        f"{cohorts} cohort{'s' * (cohorts > 1)} of classifiers that teach each other, "
+        f"{cohorts} {what}, "
         + (f"in {variants} variants of the method, " if variants > 1 else "")
-        + f"at {at}, on {tidy['dataset'].iloc[0]} ({len(results.classes)} classes), "
+        + f"{at}on {tidy['dataset'].iloc[0]} ({len(results.classes)} classes), "
         f"{range_of(tidy['epochs'])} epochs, {times}"
         + (f", with {wrong} of the training clips given a wrong label" if noise != ["0"] else "")
         + (f", with {100 * labelled:g} % of the training clips' labels" if labelled < 1 else "")
         + (f", with unlabelled clips of {more}" if more else "")
-        + (f"; each branch also trained alone with the same {budget}." if alone else ".")
+        + (f"; each branch also trained alone with the same {budget}." if both else ".")
     )
     return f"{text} {unfinished(results)}".strip()
 
@@ -121,6 +173,8 @@ def unfinished(results: GridResults) -> str:
         for temperature in changed.get("temperatures", config["temperatures"])
         for run in runs
     }
+    if config.get("alone"):  # older runs know no such option
+        distilled = set()
     names *= config["independent"]
     alone = {(*branch, *run) for branch in product(variants, names) for run in runs}
     found = [
@@ -136,6 +190,8 @@ def findings(table: pd.DataFrame) -> list[str]:
     compared = table[table["paired_runs"] > 0]
     branches = compared[~compared["model"].isin((ENSEMBLE, BEST))]
     ensembles = compared[compared["model"] == ENSEMBLE]
+    if conditions(table) == ["independent"]:
+        return ["Each branch was trained alone: nothing was distilled."]
     if branches.empty:
         return ["No branch was also trained alone: the gain of distillation cannot be told."]
     main, other, *_ = metrics.named(table.columns)

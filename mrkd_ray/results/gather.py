@@ -12,9 +12,12 @@ import numpy as np
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.run import result_of
-from mrkd_ray.common.files import write_text
+from mrkd_ray.common.files import from_here, write_text
 from mrkd_ray.common.text import time_text
+from mrkd_ray.results import best as best_of_run
 from mrkd_ray.results import printed_table
+from mrkd_ray.results.best import Best
+from mrkd_ray.results.models import branch_folder, standing, trained_kinds
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import BEST, ENSEMBLE, Model, Runs, Score
 from mrkd_ray.scores.intervals import NO_INTERVAL
@@ -37,30 +40,42 @@ class Results:
             `cell` is the folder with its predictions; an independent ensemble has none: it is the
             mean of the probabilities of its cohort's branches that were trained alone. A branch
             trained alone has a row for every variant that it is a baseline of.
-        table: a row per variant, cohort, temperature and model (`table.csv`), in percent: means
+        table: a row per variant, cohort, temperature and model (`table.csv`), in percent; of a
+            cohort of which no distilled cell is finished, a row per variant, cohort and model
+            without temperature, of the branches that were trained alone. It has means
             over folds and seeds, standard deviations, and the paired difference distilled minus
             independent with its 95% interval and the mark of that (`Interval.mark`); then the same
             of the distilled model and the independent ensemble (`ensemble_independent`,
             `ensemble_difference`). `best branch`
-            is, distilled and independent, the branch of the highest mean accuracy or mAP.
+            is, distilled and independent, the branch that comes first (`models.standing`).
         seconds: wall time of the run that returned this.
+        best: the model that the run recommends, whose folder is `best_folder`; None where no cell
+            is finished.
     """
 
     folder: Path
     tidy: pd.DataFrame
     table: pd.DataFrame
     seconds: float = 0.0
+    best: Best | None = None
+
+    @property
+    def best_folder(self) -> Path:
+        """What `load`, `mrkd predict`, `evaluate` and `export` take."""
+        return self.folder / best_of_run.NAME
 
     def show(self, console: Console) -> None:
         """Print the table, how long the run took, and where the results are."""
         printed_table.show(self.table, console)
         cells_done = self.tidy["cell"].replace("", None).nunique() if len(self.tidy) else 0
         console.print(f"{cells_done} cells; this run took {time_text(self.seconds)}.")
-        console.print(f"Results: {self.folder}", markup=False, soft_wrap=True)
+        if self.best:
+            console.print(f"Best model: {self.best.text}", markup=False, soft_wrap=True)
+        console.print(f"Results: {from_here(self.folder)}", markup=False, soft_wrap=True)
 
 
 def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0) -> Results:
-    """Collect the finished ones among the wanted cells of a grid's folder and write the CSVs.
+    """Collect the finished ones among the wanted cells of a grid's folder; write CSVs and `best/`.
 
     A cell is compared with the baselines that it names, which have its own options and budget.
     """
@@ -83,13 +98,16 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
                 runs[cell.fold, cell.seed] = scores[key][name]
     epochs = {key: int(result["epochs"]) for key, result in results.items()}
     rows = list(_tidy_rows(results, grid, wanted, done, scores))
-    rows += list(_ensemble_rows(done, rows, baselines))
+    rows += list(_ensemble_rows(wanted, rows, baselines))
     tidy = pd.DataFrame(rows)
-    compared = pd.DataFrame(_table_rows(done, scores, baselines, epochs))
+    taught = _table_rows(folder, done, scores, baselines, epochs)
+    alone = _rows_alone(folder, wanted, done, baselines, epochs)
+    compared = pd.DataFrame([*taught, *alone])
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "results.csv", tidy.to_csv(index=False))
     write_text(folder / "table.csv", compared.to_csv(index=False))
-    return Results(folder, tidy, compared, seconds)
+    best = best_of_run.recommend(folder, trained_kinds(rows))
+    return Results(folder, tidy, compared, seconds, best)
 
 
 def _tidy_rows(
@@ -136,10 +154,10 @@ def _tidy_rows(
 
 
 def _ensemble_rows(
-    done: Sequence[Cell], tidy: Sequence[dict[str, Any]], baselines: Baselines
+    wanted: Sequence[Cell], tidy: Sequence[dict[str, Any]], baselines: Baselines
 ) -> Iterable[dict[str, Any]]:
     """The independent ensemble of each variant's cohort whose branches were all trained alone."""
-    several = [cell for cell in done if len(cell.names) > 1]
+    several = [cell for cell in wanted if len(cell.names) > 1]
     for cohort in {(cell.variant, cell.cohort): cell for cell in several}.values():
         for (fold, seed), model in _ensemble(cohort, baselines).items():
             members = [
@@ -163,6 +181,7 @@ def _ensemble_rows(
 
 
 def _table_rows(
+    folder: Path,
     done: Sequence[Cell],
     scores: Mapping[str, dict[str, Model]],
     baselines: Baselines,
@@ -179,15 +198,43 @@ def _table_rows(
         for cell in members:
             for name, model in scores[cell.key].items():
                 together.setdefault(name, {})[cell.fold, cell.seed] = model
-        alone = {name: _baseline(first, name, baselines) for name in first.names}
-        ensemble: Runs = {}
+        alone = _alone(folder, first, baselines)
         if len(first.names) > 1:
-            ensemble = alone[ENSEMBLE] = _ensemble(first, baselines)
-            alone[BEST], together[BEST] = (_best(first.names, runs) for runs in (alone, together))
+            together[BEST] = _best(folder, first.names, together)
         for name, runs in together.items():
             common = {"variant": variant, "cohort": cohort, "temperature": temperature}
             common |= {"model": name} | _epochs(first, name, runs, alone, epochs)
-            yield common | _compare(alone[name], runs) | _beside(ensemble, runs)
+            yield common | _compare(alone[name], runs) | _beside(alone.get(ENSEMBLE, {}), runs)
+
+
+def _rows_alone(
+    folder: Path,
+    wanted: Sequence[Cell],
+    done: Sequence[Cell],
+    baselines: Baselines,
+    epochs: Mapping[str, int],
+) -> Iterable[dict[str, Any]]:
+    """The same rows of each variant's cohorts of which no distilled cell is finished."""
+    cohorts = {(c.variant, c.cohort): c for c in wanted if c.temperature is not None}
+    taught = {(c.variant, c.cohort) for c in done if c.temperature is not None}
+    for (variant, cohort), cell in cohorts.items():
+        if (variant, cohort) in taught:
+            continue
+        alone = _alone(folder, cell, baselines)
+        for name, runs in alone.items():
+            common: dict[str, Any] = {"variant": variant, "cohort": cohort, "temperature": None}
+            common |= {"model": name} | _epochs(cell, name, {}, alone, epochs)
+            if runs:
+                yield common | _compare(runs, {}) | _beside(runs, {})
+
+
+def _alone(folder: Path, cell: Cell, baselines: Baselines) -> dict[str, Runs]:
+    """The baselines of a cohort's branches and, of several, their ensemble and the best branch."""
+    alone = {name: _baseline(cell, name, baselines) for name in cell.names}
+    if len(cell.names) > 1:
+        ensemble = _ensemble(cell, baselines)
+        alone |= {ENSEMBLE: ensemble, BEST: _best(folder, cell.names, alone)}
+    return alone
 
 
 def _epochs(
@@ -216,13 +263,20 @@ def _ensemble(cell: Cell, baselines: Baselines) -> Runs:
     return comparison.ensemble([_baseline(cell, name, baselines) for name in cell.names])
 
 
-def _best(names: Sequence[str], runs: Mapping[str, Runs]) -> Runs:
-    """The branch of the highest mean accuracy, or mAP, over the runs that all have."""
+def _best(folder: Path, names: Sequence[str], runs: Mapping[str, Runs]) -> Runs:
+    """The branch that comes first over the runs that all have."""
     branches = comparison.shared([runs[name] for name in names])
     if not branches[0]:
         return {}
-    score = next(iter(_scores(branches[0]).values()))
-    return max(branches, key=lambda own: np.mean([score(model).mean() for model in own.values()]))
+    main, other = _scores(branches[0]).values()
+
+    def place(own: Runs) -> tuple[float, float, float]:
+        models = list(own.values())
+        means = (float(np.mean([s(model).mean() for model in models])) for s in (main, other))
+        first = models[0]
+        return standing((next(means), next(means)), [branch_folder(folder, first.cell, first.name)])
+
+    return max(branches, key=place)
 
 
 def _scores(runs: Runs) -> dict[str, Score]:
@@ -232,15 +286,17 @@ def _scores(runs: Runs) -> dict[str, Score]:
 
 
 def _compare(independent: Runs, distilled: Runs) -> dict[str, Any]:
+    """Both conditions and their difference; without a distilled run, of the independent ones."""
     pairs = comparison.pairs(independent, distilled)
     alone, together = list(independent.values()), list(distilled.values())
     if pairs:  # both columns and the difference are of the same runs
         alone = [pair.independent for pair in pairs]
         together = [pair.distilled for pair in pairs]
-    row: dict[str, Any] = {"runs": len(together)}
-    row["folds"] = len({model.fold for model in together})
-    row["seeds"] = len({model.seed for model in together})
-    for name, score in _scores(distilled).items():
+    counted = together or alone
+    row: dict[str, Any] = {"runs": len(counted)}
+    row["folds"] = len({model.fold for model in counted})
+    row["seeds"] = len({model.seed for model in counted})
+    for name, score in _scores(distilled or independent).items():
         for condition, models in (("independent", alone), ("distilled", together)):
             row |= _mean(f"{name}_{condition}", models, score)
         row |= _difference(f"{name}_difference", pairs, score)
@@ -252,7 +308,7 @@ def _beside(ensemble: Runs, distilled: Runs) -> dict[str, Any]:
     """The independent ensemble, and the distilled model less it."""
     pairs = comparison.pairs(ensemble, distilled)
     row: dict[str, Any] = {}
-    for name, score in _scores(distilled).items():
+    for name, score in _scores(distilled or ensemble).items():
         alone = [pair.independent for pair in pairs]
         row |= _mean(f"{name}_ensemble_independent", alone, score)
         row |= _difference(f"{name}_ensemble_difference", pairs, score)

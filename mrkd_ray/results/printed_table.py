@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrkd_ray.scores import metrics
-from mrkd_ray.scores.comparison import BEST
+from mrkd_ray.scores.comparison import BEST, Condition
 from mrkd_ray.scores.intervals import Interval, IntervalKind, bootstrap_kind
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
+
+BALANCED = " Balanced: accuracy, each class counting the same (the mean of their recalls)."
 
 
 def show(table: pd.DataFrame, console: Console) -> None:
@@ -24,17 +26,17 @@ def show(table: pd.DataFrame, console: Console) -> None:
     if table.empty:
         console.print("No cohort is finished yet.")
         return
-    compared = bool(table["paired_runs"].any())
+    compared, headings = bool(table["paired_runs"].any()), conditions(table)
     shown_metrics = metrics.shown(table)
     keys = ["cohort", "variant", "temperature"]
-    for (cohort, variant, temperature), rows in table.groupby(keys, sort=False):
-        named = variant and f", {variant}"
-        title = f"{str(cohort).replace('+', ' + ')}{named}, T = {temperature:g}"
+    for (cohort, variant, temperature), rows in table.groupby(keys, sort=False, dropna=False):
+        at = "" if rows["temperature"].isna().all() else f", T = {temperature:g}"
+        title = f"{str(cohort).replace('+', ' + ')}{variant and f', {variant}'}{at}"
         shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         shown.show_edge, shown.padding = False, (0, 0, 0, 0)  # a space between columns is left
         shown.add_column("model", min_width=21, overflow="fold")
         shown.add_column("%", no_wrap=True)
-        for heading in ("independent", "distilled") if compared else ("distilled",):
+        for heading in headings:
             shown.add_column(heading, justify="right", min_width=11, no_wrap=True)
         if compared:
             shown.add_column("difference [95%]", justify="right", min_width=20, no_wrap=True)
@@ -43,12 +45,26 @@ def show(table: pd.DataFrame, console: Console) -> None:
             for i, metric in enumerate(shown_metrics):
                 name = metric.name
                 line = [row["model"] if i == 0 else "", metric.title]
-                line += [_with_sd(row, f"{name}_independent")] if compared else []
-                line += [_with_sd(row, f"{name}_distilled")]
+                line += [_with_sd(row, f"{name}_{condition}") for condition in headings]
                 line += cells(interval(row, f"{name}_difference")) if compared else []
                 shown.add_row(*line)
         console.print(shown)
     console.print(caption(table), style="dim")
+
+
+def conditions(table: pd.DataFrame) -> list[Condition]:
+    """Return the conditions that a table shows: both where something is compared.
+
+    Otherwise the distilled one, and the independent one where a row has no other.
+    """
+    name = metrics.named(table.columns)[0].name
+    distilled = table[f"{name}_distilled"].notna()
+    shown: list[Condition] = []
+    if table["paired_runs"].any() or not distilled.all():
+        shown.append("independent")
+    if distilled.any():
+        shown.append("distilled")
+    return shown
 
 
 def caption(table: pd.DataFrame) -> str:
@@ -67,18 +83,17 @@ def caption(table: pd.DataFrame) -> str:
     else:
         finished = f"{runs}" if fewest == runs else f"{fewest} to {runs}"
         text = f"Mean ± standard deviation of {finished} finished runs out of {of}."
+    balanced = BALANCED if len(metrics.shown(table)) > 2 else ""
     if not compared:
-        return f"{text} {epochs} epochs."
-    if len(metrics.shown(table)) > 2:
-        text += " Balanced: accuracy, each class counting the same (the mean of their recalls)."
+        alone = " Each branch is trained alone." if conditions(table) == ["independent"] else ""
+        return f"{text} {epochs} epochs.{alone}{balanced}{_best(table)}"
+    text += balanced
     text += (
         f" Equal budgets: {_budgets(table)}. "
         "Difference: distilled less independent over all clips, paired by fold, seed and clip; "
         f"its interval is a {kinds_of(table)}; ns: not significant, it holds 0."
     )
-    if BEST in set(table["model"]):
-        main = metrics.named(table.columns)[0].title
-        text += f" {BEST.capitalize()}: of the highest mean {main}, in each condition for itself."
+    text += _best(table)
     if seeds == 1:
         text += " One seed: the variation between seeds is not in it."
     return text
@@ -94,6 +109,15 @@ def _budgets(table: pd.DataFrame) -> str:
         f"at most {range_of(table['epochs_at_most'])} epochs on the same schedule, stopped by the "
         f"same held-out clips: after {alone} epochs independent and {epochs} distilled, on average"
     )
+
+
+def _best(table: pd.DataFrame) -> str:
+    if BEST not in set(table["model"]):
+        return ""
+    main, other, *_ = (metric.title for metric in metrics.named(table.columns))
+    rule = f"of the highest mean {main} (of equal ones the higher {other})"
+    each = ", in each condition for itself" if len(conditions(table)) > 1 else ""
+    return f" {BEST.capitalize()}: {rule}{each}."
 
 
 def kinds_of(table: pd.DataFrame) -> str:

@@ -491,9 +491,21 @@ def test_train_writes_a_run_folder_and_python_gives_the_same(
     assert done.returncode == 0, done.stderr
     assert "distilled" in done.stdout
     folder = tmp_path / "cli" / "train"
+    last = done.stdout.splitlines()[-1]
+    assert last == f"Use it: mrkd predict {folder / 'best'} FILE"
+    used = mrkd(*last.split()[3:-1], clips / "00.wav")
+    assert used.stdout.startswith(f"{clips / '00.wav'}: "), used.stderr
+    compared = mrkd("compare", folder, "--choose", "size")
+    assert compared.returncode == 0, compared.stderr
+    assert compared.stdout.splitlines()[-1] == last
+    listed = json.loads(mrkd("compare", folder, "--json").stdout)
+    assert len(listed["models"]) == 2 * 3
+    assert all(model["milliseconds"] > 0 for model in listed["models"])
+    refused(mrkd("compare", folder, "--choose", "speed"), "--choose speed", "latency")
+    refused(mrkd("compare", tmp_path / "cli"), "results.csv")
     assert {path.name for path in folder.iterdir()} == {
         *("grid.yaml", "environment.json", "skipped.json", ".lock"),
-        *("cells", "results.csv", "table.csv"),
+        *("cells", "results.csv", "table.csv", "best"),
     }
     found = train(
         branches=["logmel64:vgg_small", "cqt:vgg_small"],
@@ -504,6 +516,8 @@ def test_train_writes_a_run_folder_and_python_gives_the_same(
         independent=True,
         **options,
     )
+    assert found.best is not None
+    assert found.best_folder == tmp_path / "python" / "train" / "best"
     for cell in (folder / "cells").iterdir():
         other = found.folder / "cells" / cell.name / "predictions.csv"
         assert (cell / "predictions.csv").read_bytes() == other.read_bytes()

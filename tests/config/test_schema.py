@@ -304,6 +304,10 @@ CONFIGS = {
         variants={"one": {}, "two-2": {"kl_weight": 2.0, "temperatures": [1.0]}},
         **CHANGED,
     ),
+    "train, alone": TrainConfig(
+        data="x", branches=(ONE, "cqt:vgg_small"), alone=True, independent=True
+    ),
+    "grid, alone": GridConfig(data="x", cohorts=(TWO, ONE), alone=True),
     "grid, verified": GridConfig(
         data="x", cohorts=(TWO, ONE), verified_only=True
     ),  # excludes others
@@ -324,7 +328,7 @@ def test_yaml_that_is_written_reads_back_the_same(
 
 def test_the_changed_fields_are_all_fields_and_differ_from_the_defaults() -> None:
     shared = set(TrainConfig.model_fields) & set(GridConfig.model_fields)
-    assert CHANGED.keys() == shared - {"independent", "verified_only"}
+    assert CHANGED.keys() == shared - {"independent", "alone", "verified_only"}
     for model in (TrainConfig, GridConfig):
         for name, value in CHANGED.items():
             assert model.model_fields[name].default != value, name
@@ -336,7 +340,15 @@ def test_virtual_samples_need_one_epoch_of_distillation() -> None:
         parse(GridConfig, asked, "grid.yaml")
 
 
-@pytest.mark.parametrize("name", ["train", "train, changed"])
+def test_branches_that_are_trained_alone_are_the_baselines() -> None:
+    asked = parse(TrainConfig, {"branches": [ONE], "alone": True}, "train()")
+    assert asked.as_grid().independent
+    assert asked.as_grid().alone
+    with pytest.raises(UserError, match="alone trains the baselines only"):
+        parse(GridConfig, {"cohorts": [TWO], "alone": True, "independent": False}, "grid.yaml")
+
+
+@pytest.mark.parametrize("name", ["train", "train, changed", "train, alone"])
 def test_train_as_grid_keeps_every_field(name: str) -> None:
     train = CONFIGS[name]
     assert isinstance(train, TrainConfig)

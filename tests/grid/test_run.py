@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -17,6 +19,7 @@ from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.expand import check_names, expand
 from mrkd_ray.grid.network_checks import Initial
+from mrkd_ray.grid.opening import open_grid
 from mrkd_ray.grid.run import figures_text
 
 FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
@@ -153,6 +156,23 @@ def test_names_are_checked_before_anything_else() -> None:
     check_names(config(early_stop=5, held_out=0.1))
     with pytest.raises(UserError, match="only early_stop and average: weighted look at them"):
         check_names(config(held_out=0.1))
+
+
+def test_alone_has_the_baselines_only_and_knows_the_cohorts(
+    clips: Path, cache: Path, tmp_path: Path
+) -> None:
+    fields = {"data": str(clips), "cache": cache, "output": tmp_path, "runner": "local"}
+    whole, alone = (config(**fields, alone=each, trust=each) for each in (False, True))
+    said = io.StringIO()
+    with open_grid(whole, Console(quiet=True)) as opened:
+        baselines = [cell.key for cell in opened.cells if cell.condition == "independent"]
+        assert not opened.untaught
+    with open_grid(alone, Console(file=said, width=200)) as opened:
+        assert [cell.key for cell in opened.cells] == baselines
+        assert {cell.condition for cell in opened.untaught} == {"distilled"}
+        assert {key for cell in opened.untaught for key in cell.baselines} == set(baselines)
+    assert "note: trust: True changes nothing: nothing is distilled" in said.getvalue()
+    assert "teacher_momentum" not in said.getvalue()  # it was not given
 
 
 ROWS = [

@@ -71,6 +71,8 @@ def fake_grid(
                 done |= {c.key: c for c in (*alone, cell)}
     labels = np.arange(clips) % classes
     for cell in done.values():
+        if config.alone and cell.condition == "distilled":
+            continue
         rate = 0.6 + gain * (cell.condition == "distilled")
         part = Part(clip_ids=tuple(f"{cell.fold}-{i}" for i in range(clips)), labels=labels)
         _write(folder / "cells" / cell.key, cell, part, names, dataset, rate, rng)

@@ -165,6 +165,35 @@ def test_only_the_first_column_stays_when_a_table_scrolls(opened: Callable[..., 
     assert moved == {True: {0}, False: {150}}
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_table_says_that_it_scrolls_where_it_does(opened: Callable[..., Any], width: int) -> None:
+    found = opened(width, "light").execute_script(
+        "return [...document.querySelectorAll('.scroll')].map(e => {"
+        "const hint = e.querySelector('.hint');"
+        "return [e.scrollWidth > e.clientWidth, !!hint && hint.offsetHeight > 0]; })"
+    )
+    assert found
+    assert all(scrolls == said for scrolls, said in found), found
+    assert {scrolls for scrolls, _ in found} == {width == 390}
+
+
+def test_the_first_screen_says_which_model_to_use(opened: Callable[..., Any]) -> None:
+    for width in (1280, 390):
+        bottom = "return document.querySelector('.use').getBoundingClientRect().bottom"
+        assert opened(width, "light").execute_script(bottom) < 900
+
+
+def test_no_right_third_of_a_desk_is_empty(opened: Callable[..., Any]) -> None:
+    rights = opened(1280, "light").execute_script(
+        "const right = e => { const range = document.createRange(); range.selectNodeContents(e);"
+        "return Math.max(...[...range.getClientRects()].map(box => box.right)); };"
+        "return [...document.querySelectorAll('header, figure, table, caption')]"
+        ".map(e => [e.textContent.trim().slice(0, 30), right(e)]);"
+    )
+    assert len(rights) > 10
+    assert [name for name, right in rights if right < 1280 * 0.8] == []
+
+
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
 def test_nothing_leaves_the_machine_and_nothing_is_wrong(
     opened: Callable[..., Any], report: Path, width: int, scheme: str

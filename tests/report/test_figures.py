@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -90,6 +91,21 @@ def svgs(markup: str) -> list[ElementTree.Element]:
 def words(drawing: Drawing) -> list[str]:
     (axes,) = drawing.axes
     return [text.get_text() for text in axes.texts]
+
+
+@pytest.mark.parametrize("ends", [(0, 8), (-0.05, 0.04), (0, 123456), (-104, 60)])
+def test_numbers_below_a_panel_stand_apart(ends: tuple[float, float]) -> None:
+    with style.look():
+        drawing, axes = style.new(2.0, xlabel="points")
+        axes.set_xlim(ends)
+        axes.set_yticks(range(3), ["logmel64-resnet_small"] * 3)
+        style.figure("one", "Title", "Caption", [style.Panel(drawing, "label")])
+        drawing.draw_without_rendering()
+    labels = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    boxes = [text.get_window_extent() for x, text in labels if ends[0] <= x <= ends[1]]
+    assert len(boxes) >= 2
+    gaps = [after.x0 - before.x1 for before, after in pairwise(boxes)]
+    assert min(gaps) * 72 / drawing.dpi >= style.LETTER
 
 
 def test_every_figure_is_small_stands_alone_and_is_the_same_each_time(

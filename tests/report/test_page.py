@@ -15,7 +15,11 @@ from mrkd_ray.common.files import write_json
 from mrkd_ray.report import page
 from mrkd_ray.report.figures import Figure, Section, embedding
 from mrkd_ray.report.grid_results import GridResults, read_results
+from mrkd_ray.report.paper_tables.tables import tables
+from mrkd_ray.results import best as best_of_run
+from mrkd_ray.results.best import Latency
 from tests.report.fakes import TABLE6, fake_embed, fake_grid
+from tests.results.test_models import weights
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +31,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> GridResults:
 def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(results: GridResults) -> None:
     figure = Figure("one", "A <b> & c", "Caption", "<svg></svg>")
     sections = [Section("Some", (figure,)), Section("Missing", (), "There is no data set.")]
-    text = page.render(results, sections)
-    assert text == page.render(results, sections)
+    text = page.render(results, sections, None)
+    assert text == page.render(results, sections, None)
     assert "A &lt;b&gt; &amp; c" in text
     assert "<svg></svg>" in text
     assert "&lt;i&gt;fake&lt;/i&gt;" in text
@@ -37,7 +41,7 @@ def test_the_page_is_the_same_each_time_and_escapes_what_it_is_given(results: Gr
 
 
 def test_nothing_is_loaded_and_nothing_runs(results: GridResults) -> None:
-    text = page.render(results, [])
+    text = page.render(results, [], None)
     assert not re.search(
         r"<script|\son\w+=|@import|url\(|<link(?! rel=\"icon\" href=\"data:,\")", text
     )
@@ -45,10 +49,58 @@ def test_nothing_is_loaded_and_nothing_runs(results: GridResults) -> None:
 
 
 def test_every_anchor_has_its_place_and_no_id_is_used_twice(results: GridResults) -> None:
-    text = page.render(results, [Section("Some", (), "note")])
+    text = page.render(results, [Section("Some", (), "note")], None)
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
+
+
+def test_it_begins_with_the_model_to_use(tmp_path: Path) -> None:
+    folder = fake_grid(tmp_path / "g", pairings=TABLE6[:1], temperatures=(2,), gain=0.3)
+    text = page.write(folder).read_text()
+    assert "its weights are not in cells/ any more" in text
+    assert "mrkd predict" not in text
+    for path in (folder / "cells").iterdir():
+        for name in path.name.split("_T2")[0].removeprefix("distilled_").split("+"):
+            weights(folder, path.name, name, 1234567)
+    text = page.write(folder).read_text()  # an older run has no best/: it is made
+    best = best_of_run.read(folder)
+    assert best is not None
+    assert best.condition == "distilled"
+    head = text[: text.index("<nav")]
+    command = f"mrkd predict {folder / 'best'} FILE"
+    for said in (best.model, best.score_text, "parameters", " MB", str(folder / "best"), command):
+        assert said in head, said
+    assert "fold 1, seed 0: the first run, not the luckiest" in head
+    assert head.index(command) < head.index('class="finding"')
+    latency = Latency(milliseconds=8.42, seconds=5.0, processor="a CPU")
+    best_of_run.note_latency(folder, best, latency)
+    text = page.write(folder).read_text()
+    assert "8.4 ms for a clip of 5 s" in text
+    assert "on one thread of a CPU" in text
+
+
+def test_what_was_only_trained_alone_is_reported(tmp_path: Path) -> None:
+    folder = fake_grid(tmp_path / "g", pairings=TABLE6[:2], alone=True, reported="table6")
+    results = read_results(folder)
+    assert page.summary(results) == (
+        "2 cohorts of classifiers, each trained alone, on fake (5 classes), 6 epochs, "
+        "2 folds × 1 seed."
+    )
+    assert page.findings(results.table) == ["Each branch was trained alone: nothing was distilled."]
+    (table,) = tables(results)
+    assert [box.text for box in table.head[1]] == ["independent", "independent"]
+    assert "–" not in [box.text for group in table.groups for row in group for box in row]
+    assert "No other figure: those show what teaching changes" in page.write(folder).read_text()
+
+
+def test_without_baselines_no_column_has_dashes_only(tmp_path: Path) -> None:
+    folder = fake_grid(tmp_path / "g", pairings=TABLE6[:1], temperatures=(1, 2), independent=False)
+    (table,) = tables(read_results(folder))
+    assert [box.text for box in table.head[0]] == ["Model", "T", "Accuracy", "mAP@3"]
+    assert [box.text for box in table.head[1]] == ["distilled", "distilled"]
+    assert table.columns == 4
+    assert "–" not in [box.text for group in table.groups for row in group for box in row]
 
 
 def test_findings_count_the_comparisons(results: GridResults) -> None:

@@ -351,6 +351,55 @@ def test_the_best_branch_and_the_ensemble_beside_a_single_branch(
     recompute(folder)
 
 
+def test_of_equally_accurate_branches_the_one_with_the_higher_map3_is_best(
+    tmp_path: Path,
+) -> None:
+    clips = [f"1-{i}" for i in range(8)]
+    cell = make_cell(*TWO)
+    hits = [True] * 4 + [False] * 4
+    fake(tmp_path, cell, clips, {NAMES[0]: hits, NAMES[1]: hits, "ensemble": hits})
+    path = tmp_path / "cells" / cell.key / "predictions.csv"
+    lines = path.read_text().splitlines()
+    for i, line in enumerate(lines):  # the first branch has what it misses not even among three
+        if line.startswith(NAMES[0]) and line.count("0.1") == 2:
+            lines[i] = line.replace("0.1", "0.55").replace("0.5,", "0.05,")
+    path.write_text("\n".join(lines) + "\n")
+    table = gather(tmp_path, "g", [cell]).table.set_index("model")
+    assert (table["accuracy_distilled"] == 50).all()
+    assert table.loc[NAMES[0], "map3_distilled"] < table.loc[NAMES[1], "map3_distilled"] == 75
+    assert table.loc["best branch", "map3_distilled"] == 75
+
+
+def test_cohorts_that_are_not_distilled_have_rows_of_those_trained_alone(
+    grid: tuple[Path, list[Cell]],
+) -> None:
+    folder, made = grid
+    before = gather(folder, "g", made)
+    for cell in made:
+        if cell.temperature is not None:
+            (folder / "cells" / cell.key / "result.json").unlink()
+    after = gather(folder, "g", made)
+    assert list(after.table["model"]) == list(before.table["model"])
+    assert list(after.table.columns) == list(before.table.columns)
+    assert after.table["temperature"].isna().all()
+    assert after.table["accuracy_distilled"].isna().all()
+    assert (after.table["runs"] == 2).all()
+    for name in ("accuracy_independent", "map3_independent", "accuracy_independent_sd"):
+        assert after.table[name].tolist() == before.table[name].tolist()
+    ensembles = [t[(t["cell"] == "")]["accuracy"].tolist() for t in (before.tidy, after.tidy)]
+    assert ensembles[0] == ensembles[1]
+    assert len(ensembles[0]) == 2
+
+
+def test_a_single_branch_that_is_not_distilled_has_a_row(tmp_path: Path) -> None:
+    cell = make_cell(TWO[0])
+    alone = baseline(cell)
+    fake(tmp_path, alone, ["1-0", "1-1"], {NAMES[0]: [True, False]})
+    found = gather(tmp_path, "g", [alone, with_baselines(cell, [alone])])
+    assert found.table["model"].tolist() == [NAMES[0]]
+    assert found.table["accuracy_independent"].tolist() == [50.0]
+
+
 def test_runs_of_other_test_clips_are_not_paired(grid: tuple[Path, list[Cell]]) -> None:
     folder, made = grid
     fake(folder, made[0], [f"1-{i}" for i in range(1, 9)], {NAMES[0]: [True] * 8})

@@ -79,6 +79,24 @@ def test_each_variant_has_its_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Equal budgets: 30 to 60 epochs" in " ".join(text.split())
 
 
+def test_what_was_only_trained_alone_has_one_column(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = {
+        f"{name}_distilled{sd}": float("nan") for name in ("accuracy", "map3") for sd in ("", "_sd")
+    }
+    alone = {**nothing, "temperature": float("nan"), "paired_runs": 0}
+    text = printed(capsys, row("m", **alone), row("best branch", **alone))
+    words = " ".join(text.split())
+    assert words.startswith("a:b + c:d model % independent ")
+    assert "T =" not in text
+    assert "distilled" not in text
+    assert " - " not in words
+    assert "Each branch is trained alone. Best branch: of the highest mean accuracy" in words
+    both = printed(capsys, row("m", **alone), row("other", paired_runs=0))
+    assert "independent" in both
+    assert "distilled" in both
+    assert "difference" not in both
+
+
 def caption(capsys: pytest.CaptureFixture[str], **changed: Any) -> str:
     return " ".join(printed(capsys, row("m", **changed)).split())
 
@@ -98,7 +116,8 @@ def test_the_caption_says_budgets_runs_and_what_the_interval_holds(
     assert "One run." in caption(capsys, runs=1, folds=1, seeds=1, paired_runs=1)
     assert "Best branch" not in text
     best = " ".join(printed(capsys, row("best branch")).split())
-    assert "Best branch: of the highest mean accuracy, in each condition for itself." in best
+    chosen = "of the highest mean accuracy (of equal ones the higher mAP@3), in each condition"
+    assert f"Best branch: {chosen} for itself." in best
     alone = caption(capsys, paired_runs=0)
     assert "30 epochs" in alone
     assert "independent" not in alone

@@ -27,6 +27,9 @@ __all__ = ["Figure", "Section", "figures"]
 ONE_LABEL = (
     "No figure of modes, logits, agreement, classes or calibration: those are of one label a clip."
 )
+NOT_TAUGHT = (
+    "No other figure: those show what teaching changes, and here each branch was trained alone."
+)
 NO_BASELINE = "No figure: no branch was trained alone, to compare with."
 
 
@@ -52,6 +55,8 @@ def figures(results: GridResults) -> list[Section]:
         return (drawn,) if drawn else ()
 
     with look():
+        if not cohorts:
+            return [_clip(results), Section("Other figures", (), NOT_TAUGHT)]
         if results.multi_label:
             return [
                 _clip(results),

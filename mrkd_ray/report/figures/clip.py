@@ -34,7 +34,8 @@ def figure(results: GridResults, id: str) -> Figure:
     from mrkd_ray.representations.filters import HOP
 
     data, cache = results.config["data"], Path(results.config["cache"])
-    names = dict.fromkeys(name for cohort in results.cohorts for name, _ in cohort.specs)
+    specs = (spec for cohort in results.config["cohorts"] for spec in cohort)
+    names = dict.fromkeys(spec.partition(":")[0] for spec in specs)
     try:
         if data in EMBEDDED and not cache.is_dir():
             raise NoClip(f"its cache {cache} is not here")  # a report makes no data

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,6 +20,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 
 from mrkd_ray.common.arrays import Float64
 from mrkd_ray.scores.comparison import Pair
@@ -42,6 +45,7 @@ PALETTE = (  # Okabe and Ito without black, then three of Tol's "bright" scheme
 )
 GREY = "#888888"
 MOST = 6  # cohorts that are drawn: with more large ones, the page would outgrow 5 MB
+LETTER = 6.0  # points: of a label
 WIDTH = 3.5  # inches: a panel's, 252 units in its SVG; fits a phone at its natural size
 RC: Any = {  # keys are literals in matplotlib's types
     "font.size": 8.5,
@@ -125,6 +129,7 @@ def figure(
 def _svg(panel: Panel, prefix: str) -> str:
     """Return an SVG element that scales to its place, without ids that another one has."""
     text = io.StringIO()
+    _set_apart(panel.drawing)
     panel.drawing.savefig(
         text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
     )
@@ -148,10 +153,32 @@ def _svg(panel: Panel, prefix: str) -> str:
         f'<svg role="img" aria-label="{label}" viewBox="{start[1]}" '
         'xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'style="stroke-linejoin:round;flex:0 1 {width}px;min-width:0;max-width:100%;'
+        f'style="stroke-linejoin:round;flex:1 1 {width}px;min-width:0;'
+        f"max-width:min(100%,{round(1.25 * width)}px);"
         f'height:auto;aspect-ratio:{width}/{height}">'
     )
     return (opening + svg[start.end() :]).strip()
+
+
+def _set_apart(drawing: Drawing) -> None:
+    """Take fewer numbers along x axes until there is a letter's width between any two."""
+    drawing.draw_without_rendering()
+    for axes in drawing.axes:
+        locator = axes.xaxis.get_major_locator()
+        for bins in range(8, 1, -1):
+            if not isinstance(locator, MaxNLocator) or _least_gap(drawing, axes) >= LETTER:
+                break
+            locator.set_params(nbins=bins)
+            drawing.draw_without_rendering()
+
+
+def _least_gap(drawing: Drawing, axes: Axes) -> float:
+    """Return the least distance between two labels of the x axis, in points."""
+    left, right = axes.get_xlim()
+    inside = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    boxes = [label.get_window_extent() for place, label in inside if left <= place <= right]
+    gaps = [float(after.x0 - before.x1) for before, after in itertools.pairwise(boxes)]
+    return min(gaps, default=math.inf) * 72 / drawing.dpi
 
 
 def runs_in_words(panels: Collection[int]) -> str:

@@ -57,6 +57,11 @@ class Table:
     warnings: Sequence[str] = ()
     wide: bool = False
 
+    @property
+    def columns(self) -> int:
+        """How many it has."""
+        return max(sum(box.columns for box in row) for group in self.groups for row in group)
+
 
 def as_reported(value: float, rows: int = 1) -> Box:
     """Return a figure of the paper, two digits as printed there."""

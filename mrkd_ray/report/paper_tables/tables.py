@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from math import isnan
 
 import pandas as pd
 
+from mrkd_ray.cells.cell import named
 from mrkd_ray.config.cpu_scale import STANDS_FOR
-from mrkd_ray.report.grid_results import GridResults, named
+from mrkd_ray.report.grid_results import GridResults
 from mrkd_ray.report.paper_tables import reported as paper
-from mrkd_ray.report.paper_tables.boxes import NAMES, Box, Table, difference, mean
+from mrkd_ray.report.paper_tables.boxes import NAMES, NONE, Box, Table, difference, mean
 from mrkd_ray.report.paper_tables.caveats import warnings
 from mrkd_ray.report.paper_tables.reported import PaperTable
 from mrkd_ray.report.paper_tables.rows import (
@@ -37,7 +39,8 @@ from mrkd_ray.scores.comparison import BEST, ENSEMBLE
 def tables(results: GridResults) -> list[Table]:
     """Return the paper's table that the grid is meant for, if any, and the grid's own."""
     asked = results.config["reported"]
-    if asked is None or results.multi_label:
+    taught = results.table["temperature"].notna().any()
+    if asked is None or results.multi_label or not taught:
         return [own(results)]
     return [
         figure3(results) if asked == "figure3" else paper_table(results, asked),
@@ -110,9 +113,15 @@ def own(results: GridResults) -> Table:
     """Return every variant, cohort, model and temperature: both conditions, their difference."""
     groups = []
     scores = [metric.name for metric in metrics.shown(results.table)]
+    shown = printed_table.conditions(results.table)
+    compared = bool(results.table["paired_runs"].any())
+    columns = len(shown) + compared  # of each score
+    taught = "distilled" in shown
     for (cohort, variant), rows in results.table.groupby(["cohort", "variant"], sort=False):
         name = f"{variant}: {cohort}" if variant else str(cohort)
-        title = Box(name.replace("+", " + "), columns=2 + 3 * len(scores), kind="stub")
+        title = Box(
+            name.replace("+", " + "), columns=1 + taught + columns * len(scores), kind="stub"
+        )
         lines: list[Sequence[Box]] = [[title]]
         for model, swept in rows.groupby("model", sort=False):
             found = [(float(row["temperature"]), row) for row in swept.to_dict("records")]
@@ -120,12 +129,11 @@ def own(results: GridResults) -> Table:
                 Box(str(model), rows=len(found), kind="stub"),
                 [
                     [
-                        Box(f"{temperature:g}"),
+                        *[Box(NONE if isnan(temperature) else f"{temperature:g}")] * taught,
                         *chain.from_iterable(
                             [
-                                mean(row, f"{score}_independent"),
-                                mean(row, f"{score}_distilled"),
-                                difference(row, score),
+                                *(mean(row, f"{score}_{condition}") for condition in shown),
+                                *[difference(row, score)] * compared,
                             ]
                             for score in scores
                         ),
@@ -134,7 +142,7 @@ def own(results: GridResults) -> Table:
                 ],
             )
         groups.append(lines)
-    pair = [Box("independent"), Box("distilled"), Box("difference [95%]")]
+    pair = [*map(Box, shown), *[Box("difference [95%]")] * compared]
     return Table(
         id="all",
         title="All that was measured",
@@ -143,8 +151,8 @@ def own(results: GridResults) -> Table:
         head=[
             [
                 Box("Model", rows=2, kind="stub"),
-                Box("T", rows=2),
-                *(Box(NAMES[score], columns=3) for score in scores),
+                *[Box("T", rows=2)] * taught,
+                *(Box(NAMES[score], columns=columns) for score in scores),
             ],
             pair * len(scores),
         ],
@@ -162,6 +170,7 @@ def _sweeps(table: pd.DataFrame) -> tuple[dict[Key, Sweep], list[str]]:
     first: dict[Key, str] = {}
     others = [f"variant {variant}" for variant in table["variant"].unique()[1:]]
     table = table[(table["variant"] == table["variant"].iloc[0]) & (table["model"] != BEST)]
+    table = table[table["temperature"].notna()]
     for cohort, rows in table.groupby("cohort", sort=False):
         branches = {name: _paper_branch(b) for name, b in named(str(cohort)).items()}
         key = tuple(sorted(branches.values()))
