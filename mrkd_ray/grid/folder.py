@@ -48,6 +48,13 @@ def choose(output: Path, name: str, grid: Sequence[Cell], resume: bool) -> Path:
     return output.absolute() / (name if number == 1 else f"{name}-{number}")
 
 
+def begun(output: Path, name: str) -> bool:
+    """Say whether a folder of this name has a cell that was begun and not finished."""
+    folders = _of_this_name(output, name).values()
+    cells = (cell for folder in folders for cell in (folder / "cells").glob("*"))
+    return any(cell.is_dir() and result_of(cell) is None for cell in cells)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a results folder: two runs in one would destroy each other's checkpoints."""

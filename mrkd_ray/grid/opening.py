@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,9 +17,12 @@ from mrkd_ray.common.progress import Display
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Splitter
 from mrkd_ray.grid.expand import check_multi_label, check_names, expand, idle_options, specs_of
-from mrkd_ray.grid.network_checks import check_networks
+from mrkd_ray.grid.network_checks import Checked, check_networks
 from mrkd_ray.grid.preparation import check_data, open_data
 from mrkd_ray.grid.workers import Workers, workers_of
+
+Finished = Callable[[list[Cell]], bool]
+"""Says whether all of these cells are finished."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class OpenGrid:
         prepared: the data set, its splits and features.
         workers: what runs them.
         display: progress for people.
-        startup: seconds until the workers were there and the networks checked.
+        startup: seconds until all was checked and the workers were there.
     """
 
     cells: list[Cell]
@@ -46,33 +50,43 @@ class OpenGrid:
 
 
 @contextmanager
-def open_grid(config: GridConfig, console: Console) -> Iterator[OpenGrid]:
-    """Check all that a grid needs, on the workers that it will run on.
+def open_grid(
+    config: GridConfig,
+    console: Console,
+    finished: Finished | None = None,
+) -> Iterator[OpenGrid]:
+    """Check all that a grid needs, while the workers that it will run on start.
+
+    Args:
+        config: what is asked.
+        console: where progress is shown.
+        finished: says whether all of these cells are finished. Where it is given, a cluster is not
+            started before it was asked, and not at all where they are.
 
     Raises:
         UserError: bad input, before any long work.
     """
     check_names(config)
     check_folders(config.cache, config.output)
-    dataset = open_data(config.data, config.cache, config.unlabelled, console)
     specs = specs_of(config)
     largest = max(len(cohort) for cohort in config.cohorts)
     began = time.perf_counter()
     with (
         workers_of(
-            config.runner,
-            config.address,
+            config,
+            functools.partial(console.print, markup=False, soft_wrap=True),
             min_cpus=largest * config.cpus_per_branch,
             gpus_per_branch=config.gpus_per_branch,
+            trials=True,
         ) as workers,
         Display(console) as display,
     ):
-        if workers.cluster is not None and workers.cluster.dashboard:
-            console.print(f"Ray dashboard: {workers.cluster.dashboard}", markup=False)
-        networks = check_networks(specs, config.weights, workers.map)
-        for initial in networks.values() if config.weights else ():
+        if finished is None:
+            workers.begin()
+        dataset = open_data(config.data, config.cache, config.unlabelled, console)
+        checked = check_networks(specs, config.weights, local=workers.local)
+        for initial in checked.networks.values() if config.weights else ():
             console.print(initial.line, markup=False, soft_wrap=True)
-        startup = time.perf_counter() - began
         prepared = check_data(
             dataset,
             sorted({spec.representation for spec in specs}),
@@ -84,17 +98,35 @@ def open_grid(config: GridConfig, console: Console) -> Iterator[OpenGrid]:
             ),
             cache=config.cache,
             skip_bad=config.skip_bad,
-            map_=workers.map,
+            map_=workers.map_from_here,
             display=display,
             console=console,
         )
-        for line in idle_options(config, prepared, networks):
+        for line in idle_options(config, prepared, checked.networks):
             console.print(f"note: {line}", markup=False)
-        cells = expand(config, prepared, networks, workers.gpus)
+        cells = _cells(config, prepared, checked, workers, finished)
+        startup = time.perf_counter() - began
         if dataset.multi_label:
             check_multi_label({cell.training for cell in cells})
-        if workers.cluster is not None:
-            for cell in cells:
-                share = workers.gpus(len(cell.branches))
-                workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
         yield OpenGrid(cells, prepared, workers, display, startup)
+
+
+def _cells(
+    config: GridConfig,
+    prepared: Prepared,
+    checked: Checked,
+    workers: Workers,
+    finished: Finished | None,
+) -> list[Cell]:
+    """Return the grid's cells, for which the cluster has room unless all are finished."""
+    if finished and workers.here:
+        given, found = config.gpus_per_branch, float(checked.device == "cuda")
+        share = found if given is None else given
+        cells = expand(config, prepared, checked.networks, lambda branches: share)
+        if finished(cells):
+            return cells
+    cells = expand(config, prepared, checked.networks, workers.gpus)
+    for cell in () if workers.local else cells:
+        share = workers.gpus(len(cell.branches))
+        workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
+    return cells
