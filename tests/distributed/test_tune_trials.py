@@ -150,6 +150,14 @@ def test_a_killed_driver_loses_nothing(
     assert not (cell / "checkpoint").exists()
 
 
+def named_actors(before: set[str]) -> list[tuple[str, str]]:
+    """Class and name of the actors that there were not before, as Ray's dashboard shows them."""
+    from ray._private.state import actors
+
+    new = [actor for key, actor in actors().items() if key not in before]
+    return sorted((actor["ActorClassName"], actor["Name"]) for actor in new)
+
+
 def branch_actors() -> dict[str, dict[str, Any]]:
     """The branch actors that the session's cluster has ever had, by id.
 
@@ -247,7 +255,9 @@ def test_baselines_are_trained_once_and_a_second_run_repeats_nothing(
 def test_cells_of_the_same_branches_share_processes(
     ray_cluster: str, start: Start, tmp_path: Path
 ) -> None:
-    before = set(branch_actors())
+    from ray._private.state import actors
+
+    all_before, before = set(actors()), set(branch_actors())
     output = tmp_path / "out"
     running = start(
         *("--address", ray_cluster, "--output", str(output)),
@@ -258,6 +268,15 @@ def test_cells_of_the_same_branches_share_processes(
     assert len(list(output.glob("small/cells/*/result.json"))) == 3
     started = len(set(branch_actors()) - before)
     assert 2 <= started <= 4  # of 6: two cells at once on the cluster's 4 CPUs
+    shown = named_actors(all_before)
+    assert {kind for kind, _ in shown} == {"AggregatorActor", "BranchActor", "Coordinator"}
+    cohorts: dict[str, set[str]] = {}
+    for kind, name in shown:
+        if kind != "Coordinator":  # Tune gives it no name
+            own, cohort = name.split(", ")
+            cohorts.setdefault(cohort, set()).add(own)
+    assert len(cohorts) == started // 2
+    assert all(own == {*NAMES, "aggregator"} for own in cohorts.values())
 
 
 def test_actors_are_replaced_where_the_next_cell_has_other_branches(
