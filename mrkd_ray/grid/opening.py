@@ -68,6 +68,7 @@ def open_grid(
     """
     check_names(config)
     check_folders(config.cache, config.output)
+    dataset = open_data(config.data, config.cache, config.unlabelled, console)
     specs = specs_of(config)
     largest = max(len(cohort) for cohort in config.cohorts)
     began = time.perf_counter()
@@ -83,7 +84,6 @@ def open_grid(
     ):
         if finished is None:
             workers.begin()
-        dataset = open_data(config.data, config.cache, config.unlabelled, console)
         checked = check_networks(specs, config.weights, local=workers.local)
         for initial in checked.networks.values() if config.weights else ():
             console.print(initial.line, markup=False, soft_wrap=True)

@@ -376,6 +376,25 @@ def test_no_cluster_at_the_address(start: Start) -> None:
     assert "Traceback" not in err
 
 
+def test_a_cluster_that_this_process_has_joined_is_used_and_left(
+    ray_cluster: str,
+    grid_file: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a notebook: `ray.init()`, then `train()`."""
+    import ray
+
+    for name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"):
+        monkeypatch.setenv(name, "1")  # what `run_cells` sets ends with the test
+    values = json.loads(grid_file.read_text())
+    found = grid.run(parse(GridConfig, {**values, "output": tmp_path / "out"}, "test"))
+    same_files(undisturbed, only_cell(found.folder), NAMES)
+    assert ray.is_initialized()
+    assert ray.cluster_resources()["CPU"] == 4
+
+
 def test_another_number_of_workers_changes_no_bit(
     start: Start, undisturbed: Path, tmp_path: Path
 ) -> None:
