@@ -25,6 +25,7 @@ ORDER = (
     "grid",
     "plan",
     "startup",
+    "first_second",
     "inference",
     "many_files",
     "gpu",

@@ -200,7 +200,7 @@ def recommend(
     from mrkd_ray.recommend.show import show
 
     config = _grouped(parse(RecommendConfig, values, COMMAND_LINE))
-    with _stopped("finished probes are kept; call again to go on"):
+    with _stopped("Finished probes are kept. Continue: the same command."):
         choice = choose(config, to, force=force)
     console = Console()
     show(choice, config.fold, config.verified_only, console)
@@ -236,7 +236,7 @@ def _grouped(config: C) -> C:
 
 @contextmanager
 def _stopped(kept: str) -> Iterator[None]:
-    """Exit with one line where cells failed, or where Ctrl-C came and `kept` says what is there."""
+    """Exit with one line where cells failed, or where Ctrl-C came: how far it was, then `kept`."""
     from mrkd_ray.grid.run import CellsFailed
 
     try:
@@ -244,8 +244,8 @@ def _stopped(kept: str) -> Iterator[None]:
     except CellsFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        print(f"interrupted: {kept}", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"{str(stopped) or 'Stopped.'} {kept}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -255,9 +255,7 @@ def _run(config: GridConfig, resume: bool) -> None:
     from mrkd_ray.grid.run import run
 
     config = _grouped(config)
-    with _stopped(
-        "finished cells and the last cycle of the others are kept. Go on: the same with --resume"
-    ):
+    with _stopped("Continue: the same command with --resume."):
         results = run(config, resume=resume)
     console = Console()
     results.show(console)

@@ -44,7 +44,12 @@ class Processes(StrictModel):
         "process, without Ray.",
     )
     address: str | None = Field(
-        None, description="Address of a running Ray cluster (auto, or HOST:PORT)."
+        None,
+        description="Address of a running Ray cluster (auto, or HOST:PORT); local: start one here. "
+        "Default: what the variable RAY_ADDRESS holds, else local.",
+    )
+    dashboard: bool = Field(
+        True, description="Start Ray's dashboard too, where Ray is started here."
     )
 
 

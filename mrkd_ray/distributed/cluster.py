@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,14 +21,15 @@ from mrkd_ray.common.parallel_map import X, Y
 from mrkd_ray.distributed import sessions
 
 SLOW_START = "timed out during startup"  # of Ray's message, whose limit of 30 s cannot be set
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a run has: the CPUs and GPUs of every node, and the dashboard's address, if any."""
+    """What a run has: the CPUs and GPUs of every node, and what to tell people about it."""
 
     nodes: tuple[tuple[float, float], ...]  # (CPUs, GPUs) of each living node
-    dashboard: str | None
+    lines: tuple[str, ...] = ()
 
     @property
     def cpus(self) -> float:
@@ -72,60 +73,124 @@ class Cluster:
 
 
 @contextmanager
-def connect(address: str | None, min_cpus: int) -> Iterator[Cluster]:
-    """Join the cluster at `address`, or start one here, and leave or end it afterwards.
+def connect(
+    address: str | None, min_cpus: int, *, source: str = "--address", dashboard: bool = True
+) -> Iterator[Cluster]:
+    """Join a cluster, or start one here, and leave or end it afterwards.
+
+    Where this process is connected to one already, that one is taken, and left as it is.
 
     Args:
         address: "auto", HOST:PORT or ray://HOST:PORT; None starts a cluster on this machine.
         min_cpus: logical CPUs that a cluster started here has at least, so that a cohort larger
             than the machine still runs, its branches taking turns.
+        source: who gave the address, an option or a variable.
+        dashboard: whether a cluster started here has Ray's dashboard.
 
     Raises:
-        UserError: no cluster answers at `address`, or none could be started in time.
+        UserError: no cluster answers at the address, or none could be started in time.
     """
+    if ray.is_initialized():
+        if address and source == "--address":
+            raise UserError(
+                f"address {address}: this process is connected to a Ray cluster already. Leave it "
+                "out to use that one, or call ray.shutdown() before."
+            )
+        yield Cluster(_sizes(), ("Ray cluster: the one that this process is connected to",))
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a user's own choice stays
     os.environ.setdefault("RAY_worker_niceness", "0")  # training is the main job here
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Soft labels give their memory to the next cycle's: pages that are in use already are fast.
     os.environ.setdefault("RAY_free_objects_period_milliseconds", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    if address:
-        try:
-            _knock(address)
-            context = ray.init(address=address, **options)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"--address {address}: no Ray cluster answers there ({error}). Start one with "
-                f"`ray start --head` or `ray up cluster.yaml`, or leave --address out."
-            ) from None
-    else:
-        try:
-            context = ray.init(
-                address="local",
-                num_cpus=min_cpus if min_cpus > cpus() else None,  # None: Ray counts
-                include_dashboard=True,
-                **options,
-            )
-            sessions.mark(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
-        except Exception as error:
-            if SLOW_START not in str(error):
-                raise
-            raise UserError(
-                "Ray did not start within the 30 s that it gives itself: this machine is too busy, "
-                "or its disk slow. Try again, now that Ray's files have been read once, or train "
-                "without Ray, in one process: --runner local."
-            ) from None
-    main = threading.current_thread() is threading.main_thread()
-    if main and callable(on_sigterm):  # in place of Ray's, which unwinds nothing
-        signal.signal(signal.SIGTERM, on_sigterm)
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        sizes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes)
-        url = context.dashboard_url
-        yield Cluster(sizes, f"http://{url}" if url else None)
+        with _sigterm_kept():
+            url = _join(address, source) if address else _start(min_cpus, dashboard)
+        lines = [f"Ray cluster: joined at {address} ({source})"] if address else []
+        if url:
+            lines.append(f"Ray dashboard: http://{url}{_token()}")
+        yield Cluster(_sizes(), (*lines, *_prometheus()))
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keep what SIGTERM does: ray.init makes it abort the process, which unwinds nothing.
+
+    `signal.signal` may be called in the main thread only, what it calls anywhere.
+    """
+    get, set_ = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.c_int]
+    set_.restype, set_.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p]
+    before = get(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        set_(signal.SIGTERM, before)
+
+
+def _join(address: str, source: str) -> str | None:
+    """Return the dashboard's address, if there is one."""
+    try:
+        _knock(address)
+        return ray.init(address=address, **QUIET).dashboard_url
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{source} {address}: no Ray cluster answers there ({error}). Start one with "
+            f"`ray start --head` or `ray up cluster.yaml`, or start one for this run alone: leave "
+            f"--address out and RAY_ADDRESS unset, or --address local."
+        ) from None
+
+
+def _start(min_cpus: int, dashboard: bool) -> str | None:
+    """Return the dashboard's address, if there is one."""
+    try:
+        context = ray.init(
+            address="local",
+            num_cpus=min_cpus if min_cpus > cpus() else None,  # None: Ray counts
+            include_dashboard=dashboard,
+            **QUIET,
+        )
+        sessions.mark(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
+        return context.dashboard_url
+    except Exception as error:
+        if SLOW_START not in str(error):
+            raise
+        raise UserError(
+            "Ray did not start within the 30 s that it gives itself: this machine is too busy, "
+            "or its disk slow. Try again, now that Ray's files have been read once, or train "
+            "without Ray, in one process: --runner local."
+        ) from None
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _sizes() -> tuple[tuple[float, float], ...]:
+    """CPUs and GPUs of each node."""
+    sizes = [node["Resources"] for node in _nodes()]
+    return tuple((size.get("CPU", 0.0), size.get("GPU", 0.0)) for size in sizes)
+
+
+def _token() -> str:
+    """Say where the token is that the dashboard asks for, if it does."""
+    if os.getenv("RAY_AUTH_MODE", "").lower() != "token":  # which ray.init sets
+        return ""
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return " (it asks for a token: what the variable RAY_AUTH_TOKEN holds)"
+    file = os.getenv("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
+    return f" (it asks for a token: cat {file})"
+
+
+def _prometheus() -> Iterator[str]:
+    """Say where Prometheus finds what `telemetry` reports."""
+    nodes = [node for node in _nodes() if node.get("MetricsExportPort")]
+    if nodes:
+        url = f"http://{nodes[0]['NodeManagerAddress']}:{nodes[0]['MetricsExportPort']}/metrics"
+        others = f"; each of the {len(nodes)} nodes has such an address" if len(nodes) > 1 else ""
+        yield f"Prometheus: {url} (ray_mrkd_*{others})"
 
 
 def ray_map(function: Callable[[X], Y], items: Sequence[X], gpus: float = 0) -> Iterator[Y]:

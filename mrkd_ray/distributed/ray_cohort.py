@@ -12,11 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ray
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from mrkd_ray.cells.cell import branch_names
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.fields import BranchSpec
@@ -50,7 +52,7 @@ class Actors:
         gpus: float = 0,
         overlap: bool = False,
     ) -> Actors:
-        """Ask for the actors.
+        """Ask for the actors, which Ray's dashboard shows by the names of their branches.
 
         Args:
             specs: of the branches.
@@ -63,11 +65,14 @@ class Actors:
         asked: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
         if overlap:
             asked["runtime_env"] = {"env_vars": {"OMP_WAIT_POLICY": "passive"}}
+        cohort = uuid4().hex[:8]  # no cell's name: actors outlive cells; and names are unique
         branches = [
-            _actor(BranchActor, group, i, **asked).remote(spec) for i, spec in enumerate(specs)
+            _actor(BranchActor, group, i, name=f"{name}, cohort {cohort}", **asked).remote(spec)
+            for i, (name, spec) in enumerate(zip(branch_names(specs), specs, strict=True))
         ]
         # Two threads: one shard is averaged while another is copied into the object store.
-        aggregator = _actor(AggregatorActor, group, None, max_concurrency=2).remote()
+        last: dict[str, Any] = {"name": f"aggregator, cohort {cohort}", "max_concurrency": 2}
+        aggregator = _actor(AggregatorActor, group, None, **last).remote()
         return cls(tuple(specs), tuple(branches), aggregator)
 
     def close(self) -> None:

@@ -149,11 +149,13 @@ def run_cells(
     trainable = tune.with_parameters(
         Trial, cells_by_key=by_key, prepared=prepared, folder=folder, gpus=gpus, profile=profile
     )
+    trainable = tune.with_resources(trainable, placement)
+    trainable.__qualname__ = "Coordinator"  # what Ray's dashboard calls it
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # history.csv says it all
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C unwinds; checkpoints are ours
     with tempfile.TemporaryDirectory(prefix="mrkd-tune-") as storage:
         tuner = Tuner(
-            tune.with_resources(trainable, placement),
+            trainable,
             param_space={"cell": tune.grid_search(list(by_key))},
             tune_config=TuneConfig(
                 reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id

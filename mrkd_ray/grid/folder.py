@@ -62,6 +62,13 @@ def cycles_of(folder: Path) -> int | None:
     return read_yaml(request).get("cycles") if request.is_file() else None
 
 
+def begun(output: Path, name: str) -> bool:
+    """Say whether a folder of this name has a cell that was begun and not finished."""
+    folders = _of_this_name(output, name).values()
+    cells = (cell for folder in folders for cell in (folder / "cells").glob("*"))
+    return any(cell.is_dir() and result_of(cell) is None for cell in cells)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a results folder: two runs in one would destroy each other's checkpoints."""

@@ -1,15 +1,23 @@
-"""Networks are built, and their weights loaded, before any long work."""
+"""Networks are built, and their weights loaded, before any long work.
+
+With Ray this is done in a process of its own, while Ray starts: the driver never loads PyTorch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from mrkd_ray.common.environment import local_device
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import digest
-from mrkd_ray.grid.workers import Map
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 
@@ -28,43 +36,78 @@ class Initial:
     weights: str = "none"
 
 
-def check_networks(
-    specs: Sequence[BranchSpec], weights: str | None, map_: Map
-) -> dict[str, Initial]:
+@dataclass(frozen=True)
+class Checked:
+    """What was found.
+
+    Attributes:
+        networks: for each, what it starts from.
+        device: of branches on this machine, as PyTorch finds it: `cpu` or `cuda`.
+    """
+
+    networks: dict[str, Initial]
+    device: str
+
+
+def check_networks(specs: Sequence[BranchSpec], weights: str | None, *, local: bool) -> Checked:
     """Refuse networks that cannot be built, and weights that are not there or do not fit.
 
-    Returns:
-        For each network, what it starts from.
+    Args:
+        specs: the branches.
+        weights: as asked for.
+        local: do it in this process.
 
     Raises:
         UserError: for the first that is refused.
+        RuntimeError: the process of its own failed.
     """
-    wanted = {(spec.network, weights, REPRESENTATIONS[spec.representation].bins) for spec in specs}
-    found: dict[str, Initial] = {}
-    for name, error, initial in map_(_try_network, sorted(wanted, key=str)):
-        if error:
-            raise UserError(error)
-        found[name] = initial
+    asked = {(spec.network, weights, REPRESENTATIONS[spec.representation].bins) for spec in specs}
+    wanted = sorted(asked, key=str)
+    found = _try(wanted) if local else _elsewhere(wanted)
+    if found["error"]:
+        raise UserError(found["error"])
+    networks = {name: Initial(**initial) for name, initial in found["networks"].items()}
+    return Checked(networks, found["device"])
+
+
+def _elsewhere(wanted: Sequence[tuple[str, str | None, int]]) -> dict[str, Any]:
+    """Do `_try` in a process of its own, with this one's modules."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", __name__],
+        input=json.dumps(wanted),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    if done.returncode:
+        raise RuntimeError(f"networks could not be checked ({done.returncode}):\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def _try_network(wanted: tuple[str, str | None, int]) -> tuple[str, str, Initial]:
-    """Return a network's name, what is wrong with it, and what it starts from."""
+def _try(wanted: Iterable[tuple[str, str | None, int]]) -> dict[str, Any]:
+    """Build networks; return what they start from, or the first error, and the device."""
+    networks = {}
+    try:
+        for name, asked, bins in wanted:
+            networks[name] = asdict(_build(name, asked, bins))
+    except UserError as error:
+        return {"error": str(error)}
+    return {"error": "", "networks": networks, "device": local_device()}
+
+
+def _build(name: str, asked: str | None, bins: int) -> Initial:
     from mrkd_ray.networks.catalogue import build, initial_weights
 
-    name, asked, bins = wanted
-    try:
-        weights = initial_weights(name, asked)
-        report = build(name, 2, weights, bins=bins)[1]
-    except UserError as error:
-        return name, str(error), Initial("", "")
+    weights = initial_weights(name, asked)
+    report = build(name, 2, weights, bins=bins)[1]
     file = Path(report.source)
-    return (
-        name,
-        "",
-        Initial(
-            line=f"{name}, {report.summary()}",
-            digest=digest(file) if file.is_file() else report.source,
-            weights=weights,
-        ),
+    return Initial(
+        line=f"{name}, {report.summary()}",
+        digest=digest(file) if file.is_file() else report.source,
+        weights=weights,
     )
+
+
+if __name__ == "__main__":
+    print(json.dumps(_try(json.load(sys.stdin))))

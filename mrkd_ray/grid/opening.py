@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,10 +19,20 @@ from mrkd_ray.config.method import default_cycles
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Splitter
 from mrkd_ray.grid import folder as grid_folder
-from mrkd_ray.grid.expand import check_multi_label, check_names, expand, idle_options, specs_of
-from mrkd_ray.grid.network_checks import Initial, check_networks
+from mrkd_ray.grid.expand import (
+    Gpus,
+    check_multi_label,
+    check_names,
+    expand,
+    idle_options,
+    specs_of,
+)
+from mrkd_ray.grid.network_checks import Checked, Initial, check_networks
 from mrkd_ray.grid.preparation import check_data, open_data, warn_of_names
 from mrkd_ray.grid.workers import Workers, workers_of
+
+Finished = Callable[[list[Cell]], bool]
+"""Says whether all of these cells are finished."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class OpenGrid:
         prepared: the data set, its splits and features.
         workers: what runs them.
         display: progress for people.
-        startup: seconds until the workers were there and the networks checked.
+        startup: seconds until all was checked and the workers were there.
     """
 
     config: GridConfig
@@ -53,10 +64,20 @@ class OpenGrid:
 
 
 @contextmanager
-def open_grid(config: GridConfig, console: Console, *, resume: bool = False) -> Iterator[OpenGrid]:
-    """Check all that a grid needs, on the workers that it will run on.
+def open_grid(
+    config: GridConfig,
+    console: Console,
+    finished: Finished | None = None,
+    *,
+    resume: bool = False,
+) -> Iterator[OpenGrid]:
+    """Check all that a grid needs, while the workers that it will run on start.
 
     Args:
+        config: what is asked.
+        console: where progress is shown.
+        finished: says whether all of these cells are finished. Where it is given, a cluster is not
+            started before it was asked, and not at all where they are.
         resume: where it is not said how many cycles, as many as the folder was made with that the
             run goes on in.
 
@@ -73,19 +94,19 @@ def open_grid(config: GridConfig, console: Console, *, resume: bool = False) -> 
     began = time.perf_counter()
     with (
         workers_of(
-            config.runner,
-            config.address,
+            config,
+            functools.partial(console.print, markup=False, soft_wrap=True),
             min_cpus=largest * config.cpus_per_branch,
             gpus_per_branch=config.gpus_per_branch,
+            trials=True,
         ) as workers,
         Display(console) as display,
     ):
-        if workers.cluster is not None and workers.cluster.dashboard:
-            console.print(f"Ray dashboard: {workers.cluster.dashboard}", markup=False)
-        networks = check_networks(specs, config.weights, workers.map)
-        for initial in networks.values() if config.weights else ():
+        if finished is None:
+            workers.begin()
+        checked = check_networks(specs, config.weights, local=workers.local)
+        for initial in checked.networks.values() if config.weights else ():
             console.print(initial.line, markup=False, soft_wrap=True)
-        startup = time.perf_counter() - began
         prepared = check_data(
             dataset,
             sorted({spec.representation for spec in specs}),
@@ -97,50 +118,79 @@ def open_grid(config: GridConfig, console: Console, *, resume: bool = False) -> 
             ),
             cache=config.cache,
             skip_bad=config.skip_bad,
-            map_=workers.map,
+            map_=workers.map_from_here,
             display=display,
             console=console,
         )
         warn_of_names(prepared, config.group_by, console)
-        if config.cycles is None:
-            config = _with_cycles(config, prepared, networks, workers, resume, console)
-        for line in idle_options(config, prepared, networks):
+        config, cells, note = _cells(config, prepared, checked, workers, finished, resume)
+        if note:
+            console.print(f"note: {note}; --cycles changes it", markup=False, soft_wrap=True)
+        for line in idle_options(config, prepared, checked.networks):
             console.print(f"note: {line}", markup=False)
-        cells = expand(config, prepared, networks, workers.gpus)
         check_name(config.output, max((f".{cell.key}.tmp" for cell in cells), key=len))
+        startup = time.perf_counter() - began
         if dataset.multi_label:
             check_multi_label({cell.training for cell in cells})
-        if workers.cluster is not None:
-            for cell in cells:
-                share = workers.gpus(len(cell.branches))
-                workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
-        untaught = [c for c in cells if config.alone and c.condition == "distilled"]
-        run = [cell for cell in cells if cell not in untaught]
+        run = _to_run(config, cells)
+        untaught = [cell for cell in cells if cell not in run]
         yield OpenGrid(config, run, prepared, workers, display, startup, untaught)
+
+
+def _to_run(config: GridConfig, cells: list[Cell]) -> list[Cell]:
+    return [cell for cell in cells if not config.alone or cell.condition == "independent"]
+
+
+def _cells(
+    config: GridConfig,
+    prepared: Prepared,
+    checked: Checked,
+    workers: Workers,
+    finished: Finished | None,
+    resume: bool,
+) -> tuple[GridConfig, list[Cell], str]:
+    """Return the grid with its cycles, its cells, and a note where the cycles were not told.
+
+    The cluster has room for the cells that are to run, unless all are finished.
+    """
+    if finished and workers.here:
+        given, found = config.gpus_per_branch, float(checked.device == "cuda")
+        share = found if given is None else given
+
+        def gpus(branches: int) -> float:
+            return share
+
+        asked, note = _with_cycles(config, prepared, checked.networks, gpus, resume)
+        cells = expand(asked, prepared, checked.networks, gpus)
+        if finished(_to_run(config, cells)):
+            return asked, cells, note
+    asked, note = _with_cycles(config, prepared, checked.networks, workers.gpus, resume)
+    cells = expand(asked, prepared, checked.networks, workers.gpus)
+    for cell in () if workers.local else _to_run(config, cells):
+        share = workers.gpus(len(cell.branches))
+        workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
+    return asked, cells, note
 
 
 def _with_cycles(
     config: GridConfig,
     prepared: Prepared,
     networks: Mapping[str, Initial],
-    workers: Workers,
+    gpus: Gpus,
     resume: bool,
-    console: Console,
-) -> GridConfig:
-    """Return the grid with a number of cycles, and print which and why."""
+) -> tuple[GridConfig, str]:
+    """Return the grid with a number of cycles and, where it had none, which and why."""
+    if config.cycles is not None:
+        return config, ""
     for folder in grid_folder.newest_first(config.output, config.name) if resume else ():
         if cycles := grid_folder.cycles_of(folder):
             asked = config.with_cycles(cycles)
-            if grid_folder.holds(folder, expand(asked, prepared, networks, workers.gpus)):
-                line = f"note: {cycles} cycles, as in {folder}; --cycles changes it"
-                console.print(line, markup=False, soft_wrap=True)
-                return asked
-    gpus = any(workers.gpus(len(cohort)) > 0 for cohort in config.cohorts)
-    if workers.local:
-        gpus = environment.local_device() != "cpu"
-    cycles = default_cycles(gpus)
-    if any(asked.cycles is None for asked in config.by_variant().values()):
-        given = "with" if gpus else "without"
-        line = f"note: {cycles} cycles: the default {given} a GPU; --cycles changes it"
-        console.print(line, markup=False)
-    return config.with_cycles(cycles)
+            if grid_folder.holds(folder, expand(asked, prepared, networks, gpus)):
+                return asked, f"{cycles} cycles, as in {folder}"
+    some = any(gpus(len(cohort)) > 0 for cohort in config.cohorts)
+    if config.runner == "local":
+        some = environment.local_device() != "cpu"
+    asked = config.with_cycles(default_cycles(some))
+    if all(variant.cycles is not None for variant in config.by_variant().values()):
+        return asked, ""
+    return asked, f"{asked.cycles} cycles: the default {'with' if some else 'without'} a GPU"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,7 +28,10 @@ from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 
 def prepare_only(config: Preparation, names: Sequence[str], console: Console) -> Prepared:
-    """Check a data set and compute representations, for runs to come."""
+    """Check a data set and compute representations, for runs to come.
+
+    Ray is started only where there is much to do.
+    """
     for name in names:
         REPRESENTATIONS[name]
     check_folders(config.cache)
@@ -35,14 +39,15 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
         config.data, config.cache, config.unlabelled, console, group_by=config.group_by
     )
     splitter = Splitter(folds=config.folds, seed=config.split_seed)
-    with workers_of(config.runner, config.address) as workers, Display(console) as display:
+    tell = functools.partial(console.print, markup=False, soft_wrap=True)
+    with workers_of(config, tell) as workers, Display(console) as display:
         prepared = prepare(
             dataset,
             names,
             splitter,
             cache=config.cache,
             skip_bad=config.skip_bad,
-            map_=workers.map,
+            map_=workers.map_from_here,
             display=display,
             console=console,
         )

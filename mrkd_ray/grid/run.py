@@ -36,11 +36,16 @@ def train(config: TrainConfig | None = None, *, resume: bool = False, **fields: 
     Raises:
         UserError: bad input, before any training.
         CellsFailed: some cells did not finish; the finished ones are kept.
+        Stopped: Ctrl-C while cells ran; says how far they are.
         TypeError: both an object and keywords.
     """
     if config is not None and fields:
         raise TypeError(f"train() takes a configuration or fields, not both: {', '.join(fields)}")
     return run((config or parse(TrainConfig, fields, PYTHON)).as_grid(), resume=resume)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, with how far a run had come."""
 
 
 class CellsFailed(RuntimeError):
@@ -68,7 +73,15 @@ def run(
     console = console or Console(stderr=True)
     if not config.alone and any(len(cohort) == 1 for cohort in config.cohorts):
         console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
-    with open_grid(config, console, resume=resume) as opened:
+
+    def finished_there(cells: Sequence[Cell]) -> bool:
+        folder = grid_folder.choose(config.output, config.name, cells, resume)
+        found = grid_folder.finished(cells, folder, config.name)
+        return all(cell.key in found for cell in cells)
+
+    maybe = resume and not grid_folder.begun(config.output, config.name)
+    finished_or_none = finished_there if maybe else None
+    with open_grid(config, console, finished_or_none, resume=resume) as opened:
         grid = list(opened.by_key.values())
         folder = grid_folder.choose(config.output, config.name, grid, resume)
         if resume:
@@ -85,7 +98,10 @@ def run(
                 console.print(line, markup=False, soft_wrap=True)
             if len(finished) < len(grid):
                 compute(opened.prepared, opened.workers.map, opened.display)
-            failed = run_cells(opened, folder, profile=config.profile)
+            try:
+                failed = run_cells(opened, folder, profile=config.profile)
+            except KeyboardInterrupt:
+                raise Stopped(_how_far(grid, folder)) from None
             elapsed = time.perf_counter() - began
             gathered = gather(folder, config.name, [*opened.cells, *opened.untaught], elapsed)
             if config.profile:
@@ -101,6 +117,17 @@ def run(
 def listed(failed: Sequence[tuple[str, str]]) -> str:
     """Return a line for each cell that failed, with the last line of its error."""
     return "\n".join(f"  {key}: {error.strip().splitlines()[-1]}" for key, error in failed)
+
+
+def _how_far(grid: Sequence[Cell], folder: Path) -> str:
+    """Say what is on the disk: the checkpoint of a cell is that of its last finished cycle."""
+    left = [cell for cell in grid if result_of(folder / "cells" / cell.key) is None]
+    if len(grid) > 1 or not left:
+        finished = f"{len(grid) - len(left)} of {len(grid)} cells finished"
+        return f"Stopped with {finished}; of the others every finished cycle is kept."
+    done = cell_files.cycles_done(folder / "cells" / left[0].key)
+    total = left[0].training.cycles
+    return f"Stopped after cycle {done} of {total}; nothing up to there is lost."
 
 
 def _show_profiles(folder: Path, grid: Sequence[Cell], console: Console) -> None:

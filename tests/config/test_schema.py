@@ -282,6 +282,7 @@ CHANGED: dict[str, Any] = {
     "skip_bad": True,
     "runner": "local",
     "address": "host:1234",
+    "dashboard": False,
     "gpus_per_branch": 0.5,
     "cpus_per_branch": 3,
     "overlap": True,

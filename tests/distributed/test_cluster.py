@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from mrkd_ray.common.errors import UserError
@@ -13,26 +18,26 @@ from mrkd_ray.distributed.cluster import Cluster, connect
     [(0, 2, 0.0), (1, 1, 1.0), (1, 2, 0.5), (1, 3, 0.3333), (2, 3, 0.5), (4, 2, 1.0), (4, 4, 1.0)],
 )
 def test_a_branch_takes_one_gpu_or_an_equal_share(gpus: float, branches: int, share: float) -> None:
-    cluster = Cluster(((8.0, gpus),), None)
+    cluster = Cluster(((8.0, gpus),))
     assert cluster.gpus_per_branch(branches) == share
     cluster.check_fits("c", branches, 1, share)
 
 
 def test_bundles_must_fit_into_nodes_and_not_only_into_the_sum() -> None:
-    cluster = Cluster(((4.0, 1.0), (4.0, 1.0)), None)
+    cluster = Cluster(((4.0, 1.0), (4.0, 1.0)))
     cluster.check_fits("c", 2, 4, 1.0)
     cluster.check_fits("c", 4, 2, 0.5)
     with pytest.raises(UserError, match="room for 2"):  # 0.6 of a card twice does not fit on it
-        Cluster(((8.0, 2.0),), None).check_fits("c", 3, 1, 0.6)
+        Cluster(((8.0, 2.0),)).check_fits("c", 3, 1, 0.6)
     with pytest.raises(UserError, match=r"cell c can never start.*room for 0"):
         cluster.check_fits("c", 1, 8, 0)
     with pytest.raises(UserError, match=r"2 branches needs 1 CPU\(s\) and 0.6 GPU\(s\)"):
-        Cluster(((8.0, 1.0),), None).check_fits("c", 2, 1, 0.6)
+        Cluster(((8.0, 1.0),)).check_fits("c", 2, 1, 0.6)
 
 
 def test_a_cell_that_needs_more_gpus_than_there_are_is_refused() -> None:
     with pytest.raises(UserError, match=r"room for 1 .*1 GPUs on 1 node"):
-        Cluster(((8.0, 1.0),), None).check_fits("c", 2, 1, 1.0)
+        Cluster(((8.0, 1.0),)).check_fits("c", 2, 1, 1.0)
 
 
 def test_a_machine_on_which_ray_takes_too_long_is_told_what_to_do(
@@ -44,3 +49,128 @@ def test_a_machine_on_which_ray_takes_too_long_is_told_what_to_do(
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(UserError, match=r"did not start within.*--runner local"), connect(None, 1):
         pass
+
+
+NODE = {
+    "Alive": True,
+    "Resources": {"CPU": 3.0},
+    "NodeManagerAddress": "10.0.0.1",
+    "MetricsExportPort": 7001,
+}
+AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is asked of a Ray that is not there: the options of `init`, and each `shutdown`."""
+    made: list[Any] = []
+
+    def init(**options: Any) -> SimpleNamespace:
+        made.append(options)
+        return SimpleNamespace(dashboard_url="127.0.0.1:8265")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.nodes", lambda: [NODE])
+    monkeypatch.setattr("ray.shutdown", lambda: made.append("shutdown"))
+    monkeypatch.setattr("mrkd_ray.distributed.cluster._knock", lambda address: None)
+    for name in AUTH:
+        monkeypatch.delenv(name, raising=False)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("variables", "token"),
+    [
+        ({}, ""),
+        ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "secret"}, ""),
+        ({"RAY_AUTH_MODE": "token"}, " (it asks for a token: cat ~/.ray/auth_token)"),
+        (
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/a/file"},
+            " (it asks for a token: cat /a/file)",
+        ),
+        (
+            {
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN_PATH": "/a/file",
+                "RAY_AUTH_TOKEN": "secret",
+            },
+            " (it asks for a token: what the variable RAY_AUTH_TOKEN holds)",
+        ),
+    ],
+)
+def test_it_says_where_the_dashboard_is_and_what_unlocks_it(
+    calls: list[Any], variables: dict[str, str], token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with connect(None, 1) as cluster:
+        assert cluster.lines == (
+            f"Ray dashboard: http://127.0.0.1:8265{token}",
+            "Prometheus: http://10.0.0.1:7001/metrics (ray_mrkd_*)",
+        )
+
+
+def test_a_cluster_is_joined_and_named_with_who_gave_its_address(calls: list[Any]) -> None:
+    with connect("host:1", 9, source="RAY_ADDRESS") as cluster:
+        assert cluster.lines[0] == "Ray cluster: joined at host:1 (RAY_ADDRESS)"
+        assert cluster.nodes == ((3.0, 0.0),)
+    assert calls[0]["address"] == "host:1"
+    assert not {"num_cpus", "include_dashboard"} & calls[0].keys()
+    assert calls[1:] == ["shutdown"]
+
+
+@pytest.mark.parametrize("source", ["--address", "RAY_ADDRESS"])
+def test_who_gave_an_address_where_nothing_answers_is_named(source: str) -> None:
+    with (
+        pytest.raises(UserError, match=rf"^{source} 127.0.0.1:1: no Ray cluster answers"),
+        connect("127.0.0.1:1", 1, source=source),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("dashboard", [True, False])
+def test_a_cluster_is_started_with_or_without_a_dashboard(
+    calls: list[Any], dashboard: bool
+) -> None:
+    with connect(None, 1000, dashboard=dashboard):
+        assert len(calls) == 1
+    assert calls[0]["address"] == "local"
+    assert (calls[0]["num_cpus"], calls[0]["include_dashboard"]) == (1000, dashboard)
+    assert calls[1:] == ["shutdown"]
+
+
+def test_a_cluster_that_this_process_is_connected_to_is_used_and_left(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    with connect(None, 1) as cluster:
+        assert cluster.nodes == ((3.0, 0.0),)
+    with connect("host:1", 1, source="RAY_ADDRESS"):  # by which it was joined
+        pass
+    assert calls == []
+    with pytest.raises(UserError, match="host:1: this process is connected"), connect("host:1", 1):
+        pass
+
+
+def test_what_sigterm_does_is_kept_also_from_another_thread() -> None:
+    """In a process of its own: a handler that is lost would end it."""
+    code = """
+import os, signal, threading
+from mrkd_ray.distributed.cluster import _sigterm_kept
+def stop(number, frame): raise KeyboardInterrupt
+signal.signal(signal.SIGTERM, stop)
+import ctypes
+def start():
+    with _sigterm_kept():  # inside of it, what Ray does: C code takes the signal
+        ctypes.CDLL(None).signal(signal.SIGTERM, 0)
+thread = threading.Thread(target=start)
+thread.start()
+thread.join()
+try:
+    signal.raise_signal(signal.SIGTERM)
+except KeyboardInterrupt:
+    print("kept")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "kept\n"), done.stderr

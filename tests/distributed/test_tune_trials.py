@@ -150,6 +150,14 @@ def test_a_killed_driver_loses_nothing(
     assert not (cell / "checkpoint").exists()
 
 
+def named_actors(before: set[str]) -> list[tuple[str, str]]:
+    """Class and name of the actors that there were not before, as Ray's dashboard shows them."""
+    from ray._private.state import actors
+
+    new = [actor for key, actor in actors().items() if key not in before]
+    return sorted((actor["ActorClassName"], actor["Name"]) for actor in new)
+
+
 def branch_actors() -> dict[str, dict[str, Any]]:
     """The branch actors that the session's cluster has ever had, by id.
 
@@ -247,7 +255,9 @@ def test_baselines_are_trained_once_and_a_second_run_repeats_nothing(
 def test_cells_of_the_same_branches_share_processes(
     ray_cluster: str, start: Start, tmp_path: Path
 ) -> None:
-    before = set(branch_actors())
+    from ray._private.state import actors
+
+    all_before, before = set(actors()), set(branch_actors())
     output = tmp_path / "out"
     running = start(
         *("--address", ray_cluster, "--output", str(output)),
@@ -258,6 +268,15 @@ def test_cells_of_the_same_branches_share_processes(
     assert len(list(output.glob("small/cells/*/result.json"))) == 3
     started = len(set(branch_actors()) - before)
     assert 2 <= started <= 4  # of 6: two cells at once on the cluster's 4 CPUs
+    shown = named_actors(all_before)
+    assert {kind for kind, _ in shown} == {"AggregatorActor", "BranchActor", "Coordinator"}
+    cohorts: dict[str, set[str]] = {}
+    for kind, name in shown:
+        if kind != "Coordinator":  # Tune gives it no name
+            own, cohort = name.split(", ")
+            cohorts.setdefault(cohort, set()).add(own)
+    assert len(cohorts) == started // 2
+    assert all(own == {*NAMES, "aggregator"} for own in cohorts.values())
 
 
 def test_actors_are_replaced_where_the_next_cell_has_other_branches(
@@ -355,6 +374,25 @@ def test_no_cluster_at_the_address(start: Start) -> None:
     assert refused.returncode == 2, err
     assert "no Ray cluster answers" in err
     assert "Traceback" not in err
+
+
+def test_a_cluster_that_this_process_has_joined_is_used_and_left(
+    ray_cluster: str,
+    grid_file: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a notebook: `ray.init()`, then `train()`."""
+    import ray
+
+    for name in ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "TUNE_DISABLE_SIGINT_HANDLER"):
+        monkeypatch.setenv(name, "1")  # what `run_cells` sets ends with the test
+    values = json.loads(grid_file.read_text())
+    found = grid.run(parse(GridConfig, {**values, "output": tmp_path / "out"}, "test"))
+    same_files(undisturbed, only_cell(found.folder), NAMES)
+    assert ray.is_initialized()
+    assert ray.cluster_resources()["CPU"] == 4
 
 
 def test_another_number_of_workers_changes_no_bit(
