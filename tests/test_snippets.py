@@ -120,6 +120,9 @@ def reader(tmp_path: Path, recordings: Path) -> tuple[Path, dict[str, str]]:
     shutil.copytree(recordings, folder)
     (folder / "experiments").symlink_to(ROOT / "experiments")
     (folder / "cluster.yaml").symlink_to(ROOT / "cluster.yaml")
+    activate = folder / ".venv" / "bin" / "activate"
+    activate.parent.mkdir(parents=True)
+    activate.touch()
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, run in (("mrkd", "-m mrkd_ray"), ("python", ""), ("python3", "")):
