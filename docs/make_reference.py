@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import typing
@@ -32,7 +33,6 @@ from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.representations.filters import HOP
 
 FOLDER = Path(__file__).parent / "reference"
-FOR_FILES = {"variants"}  # a mapping has no option
 HOW = "<!-- Made by `python -m docs.make_reference`: change the code, not this page. -->\n"
 
 
@@ -137,15 +137,21 @@ def _commands() -> Iterator[str]:
         "Every command ends with 0 where it did what was asked, 1 where cells failed, 2 where the "
         "input is wrong (one message that names the file or the value), and 130 after Ctrl-C.\n"
     )
-    group: Any = typer.main.get_command(app)
-    context = typer.Context(group, info_name="mrkd")
-    for name in group.list_commands(context):
-        _, command, _ = group.resolve_command(context, [name])
+    for name, command in _by_name().items():
         yield f"## `mrkd {name}`\n"
         yield f"{_sentences(command.help)}\n"
         arguments = " ".join(_metavar(p) for p in _arguments(command))
         yield f"```\nmrkd {name} {arguments}".rstrip() + " [OPTIONS]\n```\n"
         yield from _parameters(command)
+
+
+@functools.cache
+def _by_name() -> dict[str, Any]:
+    """The commands, with all their options."""
+    group: Any = typer.main.get_command(app)
+    context = typer.Context(group, info_name="mrkd")
+    names = group.list_commands(context)
+    return {name: group.resolve_command(context, [name])[1] for name in names}
 
 
 def _arguments(command: Any) -> list[Any]:
@@ -186,9 +192,10 @@ def _section_of(name: str, text: str) -> Section | None:
 
 def _links(options: Mapping[str, str]) -> Iterator[str]:
     """A link to each section of which all fields are options; to single fields of the others."""
+    every = {p.name for command in _by_name().values() for p in command.params}
     for section in SECTIONS:
         here = [name for name, link in options.items() if link == section.link]
-        if here and set(here) >= {n for n, i in section.own.items() if n not in FOR_FILES}:
+        if here and set(here) >= section.own.keys() & every:
             yield f"[{section.title.lower()}]({section.link})"
         else:
             yield from (f"[`{_option(name)}`]({section.link})" for name in here)

@@ -168,6 +168,35 @@ def test_a_page_does_what_it_says(page: Path, reader: Reader, ray_cluster: str) 
     follow(page, folder, environment | {"RAY_ADDRESS": ray_cluster})
 
 
+def undocumented(results: Path, page: str) -> set[str]:
+    """Files of a results folder, and columns of its tables, that a page does not name."""
+    found = set()
+    for file in results.rglob("*"):
+        inside = file.relative_to(results)
+        if file.is_dir() or any(part.startswith(".") for part in inside.parts):
+            continue
+        found.add(file.name)
+        if file.suffix == ".csv" and file.name != "predictions.csv":
+            header = file.read_text(encoding="utf-8").partition("\n")[0].split(",")
+            found |= {re.sub(r"^(accuracy|map3)", "SCORE", column) for column in header}
+    return {name for name in found if not re.search(rf"[`/]{re.escape(name)}`", page)}
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_the_page_of_the_results_folder_names_all_of_it(reader: Reader, ray_cluster: str) -> None:
+    folder, environment = reader
+    train = "mrkd train --data my_clips --branch logmel64:vgg_small --branch cqt:vgg_small"
+    more = f"--independent --folds 1 --cycles 3 --profile --address {ray_cluster}"
+    run = [*f"{train} {more}".split()]
+    subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True)
+    subprocess.run(["mrkd", "report", "results/train"], cwd=folder, env=environment, check=True)
+    page = (ROOT / "docs/reference/results-folder.md").read_text(encoding="utf-8")
+    assert undocumented(folder / "results" / "train", page) == set()
+    shorter = page.replace("`predicted.npy`", "").replace("`paired_runs`", "")
+    assert undocumented(folder / "results" / "train", shorter) == {"predicted.npy", "paired_runs"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in RUNNING if not uses_ray(p)], ids=names)
 def test_a_page_without_ray_does_what_it_says(page: Path, reader: Reader) -> None:
