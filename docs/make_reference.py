@@ -236,8 +236,8 @@ def _configuration() -> Iterator[str]:
         yield from _table(("field", "takes", "default", "what it is"), rows)
     yield "## What `paper: true` sets\n"
     yield "Fields that are given keep their value.\n"
-    rows = [(f"`{name}`", _default(value)) for name, value in method.PAPER.items()]
-    yield from _table(("field", "published value"), rows)
+    published = [(f"`{name}`", _default(value)) for name, value in method.PAPER.items()]
+    yield from _table(("field", "published value"), published)
 
 
 def _default(value: Any) -> str:
