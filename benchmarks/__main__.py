@@ -1,4 +1,4 @@
-"""Run benchmarks, write their results and render docs/performance.md.
+"""Run benchmarks, write their results and render docs/explanation/performance.md.
 
 python -m benchmarks                      # all that run on this machine, each in its own process
 python -m benchmarks startup exchange     # some

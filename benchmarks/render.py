@@ -1,4 +1,4 @@
-"""From benchmarks/results/*.json to docs/performance.md."""
+"""From benchmarks/results/*.json to docs/explanation/performance.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.common import RESULTS, ROOT, Result, Row
 
-DOCUMENT = ROOT / "docs" / "performance.md"
+DOCUMENT = ROOT / "docs" / "explanation" / "performance.md"
 ORDER = (
     "representations",
     "frontend_error",

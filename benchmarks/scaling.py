@@ -27,7 +27,7 @@ BRANCHES = (1, 2, 4)
 RATE = 2_000_000  # windows a second of the simulated networks: fast, so that the rest shows
 FLOAT = 4  # bytes
 GB = 1e9
-DOCUMENT = ROOT / "docs" / "scaling.md"
+DOCUMENT = ROOT / "docs" / "explanation" / "scaling.md"
 BEGIN, END = "<!-- python -m benchmarks scaling: begin -->", "<!-- end -->"
 
 
@@ -155,8 +155,8 @@ def run(quick: bool = False) -> Result:
     result = Result(
         name=NAME,
         title="Scaling: the model beside simulated cohorts",
-        how="The model of docs/scaling.md, its constants measured one by one, beside whole cycles "
-        "of `RayCohort` whose branches wait in place of training.",
+        how="The model on the page of scaling, its constants measured one by one, beside whole "
+        "cycles of `RayCohort` whose branches wait in place of training.",
         rows=rows,
         details={"machine": machine.__dict__, "checks": details},
     )
@@ -306,7 +306,7 @@ def audioset(machine: Machine) -> list[tuple[str, dict[str, float], dict[str, fl
 
 
 def _render(machine: Machine, checks: Sequence[dict[str, Any]]) -> None:
-    """Write the tables between the markers of docs/scaling.md."""
+    """Write the tables between the markers of docs/explanation/scaling.md."""
     text = DOCUMENT.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)

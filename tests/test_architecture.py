@@ -1,4 +1,4 @@
-"""The picture at the top of docs/architecture.md holds: who may import whom, and what stays cheap.
+"""The picture in docs/explanation/architecture.md holds: who may import whom, what stays cheap.
 
 Its lines, from top to bottom, are the one list of the package's folders. Each rule is also seen to
 fail, on a small package that breaks it.
@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "mrkd_ray"
-PAGE = ROOT / "docs" / "architecture.md"
+PAGE = ROOT / "docs" / "explanation" / "architecture.md"
 RAY_IN = {"distributed", "cli"}
 TORCH_IN = {"training", "inference", "features", "networks", "method", "representations", "common"}
 """Inside of functions too: elsewhere it would come into the process of a driver or coordinator."""

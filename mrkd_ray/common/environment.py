@@ -15,7 +15,7 @@ from typing import Any
 
 PACKAGES = ("mrkd-ray", "ray", "torch", "torchvision", "librosa", "numpy", "soundfile")
 
-WRITTEN = ("benchmarks/results", "docs/performance.md", "docs/scaling.md")
+WRITTEN = ("benchmarks/results", "docs/explanation/performance.md", "docs/explanation/scaling.md")
 """Where benchmarks write, in the repository: no changes of the code that ran."""
 
 

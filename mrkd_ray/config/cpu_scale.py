@@ -13,7 +13,7 @@ from mrkd_ray.config.schema import GridConfig
 STANDS_FOR = {"resnet_small": "resnet101", "vgg_small": "vgg19"}
 """The small networks, and those of the paper that they take the place of."""
 
-CPU_EPOCHS = 30  # small networks from random weights need no more (docs/method.md)
+CPU_EPOCHS = 30  # small networks from random weights need no more (docs/explanation/method.md)
 _SMALL = {large: small for small, large in STANDS_FOR.items()}
 
 

@@ -11,9 +11,7 @@ from mrkd_ray.config.fields import BASIC, StrictModel, whole_path
 
 PRETRAINED_LR = 0.001  # the paper's
 
-SCRATCH_LR = (
-    0.05  # small networks with BatchNorm from random weights: docs/method.md, "Learning rate"
-)
+SCRATCH_LR = 0.05  # small networks with BatchNorm from random weights: see the page on the method
 
 
 def default_lr(weights: str) -> float:

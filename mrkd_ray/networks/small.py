@@ -60,6 +60,8 @@ class _BandMeans(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] < BANDS:  # the mean over a band without bins is NaN
+            raise ValueError(f"of the bins {x.shape[2]} are left, for {BANDS} bands")
         bands = x.mean(dim=3).tensor_split(BANDS, dim=2)
         return torch.cat([band.mean(dim=2) for band in bands], dim=1)
 

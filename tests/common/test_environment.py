@@ -39,9 +39,10 @@ def test_what_benchmarks_write_is_no_change_of_the_code(
     monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
     git("init")
     git("commit", "--allow-empty", "-m", "first")
-    write(("benchmarks/results/a.json", "docs/performance.md", "docs/scaling.md"))
+    pages = ("docs/explanation/performance.md", "docs/explanation/scaling.md")
+    write(("benchmarks/results/a.json", *pages))
     assert len(environment.describe()["commit"]) == 40
-    write(("docs/method.md",))
+    write(("docs/explanation/method.md",))
     assert environment.describe()["commit"].endswith(" with changes")
 
 

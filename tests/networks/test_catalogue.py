@@ -142,6 +142,8 @@ def test_refuses_windows_that_do_not_fit(name: str, fits: set[int]) -> None:
 
 
 def test_build_checks_the_bins_it_is_given() -> None:
+    with pytest.raises(UserError, match="cannot take windows of 40 x 150"):
+        build("resnet_small", 3, bins=40)
     with pytest.raises(UserError, match="cannot take windows of 64 x 150"):
         build("vit_b_32", 3, bins=64)
 
