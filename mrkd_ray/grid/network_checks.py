@@ -39,7 +39,10 @@ def check_networks(
     Raises:
         UserError: for the first that is refused.
     """
-    wanted = {(spec.network, weights, REPRESENTATIONS[spec.representation].bins) for spec in specs}
+    wanted = set()
+    for spec in specs:
+        entry = REPRESENTATIONS[spec.representation]
+        wanted.add((spec.network, weights, (entry.bins, entry.timing.window)))
     found: dict[str, Initial] = {}
     for name, error, initial in map_(_try_network, sorted(wanted, key=str)):
         if error:
@@ -48,14 +51,14 @@ def check_networks(
     return found
 
 
-def _try_network(wanted: tuple[str, str | None, int]) -> tuple[str, str, Initial]:
+def _try_network(wanted: tuple[str, str | None, tuple[int, int]]) -> tuple[str, str, Initial]:
     """Return a network's name, what is wrong with it, and what it starts from."""
     from mrkd_ray.networks.catalogue import build, initial_weights
 
-    name, asked, bins = wanted
+    name, asked, windows = wanted
     try:
         weights = initial_weights(name, asked)
-        report = build(name, 2, weights, bins=bins)[1]
+        report = build(name, 2, weights, windows=windows)[1]
     except UserError as error:
         return name, str(error), Initial("", "")
     file = Path(report.source)

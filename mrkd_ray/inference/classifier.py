@@ -16,7 +16,8 @@ from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.clip_logits import clip_logits
 from mrkd_ray.inference.model_folder import is_model, read_model
 from mrkd_ray.method.label_kinds import label_kind
-from mrkd_ray.representations.catalogue import compute_clip
+from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
+from mrkd_ray.representations.timing import ticks_of
 from mrkd_ray.scores.ensemble import mean_probabilities
 
 
@@ -28,10 +29,16 @@ class BranchModel:
         self.label_kind = label_kind(self.model.multi_label)
         self._device = device
 
-    def probabilities(self, frames: Float32) -> Float32:
-        """Return the probabilities [M] of one clip from its static frames [frames, bins] in dB."""
-        bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
-        windows = Windows(bank, self.model.statistics, self._device)
+    def probabilities(self, frames: Float32, ticks: int) -> Float32:
+        """Return the probabilities [M] of one clip from its static frames [frames, bins].
+
+        Args:
+            ticks: the clip's length (`representations.timing`).
+        """
+        length, ticks_ = np.array([[len(frames)], [ticks]], np.int64)
+        bank = Bank(frames, np.zeros(1, np.int64), length, ticks_)
+        timing = REPRESENTATIONS[self.model.representation].timing
+        windows = Windows(bank, self.model.statistics, self._device, timing)
         logits = clip_logits(self.model.network, windows, np.zeros(1, np.int64))
         probabilities: Float32 = self.label_kind.probabilities(logits)[0].cpu().numpy()
         return probabilities
@@ -73,11 +80,14 @@ class Classifier:
     def predict_branches(self, file: str | Path) -> Float32:
         """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
         try:
-            waveform = decoding.load(Path(file))
+            recording = decoding.load(Path(file))
         except (decoding.AudioError, OSError) as error:
             raise UserError(f"{file}: cannot be classified: {error}") from None
-        frames = compute_clip({b.model.representation for b in self.branches}, waveform)
-        return np.stack([b.probabilities(frames[b.model.representation]) for b in self.branches])
+        frames = compute_clip({b.model.representation for b in self.branches}, recording)
+        ticks = ticks_of(len(recording), recording.sample_rate)
+        return np.stack(
+            [b.probabilities(frames[b.model.representation], ticks) for b in self.branches]
+        )
 
 
 def load(path: str | Path, device: str = "cpu") -> Classifier:

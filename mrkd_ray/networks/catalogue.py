@@ -1,4 +1,4 @@
-"""Networks: windows [B, 3, bins, 150] to logits [B, n_classes], built by name.
+"""Networks: windows [B, 3, bins, F] to logits [B, n_classes], built by name.
 
 The modules beside this one register theirs (`registry.network`). Every other name is one of
 torchvision's classification networks, or of timm's (`timm_models`).
@@ -25,7 +25,11 @@ from mrkd_ray.networks.weights import SUFFIXES, WeightsReport, load_weights
 
 
 def build(
-    name: str, n_classes: int, weights: str | Path = "none", *, bins: int | None = None
+    name: str,
+    n_classes: int,
+    weights: str | Path = "none",
+    *,
+    windows: tuple[int, int] | None = None,
 ) -> tuple[nn.Module, WeightsReport]:
     """Build a network on the CPU, in training mode; its classifier layer is always a new one.
 
@@ -37,7 +41,8 @@ def build(
         n_classes: M, the number of logits.
         weights: `none`, `imagenet` (its library's, downloaded on first use) or the path of a
             state dict (.pth, .pt, .safetensors).
-        bins: where given, it is checked that the network takes windows of this many bins.
+        windows: where given, it is checked that the network takes windows of so many bins and
+            frames.
 
     Raises:
         UserError: an unknown name, weights that cannot be had or do not fit, or windows that are
@@ -49,8 +54,8 @@ def build(
             f"weights: imagenet: there are none for {name!r}; use weights: none or PATH"
         )
     module = entry.builder(n_classes)
-    if bins is not None:
-        check_input(module, name, bins)
+    if windows is not None:
+        check_input(module, name, *windows)
     return module, load_weights(module, name, weights, classifier=classifier_layer(module))
 
 
@@ -122,15 +127,15 @@ def initial_weights(name: str, asked: str | None) -> str:
     )
 
 
-def check_input(module: nn.Module, name: str, bins: int) -> None:
-    """Raise UserError if the network does not take windows [B, 3, bins, 150]."""
+def check_input(module: nn.Module, name: str, bins: int, frames: int) -> None:
+    """Raise UserError if the network does not take windows [B, 3, bins, frames]."""
     was_training = module.training
     try:
         with torch.no_grad():
-            module.eval()(torch.zeros(1, 3, bins, 150))
+            module.eval()(torch.zeros(1, 3, bins, frames))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UserError(
-            f"network {name!r} cannot take windows of {bins} x 150 (bins x frames): {error}. "
+            f"network {name!r} cannot take windows of {bins} x {frames} (bins x frames): {error}. "
             "Use another network; some only need a representation with more bins"
         ) from error
     finally:

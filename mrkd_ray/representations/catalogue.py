@@ -1,14 +1,14 @@
 """Representations: waveforms to [bins, frames], most of them in dB, one function each.
 
-All representations share the sample rate and the hop, so frame t is the same moment in each. Only
-the static channel is computed here; deltas are derived where they are needed (`deltas.py`).
+Each has a sample rate and a hop (`timing.Timing`); most have the paper's. Only the static channel
+is computed here; deltas are derived where they are needed (`deltas.py`).
 
 To add one, decorate a function with its name, its number of bins and a line of description::
 
     @representation("logmel40", bins=40, description="40 Mel bands, dB", constants=["mel-40"])
     def logmel(recordings: Recordings, bins: int) -> Tensor: ...
 
-It computes in PyTorch, for a batch, from what `spectra.Recordings` has. Everything that changes
+It computes in PyTorch, for a batch, from what `spectra.Recordings` has, at its sample rate. Everything that changes
 its result is a keyword of the decorator, which hands it to the function: stored features are keyed
 by these keywords and by the values of the constants, so a new value means new features.
 """
@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrkd_ray.audio.decoding import SAMPLE_RATE
+from mrkd_ray.audio.decoding import SAMPLE_RATE, Recording
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import Registry
 from mrkd_ray.representations.filters import FRAME, HOP, digest
+from mrkd_ray.representations.timing import Timing
 
 if TYPE_CHECKING:  # the driver reads names and bins, and never loads PyTorch
     from torch import Tensor
 
     from mrkd_ray.representations.spectra import Recordings
 
-WINDOW_FRAMES = 150  # frames: the 1.5 s that a network sees at once
 DELTA_WIDTH = 9  # frames: librosa's default width of a delta
 FRONTEND = 1  # to be raised when `spectra.py` computes other values from the same parameters
 
@@ -49,6 +49,7 @@ class Representation:
     transform: Callable[[Recordings], Tensor]
     params: Mapping[str, Any]
     constants: Sequence[str]
+    timing: Timing = Timing()
     gain: tuple[float, ...] = ()  # of each bin for 1 dB of gain; empty: 1 everywhere
     linear: bool = False  # proportional to the samples: normalised by one scale, gain multiplies
 
@@ -74,13 +75,14 @@ def representation(
     bins: int,
     description: str,
     constants: Sequence[str] = (),
+    timing: Timing = Timing(),  # noqa: B008  # it cannot be changed
     gain: Sequence[float] = (),
     linear: bool = False,
     **params: Any,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register the decorated `function(recordings, bins, **params)` as the representation `name`.
 
-    It returns [B, bins, recordings.frames]. `constants` are the keys (`filters.get`) that it
+    It returns [B, bins, timing.frames(samples)]. `constants` are the keys (`filters.get`) that it
     uses; `params` go to the function and into the version, and must be JSON values. `gain` is how
     far each bin moves when the recording gets 1 dB louder, for augmentation; by default 1 in every
     bin, as of values in dB. `linear` says that all values are proportional to the samples instead.
@@ -97,8 +99,14 @@ def representation(
                 bins=bins,
                 description=description,
                 transform=functools.partial(function, bins=bins, **params),
-                params={"sample_rate": SAMPLE_RATE, "frame": FRAME, "hop": HOP, **params},
+                params={
+                    "sample_rate": timing.sample_rate,
+                    "frame": FRAME,
+                    "hop": timing.hop,
+                    **params,
+                },
                 constants=constants,
+                timing=timing,
                 gain=tuple(gain),
                 linear=linear,
             ),
@@ -109,9 +117,9 @@ def representation(
 
 
 def compute(name: str, recordings: Recordings) -> Tensor:
-    """Return the representation `name` of a batch: float32 [B, bins, recordings.frames].
+    """Return the representation `name` of a batch: float32 [B, bins, frames].
 
-    On the device of the waveforms. Frames behind the end of a recording that is padded are 80 dB
+    On the device of the waveforms, which are at its sample rate. Frames behind the end of a recording that is padded are 80 dB
     under its maximum, or follow from such frames, and stand for nothing.
 
     Raises:
@@ -123,13 +131,14 @@ def compute(name: str, recordings: Recordings) -> Tensor:
     entry = REPRESENTATIONS[name]
     with full_precision():
         result = entry.transform(recordings)
-    expected = (recordings.waveforms.shape[0], entry.bins, recordings.frames)
+    batch, samples = recordings.waveforms.shape
+    expected = (batch, entry.bins, entry.timing.frames(samples))
     if tuple(result.shape) != expected:
         raise ValueError(f"representation {name!r} has shape {tuple(result.shape)}, not {expected}")
     return result
 
 
-def compute_clip(names: Iterable[str], waveform: Float32) -> dict[str, Float32]:
+def compute_clip(names: Iterable[str], recording: Recording) -> dict[str, Float32]:
     """Return representations of one clip, each float32 [frames, bins], contiguous.
 
     By itself and on one CPU thread, so that its bits depend neither on the clips beside it nor on
@@ -137,22 +146,26 @@ def compute_clip(names: Iterable[str], waveform: Float32) -> dict[str, Float32]:
 
     Args:
         names: registered names.
-        waveform: float32 mono [samples] at `SAMPLE_RATE`, at least one sample, all finite.
+        recording: resampled once for each rate that they have.
 
     Raises:
-        UserError, ValueError: as `compute`; the waveform is not what it should be.
+        UserError, ValueError: as `compute`.
     """
     import torch
 
     from mrkd_ray.representations.spectra import Recordings, one_thread
 
-    if waveform.ndim != 1 or waveform.size == 0:
-        raise ValueError(f"expected mono samples, at least one, not shape {waveform.shape}")
-    if not np.isfinite(waveform).all():
-        raise ValueError("the recording has NaN or infinite samples")
+    @functools.cache
+    def at(sample_rate: int) -> Recordings:
+        return Recordings(torch.from_numpy(recording.at(sample_rate))[None])
+
     with one_thread(), torch.no_grad():
-        recordings = Recordings(torch.from_numpy(waveform.astype(np.float32, copy=False))[None])
-        return {name: compute(name, recordings)[0].T.contiguous().numpy() for name in names}
+        return {
+            name: compute(name, at(REPRESENTATIONS[name].timing.sample_rate))[0]
+            .T.contiguous()
+            .numpy()
+            for name in names
+        }
 
 
 @representation(

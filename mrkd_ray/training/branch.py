@@ -220,12 +220,14 @@ class Branch:
     def _windows(self) -> Windows:
         """Return the windows of all clips of the task, kept on the device where memory allows."""
         task = self.task
-        linear = REPRESENTATIONS[task.spec.representation].linear
+        representation = REPRESENTATIONS[task.spec.representation]
+        timing = representation.timing
         train = task.store.bank(task.train.clip_ids)
         bank = task.store.bank(task.clip_ids)
-        resident = device_memory.resident(task, window_bytes(bank.lengths, task.store.bins))
-        normal = statistics(train, one_scale=linear)
-        return Windows(bank, normal, self.compute.device, resident=resident)
+        needed = window_bytes(bank.lengths, task.store.bins, timing.window)
+        normal = statistics(train, one_scale=representation.linear)
+        resident = device_memory.resident(task, needed)
+        return Windows(bank, normal, self.compute.device, timing, resident=resident)
 
     def _epoch(
         self, epoch: int, window: int, teacher: Teacher | None = None

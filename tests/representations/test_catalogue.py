@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mrkd_ray.audio import decoding
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import Registry
@@ -87,7 +88,7 @@ TOLERANCES = {
 
 def one(name: str, waveform: Float32) -> Float32:
     """One representation of one clip, [bins, frames] as librosa has it."""
-    return compute_clip([name], waveform)[name].T
+    return compute_clip([name], Recording(waveform))[name].T
 
 
 def assert_as_librosa(name: str, waveform: Float32) -> None:
@@ -118,7 +119,7 @@ def test_a_loud_tone_leaks_into_the_quiet_bins_as_with_librosa(name: str) -> Non
 def test_equals_librosa_on_real_clips(name: str, shared: Path) -> None:
     files = sorted((shared / "data" / "esc10" / "audio").iterdir())
     for file in files[::40]:
-        assert_as_librosa(name, decoding.load(file))
+        assert_as_librosa(name, decoding.load(file).at(decoding.SAMPLE_RATE))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -212,7 +213,7 @@ def test_the_spectrum_is_computed_once_per_recording(monkeypatch: pytest.MonkeyP
         return stft(*args, **kwargs)
 
     monkeypatch.setattr(torch, "stft", counting)
-    compute_clip(["logmel64", "logmel128", "mfcc", "pcen64", "gammatone64"], noise(5000))
+    compute_clip(["logmel64", "logmel128", "mfcc", "pcen64", "gammatone64"], Recording(noise(5000)))
     assert len(calls) == 1
 
 
@@ -227,7 +228,7 @@ def test_the_spectrum_is_computed_once_per_recording(monkeypatch: pytest.MonkeyP
 )
 def test_what_is_no_waveform_is_refused(waveform: Float32, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compute_clip(["logmel64"], waveform)
+        compute_clip(["logmel64"], Recording(waveform))
 
 
 @pytest.mark.parametrize(
@@ -356,8 +357,8 @@ def test_neither_threads_nor_neighbours_change_a_bit(name: str) -> None:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             try:
-                found += [compute_clip([name], noise(length))[name]]
-                found += [compute_clip(["cqt", "logmel64", name], noise(length))[name]]
+                found += [compute_clip([name], Recording(noise(length)))[name]]
+                found += [compute_clip(["cqt", "logmel64", name], Recording(noise(length)))[name]]
             finally:
                 torch.set_num_threads(before)
         for other in found[1:]:
