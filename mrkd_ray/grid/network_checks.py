@@ -39,10 +39,9 @@ def check_networks(
     Raises:
         UserError: for the first that is refused.
     """
-    wanted = set()
-    for spec in specs:
-        entry = REPRESENTATIONS[spec.representation]
-        wanted.add((spec.network, weights, (entry.bins, entry.timing.window)))
+    wanted = {
+        (spec.network, weights, REPRESENTATIONS[spec.representation].windows) for spec in specs
+    }
     found: dict[str, Initial] = {}
     for name, error, initial in map_(_try_network, sorted(wanted, key=str)):
         if error:

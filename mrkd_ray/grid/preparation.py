@@ -28,7 +28,7 @@ from mrkd_ray.representations.catalogue import REPRESENTATIONS
 def prepare_only(config: Preparation, names: Sequence[str], console: Console) -> Prepared:
     """Check a data set and compute representations, for runs to come."""
     for name in names:
-        REPRESENTATIONS[name]
+        REPRESENTATIONS[name].check()
     check_folders(config.cache)
     dataset = open_data(config.data, config.cache, config.unlabelled, console)
     splitter = Splitter(folds=config.folds, seed=config.split_seed)

@@ -94,7 +94,9 @@ def export(classifier: Classifier, file: Path, seconds: float) -> None:
         UserError: another suffix, a length that is not finite or less than one sample, branches
             at several sample rates, or `.onnx` without the `onnx` extra.
     """
-    rates = {REPRESENTATIONS[b.model.representation].timing.sample_rate for b in classifier.branches}
+    rates = {
+        REPRESENTATIONS[b.model.representation].timing.sample_rate for b in classifier.branches
+    }
     if len(rates) > 1:
         listed = " and ".join(f"{rate} Hz" for rate in sorted(rates))
         raise UserError(

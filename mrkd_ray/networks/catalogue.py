@@ -14,7 +14,9 @@ from torch import nn
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
 from mrkd_ray.networks import (  # noqa: F401  # they register their networks
+    heads,
     learned_filterbank,
+    mobilenets,
     small,
     spectrogram_transformer,
     timm_models,
@@ -22,6 +24,7 @@ from mrkd_ray.networks import (  # noqa: F401  # they register their networks
 from mrkd_ray.networks.registry import NETWORKS, Network
 from mrkd_ray.networks.torchvision_models import torchvision_model
 from mrkd_ray.networks.weights import SUFFIXES, WeightsReport, load_weights
+from mrkd_ray.representations import pretrained
 
 
 def build(
@@ -41,8 +44,8 @@ def build(
         n_classes: M, the number of logits.
         weights: `none`, `imagenet` (its library's, downloaded on first use) or the path of a
             state dict (.pth, .pt, .safetensors).
-        windows: where given, it is checked that the network takes windows of so many bins and
-            frames.
+        windows: bins and frames. Where given, it is checked that the network takes such windows;
+            a sized one needs them.
 
     Raises:
         UserError: an unknown name, weights that cannot be had or do not fit, or windows that are
@@ -53,10 +56,16 @@ def build(
         raise UserError(
             f"weights: imagenet: there are none for {name!r}; use weights: none or PATH"
         )
-    module = entry.builder(n_classes)
+    if not entry.sized:
+        module = entry.builder(n_classes)
+    elif windows is None:
+        raise ValueError(f"network {name!r} is built for a number of bins")
+    else:
+        module = entry.builder(n_classes, windows[0])
     if windows is not None:
         check_input(module, name, *windows)
-    return module, load_weights(module, name, weights, classifier=classifier_layer(module))
+    layer = classifier_layer(module)
+    return module, load_weights(module, name, weights, classifier=layer, official=entry.official)
 
 
 def find(name: str) -> Network:
@@ -91,12 +100,17 @@ def describe() -> dict[str, str]:
 
 
 def default_weights(name: str) -> str:
-    """Return the weights to start from where none are asked for: `imagenet` where there are any.
+    """Return the weights to start from where none are asked for.
+
+    `imagenet` where there are any, the file from AudioSet where it is there, `none` otherwise.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or a file that is not the official one.
     """
-    return "imagenet" if find(name).imagenet else "none"
+    entry = find(name)
+    if entry.audioset and pretrained.there(entry.audioset):
+        return str(pretrained.find(entry.audioset))
+    return "imagenet" if entry.imagenet else "none"
 
 
 def initial_weights(name: str, asked: str | None) -> str:
@@ -115,14 +129,14 @@ def initial_weights(name: str, asked: str | None) -> str:
         return default_weights(name)
     if not Path(asked).is_dir():
         return asked
-    files = [file for file in sorted(Path(asked).glob(f"{name}[-.]*")) if file.suffix in SUFFIXES]
+    files = [file for file in sorted(Path(asked).glob(f"{name}[-._]*")) if file.suffix in SUFFIXES]
     if len(files) == 1:
         return str(files[0])
     if not files and not find(name).imagenet:
         return "none"
     found = ", ".join(file.name for file in files) or "none"
     raise UserError(
-        f"weights {asked}: needs one file for {name!r}, named {name}.pth or {name}-*.pth; "
+        f"weights {asked}: needs one file for {name!r}, named {name}.pth, {name}-*.pth or {name}_*.pth; "
         f"found {found}"
     )
 

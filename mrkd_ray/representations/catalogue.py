@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ import numpy as np
 from mrkd_ray.audio.decoding import SAMPLE_RATE, Recording
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import Registry
+from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.filters import FRAME, HOP, digest
 from mrkd_ray.representations.timing import Timing
 
@@ -52,6 +54,18 @@ class Representation:
     timing: Timing = Timing()
     gain: tuple[float, ...] = ()  # of each bin for 1 dB of gain; empty: 1 everywhere
     linear: bool = False  # proportional to the samples: normalised by one scale, gain multiplies
+    normalised: bool = False  # as its networks know it: taken as it is
+    weights: str = ""  # the pretrained weights that it is made with, by their name
+
+    def check(self) -> None:
+        """Raise UserError if the pretrained weights that it needs are not there."""
+        if self.weights:
+            pretrained.find(self.weights)
+
+    @property
+    def windows(self) -> tuple[int, int]:
+        """The bins and frames of a window."""
+        return self.bins, self.timing.window
 
     @property
     def levels(self) -> Float32:
@@ -78,6 +92,8 @@ def representation(
     timing: Timing = Timing(),  # noqa: B008  # it cannot be changed
     gain: Sequence[float] = (),
     linear: bool = False,
+    normalised: bool = False,
+    weights: str = "",
     **params: Any,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register the decorated `function(recordings, bins, **params)` as the representation `name`.
@@ -86,6 +102,8 @@ def representation(
     uses; `params` go to the function and into the version, and must be JSON values. `gain` is how
     far each bin moves when the recording gets 1 dB louder, for augmentation; by default 1 in every
     bin, as of values in dB. `linear` says that all values are proportional to the samples instead.
+    `normalised` values are what networks take, without statistics of the training clips.
+    `weights` is a name in `pretrained.FILES`: its bytes go into the version.
 
     Raises:
         ValueError: the name is registered already.
@@ -104,11 +122,14 @@ def representation(
                     "frame": FRAME,
                     "hop": timing.hop,
                     **params,
+                    **({"weights": pretrained.FILES[weights].sha256} if weights else {}),
                 },
                 constants=constants,
                 timing=timing,
                 gain=tuple(gain),
                 linear=linear,
+                normalised=normalised,
+                weights=weights,
             ),
         )
         return function
@@ -246,3 +267,44 @@ def gammatone(recordings: Recordings, bins: int, lowest: float) -> Tensor:
 def waveform(recordings: Recordings, bins: int) -> Tensor:
     """The samples themselves, in frames side by side: read in order, frames are the recording."""
     return recordings.samples()
+
+
+AUDIOSET = Timing(sample_rate=32_000, hop=320)
+"""Of EfficientAT's front-end (`mobilenet`)."""
+
+EMBEDDING = Timing(sample_rate=32_000, hop=32 * 320)
+"""Of its networks' last convolution."""
+
+
+@representation(
+    "logmel_mn",
+    bins=128,
+    description="128 Mel bands at 32 kHz, as networks trained on AudioSet take them (mn04)",
+    timing=AUDIOSET,
+    gain=[0.2 * math.log(10) / 10] * 128,
+    normalised=True,
+)
+def logmel_mn(recordings: Recordings, bins: int) -> Tensor:
+    """EfficientAT's front-end: log power in Kaldi's Mel bands, scaled to about -1 to 1."""
+    from mrkd_ray.representations import mobilenet
+
+    waveforms = recordings.waveforms
+    return mobilenet.filled(mobilenet.logmel(waveforms), AUDIOSET.frames(waveforms.shape[1]))
+
+
+@representation(
+    "mn04",
+    bins=384,
+    description="what a small network trained on AudioSet hears: its embedding, every 0.32 s",
+    timing=EMBEDDING,
+    gain=[0.0] * 384,
+    weights="mn04",
+)
+def mn04(recordings: Recordings, bins: int) -> Tensor:
+    """The last convolution of EfficientAT's frozen `mn04`, the mean over its bands."""
+    from mrkd_ray.representations import mobilenet
+
+    waveforms = recordings.waveforms
+    network = mobilenet.trained("mn04", waveforms.device)
+    found = network.embedding(mobilenet.logmel(waveforms)[:, None])
+    return mobilenet.filled(found, EMBEDDING.frames(waveforms.shape[1]))

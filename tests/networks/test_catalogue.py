@@ -178,7 +178,9 @@ def test_the_seed_decides_the_weights() -> None:
     def weights(seed: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
         return {
-            f"{n}.{k}": v for n in SMALL for k, v in build(n, 4, windows=(64, 150))[0].state_dict().items()
+            f"{n}.{k}": v
+            for n in SMALL
+            for k, v in build(n, 4, windows=(64, 150))[0].state_dict().items()
         }
 
     first, again, other = weights(0), weights(0), weights(1)

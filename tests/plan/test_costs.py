@@ -53,7 +53,9 @@ PROBE = Probe(
 @pytest.mark.parametrize(
     ("rate", "samples"), [(22050, 12_345), (44100, 43_999), (48000, 31_111), (8000, 1)]
 )
-def test_ticks_are_the_frames_of_the_features_at_the_papers_hop(rate: int, samples: int, tmp_path: Path) -> None:
+def test_ticks_are_the_frames_of_the_features_at_the_papers_hop(
+    rate: int, samples: int, tmp_path: Path
+) -> None:
     path = tmp_path / "clip.wav"
     soundfile.write(path, np.random.default_rng(0).normal(size=samples) / 8, rate)
     frames = compute_clip(("logmel64",), decoding.load(path))["logmel64"]

@@ -423,7 +423,14 @@ def lying_bomb() -> bytes:
         (b"no archive", "cannot be unpacked"),
     ],
     ids=[  # a zip holds the time of its making, so its bytes are no name for a test
-        "parent", "parent below", "absolute", "backslash", "drive", "link", "too long", "lying",
+        "parent",
+        "parent below",
+        "absolute",
+        "backslash",
+        "drive",
+        "link",
+        "too long",
+        "lying",
         "no archive",
     ],
 )
