@@ -1,9 +1,9 @@
 """The store of representations on disk: computed once per content, memory-mapped when read.
 
 One folder per data set and representation version holds `frames.f32` (float32 little-endian,
-[total frames, bins]), `index.jsonl` (a line per content: digest, clip_id, offset, frames, ticks) and
-`meta.json` (what was computed, for people). A line is written only after its frames are safely on
-the disk. What a killed writer leaves behind the last whole line is never seen by readers, and the
+[total frames, bins]), `index.jsonl` (a line per content: digest, clip_id, offset, frames and ticks)
+and `meta.json` (what was computed, for people). A line is written only after its frames are safely
+on the disk. What a killed writer leaves behind the last whole line is never seen by readers, and the
 next writer cuts it off.
 """
 

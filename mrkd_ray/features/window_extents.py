@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from mrkd_ray.common.arrays import Int64
-from mrkd_ray.representations.timing import Timing
+from mrkd_ray.representations.timing import PAPER
 
 CHANNELS = 3  # static, delta, delta-delta
 
 
 def shift_ticks(seconds: float) -> int:
     """Return the most ticks of a shift of at most so many seconds."""
-    return round(seconds / Timing().frame_seconds)
+    return round(seconds / PAPER.frame_seconds)
 
 
 def margins(lengths: Int64, window: int) -> Int64:

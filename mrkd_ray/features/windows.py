@@ -12,7 +12,7 @@ from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.window_extents import window_bytes
 from mrkd_ray.features.window_sources import Index, Resident, Streamed
-from mrkd_ray.representations.timing import WINDOW_TICKS, Timing
+from mrkd_ray.representations.timing import PAPER, WINDOW_TICKS, Timing
 
 
 class Windows:
@@ -42,7 +42,7 @@ class Windows:
         bank: Bank,
         statistics: Statistics,
         device: torch.device,
-        timing: Timing = Timing(),  # noqa: B008  # it cannot be changed
+        timing: Timing = PAPER,
         *,
         resident: bool = False,
     ) -> None:

@@ -136,8 +136,8 @@ def initial_weights(name: str, asked: str | None) -> str:
         return "none"
     found = ", ".join(file.name for file in files) or "none"
     raise UserError(
-        f"weights {asked}: needs one file for {name!r}, named {name}.pth, {name}-*.pth or {name}_*.pth; "
-        f"found {found}"
+        f"weights {asked}: needs one file for {name!r}, named {name}.pth, "
+        f"{name}-*.pth or {name}_*.pth; found {found}"
     )
 
 

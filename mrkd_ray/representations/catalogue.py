@@ -8,9 +8,10 @@ To add one, decorate a function with its name, its number of bins and a line of 
     @representation("logmel40", bins=40, description="40 Mel bands, dB", constants=["mel-40"])
     def logmel(recordings: Recordings, bins: int) -> Tensor: ...
 
-It computes in PyTorch, for a batch, from what `spectra.Recordings` has, at its sample rate. Everything that changes
-its result is a keyword of the decorator, which hands it to the function: stored features are keyed
-by these keywords and by the values of the constants, so a new value means new features.
+It computes in PyTorch, for a batch, from what `spectra.Recordings` has, at its sample rate.
+Everything that changes its result is a keyword of the decorator, which hands it to the function:
+stored features are keyed by these keywords and by the values of the constants, so a new value means
+new features.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import Registry
 from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.filters import FRAME, HOP, digest
-from mrkd_ray.representations.timing import Timing
+from mrkd_ray.representations.timing import PAPER, Timing
 
 if TYPE_CHECKING:  # the driver reads names and bins, and never loads PyTorch
     from torch import Tensor
@@ -51,7 +52,7 @@ class Representation:
     transform: Callable[[Recordings], Tensor]
     params: Mapping[str, Any]
     constants: Sequence[str]
-    timing: Timing = Timing()
+    timing: Timing = PAPER
     gain: tuple[float, ...] = ()  # of each bin for 1 dB of gain; empty: 1 everywhere
     linear: bool = False  # proportional to the samples: normalised by one scale, gain multiplies
     normalised: bool = False  # as its networks know it: taken as it is
@@ -89,7 +90,7 @@ def representation(
     bins: int,
     description: str,
     constants: Sequence[str] = (),
-    timing: Timing = Timing(),  # noqa: B008  # it cannot be changed
+    timing: Timing = PAPER,
     gain: Sequence[float] = (),
     linear: bool = False,
     normalised: bool = False,
@@ -140,8 +141,9 @@ def representation(
 def compute(name: str, recordings: Recordings) -> Tensor:
     """Return the representation `name` of a batch: float32 [B, bins, frames].
 
-    On the device of the waveforms, which are at its sample rate. Frames behind the end of a recording that is padded are 80 dB
-    under its maximum, or follow from such frames, and stand for nothing.
+    On the device of the waveforms, which are at its sample rate. Frames behind the end of a
+    recording that is padded are 80 dB under its maximum, or follow from such frames, and stand for
+    nothing.
 
     Raises:
         UserError: nobody registered `name`.

@@ -45,6 +45,10 @@ class Timing:
         return np.floor_divide(2 * np.asarray(ticks, np.int64) * above + below, 2 * below)
 
 
+PAPER = Timing()
+"""Of the paper's representations; its frames are ticks."""
+
+
 def ticks_of(samples: int, sample_rate: int) -> int:
     """Return the ticks of a recording: its frames in the paper's representations."""
-    return Timing().frames(samples_at(samples, sample_rate, SAMPLE_RATE))
+    return PAPER.frames(samples_at(samples, sample_rate, SAMPLE_RATE))

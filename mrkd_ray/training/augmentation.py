@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mrkd_ray.config.method import Training
 from mrkd_ray.features.window_extents import shift_ticks
-from mrkd_ray.representations.timing import Timing
+from mrkd_ray.representations.timing import PAPER, Timing
 
 
 class Augmentation:
@@ -27,7 +27,7 @@ class Augmentation:
         self,
         training: Training,
         level: Tensor,
-        timing: Timing = Timing(),  # noqa: B008  # it cannot be changed
+        timing: Timing = PAPER,
         *,
         linear: bool = False,
     ) -> None:

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.networks.catalogue import build
 from mrkd_ray.networks.learned_filterbank import FILTERS, GaborFilterbank
-from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.representations.catalogue import compute_clip
 
 

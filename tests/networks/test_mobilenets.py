@@ -12,7 +12,7 @@ from mrkd_ray.representations import mobilenet, pretrained
 
 def test_official_weights_are_loaded_whole_but_for_the_classifier(shared: Path) -> None:
     weights = initial_weights("mn04", str(shared / "weights"))
-    network, report = build("mn04", 7, weights, windows=(128, 150))
+    _, report = build("mn04", 7, weights, windows=(128, 150))
     assert report.complete
     assert not report.unexpected
     assert report.replaced == ("classifier.5.weight", "classifier.5.bias")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrkd_ray.config.method import Training
 from mrkd_ray.audio.decoding import Recording
+from mrkd_ray.config.method import Training
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 from mrkd_ray.training.augmentation import Augmentation
 from mrkd_ray.training.branch import Branch
