@@ -3,8 +3,8 @@
 One folder per data set and representation version holds `frames.f32` (float32 little-endian,
 [total frames, bins]), `index.jsonl` (a line per content: digest, clip_id, offset, frames and ticks)
 and `meta.json` (what was computed, for people). A line is written only after its frames are safely
-on the disk. What a killed writer leaves behind the last whole line is never seen by readers, and the
-next writer cuts it off.
+on the disk. What a killed writer leaves behind the last whole line is never seen by readers, and
+the next writer cuts it off.
 """
 
 from __future__ import annotations
