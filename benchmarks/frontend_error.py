@@ -56,8 +56,9 @@ def errors(files: Iterable[Path]) -> dict[str, tuple[float, float]]:
     """Return the largest and the 99.9th percentile difference of each representation."""
     differences: dict[str, list[Array]] = {name: [] for name in PLAIN}
     for file in files:
-        waveform = decoding.load(file)
-        ours = compute_clip(PLAIN, waveform)
+        recording = decoding.load(file)
+        waveform = recording.at(decoding.SAMPLE_RATE)
+        ours = compute_clip(PLAIN, recording)
         for name, plain in PLAIN.items():
             differences[name].append(np.abs(ours[name].T - plain(waveform)).ravel())
     joined = {name: np.concatenate(parts) for name, parts in differences.items()}

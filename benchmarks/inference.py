@@ -186,9 +186,9 @@ def _front_end(name: str, clip: Path) -> tuple[Any, int]:
     from mrkd_ray.audio import decoding
     from mrkd_ray.representations.catalogue import compute_clip
 
-    waveform = decoding.load(clip)
+    recording = decoding.load(clip)
     representation = name.partition("-")[0]
-    return lambda: compute_clip([representation], waveform), 1
+    return lambda: compute_clip([representation], recording), 1
 
 
 def _network(folder: Path, name: str, engine: str, batch: int) -> tuple[Any, int]:

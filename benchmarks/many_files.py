@@ -76,13 +76,16 @@ def _on_all_threads(classifier: Classifier, files: Sequence[Path]) -> None:
     from mrkd_ray.audio import decoding
     from mrkd_ray.inference.classifier import BranchModel
     from mrkd_ray.representations.catalogue import compute_clip
+    from mrkd_ray.representations.timing import ticks_of
 
     probabilities = BranchModel.probabilities.__wrapped__  # type: ignore[attr-defined]
     branches = {branch.model.representation: branch for branch in classifier.branches}
     for file in files:
-        frames = compute_clip(branches, decoding.load(file))
+        recording = decoding.load(file)
+        frames = compute_clip(branches, recording)
+        ticks = ticks_of(len(recording), recording.sample_rate)
         for name, branch in branches.items():
-            probabilities(branch, frames[name])
+            probabilities(branch, frames[name], ticks)
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -132,7 +132,7 @@ def decoding(work: tuple[Sequence[Path], tuple[str, ...]]) -> int:
     """What both sides share: a chunk's files to samples at 22,050 Hz."""
     from mrkd_ray.audio import decoding as audio
 
-    return sum(len(audio.load(path)) for path in work[0])
+    return sum(len(audio.load(path).at(audio.SAMPLE_RATE)) for path in work[0])
 
 
 def _librosa(path: Path, names: tuple[str, ...]) -> dict[str, Any]:

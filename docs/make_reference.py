@@ -280,7 +280,11 @@ def _names() -> Iterator[str]:
     entries = [(name, f"{r.description} ({r.bins} bins)") for name, r in REPRESENTATIONS.items()]
     layouts = [(name, layout.description) for name, layout in LAYOUTS.items()]
     for title, text, rows in (
-        ("Representations", f"All share one hop: {HOP} samples at {SAMPLE_RATE:,} Hz.", entries),
+        (
+            "Representations",
+            f"A hop of {HOP} samples at {SAMPLE_RATE:,} Hz where no other is named.",
+            entries,
+        ),
         ("Networks", "Any number of bins and classes.", list(describe().items())),
         (
             "Averages",

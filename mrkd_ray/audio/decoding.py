@@ -151,27 +151,52 @@ def read(path: Path) -> tuple[Waveform, int]:
     return decode(path)[:2]
 
 
-def load(path: Path, sample_rate: int = SAMPLE_RATE) -> Waveform:
-    """Return a recording as finite mono float32 `[n]`, n >= 1, contiguous, at `sample_rate` Hz.
+class Recording:
+    """A recording at whatever rate is asked for; each rate is made once.
+
+    Args:
+        samples: float32 mono [n], n >= 1, all finite.
+        sample_rate: of them, in Hz.
+
+    Raises:
+        AudioError: the samples are something else.
+    """
+
+    def __init__(self, samples: Waveform, sample_rate: int = SAMPLE_RATE) -> None:
+        if samples.ndim != 1 or samples.size == 0:
+            raise AudioError(f"expected mono samples, at least one, not shape {samples.shape}")
+        if not np.isfinite(samples).all():
+            raise AudioError("holds NaN or infinite samples")
+        self.sample_rate = sample_rate
+        self._made = {sample_rate: samples.astype(np.float32, copy=False)}
+
+    def __len__(self) -> int:
+        """The samples at its own rate."""
+        return len(self._made[self.sample_rate])
+
+    def at(self, sample_rate: int) -> Waveform:
+        """Return float32 mono [n], contiguous, at `sample_rate` Hz. Not to be written to."""
+        if sample_rate not in self._made:
+            import soxr
+
+            samples = self._made[self.sample_rate]
+            made: Waveform = soxr.resample(samples, self.sample_rate, sample_rate, quality="HQ")
+            # soxr rounds the length, and we count every sample begun.
+            length = samples_at(len(samples), self.sample_rate, sample_rate)
+            made = np.pad(made, (0, max(0, length - len(made))))[:length]
+            self._made[sample_rate] = made
+        return self._made[sample_rate]
+
+
+def samples_at(samples: int, sample_rate: int, wanted: int) -> int:
+    """Return how many samples a recording of so many samples has at another rate."""
+    return -(-samples * wanted // sample_rate)
+
+
+def load(path: Path) -> Recording:
+    """Decode a recording, for any sample rate.
 
     Raises:
         AudioError: as `decode`, or the recording holds NaN or infinite samples.
     """
-    samples, rate = read(path)
-    if not np.isfinite(samples).all():
-        raise AudioError("holds NaN or infinite samples")
-    return resampled(samples, rate, sample_rate)
-
-
-def resampled(samples: Waveform, rate: int, sample_rate: int = SAMPLE_RATE) -> Waveform:
-    """Return finite mono samples `[n]` of `rate` Hz at `sample_rate` Hz, contiguous."""
-    if rate == sample_rate:
-        return samples
-    import soxr
-
-    made: Waveform = soxr.resample(samples, rate, sample_rate, quality="HQ")
-    # soxr rounds the length, and we count every sample begun.
-    length = -(-len(samples) * sample_rate // rate)
-    if len(made) < length:
-        return np.pad(made, (0, length - len(made)))
-    return made[:length]
+    return Recording(*read(path))

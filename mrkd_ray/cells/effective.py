@@ -11,7 +11,7 @@ from typing import Any
 
 from mrkd_ray.config.method import DISTILLATION, Training
 from mrkd_ray.datasets.label_experiments import kept_count, wrong_count
-from mrkd_ray.features.window_extents import shift_frames
+from mrkd_ray.features.window_extents import shift_ticks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def idle(training: Training, where: Circumstances) -> Iterator[tuple[str, str]]:
     if where.all_verified:
         why = "every label that could be trained on is verified"
         reasons |= dict.fromkeys(("verified_only", "unverified_ce", "unverified_kl"), why)
-    if shift_frames(training.augment_shift) == 0:
+    if shift_ticks(training.augment_shift) == 0:
         reasons["augment_shift"] = "it is less than half a frame"
     if where.bins == 0:
         reasons["specaugment_bins"] = "raw samples have no bins to hide"

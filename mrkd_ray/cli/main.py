@@ -510,8 +510,6 @@ def clean(
         print("Nothing is removed without --yes and the kind: cache, checkpoints or ray.")
 
 
-
-
 @app.command(name="list")
 def list_() -> None:
     """List data set layouts, representations, networks and averages."""

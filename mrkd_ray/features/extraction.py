@@ -15,6 +15,7 @@ from mrkd_ray.common.parallel_map import MapFn, serial_map
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.features.store import FeatureStore, Row
 from mrkd_ray.representations.catalogue import compute_clip
+from mrkd_ray.representations.timing import ticks_of
 
 CHUNK = 8  # clips per call of the mapped function: some seconds of work, some MB of result
 
@@ -33,6 +34,7 @@ class Done(NamedTuple):
 
     job: Job
     arrays: dict[str, Float32]
+    ticks: int
     error: str
 
 
@@ -98,7 +100,7 @@ def _compute_and_store(
     for results in map_(compute_chunk, chunks):
         for name, store in stores.items():
             rows = [
-                Row(result.job.clip_id, result.job.digest, result.arrays[name])
+                Row(result.job.clip_id, result.job.digest, result.arrays[name], result.ticks)
                 for result in results
                 if name in result.arrays
             ]
@@ -121,7 +123,8 @@ def compute_chunk(jobs: Sequence[Job]) -> list[Done]:
 
 def _compute_one(job: Job) -> Done:
     try:
-        waveform = decoding.load(job.path)
+        recording = decoding.load(job.path)
     except (ValueError, OSError) as error:
-        return Done(job, {}, str(error))
-    return Done(job, compute_clip(job.representations, waveform), "")
+        return Done(job, {}, 0, str(error))
+    ticks = ticks_of(len(recording), recording.sample_rate)
+    return Done(job, compute_clip(job.representations, recording), ticks, "")

@@ -24,6 +24,11 @@ class Statistics:
     std: Float32
 
 
+def as_they_are(bins: int) -> Statistics:
+    """Return the statistics that change no value."""
+    return Statistics(np.zeros((3, bins), np.float32), np.ones((3, bins), np.float32))
+
+
 def statistics(bank: Bank, *, one_scale: bool = False) -> Statistics:
     """Return the statistics over all frames of the bank's clips: those of the training part.
 

@@ -1,10 +1,10 @@
 """The store of representations on disk: computed once per content, memory-mapped when read.
 
 One folder per data set and representation version holds `frames.f32` (float32 little-endian,
-[total frames, bins]), `index.jsonl` (a line per content: digest, clip_id, offset and frames) and
-`meta.json` (what was computed, for people). A line is written only after its frames are safely on
-the disk. What a killed writer leaves behind the last whole line is never seen by readers, and the
-next writer cuts it off.
+[total frames, bins]), `index.jsonl` (a line per content: digest, clip_id, offset, frames and ticks)
+and `meta.json` (what was computed, for people). A line is written only after its frames are safely
+on the disk. What a killed writer leaves behind the last whole line is never seen by readers, and
+the next writer cuts it off.
 """
 
 from __future__ import annotations
@@ -34,26 +34,29 @@ class Bank:
     """The frames of some clips: clip i is `frames[offsets[i] : offsets[i] + lengths[i]]`.
 
     `frames` is float32 [total, bins], mapped from disk copy-on-write; `offsets` and `lengths` are
-    int64 [n], in frames, in the order in which the clips were asked for.
+    int64 [n], in frames, in the order in which the clips were asked for; `ticks` are their lengths
+    in ticks (`representations.timing`), which are frames where they are not given.
     """
 
     frames: Float32
     offsets: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    ticks: NDArray[np.int64] | None = None
 
 
 class _Index(NamedTuple):
-    entries: dict[str, tuple[int, int]]  # digest -> (offset, frames)
+    entries: dict[str, tuple[int, int, int]]  # digest -> (offset, frames, ticks)
     frames: int  # end of the last entry in frames.f32
     size: int  # bytes of index.jsonl that are whole
 
 
 class Row(NamedTuple):
-    """One clip's frames [frames, bins], under the digest of its bytes."""
+    """One clip's frames [frames, bins], under the digest of its bytes, and its length in ticks."""
 
     clip_id: str
     digest: str
     frames: Float32
+    ticks: int
 
 
 class FeatureStore:
@@ -76,6 +79,7 @@ class FeatureStore:
         self.representation = representation
         self.version = entry.version
         self.bins = entry.bins
+        self.timing = entry.timing
         self.folder = cache / "features" / dataset.cache_name / f"{representation}-{self.version}"
         self.digests = digests
         self._frame_bytes = self.bins * _DTYPE.itemsize
@@ -98,8 +102,8 @@ class FeatureStore:
             shape = (index.frames, self.bins)
             frames = np.memmap(self.folder / "frames.f32", _DTYPE, mode="c", shape=shape)
         places = np.array([index.entries[self.digests[c]] for c in clip_ids], np.int64)
-        offsets, lengths = places.reshape(-1, 2).T.copy()
-        return Bank(frames, offsets, lengths)
+        offsets, lengths, ticks = places.reshape(-1, 3).T.copy()
+        return Bank(frames, offsets, lengths, ticks)
 
     def index(self) -> _Index:
         """Return what is whole on disk: the entries before the first torn line or lost frame."""
@@ -109,18 +113,18 @@ class FeatureStore:
             available = (self.folder / "frames.f32").stat().st_size // self._frame_bytes
         except FileNotFoundError:
             return _Index({}, 0, 0)
-        entries: dict[str, tuple[int, int]] = {}
+        entries: dict[str, tuple[int, int, int]] = {}
         end = size = 0
         for line in lines:
             try:
                 row = json.loads(line)
                 offset, frames = int(row["offset"]), int(row["frames"])
-                digest = str(row["digest"])
+                digest, ticks = str(row["digest"]), int(row.get("ticks", frames))
             except (ValueError, KeyError, TypeError):
                 break
             if not line.endswith(b"\n") or offset != end or end + frames > available:
                 break
-            entries[digest] = (offset, frames)
+            entries[digest] = (offset, frames, ticks)
             end += frames
             size += len(line)
         return _Index(entries, end, size)
@@ -142,10 +146,10 @@ class FeatureStore:
         lines = []
         with (self.folder / "frames.f32").open("ab") as file:
             offset = file.tell() // self._frame_bytes
-            for clip_id, digest, frames in rows:
+            for clip_id, digest, frames, ticks in rows:
                 file.write(np.ascontiguousarray(frames, _DTYPE).data)
                 place = {"digest": digest, "clip_id": clip_id, "offset": offset}
-                lines.append(json.dumps({**place, "frames": len(frames)}) + "\n")
+                lines.append(json.dumps({**place, "frames": len(frames), "ticks": ticks}) + "\n")
                 offset += len(frames)
             file.flush()
             os.fsync(file.fileno())

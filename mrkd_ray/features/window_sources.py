@@ -18,12 +18,11 @@ from mrkd_ray.features.deltas import MARGIN, with_deltas
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.window_extents import CHANNELS, margins
-from mrkd_ray.representations.catalogue import WINDOW_FRAMES
 
 Index = NDArray[np.int64]
 
 Loaded = tuple[Tensor, Tensor, torch.cuda.Event | None]
-"""Static frames [B, 150 + 2 * MARGIN, bins], padding [B, 150], and on a GPU their arrival."""
+"""Static frames [B, F + 2 * MARGIN, bins], padding [B, F], and on a GPU their arrival."""
 
 AHEAD = 2  # batches that the background thread may be ahead of the network
 
@@ -40,8 +39,11 @@ class Streamed:
     their own, while the network computes; deltas, normalisation and padding are made there.
     """
 
-    def __init__(self, bank: Bank, statistics: Statistics, device: torch.device) -> None:
+    def __init__(
+        self, bank: Bank, statistics: Statistics, device: torch.device, window: int
+    ) -> None:
         self.device = device
+        self.window = window
         self.lengths: Index = bank.lengths
         self.bins = bank.frames.shape[1]
         self._frames = torch.from_numpy(bank.frames)
@@ -67,7 +69,7 @@ class Streamed:
 
     def _load(self, clips: Index, starts: Index) -> Loaded:
         """Send a batch off; the event tells when it has arrived."""
-        frame = starts[:, None] + np.arange(-MARGIN, WINDOW_FRAMES + MARGIN)
+        frame = starts[:, None] + np.arange(-MARGIN, self.window + MARGIN)
         last = self.lengths[clips][:, None] - 1
         rows = np.clip(frame, 0, last) + self._offsets[clips][:, None]
         pinned = self._stream is not None
@@ -103,25 +105,26 @@ class Resident:
 
     def __init__(self, streamed: Streamed) -> None:
         self.device = streamed.device
-        padding = margins(streamed.lengths)
+        window = streamed.window
+        padding = margins(streamed.lengths, window)
         extents = streamed.lengths + 2 * padding
         self._places = np.cumsum(extents) - extents + padding  # of each clip's first frame
         shape = (streamed.bins, int(extents.sum()), CHANNELS)
         channels = torch.empty(shape, device=self.device)
         # Filled by windows side by side, the last one of a clip ending with it.
-        counts = -(-extents // WINDOW_FRAMES)
+        counts = -(-extents // window)
         owners = np.repeat(np.arange(len(extents)), counts)
         within = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-        reach = np.minimum(within * WINDOW_FRAMES, extents[owners] - WINDOW_FRAMES)
+        reach = np.minimum(within * window, extents[owners] - window)
         starts = reach - padding[owners]
-        frames = (self._places[owners] + starts)[:, None] + np.arange(WINDOW_FRAMES)
+        frames = (self._places[owners] + starts)[:, None] + np.arange(window)
         size = 64
         made = streamed.batches(owners, starts, size)
         for places, windows in zip(split(frames, size), made, strict=True):
             rows = windows.permute(2, 0, 3, 1).reshape(streamed.bins, -1, CHANNELS)
             channels.index_copy_(1, torch.from_numpy(places.ravel()).to(self.device), rows)
-        # [first frame, bins, 150, 3], without a copy
-        self._windows = channels.unfold(1, WINDOW_FRAMES, 1).permute(1, 0, 3, 2)
+        # [first frame, bins, F, 3], without a copy
+        self._windows = channels.unfold(1, window, 1).permute(1, 0, 3, 2)
 
     def batches(self, clips: Index, starts: Index, size: int) -> Iterator[Tensor]:
         """Yield as `Windows.batches`, each batch in the memory of the one before."""

@@ -36,7 +36,7 @@ Gpus = Callable[[int], float]
 def check_names(config: GridConfig) -> None:
     """Refuse unknown representations and averages, and options that do not go together."""
     for spec in specs_of(config):
-        REPRESENTATIONS[spec.representation]
+        REPRESENTATIONS[spec.representation].check()
     rules = {asked.average: AVERAGES[asked.average] for asked in config.by_variant().values()}
     weighted = [name for name, rule in rules.items() if rule.weighted]
     if weighted and config.held_out == 0:

@@ -20,6 +20,9 @@ from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
+Wanted = tuple[str, str | None, tuple[int, int]]
+"""A network, the weights asked for, and the bins and frames of its windows."""
+
 
 @dataclass(frozen=True)
 class Initial:
@@ -61,7 +64,9 @@ def check_networks(specs: Sequence[BranchSpec], weights: str | None, *, local: b
         UserError: for the first that is refused.
         RuntimeError: the process of its own failed.
     """
-    asked = {(spec.network, weights, REPRESENTATIONS[spec.representation].bins) for spec in specs}
+    asked = {
+        (spec.network, weights, REPRESENTATIONS[spec.representation].windows) for spec in specs
+    }
     wanted = sorted(asked, key=str)
     found = _try(wanted) if local else _elsewhere(wanted)
     if found["error"]:
@@ -70,7 +75,7 @@ def check_networks(specs: Sequence[BranchSpec], weights: str | None, *, local: b
     return Checked(networks, found["device"])
 
 
-def _elsewhere(wanted: Sequence[tuple[str, str | None, int]]) -> dict[str, Any]:
+def _elsewhere(wanted: Sequence[Wanted]) -> dict[str, Any]:
     """Do `_try` in a process of its own, with this one's modules."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", __name__],
@@ -85,22 +90,22 @@ def _elsewhere(wanted: Sequence[tuple[str, str | None, int]]) -> dict[str, Any]:
     return found
 
 
-def _try(wanted: Iterable[tuple[str, str | None, int]]) -> dict[str, Any]:
+def _try(wanted: Iterable[Wanted]) -> dict[str, Any]:
     """Build networks; return what they start from, or the first error, and the device."""
     networks = {}
     try:
-        for name, asked, bins in wanted:
-            networks[name] = asdict(_build(name, asked, bins))
+        for name, asked, (bins, frames) in wanted:
+            networks[name] = asdict(_build(name, asked, (bins, frames)))
     except UserError as error:
         return {"error": str(error)}
     return {"error": "", "networks": networks, "device": local_device()}
 
 
-def _build(name: str, asked: str | None, bins: int) -> Initial:
+def _build(name: str, asked: str | None, windows: tuple[int, int]) -> Initial:
     from mrkd_ray.networks.catalogue import build, initial_weights
 
     weights = initial_weights(name, asked)
-    report = build(name, 2, weights, bins=bins)[1]
+    report = build(name, 2, weights, windows=windows)[1]
     file = Path(report.source)
     return Initial(
         line=f"{name}, {report.summary()}",

@@ -33,7 +33,7 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
     Ray is started only where there is much to do.
     """
     for name in names:
-        REPRESENTATIONS[name]
+        REPRESENTATIONS[name].check()
     check_folders(config.cache)
     dataset = open_data(
         config.data, config.cache, config.unlabelled, console, group_by=config.group_by

@@ -18,8 +18,9 @@ from mrkd_ray.inference.inputs import recordings
 from mrkd_ray.inference.model_folder import is_model, read_model
 from mrkd_ray.inference.threads import of_files, side_by_side
 from mrkd_ray.method.label_kinds import label_kind
-from mrkd_ray.representations.catalogue import compute_clip
+from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 from mrkd_ray.representations.spectra import one_thread
+from mrkd_ray.representations.timing import ticks_of
 from mrkd_ray.scores.ensemble import mean_probabilities
 
 
@@ -32,11 +33,22 @@ class BranchModel:
         self.label_kind = label_kind(self.model.multi_label)
         self._device = device
 
+    @property
+    def sample_rate(self) -> int:
+        """Hz, of what it hears: recordings of any rate are resampled to it."""
+        return REPRESENTATIONS[self.model.representation].timing.sample_rate
+
     @one_thread()
-    def probabilities(self, frames: Float32) -> Float32:
-        """Return the probabilities [M] of one clip from its static frames [frames, bins] in dB."""
-        bank = Bank(frames, np.zeros(1, np.int64), np.array([len(frames)], np.int64))
-        windows = Windows(bank, self.model.statistics, self._device)
+    def probabilities(self, frames: Float32, ticks: int) -> Float32:
+        """Return the probabilities [M] of one clip from its static frames [frames, bins].
+
+        Args:
+            ticks: the clip's length (`representations.timing`).
+        """
+        length, ticks_ = np.array([[len(frames)], [ticks]], np.int64)
+        bank = Bank(frames, np.zeros(1, np.int64), length, ticks_)
+        timing = REPRESENTATIONS[self.model.representation].timing
+        windows = Windows(bank, self.model.statistics, self._device, timing)
         clip = np.zeros(1, np.int64)
         map_ = map if len(windows.even_starts(clip)[1]) <= BATCH else side_by_side
         logits = clip_logits(self.model.network, windows, clip, map_)
@@ -116,15 +128,18 @@ class Classifier:
     def predict_branches(self, file: str | Path) -> Float32:
         """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
         try:
-            waveform = decoding.load(Path(file))
+            recording = decoding.load(Path(file))
         except (decoding.AudioError, OSError) as error:
             raise UserError(f"{file}: cannot be classified: {error}") from None
-        return self.branches_of(waveform)
+        return self.branches_of(recording)
 
-    def branches_of(self, waveform: Float32) -> Float32:
-        """Return the probabilities [Γ, M] of a waveform [samples] at 22,050 Hz."""
-        frames = compute_clip({b.model.representation for b in self.branches}, waveform)
-        return np.stack([b.probabilities(frames[b.model.representation]) for b in self.branches])
+    def branches_of(self, recording: decoding.Recording) -> Float32:
+        """Return the probabilities [Γ, M] of each branch."""
+        frames = compute_clip({b.model.representation for b in self.branches}, recording)
+        ticks = ticks_of(len(recording), recording.sample_rate)
+        return np.stack(
+            [b.probabilities(frames[b.model.representation], ticks) for b in self.branches]
+        )
 
 
 def load(path: str | Path, device: str = "cpu") -> Classifier:

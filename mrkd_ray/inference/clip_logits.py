@@ -14,7 +14,7 @@ from mrkd_ray.features.windows import Windows
 BATCH = 64
 
 Apply = Callable[[Tensor], Tensor]
-"""Windows [B, 3, bins, 150] to logits [B, M]: a network in evaluation mode."""
+"""Windows [B, 3, bins, F] to logits [B, M]: a network in evaluation mode."""
 
 
 Map = Callable[[Apply, Iterable[Tensor]], Iterable[Tensor]]

@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from mrkd_ray.audio.decoding import SAMPLE_RATE
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.inference.classifier import BranchModel, Classifier
 
 CLIPS = 7  # of which the median counts; one before them is not measured
@@ -30,16 +30,17 @@ def milliseconds(folders: Sequence[Path], seconds: float) -> float:
         UserError: as `read_model`.
     """
     classifier = Classifier([BranchModel(folder, torch.device("cpu")) for folder in folders])
-    noise = np.random.default_rng(0).normal(0, 0.1, max(1, round(seconds * SAMPLE_RATE)))
+    rate = classifier.branches[0].sample_rate
+    noise = np.random.default_rng(0).normal(0, 0.1, max(1, round(seconds * rate)))
     waveform = noise.astype(np.float32)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        classifier.branches_of(waveform)  # builds what is built once
+        classifier.branches_of(Recording(waveform, rate))  # builds what is built once
         took = []
         for _ in range(CLIPS):
             began = time.perf_counter()
-            classifier.branches_of(waveform)
+            classifier.branches_of(Recording(waveform, rate))
             took.append(time.perf_counter() - began)
     finally:
         torch.set_num_threads(threads)

@@ -150,7 +150,8 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
 
     config = read_config(folder)
     representation = str(config["representation"])
-    version = REPRESENTATIONS[representation].version
+    entry = REPRESENTATIONS[representation]
+    version = entry.version
     if version != config["representation_version"]:
         raise UserError(
             f"{folder}: trained on {representation} version {config['representation_version']}, "
@@ -159,7 +160,7 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
         )
     classes = tuple(config["classes"])
     tensors = load_file(folder / TENSORS, device=str(device))
-    network, _ = build(str(config["network"]), len(classes), "none")
+    network, _ = build(str(config["network"]), len(classes), "none", windows=entry.windows)
     prefix = "network."
     network.load_state_dict(
         {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}

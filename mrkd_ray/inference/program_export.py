@@ -1,9 +1,10 @@
 """A trained branch or ensemble as one program, from samples to probabilities, without this package.
 
 The program holds the front-end, deltas, normalisation, evenly spaced windows and the networks. It
-takes float32 waveforms [B, samples], mono at 22,050 Hz, all of one length, and returns float32
-probabilities [B, M]; B is free. Its file says what it is (`description`), in the metadata of ONNX
-and the extra files of `.pt2`. It is meant for CPUs: on a GPU, switch off TF32 in cuDNN
+takes float32 waveforms [B, samples], mono, all of one length and at the sample rate of its
+representations (22,050 Hz but for learned ones), and returns float32 probabilities [B, M]; B is
+free. Its file says what it is (`description`), in the metadata of ONNX and the extra files of
+`.pt2`. It is meant for CPUs: on a GPU, switch off TF32 in cuDNN
 (`torch.backends.cudnn.allow_tf32 = False`), in whose rounding quiet bins of the CQT would drown.
 """
 
@@ -20,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.common.environment import versions
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing
@@ -30,15 +30,15 @@ from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.classifier import BranchModel, Classifier
 from mrkd_ray.inference.model_folder import TENSORS
-from mrkd_ray.representations.catalogue import REPRESENTATIONS, WINDOW_FRAMES, compute
-from mrkd_ray.representations.filters import HOP
+from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute
 from mrkd_ray.representations.spectra import Recordings
+from mrkd_ray.representations.timing import ticks_of
 
 
 class _Branch(nn.Module):
-    """Static frames [B, bins, frames] in dB to probabilities [B, M], as `BranchModel`."""
+    """Static frames [B, bins, frames] to probabilities [B, M], as `BranchModel`."""
 
-    def __init__(self, branch: BranchModel, frames: int) -> None:
+    def __init__(self, branch: BranchModel, samples: int) -> None:
         super().__init__()
         model = branch.model
         self.representation = model.representation
@@ -47,11 +47,15 @@ class _Branch(nn.Module):
         self.network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
         self.mean = nn.Buffer(torch.tensor(model.statistics.mean)[:, :, None])
         self.std = nn.Buffer(torch.tensor(model.statistics.std)[:, :, None])
-        bins = REPRESENTATIONS[model.representation].bins
-        bank = Bank(np.zeros((frames, bins), np.float32), np.zeros(1, int), np.array([frames]))
-        windows = Windows(bank, model.statistics, torch.device("cpu"))
-        self.starts: list[int] = windows.even_starts(np.zeros(1, int))[1].tolist()
-        self.missing = max(0, WINDOW_FRAMES - frames)  # frames that a short clip lacks
+        entry = REPRESENTATIONS[model.representation]
+        self.window, frames = entry.timing.window, entry.timing.frames(samples)
+        length, ticks = np.array([[frames], [ticks_of(samples, entry.timing.sample_rate)]])
+        static = np.zeros((frames, entry.bins), np.float32)
+        bank = Bank(static, np.zeros(1, int), length, ticks)
+        windows = Windows(bank, model.statistics, torch.device("cpu"), entry.timing)
+        clips, starts = windows.even_starts(np.zeros(1, int))
+        self.starts: list[int] = windows.first_frames(clips, starts).tolist()
+        self.missing = max(0, self.window - frames)  # frames that a short clip lacks
 
     def forward(self, static: Tensor) -> Tensor:
         channels = with_deltas(F.pad(static, (MARGIN, MARGIN), mode="replicate"))
@@ -60,7 +64,7 @@ class _Branch(nn.Module):
             before = -self.starts[0]
             windows = [F.pad(channels, (before, self.missing - before))]
         else:
-            windows = [channels[..., start : start + WINDOW_FRAMES] for start in self.starts]
+            windows = [channels[..., start : start + self.window] for start in self.starts]
         logits: Tensor = self.network(torch.stack(windows, dim=1).flatten(0, 1))
         logits = logits.view(-1, len(windows), logits.shape[1]).mean(dim=1)
         return self.label_kind.probabilities(logits)
@@ -71,8 +75,7 @@ class Program(nn.Module):
 
     def __init__(self, classifier: Classifier, samples: int) -> None:
         super().__init__()
-        frames = 1 + samples // HOP
-        self.branches = nn.ModuleList(_Branch(model, frames) for model in classifier.branches)
+        self.branches = nn.ModuleList(_Branch(model, samples) for model in classifier.branches)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Return the mean of the branches' probabilities."""
@@ -93,10 +96,17 @@ def export(classifier: Classifier, file: Path, seconds: float) -> None:
         seconds: length of the recordings that the program takes.
 
     Raises:
-        UserError: another suffix, a length that is not finite or less than one sample, or `.onnx`
-            without the `onnx` extra.
+        UserError: another suffix, a length that is not finite or less than one sample, branches
+            at several sample rates, or `.onnx` without the `onnx` extra.
     """
-    if not math.isfinite(seconds) or (samples := round(seconds * SAMPLE_RATE)) < 1:
+    rates = {branch.sample_rate for branch in classifier.branches}
+    if len(rates) > 1:
+        listed = " and ".join(f"{rate} Hz" for rate in sorted(rates))
+        raise UserError(
+            f"{file}: its branches take recordings at {listed}, and a program takes one rate: "
+            "export each branch by itself"
+        )
+    if not math.isfinite(seconds) or (samples := round(seconds * rates.pop())) < 1:
         raise UserError(f"--seconds {seconds}: a recording has at least one sample and an end")
     if file.suffix not in (".pt2", ".onnx"):
         raise UserError(f"{file}: a program's file ends in .pt2 (torch.export) or .onnx")
@@ -126,12 +136,13 @@ def description(classifier: Classifier, samples: int) -> dict[str, str]:
     `networks` and `sha256` of its weights; `mrkd_ray` is the version that wrote the file.
     """
     branches = classifier.branches
+    rate = branches[0].sample_rate
     facts = {
         "classes": list(classifier.classes),
         "multi_label": classifier.multi_label,
-        "sample_rate": SAMPLE_RATE,
+        "sample_rate": rate,
         "samples": samples,
-        "seconds": samples / SAMPLE_RATE,
+        "seconds": samples / rate,
         "representations": [b.model.representation for b in branches],
         "representation_versions": [b.model.config["representation_version"] for b in branches],
         "networks": [b.model.config["network"] for b in branches],

@@ -1,4 +1,4 @@
-"""Networks: windows [B, 3, bins, 150] to logits [B, n_classes], built by name.
+"""Networks: windows [B, 3, bins, F] to logits [B, n_classes], built by name.
 
 The modules beside this one register theirs (`registry.network`). Every other name is one of
 torchvision's classification networks, or of timm's (`timm_models`).
@@ -14,7 +14,9 @@ from torch import nn
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
 from mrkd_ray.networks import (  # noqa: F401  # they register their networks
+    heads,
     learned_filterbank,
+    mobilenets,
     small,
     spectrogram_transformer,
     timm_models,
@@ -22,10 +24,15 @@ from mrkd_ray.networks import (  # noqa: F401  # they register their networks
 from mrkd_ray.networks.registry import NETWORKS, Network
 from mrkd_ray.networks.torchvision_models import torchvision_model
 from mrkd_ray.networks.weights import SUFFIXES, WeightsReport, load_weights
+from mrkd_ray.representations import pretrained
 
 
 def build(
-    name: str, n_classes: int, weights: str | Path = "none", *, bins: int | None = None
+    name: str,
+    n_classes: int,
+    weights: str | Path = "none",
+    *,
+    windows: tuple[int, int] | None = None,
 ) -> tuple[nn.Module, WeightsReport]:
     """Build a network on the CPU, in training mode; its classifier layer is always a new one.
 
@@ -37,7 +44,8 @@ def build(
         n_classes: M, the number of logits.
         weights: `none`, `imagenet` (its library's, downloaded on first use) or the path of a
             state dict (.pth, .pt, .safetensors).
-        bins: where given, it is checked that the network takes windows of this many bins.
+        windows: bins and frames. Where given, it is checked that the network takes such windows;
+            a sized one needs them.
 
     Raises:
         UserError: an unknown name, weights that cannot be had or do not fit, or windows that are
@@ -48,10 +56,16 @@ def build(
         raise UserError(
             f"weights: imagenet: there are none for {name!r}; use weights: none or PATH"
         )
-    module = entry.builder(n_classes)
-    if bins is not None:
-        check_input(module, name, bins)
-    return module, load_weights(module, name, weights, classifier=classifier_layer(module))
+    if not entry.sized:
+        module = entry.builder(n_classes)
+    elif windows is None:
+        raise ValueError(f"network {name!r} is built for a number of bins")
+    else:
+        module = entry.builder(n_classes, windows[0])
+    if windows is not None:
+        check_input(module, name, *windows)
+    layer = classifier_layer(module)
+    return module, load_weights(module, name, weights, classifier=layer, official=entry.official)
 
 
 def find(name: str) -> Network:
@@ -86,12 +100,17 @@ def describe() -> dict[str, str]:
 
 
 def default_weights(name: str) -> str:
-    """Return the weights to start from where none are asked for: `imagenet` where there are any.
+    """Return the weights to start from where none are asked for.
+
+    `imagenet` where there are any, the file from AudioSet where it is there, `none` otherwise.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or a file that is not the official one.
     """
-    return "imagenet" if find(name).imagenet else "none"
+    entry = find(name)
+    if entry.audioset and pretrained.there(entry.audioset):
+        return str(pretrained.find(entry.audioset))
+    return "imagenet" if entry.imagenet else "none"
 
 
 def initial_weights(name: str, asked: str | None) -> str:
@@ -110,27 +129,27 @@ def initial_weights(name: str, asked: str | None) -> str:
         return default_weights(name)
     if not Path(asked).is_dir():
         return asked
-    files = [file for file in sorted(Path(asked).glob(f"{name}[-.]*")) if file.suffix in SUFFIXES]
+    files = [file for file in sorted(Path(asked).glob(f"{name}[-._]*")) if file.suffix in SUFFIXES]
     if len(files) == 1:
         return str(files[0])
     if not files and not find(name).imagenet:
         return "none"
     found = ", ".join(file.name for file in files) or "none"
     raise UserError(
-        f"weights {asked}: needs one file for {name!r}, named {name}.pth or {name}-*.pth; "
-        f"found {found}"
+        f"weights {asked}: needs one file for {name!r}, named {name}.pth, "
+        f"{name}-*.pth or {name}_*.pth; found {found}"
     )
 
 
-def check_input(module: nn.Module, name: str, bins: int) -> None:
-    """Raise UserError if the network does not take windows [B, 3, bins, 150]."""
+def check_input(module: nn.Module, name: str, bins: int, frames: int) -> None:
+    """Raise UserError if the network does not take windows [B, 3, bins, frames]."""
     was_training = module.training
     try:
         with torch.no_grad():
-            module.eval()(torch.zeros(1, 3, bins, 150))
+            module.eval()(torch.zeros(1, 3, bins, frames))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UserError(
-            f"network {name!r} cannot take windows of {bins} x 150 (bins x frames): {error}. "
+            f"network {name!r} cannot take windows of {bins} x {frames} (bins x frames): {error}. "
             "Use another network; some only need a representation with more bins"
         ) from error
     finally:

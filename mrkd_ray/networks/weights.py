@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.networks import timm_models
+from mrkd_ray.networks.registry import Official
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 
@@ -60,7 +61,12 @@ class WeightsReport:
 
 
 def load_weights(
-    network: nn.Module, name: str, weights: str | Path, *, classifier: str
+    network: nn.Module,
+    name: str,
+    weights: str | Path,
+    *,
+    classifier: str,
+    official: Official = dict,
 ) -> WeightsReport:
     """Copy weights into `network` in place, all but the layer called `classifier`.
 
@@ -69,6 +75,7 @@ def load_weights(
         name: the network's name, which `imagenet` looks up in its library.
         weights: `none`, `imagenet`, or the path of a state dict.
         classifier: prefix of the tensors that stay random.
+        official: see `registry.Network`.
 
     Raises:
         UserError: the file is absent, cannot be downloaded or read, or holds nothing that fits.
@@ -80,6 +87,7 @@ def load_weights(
     else:
         source, tensors = str(weights), _read(Path(weights).expanduser())
     tensors = {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in tensors.items()}
+    tensors = official(tensors)
     report = _copy(network.state_dict(), tensors, source, classifier)
     # A counter of batches alone is no sign that the file belongs to the network.
     if not any(tensor.endswith(("weight", "bias")) for tensor in report.loaded):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
 
-from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import PROFILE
@@ -19,7 +18,7 @@ from mrkd_ray.datasets.checking.scan import ClipScan
 from mrkd_ray.inference.model_folder import TENSORS, TRAINED_ON
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.plan.measurements import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
-from mrkd_ray.representations.filters import HOP
+from mrkd_ray.representations.timing import ticks_of
 
 # What a cycle's phases and a cell's files grow with; others are the same for all sizes.
 PHASES = {
@@ -40,16 +39,15 @@ CHECKPOINTS = 3
 """At once, of a cell under way: the last one, the next, and one that faster branches begin."""
 
 
-def frames(prepared: Prepared) -> dict[str, int]:
-    """Return the frames of each clip, labelled or not, by clip_id."""
+def ticks(prepared: Prepared) -> dict[str, int]:
+    """Return the ticks of each clip, labelled or not, by clip_id: its frames at the paper's hop."""
     clips = prepared.dataset.recordings
-    return {clip.clip_id: frames_of(prepared.scans[clip.clip_id]) for clip in clips}
+    return {clip.clip_id: ticks_of_scan(prepared.scans[clip.clip_id]) for clip in clips}
 
 
-def frames_of(scan: ClipScan) -> int:
-    """Return a clip's frames, as its features will have them."""
-    samples = round(scan.seconds * scan.sample_rate)
-    return 1 + -(-samples * SAMPLE_RATE // scan.sample_rate) // HOP
+def ticks_of_scan(scan: ClipScan) -> int:
+    """Return a clip's ticks, as its features will have them."""
+    return ticks_of(round(scan.seconds * scan.sample_rate), scan.sample_rate)
 
 
 @dataclass(frozen=True)

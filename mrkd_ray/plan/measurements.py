@@ -16,7 +16,7 @@ from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import Training
 from mrkd_ray.datasets.splits import Split
 from mrkd_ray.inference.model_folder import read_config
-from mrkd_ray.representations.catalogue import WINDOW_FRAMES
+from mrkd_ray.representations.timing import WINDOW_TICKS
 
 CYCLES = 3  # of each shortened cell; the first warms up
 
@@ -52,11 +52,11 @@ class Sizes:
     test_windows: int
 
     @classmethod
-    def of(cls, split: Split, unlabelled: Sequence[str], frames: Mapping[str, int]) -> Sizes:
-        """Count a split's and unlabelled clips and their windows, given each clip's frames."""
+    def of(cls, split: Split, unlabelled: Sequence[str], ticks: Mapping[str, int]) -> Sizes:
+        """Count a split's and unlabelled clips and their windows, given each clip's ticks."""
 
         def windows(clip_ids: Sequence[str]) -> int:
-            return sum(max(1, -(-frames[clip_id] // WINDOW_FRAMES)) for clip_id in clip_ids)
+            return sum(max(1, -(-ticks[clip_id] // WINDOW_TICKS)) for clip_id in clip_ids)
 
         return cls(
             len(split.train) + len(unlabelled),

@@ -22,6 +22,7 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common.files import nearest_folder
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.extraction import missing
+from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.opening import open_grid
 from mrkd_ray.grid.workers import Workers
@@ -101,17 +102,17 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         todo = [cell for cell in cells if cell.key not in finished]
         dataset, stores, digests = prepared.dataset, prepared.stores, prepared.digests
         unlabelled = [clip.clip_id for clip in dataset.unlabelled]
-        frames = costs.frames(prepared)
+        ticks = costs.ticks(prepared)
         jobs = missing(dataset, digests, stores)
         features, training, kinds, of_cells = 0.0, 0.0, [], []
         if todo:
             done = [cell_files.cycles_done(folder / "cells" / cell.key) for cell in todo]
             left = [max(1, c.training.cycles - n) for c, n in zip(todo, done, strict=True)]
             at_once = [workers.cells_at_once(len(cell.branches), cell.cpus) for cell in todo]
-            windows = window_memory_of(todo, prepared, workers, frames)
-            probed = probe.run(replace(opened, cells=todo), at_once, jobs, windows, frames)
+            windows = window_memory_of(todo, prepared, workers, ticks)
+            probed = probe.run(replace(opened, cells=todo), at_once, jobs, windows, ticks)
             features = probed.features
-            sizes = {split.fold: Sizes.of(split, unlabelled, frames) for split in prepared.splits}
+            sizes = {split.fold: Sizes.of(split, unlabelled, ticks) for split in prepared.splits}
             of_cells = [
                 costs.cost(cell, cycles, sizes[cell.fold], probed, workers.local, config.profile)
                 for cell, cycles in zip(todo, left, strict=True)
@@ -119,10 +120,10 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
             training = costs.duration(of_cells, at_once) + probed.end
             kinds = _kinds(workers, todo, at_once, of_cells, probed, windows)
     distilled = [cell for cell in cells if cell.condition == "distilled"]
-    lengths = {digests[clip_id]: count for clip_id, count in frames.items()}  # same bytes once
-    lacking = [(frames[job.clip_id], stores[n].bins) for job in jobs for n in job.representations]
+    lengths = {digests[clip_id]: count for clip_id, count in ticks.items()}  # same bytes once
+    lacking = [(ticks[job.clip_id], stores[n]) for job in jobs for n in job.representations]
     cluster = workers.cluster
-    features_missing = sum(count * bins * 4 for count, bins in lacking)
+    features_missing = sum(_bytes(store, count) for count, store in lacking)
     results = sum(cost.disk for cost in of_cells)
     checkpoints = max((kind.at_once * kind.checkpoints for kind in kinds), default=0)
     return Plan(
@@ -140,7 +141,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         cpus=cluster.cpus if cluster else config.cpus_per_branch,
         gpus=cluster.gpus if cluster else 0,
         kinds=kinds,
-        features=sum(sum(lengths.values()) * store.bins * 4 for store in stores.values()),
+        features=sum(_bytes(store, n) for store in stores.values() for n in lengths.values()),
         features_missing=features_missing,
         results=results,
         soft_labels=sum(cost.soft_labels for cost in of_cells),
@@ -185,6 +186,11 @@ def _kinds(
         )
         for kind, members in found.items()
     ]
+
+
+def _bytes(store: FeatureStore, ticks: int) -> int:
+    """Return what the features of a clip of so many ticks take on disk."""
+    return int(store.timing.frames_at(ticks)) * store.bins * 4
 
 
 def _free(folder: Path) -> int:

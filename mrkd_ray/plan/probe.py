@@ -53,9 +53,9 @@ class _Pair:
     copies: int
 
 
-def sample(split: Split, frames: Mapping[str, int], batch_size: int) -> Split:
+def sample(split: Split, ticks: Mapping[str, int], batch_size: int) -> Split:
     """Return a split with few of its clips, from all over it."""
-    whole = Sizes.of(split, (), frames)
+    whole = Sizes.of(split, (), ticks)
     tested = -(-WINDOWS * whole.test // max(1, whole.test_windows))
     return Split(
         fold=split.fold,
@@ -75,7 +75,7 @@ def run(
     at_once: Sequence[int],
     jobs: Sequence[Job],
     windows: Mapping[Kind, WindowMemory],
-    frames: Mapping[str, int],
+    ticks: Mapping[str, int],
 ) -> Probe:
     """Compute some features and run shortened cells, in a folder that is removed.
 
@@ -84,14 +84,14 @@ def run(
         at_once: how many cells like this one fill the workers, for each of them.
         jobs: the clips whose features lack.
         windows: whether they are kept, for each kind.
-        frames: of each clip.
+        ticks: of each clip.
 
     Raises:
         UserError: a cell failed, as in a run.
     """
     prepared = opened.prepared
     largest = max(cell.training.batch_size for cell in opened.cells)
-    few = sample(prepared.splits[0], frames, largest)
+    few = sample(prepared.splits[0], ticks, largest)
     every = [clip.clip_id for clip in prepared.dataset.unlabelled]
     unlabelled = _some(every, BATCHES * largest)
     wanted = {*few.train, *few.held_out, *few.test, *unlabelled}
@@ -117,7 +117,7 @@ def run(
             kinds.setdefault((condition, (spec,), options), alone(found, branches, i))
             turns.setdefault((spec,), turns[branches])
     end = ended - max(each.end for each in ran)
-    return Probe(Sizes.of(few, unlabelled, frames), kinds, turns, end, features)
+    return Probe(Sizes.of(few, unlabelled, ticks), kinds, turns, end, features)
 
 
 def _pairs(

@@ -50,12 +50,12 @@ class WindowMemory:
 
 
 def window_memory_of(
-    cells: Sequence[Cell], prepared: Prepared, workers: Workers, frames: Mapping[str, int]
+    cells: Sequence[Cell], prepared: Prepared, workers: Workers, ticks: Mapping[str, int]
 ) -> dict[Kind, WindowMemory]:
     """Decide for each kind of cell as its branches will, for the largest of the splits.
 
     Args:
-        frames: of each clip, by clip_id.
+        ticks: of each clip, by clip_id.
     """
     found: dict[Kind, WindowMemory] = {}
     for kind, cell in {kind_of(cell): cell for cell in cells}.items():
@@ -64,7 +64,7 @@ def window_memory_of(
             branch_tasks(replace(cell, fold=split.fold), prepared, share or None)
             for split in prepared.splits
         ]
-        needed = [max(_bytes(task, frames) for task in own) for own in zip(*tasks, strict=True)]
+        needed = [max(_bytes(task, ticks) for task in own) for own in zip(*tasks, strict=True)]
         room = max(needed)
         if cell.window_memory == "auto":
             where = {"gpus": share} if share else {}
@@ -74,8 +74,10 @@ def window_memory_of(
     return found
 
 
-def _bytes(task: BranchTask, frames: Mapping[str, int]) -> int:
-    return window_bytes(np.array([frames[clip] for clip in task.clip_ids]), task.store.bins)
+def _bytes(task: BranchTask, ticks: Mapping[str, int]) -> int:
+    timing = task.store.timing
+    lengths = timing.frames_at(np.array([ticks[clip_id] for clip_id in task.clip_ids]))
+    return window_bytes(lengths, task.store.bins, timing.window)
 
 
 def _budget(task: BranchTask) -> int:

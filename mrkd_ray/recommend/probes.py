@@ -131,18 +131,18 @@ class Clock:
         measured = {cell.branches[0].network: cell for cell in largest}
         shown = list(measured.values())
         at_once = workers.cells_at_once(1, shown[0].cpus)
-        frames = costs.frames(prepared)
+        ticks = costs.ticks(prepared)
         jobs = missing(prepared.dataset, prepared.digests, prepared.stores)
-        windows = window_memory_of(shown, prepared, workers, frames)
+        windows = window_memory_of(shown, prepared, workers, ticks)
         rooms = [at_once] * len(shown)
-        probed = probe.run(replace(opened, cells=shown), rooms, jobs, windows, frames)
+        probed = probe.run(replace(opened, cells=shown), rooms, jobs, windows, ticks)
         return cls(opened, probed, measured, at_once)
 
     def seconds(self, probes: Sequence[Cell]) -> float:
         """Return about how long these probes take at most, with the features that lack."""
         prepared, local = self.opened.prepared, self.opened.workers.local
-        frames = costs.frames(prepared)
-        sizes = {split.fold: Sizes.of(split, (), frames) for split in prepared.splits}
+        ticks = costs.ticks(prepared)
+        sizes = {split.fold: Sizes.of(split, (), ticks) for split in prepared.splits}
         of_cells = []
         for cell in probes:
             like = replace(cell, branches=self.measured[cell.branches[0].network].branches)

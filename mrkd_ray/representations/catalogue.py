@@ -1,16 +1,17 @@
 """Representations: waveforms to [bins, frames], most of them in dB, one function each.
 
-All representations share the sample rate and the hop, so frame t is the same moment in each. Only
-the static channel is computed here; deltas are derived where they are needed (`deltas.py`).
+Each has a sample rate and a hop (`timing.Timing`); most have the paper's. Only the static channel
+is computed here; deltas are derived where they are needed (`deltas.py`).
 
 To add one, decorate a function with its name, its number of bins and a line of description::
 
     @representation("logmel40", bins=40, description="40 Mel bands, dB", constants=["mel-40"])
     def logmel(recordings: Recordings, bins: int) -> Tensor: ...
 
-It computes in PyTorch, for a batch, from what `spectra.Recordings` has. Everything that changes
-its result is a keyword of the decorator, which hands it to the function: stored features are keyed
-by these keywords and by the values of the constants, so a new value means new features.
+It computes in PyTorch, for a batch, from what `spectra.Recordings` has, at its sample rate.
+Everything that changes its result is a keyword of the decorator, which hands it to the function:
+stored features are keyed by these keywords and by the values of the constants, so a new value means
+new features.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,17 +27,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrkd_ray.audio.decoding import SAMPLE_RATE
+from mrkd_ray.audio.decoding import SAMPLE_RATE, Recording
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import Registry
+from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.filters import FRAME, HOP, digest
+from mrkd_ray.representations.timing import PAPER, Timing
 
 if TYPE_CHECKING:  # the driver reads names and bins, and never loads PyTorch
     from torch import Tensor
 
     from mrkd_ray.representations.spectra import Recordings
 
-WINDOW_FRAMES = 150  # frames: the 1.5 s that a network sees at once
 DELTA_WIDTH = 9  # frames: librosa's default width of a delta
 FRONTEND = 1  # to be raised when `spectra.py` computes other values from the same parameters
 
@@ -50,8 +53,21 @@ class Representation:
     transform: Callable[[Recordings], Tensor]
     params: Mapping[str, Any]
     constants: Sequence[str]
+    timing: Timing = PAPER
     gain: tuple[float, ...] = ()  # of each bin for 1 dB of gain; empty: 1 everywhere
     linear: bool = False  # proportional to the samples: normalised by one scale, gain multiplies
+    normalised: bool = False  # as its networks know it: taken as it is
+    weights: str = ""  # the pretrained weights that it is made with, by their name
+
+    def check(self) -> None:
+        """Raise UserError if the pretrained weights that it needs are not there."""
+        if self.weights:
+            pretrained.find(self.weights)
+
+    @property
+    def windows(self) -> tuple[int, int]:
+        """The bins and frames of a window."""
+        return self.bins, self.timing.window
 
     @property
     def levels(self) -> Float32:
@@ -75,16 +91,21 @@ def representation(
     bins: int,
     description: str,
     constants: Sequence[str] = (),
+    timing: Timing = PAPER,
     gain: Sequence[float] = (),
     linear: bool = False,
+    normalised: bool = False,
+    weights: str = "",
     **params: Any,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register the decorated `function(recordings, bins, **params)` as the representation `name`.
 
-    It returns [B, bins, recordings.frames]. `constants` are the keys (`filters.get`) that it
+    It returns [B, bins, timing.frames(samples)]. `constants` are the keys (`filters.get`) that it
     uses; `params` go to the function and into the version, and must be JSON values. `gain` is how
     far each bin moves when the recording gets 1 dB louder, for augmentation; by default 1 in every
     bin, as of values in dB. `linear` says that all values are proportional to the samples instead.
+    `normalised` values are what networks take, without statistics of the training clips.
+    `weights` is a name in `pretrained.FILES`: its bytes go into the version.
 
     Raises:
         ValueError: the name is registered already.
@@ -98,10 +119,19 @@ def representation(
                 bins=bins,
                 description=description,
                 transform=functools.partial(function, bins=bins, **params),
-                params={"sample_rate": SAMPLE_RATE, "frame": FRAME, "hop": HOP, **params},
+                params={
+                    "sample_rate": timing.sample_rate,
+                    "frame": FRAME,
+                    "hop": timing.hop,
+                    **params,
+                    **({"weights": pretrained.FILES[weights].sha256} if weights else {}),
+                },
                 constants=constants,
+                timing=timing,
                 gain=tuple(gain),
                 linear=linear,
+                normalised=normalised,
+                weights=weights,
             ),
         )
         return function
@@ -110,10 +140,11 @@ def representation(
 
 
 def compute(name: str, recordings: Recordings) -> Tensor:
-    """Return the representation `name` of a batch: float32 [B, bins, recordings.frames].
+    """Return the representation `name` of a batch: float32 [B, bins, frames].
 
-    On the device of the waveforms. Frames behind the end of a recording that is padded are 80 dB
-    under its maximum, or follow from such frames, and stand for nothing.
+    On the device of the waveforms, which are at its sample rate. Frames behind the end of a
+    recording that is padded are 80 dB under its maximum, or follow from such frames, and stand for
+    nothing.
 
     Raises:
         UserError: nobody registered `name`.
@@ -125,13 +156,14 @@ def compute(name: str, recordings: Recordings) -> Tensor:
     # What it sets is the whole process's, and CPUs have no use for it.
     with full_precision() if recordings.waveforms.is_cuda else nullcontext():
         result = entry.transform(recordings)
-    expected = (recordings.waveforms.shape[0], entry.bins, recordings.frames)
+    batch, samples = recordings.waveforms.shape
+    expected = (batch, entry.bins, entry.timing.frames(samples))
     if tuple(result.shape) != expected:
         raise ValueError(f"representation {name!r} has shape {tuple(result.shape)}, not {expected}")
     return result
 
 
-def compute_clip(names: Iterable[str], waveform: Float32) -> dict[str, Float32]:
+def compute_clip(names: Iterable[str], recording: Recording) -> dict[str, Float32]:
     """Return representations of one clip, each float32 [frames, bins], contiguous.
 
     By itself and on one CPU thread, so that its bits depend neither on the clips beside it nor on
@@ -139,22 +171,26 @@ def compute_clip(names: Iterable[str], waveform: Float32) -> dict[str, Float32]:
 
     Args:
         names: registered names.
-        waveform: float32 mono [samples] at `SAMPLE_RATE`, at least one sample, all finite.
+        recording: resampled once for each rate that they have.
 
     Raises:
-        UserError, ValueError: as `compute`; the waveform is not what it should be.
+        UserError, ValueError: as `compute`.
     """
     import torch
 
     from mrkd_ray.representations.spectra import Recordings, one_thread
 
-    if waveform.ndim != 1 or waveform.size == 0:
-        raise ValueError(f"expected mono samples, at least one, not shape {waveform.shape}")
-    if not np.isfinite(waveform).all():
-        raise ValueError("the recording has NaN or infinite samples")
+    @functools.cache
+    def at(sample_rate: int) -> Recordings:
+        return Recordings(torch.from_numpy(recording.at(sample_rate))[None])
+
     with one_thread(), torch.no_grad():
-        recordings = Recordings(torch.from_numpy(waveform.astype(np.float32, copy=False))[None])
-        return {name: compute(name, recordings)[0].T.contiguous().numpy() for name in names}
+        return {
+            name: compute(name, at(REPRESENTATIONS[name].timing.sample_rate))[0]
+            .T.contiguous()
+            .numpy()
+            for name in names
+        }
 
 
 @representation(
@@ -235,3 +271,44 @@ def gammatone(recordings: Recordings, bins: int, lowest: float) -> Tensor:
 def waveform(recordings: Recordings, bins: int) -> Tensor:
     """The samples themselves, in frames side by side: read in order, frames are the recording."""
     return recordings.samples()
+
+
+AUDIOSET = Timing(sample_rate=32_000, hop=320)
+"""Of EfficientAT's front-end (`mobilenet`)."""
+
+EMBEDDING = Timing(sample_rate=32_000, hop=32 * 320)
+"""Of its networks' last convolution."""
+
+
+@representation(
+    "logmel_mn",
+    bins=128,
+    description="128 Mel bands at 32 kHz, as networks trained on AudioSet take them (mn04)",
+    timing=AUDIOSET,
+    gain=[0.2 * math.log(10) / 10] * 128,
+    normalised=True,
+)
+def logmel_mn(recordings: Recordings, bins: int) -> Tensor:
+    """EfficientAT's front-end: log power in Kaldi's Mel bands, scaled to about -1 to 1."""
+    from mrkd_ray.representations import mobilenet
+
+    waveforms = recordings.waveforms
+    return mobilenet.filled(mobilenet.logmel(waveforms), AUDIOSET.frames(waveforms.shape[1]))
+
+
+@representation(
+    "mn04",
+    bins=384,
+    description="what a small network trained on AudioSet hears: its embedding, every 0.32 s",
+    timing=EMBEDDING,
+    gain=[0.0] * 384,
+    weights="mn04",
+)
+def mn04(recordings: Recordings, bins: int) -> Tensor:
+    """The last convolution of EfficientAT's frozen `mn04`, the mean over its bands."""
+    from mrkd_ray.representations import mobilenet
+
+    waveforms = recordings.waveforms
+    network = mobilenet.trained("mn04", waveforms.device)
+    found = network.embedding(mobilenet.logmel(waveforms)[:, None])
+    return mobilenet.filled(found, EMBEDDING.frames(waveforms.shape[1]))

@@ -33,7 +33,8 @@ class Recordings:
     """A batch of waveforms, with what several representations of it share.
 
     Args:
-        waveforms: float32 mono [B, samples] at `SAMPLE_RATE`, at least one sample, all finite.
+        waveforms: float32 mono [B, samples] at the rate of the representations that are made of
+            them, at least one sample, all finite. All methods but `constant` are of `SAMPLE_RATE`.
         lengths: samples of each recording in a batch padded with zeros; by default they all fill
             their row.
 
@@ -52,7 +53,7 @@ class Recordings:
 
     @property
     def frames(self) -> int:
-        """The number of frames of each representation: those of the longest recording."""
+        """The number of frames at the paper's hop: those of the longest recording."""
         return 1 + self.waveforms.shape[1] // HOP
 
     def constant(self, key: str) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mrkd_ray.config.method import Training
-from mrkd_ray.features.window_extents import shift_frames
-from mrkd_ray.representations.catalogue import WINDOW_FRAMES
+from mrkd_ray.features.window_extents import shift_ticks
+from mrkd_ray.representations.timing import PAPER, Timing
 
 
 class Augmentation:
@@ -18,16 +18,25 @@ class Augmentation:
         training: the options `augment_gain`, `augment_shift`, `specaugment_time` and
             `specaugment_bins`; 0 is off.
         level: float32 [bins], what 1 dB of gain adds to the normalised static channel.
+        timing: of the representation.
         linear: the values are proportional to the samples: gain multiplies them, and no bins are
             masked, which would be single samples.
     """
 
-    def __init__(self, training: Training, level: Tensor, *, linear: bool = False) -> None:
+    def __init__(
+        self,
+        training: Training,
+        level: Tensor,
+        timing: Timing = PAPER,
+        *,
+        linear: bool = False,
+    ) -> None:
         self._gain = training.augment_gain
-        self._shift = shift_frames(training.augment_shift)
-        self._sizes = (WINDOW_FRAMES, len(level))
+        self._shift = shift_ticks(training.augment_shift)
+        self._timing = timing
+        self._sizes = (timing.window, len(level))
         bins = 0 if linear else min(training.specaugment_bins, len(level))
-        self._masks = (training.specaugment_time, bins)
+        self._masks = (int(timing.frames_at(training.specaugment_time)), bins)
         self._level = level
         self._linear = linear
         self.on = bool(self._gain or self._shift or any(self._masks))
@@ -43,7 +52,7 @@ class Augmentation:
         gains = own.uniform(-self._gain, self._gain, n).astype(np.float32)
         self._gains = torch.from_numpy(gains).to(device)
         shifts = shared.integers(-self._shift, self._shift, n, endpoint=True)
-        self._shifts = torch.from_numpy(shifts).to(device)
+        self._shifts = torch.from_numpy(self._timing.frames_at(shifts)).to(device)
         self._blocks = []  # begin and width of each mask [n, 2]; it is spread out batch by batch
         for size, most in zip(self._sizes, self._masks, strict=True):
             widths = own.integers(0, most, n, endpoint=True)
@@ -51,12 +60,12 @@ class Augmentation:
             self._blocks.append(torch.from_numpy(np.stack([begins, widths], axis=1)).to(device))
 
     def apply(self, windows: Tensor, rows: Tensor, inside: Tensor) -> Tensor:
-        """Return the windows [B, 3, bins, 150], changed, and in the same memory format.
+        """Return the windows [B, 3, bins, F], changed, and in the same memory format.
 
         Args:
             windows: may be overwritten.
             rows: [B] int64, which of the n drawn changes belongs to each window.
-            inside: [B, 150] bool, the frames that are not padding: only these get louder.
+            inside: [B, F] bool, the frames that are not padding: only these get louder.
         """
         if self._gain and self._linear:
             windows[:, 0] *= (10 ** (self._gains[rows] / 20))[:, None, None]
@@ -64,8 +73,9 @@ class Augmentation:
             louder = self._gains[rows][:, None, None] * self._level[:, None]
             windows[:, 0] += louder * inside[:, None, :]
         if self._shift:
-            places = torch.arange(WINDOW_FRAMES, device=windows.device)
-            frames = (places - self._shifts[rows][:, None]) % WINDOW_FRAMES
+            window = self._timing.window
+            places = torch.arange(window, device=windows.device)
+            frames = (places - self._shifts[rows][:, None]) % window
             frames = frames[:, None, None, :].expand(windows.shape)
             windows = torch.gather(windows, 3, frames, out=torch.empty_like(windows))
         if any(self._masks):

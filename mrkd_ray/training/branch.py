@@ -16,7 +16,7 @@ from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.timeline import Recorder
 from mrkd_ray.config.method import default_lr
-from mrkd_ray.features.normalisation import statistics
+from mrkd_ray.features.normalisation import as_they_are, statistics
 from mrkd_ray.features.window_extents import window_bytes
 from mrkd_ray.features.window_sources import Index
 from mrkd_ray.features.windows import Windows
@@ -53,9 +53,12 @@ class Branch:
         self.cycle = 0
         self.compute = Compute(task.training, torch.device(task.device), task.threads)
         self.label_kind = label_kind(task.multi_label)
+        representation = REPRESENTATIONS[task.spec.representation]
         weights = initial_weights(task.spec.network, task.training.weights)
         with self._deterministic("initial weights"):
-            network, self.weights_report = build(task.spec.network, len(task.classes), weights)
+            network, self.weights_report = build(
+                task.spec.network, len(task.classes), weights, windows=representation.windows
+            )
         self.network = self.compute.place(network)
         self.initial_lr = task.training.lr or default_lr(weights)
         self.optimiser = torch.optim.SGD(
@@ -235,12 +238,18 @@ class Branch:
     def _windows(self) -> Windows:
         """Return the windows of all clips of the task, kept on the device where memory allows."""
         task = self.task
-        linear = REPRESENTATIONS[task.spec.representation].linear
+        representation = REPRESENTATIONS[task.spec.representation]
+        timing = representation.timing
         train = task.store.bank(task.train.clip_ids)
         bank = task.store.bank(task.clip_ids)
-        resident = device_memory.resident(task, window_bytes(bank.lengths, task.store.bins))
-        normal = statistics(train, one_scale=linear)
-        return Windows(bank, normal, self.compute.device, resident=resident)
+        needed = window_bytes(bank.lengths, task.store.bins, timing.window)
+        normal = (
+            as_they_are(task.store.bins)
+            if representation.normalised
+            else statistics(train, one_scale=representation.linear)
+        )
+        resident = device_memory.resident(task, needed)
+        return Windows(bank, normal, self.compute.device, timing, resident=resident)
 
     def _epoch(
         self, epoch: int, window: int, teacher: Teacher | None = None

@@ -30,7 +30,7 @@ class Minibatch(NamedTuple):
     """Windows to train on; where mixed, each row with the next one, in a circle."""
 
     rows: Tensor  # [B] int64, of the task's `taught` clips
-    inputs: Tensor  # [B, 3, bins, 150]
+    inputs: Tensor  # [B, 3, bins, F]
     targets: Tensor  # [B, M], hard labels, weighted and mixed; multi-label [B, M, 2]
     teacher: Tensor | None  # [B, M]
     weights: Tensor | None  # [B], of L_kl
@@ -50,11 +50,13 @@ class Minibatches:
         self._device = device = windows.device
         representation = REPRESENTATIONS[task.spec.representation]
         level = torch.from_numpy(representation.levels / windows.statistics.std[0]).to(device)
-        self._augmentation = Augmentation(task.training, level, linear=representation.linear)
+        self._augmentation = Augmentation(
+            task.training, level, representation.timing, linear=representation.linear
+        )
         self._hard_labels = HardLabels(task, device)
 
     def starts(self, cycle: int, window: int, clips: Index) -> Index:
-        """One start for each of the clips: the same time span in every branch of the cohort."""
+        """One start, in ticks, for each of the clips: the same in every branch of the cohort."""
         return self._windows.random_starts(clips, self._task.rng(cycle, "windows", window))
 
     def epoch(

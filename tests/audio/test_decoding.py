@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from mrkd_ray.audio import decoding
-from mrkd_ray.audio.decoding import AudioError, EmptyAudioError, load, read
+from mrkd_ray.audio.decoding import SAMPLE_RATE, AudioError, EmptyAudioError, load, read
 
 RATES = [8000, 22050, 48000, 192000]
 
@@ -22,7 +22,7 @@ def test_every_format_gives_the_tone_at_the_wanted_rate(
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, np.repeat(tone(1.0, 44100)[:, None], channels, axis=1), 44100)
-    samples = load(path)
+    samples = load(path).at(SAMPLE_RATE)
     assert samples.dtype == np.float32
     assert samples.flags.c_contiguous
     assert len(samples) == 22050
@@ -44,7 +44,7 @@ def test_channels_are_averaged_and_the_native_rate_is_returned(tmp_path: Path) -
 @pytest.mark.parametrize("length", [1, 2, 1000])
 def test_any_length_from_one_sample(tmp_path: Path, rate: int, length: int) -> None:
     soundfile.write(tmp_path / "a.wav", np.full(length, 0.5), rate)
-    samples = load(tmp_path / "a.wav")
+    samples = load(tmp_path / "a.wav").at(SAMPLE_RATE)
     assert len(samples) == int(np.ceil(length * 22050 / rate)) >= 1
     assert np.isfinite(samples).all()
 
@@ -52,8 +52,9 @@ def test_any_length_from_one_sample(tmp_path: Path, rate: int, length: int) -> N
 def test_the_same_rate_leaves_the_samples_alone(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, 500).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, 22050, subtype="FLOAT")
-    np.testing.assert_array_equal(load(tmp_path / "a.wav"), samples)
-    assert len(load(tmp_path / "a.wav", sample_rate=11025)) == 250
+    recording = load(tmp_path / "a.wav")
+    np.testing.assert_array_equal(recording.at(SAMPLE_RATE), samples)
+    assert len(recording.at(11025)) == 250
 
 
 def test_a_long_recording_is_read_over_all_blocks(

@@ -60,7 +60,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     load = decoding.load
 
-    def counting(path: Path) -> Float32:
+    def counting(path: Path) -> decoding.Recording:
         names.append(path.name)
         return load(path)
 

@@ -9,12 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrkd_ray.audio.decoding import SAMPLE_RATE, samples_at
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.window_extents import window_bytes
 from mrkd_ray.features.window_sources import Index
 from mrkd_ray.features.windows import Windows
+from mrkd_ray.representations.filters import HOP
+from mrkd_ray.representations.timing import Timing
 
 BINS = 4
 WINDOW = 150
@@ -147,7 +150,7 @@ def test_a_batch_can_be_changed_without_changing_the_next(resident: bool) -> Non
 def test_bytes_of_resident_windows_are_those_of_the_tensor() -> None:
     windows, _, _ = make(resident=True)
     storage = windows._source._windows.untyped_storage()  # type: ignore[union-attr]
-    assert windows.bytes == window_bytes(windows.lengths, BINS) == storage.nbytes()
+    assert windows.bytes == window_bytes(windows.lengths, BINS, WINDOW) == storage.nbytes()
 
 
 @pytest.mark.gpu
@@ -222,3 +225,57 @@ def test_even_starts_count_clips_asked_for_twice_and_in_any_order() -> None:
     owners, starts = windows.even_starts(indices(4, 1, 0, 4))
     assert owners.tolist() == [0, 0, 1, 2, 2, 2, 3, 3]
     assert starts.tolist() == [0, 1, -55, 0, 125, 250, 0, 1]
+
+
+def located(event: float, ticks: int, timing: Timing, resident: bool) -> Windows:
+    """Windows of one clip that is silent but for the frame nearest to an event, in seconds."""
+    frames = timing.frames(samples_at(HOP * (ticks - 1), SAMPLE_RATE, timing.sample_rate))
+    clip = np.zeros((frames, 1), np.float32)
+    clip[min(round(event / timing.frame_seconds), frames - 1)] = 1.0
+    one = np.ones((3, 1), np.float32)
+    bank = Bank(clip, np.zeros(1, np.int64), np.array([frames]), np.array([ticks]))
+    return Windows(bank, Statistics(0 * one, one), CPU, timing, resident=resident)
+
+
+@pytest.mark.parametrize("ticks", [40, 150, 160, 900])
+def test_an_event_is_at_the_same_moment_of_a_window_in_every_branch(
+    ticks: int, resident: bool
+) -> None:
+    timings = [
+        Timing(),
+        Timing(16_000, 160),
+        Timing(22_050, 512),
+        Timing(32_000, 320),
+        Timing(32_000, 10_240),
+    ]
+    tick = Timing().frame_seconds
+    event = 0.7 * ticks * tick
+    clips = indices(*[0] * 20)
+    for seed in range(3):
+        found = []
+        for timing in timings:
+            windows = located(event, ticks, timing, resident)
+            starts = windows.random_starts(clips, np.random.default_rng(seed))
+            (batch,) = [x.clone() for x in windows.batches(clips, starts, 20)]
+            assert batch.shape == (20, 3, 1, timing.window)
+            heard = batch[:, 0, 0].numpy()
+            where = np.where(heard.max(1) > 0, heard.argmax(1) * timing.frame_seconds, np.nan)
+            found.append((where, timing))
+        inside = (event / tick >= starts) & (event / tick < starts + WINDOW)
+        for where, timing in found:
+            expected = event - starts * tick
+            # The event and the start are each off by half a frame, the end of a clip by one more.
+            late = 1.5 * timing.frame_seconds
+            edge = (expected < late) | (expected > WINDOW * tick - late)
+            assert (np.isfinite(where) == inside)[~edge].all()
+            assert abs(where - expected)[inside & ~edge].max(initial=0) <= late
+
+
+def test_even_starts_are_the_same_moments_at_every_hop() -> None:
+    paper, other = (located(1.0, 900, timing, False) for timing in (Timing(), Timing(32_000, 640)))
+    for ours, theirs in zip(
+        paper.even_starts(indices(0)), other.even_starts(indices(0)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    first = other.first_frames(indices(0, 0), np.array([0, 750]))
+    np.testing.assert_array_equal(first, [0, other.lengths[0] - other.timing.window])

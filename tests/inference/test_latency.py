@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.inference import latency
 from mrkd_ray.inference.classifier import Classifier
@@ -49,9 +50,9 @@ def test_a_whole_clip_is_classified_on_one_thread(
     seen = []
     real = Classifier.branches_of
 
-    def noted(self: Classifier, waveform: np.ndarray) -> np.ndarray:
-        seen.append((len(self.branches), len(waveform), torch.get_num_threads()))
-        return real(self, waveform)
+    def noted(self: Classifier, recording: Recording) -> np.ndarray:
+        seen.append((len(self.branches), len(recording), torch.get_num_threads()))
+        return real(self, recording)
 
     monkeypatch.setattr(Classifier, "branches_of", noted)
     threads = torch.get_num_threads()

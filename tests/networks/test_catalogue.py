@@ -92,7 +92,7 @@ def test_networks_of_today_load_a_file_and_train(
     stored = build(name, 4)[0].state_dict()
     file = tmp_path / f"{name}.safetensors"
     save_file(stored, file)
-    module, report = build(name, 7, initial_weights(name, str(tmp_path)), bins=64)
+    module, report = build(name, 7, initial_weights(name, str(tmp_path)), windows=(64, 150))
     assert report.complete
     assert report.unexpected == ()
     assert report.replaced == (f"{classifier}.weight", f"{classifier}.bias")
@@ -134,10 +134,10 @@ def test_refuses_windows_that_do_not_fit(name: str, fits: set[int]) -> None:
         module, _ = build(name, 3)
         for bins in (64, 84, 128):
             if bins in fits:
-                networks.check_input(module, name, bins)
+                networks.check_input(module, name, bins, 150)
             else:
                 with pytest.raises(UserError, match=rf"{name}.* {bins} x 150"):
-                    networks.check_input(module, name, bins)
+                    networks.check_input(module, name, bins, 150)
             assert module.training
 
 
@@ -145,7 +145,7 @@ def test_build_checks_the_bins_it_is_given() -> None:
     with pytest.raises(UserError, match="cannot take windows of 40 x 150"):
         build("resnet_small", 3, bins=40)
     with pytest.raises(UserError, match="cannot take windows of 64 x 150"):
-        build("vit_b_32", 3, bins=64)
+        build("vit_b_32", 3, windows=(64, 150))
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -180,7 +180,9 @@ def test_the_seed_decides_the_weights() -> None:
     def weights(seed: int) -> dict[str, torch.Tensor]:
         torch.manual_seed(seed)
         return {
-            f"{n}.{k}": v for n in SMALL for k, v in build(n, 4, bins=64)[0].state_dict().items()
+            f"{n}.{k}": v
+            for n in SMALL
+            for k, v in build(n, 4, windows=(64, 150))[0].state_dict().items()
         }
 
     first, again, other = weights(0), weights(0), weights(1)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.networks.catalogue import build
 from mrkd_ray.networks.learned_filterbank import FILTERS, GaborFilterbank
@@ -10,7 +11,7 @@ from mrkd_ray.representations.catalogue import compute_clip
 
 def windows(waveform: np.ndarray) -> torch.Tensor:
     """The first window [1, 3, 220, 150] of a recording, its deltas left empty."""
-    frames = compute_clip(["waveform"], waveform.astype(np.float32))["waveform"][:150]
+    frames = compute_clip(["waveform"], Recording(waveform.astype(np.float32)))["waveform"][:150]
     static = torch.from_numpy(frames.T.copy())[None, None]
     return torch.cat([static, torch.zeros(1, 2, 220, 150)], dim=1)
 
@@ -52,8 +53,8 @@ def test_a_filter_beside_a_tone_moves_onto_it_and_narrows() -> None:
 
 def test_other_representations_are_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"windows of 64 x 150.*`waveform`"):
-        build("leaf_small", 3, bins=64)
-    build("leaf_small", 3, bins=220)
+        build("leaf_small", 3, windows=(64, 150))
+    build("leaf_small", 3, windows=(220, 150))
 
 
 def test_fixed_parts_are_not_stored() -> None:

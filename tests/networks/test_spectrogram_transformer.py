@@ -40,9 +40,9 @@ def test_all_of_it_trains() -> None:
 
 def test_by_name_it_has_the_shared_files_shape_and_refuses_other_bins() -> None:
     with torch.device("meta"):
-        module, _ = networks.build("ast", 7, bins=128)
+        module, _ = networks.build("ast", 7, windows=(128, 150))
         with pytest.raises(UserError, match=r"'ast'.* 64 x 150.*logmel128"):
-            networks.check_input(module, "ast", 64)
+            networks.check_input(module, "ast", 64, 150)
     assert networks.classifier_layer(module) == "classifier.dense"
     positions = module.audio_spectrogram_transformer.embeddings.position_embeddings
     assert positions.shape == (1, 1214, 768)

@@ -15,7 +15,7 @@ from mrkd_ray.networks import timm_models
 )
 def test_builds_by_name_with_the_classifier_last(name: str) -> None:
     with torch.device("meta"):
-        module, report = networks.build(f"timm.{name}", 7, bins=64)
+        module, report = networks.build(f"timm.{name}", 7, windows=(64, 150))
         assert module(torch.zeros(2, 3, 84, 150)).shape == (2, 7)
     assert report.source == "none"
     assert networks.classifier_layer(module) == module.pretrained_cfg["classifier"]
@@ -23,7 +23,7 @@ def test_builds_by_name_with_the_classifier_last(name: str) -> None:
 
 def test_windows_that_do_not_fit_are_refused() -> None:
     with torch.device("meta"), pytest.raises(UserError, match=r"vit_tiny.* 64 x 150"):
-        networks.build("timm.vit_tiny_patch16_224", 7, bins=64)
+        networks.build("timm.vit_tiny_patch16_224", 7, windows=(64, 150))
 
 
 def test_an_unknown_name_lists_the_nearest_of_timms_only() -> None:

@@ -54,11 +54,13 @@ PROBE = Probe(
 @pytest.mark.parametrize(
     ("rate", "samples"), [(22050, 12_345), (44100, 43_999), (48000, 31_111), (8000, 1)]
 )
-def test_frames_are_those_of_the_features(rate: int, samples: int, tmp_path: Path) -> None:
+def test_ticks_are_the_frames_of_the_features_at_the_papers_hop(
+    rate: int, samples: int, tmp_path: Path
+) -> None:
     path = tmp_path / "clip.wav"
     soundfile.write(path, np.random.default_rng(0).normal(size=samples) / 8, rate)
     frames = compute_clip(("logmel64",), decoding.load(path))["logmel64"]
-    assert costs.frames_of(scan_file(path)) == len(frames)
+    assert costs.ticks_of_scan(scan_file(path)) == len(frames)
 
 
 def test_each_phase_grows_with_its_own_unit_and_the_slowest_branch_counts() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.config.method import Training
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 from mrkd_ray.training.augmentation import Augmentation
@@ -59,7 +60,7 @@ def test_gain_adds_one_level_to_the_static_channel_of_a_clips_own_frames() -> No
 @pytest.mark.parametrize("name", ["logmel64", "mfcc", "cqt", "gammatone64"])
 def test_a_representations_gain_is_what_a_louder_recording_gives(name: str) -> None:
     noise = np.random.default_rng(0).normal(size=11025).astype(np.float32)
-    quiet, loud = (compute_clip([name], noise * factor)[name].T for factor in (0.1, 0.2))
+    quiet, loud = (compute_clip([name], Recording(noise * factor))[name].T for factor in (0.1, 0.2))
     louder = 20 * np.log10(2) * REPRESENTATIONS[name].levels
     np.testing.assert_allclose(loud - quiet, np.tile(louder[:, None], quiet.shape[1]), atol=2e-3)
 

@@ -15,9 +15,9 @@ from mrkd_ray.audio.decoding import (
     SAMPLE_RATE,
     AudioError,
     EmptyAudioError,
+    Recording,
     Waveform,
     decode,
-    resampled,
 )
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.parallel_map import MapFn
@@ -103,7 +103,7 @@ def scan_file(path: Path) -> ClipScan:
         detail=detail,
         sound=_sound(samples) if good else "",
         cancelled=_lost(mixed, decoded.power) if good and decoded.channels > 1 else 0.0,
-        above=_lost(float(resampled(samples, rate).var(dtype=np.float64)), mixed)
+        above=_lost(float(Recording(samples, rate).at(SAMPLE_RATE).var(dtype=np.float64)), mixed)
         if good and rate > SAMPLE_RATE
         else 0.0,
         missing=decoded.missing,

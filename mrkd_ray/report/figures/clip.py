@@ -31,7 +31,6 @@ def figure(results: GridResults, id: str) -> Figure:
     """
     from mrkd_ray.audio import decoding
     from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
-    from mrkd_ray.representations.filters import HOP
 
     data, cache = results.config["data"], Path(results.config["cache"])
     specs = (spec for cohort in results.config["cohorts"] for spec in cohort)
@@ -40,24 +39,25 @@ def figure(results: GridResults, id: str) -> Figure:
         if data in EMBEDDED and not cache.is_dir():
             raise NoClip(f"its cache {cache} is not here")  # a report makes no data
         clip = open_dataset(data, cache).clips[0]
-        waveform = decoding.load(clip.path)
-        arrays = compute_clip(names, waveform)
+        recording = decoding.load(clip.path)
+        waveform = recording.at(decoding.SAMPLE_RATE)
+        arrays = compute_clip(names, recording)
     except (UserError, decoding.AudioError, OSError) as error:
         raise NoClip(str(error).splitlines()[0]) from None
     seconds = len(waveform) / decoding.SAMPLE_RATE
     panels = [Panel(draw_waveform(waveform, seconds), f"waveform of {clip.clip_id}")]
     for name, array in arrays.items():
-        about = REPRESENTATIONS[name].description
+        entry = REPRESENTATIONS[name]
         # every frame stands for a hop
-        span = colour_span(array, REPRESENTATIONS[name].levels)
-        drawing = draw(name, array, len(array) * HOP / decoding.SAMPLE_RATE, span)
-        panels.append(Panel(drawing, f"{name} of {clip.clip_id}: {about}"))
+        span = colour_span(array, entry.levels)
+        drawing = draw(name, array, len(array) * entry.timing.frame_seconds, span)
+        panels.append(Panel(drawing, f"{name} of {clip.clip_id}: {entry.description}"))
     about = "; ".join(f"{name}: {REPRESENTATIONS[name].description}" for name in arrays)
     caption = (
         f"The first clip of the data set, {clip.clip_id} ({clip.label}, {seconds:.1f} s), as the "
         f"networks of this grid see it, before normalisation and deltas. {about}. Bright is high; "
         "the colours span each picture's own 1st to 99th percentile, without bins that only say "
-        "how loud it is. All share one hop: frame t is the same moment in each."
+        "how loud it is. All share one axis of time."
     )
     return style.figure(id, "A clip and its representations", caption, panels)
 

@@ -1,0 +1,127 @@
+"""Files of pretrained weights that representations are made of: what they are and where they lie.
+
+Nothing here loads PyTorch.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrkd_ray.common.errors import UserError
+
+FOLDER = "MRKD_WEIGHTS"
+"""Environment variable: the folder of the files, in place of the user's cache."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """An official file of weights.
+
+    Attributes:
+        file: its name.
+        url: of its official release.
+        size: in bytes.
+        sha256: of its bytes.
+        licence: of the weights.
+        citation: what to cite.
+        width: of the network's channels.
+    """
+
+    file: str
+    url: str
+    size: int
+    sha256: str
+    licence: str
+    citation: str
+    width: float
+
+
+_RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
+_CITATION = (
+    "Schmid, Koutini and Widmer, Efficient Large-Scale Audio Tagging via Transformer-to-CNN "
+    "Knowledge Distillation, ICASSP 2023"
+)
+_LICENCE = "MIT, Copyright (c) 2022 Florian Schmid"
+
+FILES = {
+    "mn04": WeightsFile(
+        file="mn04_as_mAP_432.pt",
+        url=f"{_RELEASE}/mn04_as_mAP_432.pt",
+        size=4_066_513,
+        sha256="899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
+        licence=_LICENCE,
+        citation=_CITATION,
+        width=0.4,
+    ),
+}
+
+
+def folder() -> Path:
+    """Return the folder of the files: `MRKD_WEIGHTS`, or one in the user's cache."""
+    if own := os.environ.get(FOLDER):
+        return Path(own).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("mrkd_ray")) / "weights"
+
+
+def there(name: str) -> bool:
+    """Return whether there is a file of weights `name`, official or not."""
+    return name in FILES and (folder() / FILES[name].file).is_file()
+
+
+def find(name: str) -> Path:
+    """Return the verified file of weights `name`.
+
+    Raises:
+        UserError: it is not there, or its bytes are others.
+    """
+    entry = FILES[name]
+    path = folder() / entry.file
+    if not path.is_file():
+        raise UserError(
+            f"{name}: its weights, {entry.file} ({entry.size / 1e6:.0f} MB), are not in "
+            f"{path.parent}. Fetch them: mrkd download {name}. Or set {FOLDER} to the folder that "
+            "has the file."
+        )
+    return _verified(path, entry.sha256, path.stat().st_mtime_ns)
+
+
+def fetch(name: str, to: Path | None = None) -> Path:
+    """Download weights `name` from their official release, unless they are there; verified.
+
+    Args:
+        to: a folder; by default the one in which every command looks.
+
+    Raises:
+        UserError: they cannot be had, or other bytes came.
+    """
+    import pooch
+    import requests
+
+    entry, target = FILES[name], to or folder()
+    try:
+        pooch.get_logger().setLevel("ERROR")
+        path = pooch.retrieve(entry.url, f"sha256:{entry.sha256}", entry.file, target)
+    except (OSError, ValueError, requests.RequestException) as error:
+        raise UserError(
+            f"{name}: {entry.url} cannot be had ({error}). Download it in another way, put it into "
+            f"{target} as {entry.file}, and call again."
+        ) from None
+    return Path(path)
+
+
+@functools.cache
+def _verified(path: Path, sha256: str, changed: int) -> Path:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise UserError(
+            f"{path}: not the official file: its sha256 is {found}, not {sha256}. Remove it and "
+            "fetch it again."
+        )
+    return path
