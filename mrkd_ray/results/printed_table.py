@@ -67,10 +67,10 @@ def caption(table: pd.DataFrame) -> str:
     else:
         finished = f"{runs}" if fewest == runs else f"{fewest} to {runs}"
         text = f"Mean ± standard deviation of {finished} finished runs out of {of}."
-    if not compared:
-        return f"{text} {epochs} epochs."
     if len(metrics.shown(table)) > 2:
         text += " Balanced: accuracy, each class counting the same (the mean of their recalls)."
+    if not compared:
+        return f"{text} {epochs} epochs."
     text += (
         f" Equal budgets: {epochs} epochs on the same schedule, independent or distilled. "
         "Difference: distilled less independent over all clips, paired by fold, seed and clip; "

@@ -170,7 +170,8 @@ def _unused(file: Path, names: list[str]) -> list[str]:
             "recordings are trained on. Cut them into a file for each row; if the files hold "
             "nothing else already, delete these columns."
         )
-    return [f"columns that are not used ({len(names)}): {few(names)}."] if names else []
+    named = few(name or "one without a name" for name in names)
+    return [f"columns that are not used ({len(names)}): {named}."] if names else []
 
 
 def _columns(file: Path, names: list[str]) -> dict[str, int]:

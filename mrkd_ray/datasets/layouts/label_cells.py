@@ -53,6 +53,11 @@ def _one_each(
             "classes of their own here; several labels a clip stand in a column labels, with "
             "commas."
         )
+    if marked := sorted(x for x in labels if any(mark in x for mark in SEPARATORS)):
+        notes.append(
+            f"labels with , ; or | in them ({len(marked)}): {few(map(repr, marked), 3)}: a class "
+            "each; if they are several labels, call the column labels."
+        )
     return [(row["label"],) if row["label"] else () for row in rows]
 
 
@@ -77,6 +82,12 @@ def _several(
     for label in sorted({*joined(every), *joined_otherwise(every)}):
         mend = f"Put {mark!r} between them; if it is a class of its own, rename it."
         faults.add("labels that are made of other labels", mend, repr(label))
+    several = any(len(labels) > 1 for labels in found)
+    if not several and (held := sorted(label for label in every if _OTHER.search(label))):
+        notes.append(
+            f"no clip has several labels, but labels hold blanks, /, + or & ({len(held)}): "
+            f"{few(map(repr, held), 3)}: a class each; put commas between several labels."
+        )
     if pairs := maybe_one(cells, found):
         notes.append(
             f"labels that never occur without each other ({len(pairs)} pairs): "

@@ -223,6 +223,11 @@ def test_columns_that_are_not_used_are_named(root: Path) -> None:
     assert "columns that are not used (2): class, author." in notes(root)
 
 
+def test_the_index_that_pandas_writes_is_named(root: Path) -> None:
+    write(root, ",filename,label", "0,a.wav,x", "1,b.wav,y")
+    assert "columns that are not used (1): one without a name." in notes(root)
+
+
 def test_two_columns_of_one_name_are_refused(root: Path) -> None:
     write(root, "filename,label,Label", "a.wav,x,y")
     assert "two columns are called label" in refused(root)
@@ -307,6 +312,15 @@ def test_a_quote_that_is_not_closed_swallows_no_rows(
     lines = [line.replace(",", separator) for line in ["filename,label", "a.wav,x", *wrong]]
     write(root, *lines)
     assert "line 3" in refused(root)
+
+
+def test_labels_that_may_be_several_are_named(root: Path) -> None:
+    write(root, "filename,label", 'a.wav,"x, y"', "b.wav,z;w")
+    assert "labels with , ; or | in them (2): 'x, y', 'z;w': a class each" in notes(root)
+    write(root, "filename,labels", "a.wav,x y", "b.wav,y z")
+    assert "no clip has several labels, but labels hold blanks" in notes(root)
+    write(root, "filename,labels", "a.wav,x y", 'b.wav,"y z,w"')
+    assert "no clip has several" not in notes(root)
 
 
 def test_a_quote_in_a_column_that_is_not_used_swallows_no_rows(root: Path) -> None:
