@@ -80,9 +80,7 @@ def read_csv(path: Path) -> Dataset:
         for row, labels in zip(rows, label_cells.labels_of(rows, faults, notes), strict=True)
     ]
     _check_columns(rows, clips, faults)
-    if not any(
-        os.path.isfile(clip.path) for clip in clips
-    ):  # a few are found by `check`, skippable
+    if not any(os.path.isfile(clip.path) for clip in clips):  # a few are left to `check`
         mend = f"They are looked up in {root} and its audio/; mend the names or add the files."
         mend += places.hint(row["filename"] for row in rows)
         for clip in clips:

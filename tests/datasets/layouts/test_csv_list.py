@@ -241,6 +241,7 @@ def test_two_columns_of_one_name_are_refused(root: Path) -> None:
         ("\"['a', 'b']\"", "['b']", "\"['a', 'c']\""),
         ('"[""a"", ""b""]"', '"[""b""]"', '"(""a"", ""c"",)"'),
         ('"[a, b]"', "[b]", '"{c, a}"'),
+        ("['a', 'b']".join('""'), "b", "a,c".join('""')),
         ('"a,b"', "b", '"[""c"", ""a""]"'),
     ],
 )
@@ -274,7 +275,7 @@ def test_a_comma_that_may_belong_to_a_class_is_named(root: Path) -> None:
         (("a/b", "a", "b"), "made of other labels (1): 'a/b'. Put ',' between"),
         (("a;b", '"a,b"', "b"), "both , and ; stand between labels"),
         (("['a' 'b']", "a", "b"), "a list without commas or quotes between its labels"),
-        (("[a b]", "a", "b"), "a list without commas or quotes between its labels"),
+        (("[a b]", '"[a, c]"', "b"), "a list without commas or quotes between its labels"),
         (('"""a,b"', "a", "b"), "quotes that do not close"),
     ],
 )
@@ -312,6 +313,14 @@ def test_a_quote_that_is_not_closed_swallows_no_rows(
     lines = [line.replace(",", separator) for line in ["filename,label", "a.wav,x", *wrong]]
     write(root, *lines)
     assert "line 3" in refused(root)
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_brackets_and_apostrophes_may_belong_to_a_class(root: Path, column: str) -> None:
+    write(root, f"filename,{column}", "a.wav,(other)", "b.wav,[noise]", "c.wav,dog's")
+    assert open_dataset(root, root).classes == ("(other)", "[noise]", "dog's")
+    write(root, "filename,labels", "a.wav,dog's;cat's", "b.wav,hen's")
+    assert open_dataset(root, root).classes == ("cat's", "dog's", "hen's")
 
 
 def test_labels_that_may_be_several_are_named(root: Path) -> None:
