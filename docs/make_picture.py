@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.datasets.synthetic import SAMPLE_RATE, make_clip
 from mrkd_ray.representations.catalogue import compute_clip
@@ -49,7 +50,7 @@ STYLE = """
 def draw() -> str:
     """Return the picture as SVG."""
     waveform = _sound()
-    shown = compute_clip([name for name, *_ in BRANCHES], waveform)
+    shown = compute_clip([name for name, *_ in BRANCHES], Recording(waveform, SAMPLE_RATE))
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 430" role="img" '
         'aria-label="Recordings become several representations; a network learns from each; '

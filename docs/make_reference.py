@@ -24,8 +24,8 @@ from pydantic.fields import FieldInfo
 import mrkd_ray
 from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.cli.main import app
-from mrkd_ray.cli.options import REPEATED
 from mrkd_ray.config import method, run, schema
+from mrkd_ray.config.fields import flag
 from mrkd_ray.datasets.opening import EMBEDDED, LAYOUTS
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.networks.catalogue import describe
@@ -198,7 +198,7 @@ def _links(options: Mapping[str, str]) -> Iterator[str]:
         if here and set(here) >= section.own.keys() & every:
             yield f"[{section.title.lower()}]({section.link})"
         else:
-            yield from (f"[`{_option(name)}`]({section.link})" for name in here)
+            yield from (f"[`{flag(name)}`]({section.link})" for name in here)
 
 
 def _metavar(parameter: Any) -> str:
@@ -209,10 +209,6 @@ def _metavar(parameter: Any) -> str:
 def _flag(parameter: Any) -> str:
     taken = "" if parameter.is_flag else f" {_metavar(parameter)}"
     return f"{'/'.join([*parameter.opts, *parameter.secondary_opts])}{taken}"
-
-
-def _option(name: str) -> str:
-    return REPEATED.get(name, f"--{name.replace('_', '-')}")
 
 
 def _configuration() -> Iterator[str]:

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -113,18 +113,9 @@ def _loader() -> type[yaml.SafeLoader]:
     """
     import yaml
 
-    text, whole = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
+    text, whole, date = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "timestamp"))
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers: ClassVar = {
-            first: [
-                (tag, pattern)
-                for tag, pattern in resolvers
-                if tag not in (whole, "tag:yaml.org,2002:timestamp")
-            ]
-            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen: set[str] = set()
             for key, _ in node.value:
@@ -136,6 +127,10 @@ def _loader() -> type[yaml.SafeLoader]:
                     seen.add(key.value)
             return super().construct_mapping(node, deep)
 
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (whole, date)]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
     Loader.add_implicit_resolver(whole, re.compile("[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
     return Loader
 

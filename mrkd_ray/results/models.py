@@ -130,7 +130,7 @@ def trained_kinds(rows: Iterable[Mapping[Any, Any]]) -> list[TrainedKind]:
             )
             for run, row in runs.items()
         }
-        both = metrics.named(first)
+        both = metrics.named(first)[:2]
         scores = {
             run: (float(row[both[0].name]), float(row[both[1].name])) for run, row in runs.items()
         }

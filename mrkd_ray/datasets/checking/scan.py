@@ -117,7 +117,7 @@ def _lost(after: float, before: float) -> float:
 
 def _sound(samples: Waveform) -> str:
     steps = np.round(samples * 32768.0).astype("<i4")
-    return hashlib.blake2b(steps, digest_size=16).hexdigest()
+    return hashlib.blake2b(steps.data, digest_size=16).hexdigest()
 
 
 def _stamp(path: Path) -> tuple[str, int, int] | None:

@@ -80,9 +80,7 @@ def read_csv(path: Path) -> Dataset:
         for row, labels in zip(rows, label_cells.labels_of(rows, faults, notes), strict=True)
     ]
     _check_columns(rows, clips, faults)
-    if not any(
-        os.path.isfile(clip.path) for clip in clips
-    ):  # a few are found by `check`, skippable
+    if not any(os.path.isfile(clip.path) for clip in clips):  # a few are left to `check`
         mend = f"They are looked up in {root} and its audio/; mend the names or add the files."
         mend += places.hint(row["filename"] for row in rows)
         for clip in clips:
@@ -170,7 +168,8 @@ def _unused(file: Path, names: list[str]) -> list[str]:
             "recordings are trained on. Cut them into a file for each row; if the files hold "
             "nothing else already, delete these columns."
         )
-    return [f"columns that are not used ({len(names)}): {few(names)}."] if names else []
+    named = few(name or "one without a name" for name in names)
+    return [f"columns that are not used ({len(names)}): {named}."] if names else []
 
 
 def _columns(file: Path, names: list[str]) -> dict[str, int]:

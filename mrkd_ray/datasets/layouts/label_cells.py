@@ -40,7 +40,7 @@ def _one_each(
     rows: Sequence[Mapping[str, str]], faults: Faults, notes: list[str]
 ) -> list[tuple[str, ...]]:
     for row in rows:
-        if is_list(row["label"]):
+        if _is_clear(row["label"]):
             mend = "Call the column labels: a clip with several labels has a list there."
             faults.add("lists in the column label", mend, f"{row['label']!r} of {row['filename']}")
     labels = {row["label"] for row in rows}
@@ -53,6 +53,11 @@ def _one_each(
             "classes of their own here; several labels a clip stand in a column labels, with "
             "commas."
         )
+    if marked := sorted(x for x in labels if any(mark in x for mark in SEPARATORS)):
+        notes.append(
+            f"labels with , ; or | in them ({len(marked)}): {few(map(repr, marked), 3)}: a class "
+            "each; if they are several labels, call the column labels."
+        )
     return [(row["label"],) if row["label"] else () for row in rows]
 
 
@@ -60,16 +65,20 @@ def _several(
     rows: Sequence[Mapping[str, str]], faults: Faults, notes: list[str]
 ) -> list[tuple[str, ...]]:
     cells = [row["labels"] for row in rows]
+    is_list = _in_brackets if any(map(_is_clear, cells)) else _is_clear
+    plain = [cell for cell in cells if not is_list(cell)]
     as_list = 'Write such cells as lists: ["a, b", "c"].'
     try:
-        mark = separator(cells)
+        mark = separator(plain)
     except LabelError as error:
         faults.add(f"labels: {error}", as_list, "column labels")
         return [("",)] * len(rows)
     found: list[tuple[str, ...]] = []
     for row in rows:
         try:
-            found.append(tuple(sorted(set(split_cell(row["labels"], mark)))))
+            cell = row["labels"]
+            own = split_list(cell) if is_list(cell) else split_cell(cell, mark)
+            found.append(tuple(sorted(set(own))))
         except LabelError as error:
             faults.add(f"labels: {error}", as_list, f"{row['labels']!r} of {row['filename']}")
             found.append(("",))
@@ -77,7 +86,13 @@ def _several(
     for label in sorted({*joined(every), *joined_otherwise(every)}):
         mend = f"Put {mark!r} between them; if it is a class of its own, rename it."
         faults.add("labels that are made of other labels", mend, repr(label))
-    if pairs := maybe_one(cells, found):
+    several = any(len(labels) > 1 for labels in found)
+    if not several and (held := sorted(label for label in every if _OTHER.search(label))):
+        notes.append(
+            f"no clip has several labels, but labels hold blanks, /, + or & ({len(held)}): "
+            f"{few(map(repr, held), 3)}: a class each; put commas between several labels."
+        )
+    if pairs := maybe_one(plain, found):
         notes.append(
             f"labels that never occur without each other ({len(pairs)} pairs): "
             f"{few(map(repr, pairs))}. If the comma belongs to a class: {as_list}"
@@ -85,48 +100,58 @@ def _several(
     return found
 
 
-def is_list(cell: str) -> bool:
-    """Return whether a cell is written as a list: `['a', 'b']`, `["a"]`, `[a, b]`."""
-    return cell[:1] in ("[", "(", "{") and cell[-1:] in ("]", ")", "}")
+def _in_brackets(cell: str) -> bool:
+    return (cell[:1], cell[-1:]) in (("[", "]"), ("(", ")"), ("{", "}"))
+
+
+def _is_clear(cell: str) -> bool:
+    """Return whether a cell can only be a list: `['a']`, `[a, b]`, `[]`, but not `(other)`."""
+    return _in_brackets(cell) and (not cell[1:-1].strip() or any(c in cell for c in ",'\""))
 
 
 def separator(cells: Collection[str]) -> str:
-    """Return what stands between the labels of a column's cells.
+    """Return what stands between the labels of a column's cells that are no lists.
 
     Raises:
         LabelError: the cells have more than one separator.
     """
-    plain = [re.sub(_QUOTED, "", cell) for cell in cells if not is_list(cell)]
+    plain = [re.sub(r'"[^"]*"', "", cell) for cell in cells]
     found = [mark for mark in SEPARATORS if any(mark in cell for cell in plain)]
     if len(found) > 1:
         raise LabelError(f"both {' and '.join(found)} stand between labels or in them")
     return found[0] if found else SEPARATORS[0]
 
 
+def split_list(cell: str) -> list[str]:
+    """Return the labels of a list as Python or JSON writes it, in order, also without quotes.
+
+    Raises:
+        LabelError: it is half a list.
+    """
+    if not _LIST.fullmatch(cell):
+        raise LabelError("a list without commas or quotes between its labels")
+    items = [match[1] for match in _ITEM.finditer(cell[1:-1])]
+    try:
+        parts = [ast.literal_eval(item) if item[0] in "'\"" else item for item in items]
+    except (SyntaxError, ValueError) as error:
+        raise LabelError("a list that neither Python nor JSON reads") from error
+    return [part.strip() for part in parts if part.strip()]
+
+
 def split_cell(cell: str, mark: str) -> list[str]:
     """Return the labels of a cell, in order, without blanks around them.
 
-    A label that holds the separator stands in double quotes, or the cell is a list of quoted texts
-    as Python and JSON write it.
+    A label that holds the separator stands in double quotes.
 
     Raises:
-        LabelError: half a list, or quotes that do not close.
+        LabelError: quotes that do not close.
     """
-    if is_list(cell):
-        if not _LIST.fullmatch(cell):
-            raise LabelError("a list without commas or quotes between its labels")
-        items = [match[1] for match in _ITEM.finditer(cell[1:-1])]
-        try:
-            parts = [ast.literal_eval(item) if item[0] in "'\"" else item for item in items]
-        except (SyntaxError, ValueError) as error:
-            raise LabelError("a list that neither Python nor JSON reads") from error
-    elif '"' in cell:
+    parts = cell.split(mark)
+    if '"' in cell:
         try:
             parts = next(csv.reader([cell], delimiter=mark, skipinitialspace=True, strict=True))
         except csv.Error as error:
             raise LabelError("quotes that do not close around a label") from error
-    else:
-        parts = cell.split(mark)
     return [part.strip() for part in parts if part.strip()]
 
 
@@ -155,14 +180,14 @@ def maybe_one(cells: Collection[str], labels_of: Collection[Sequence[str]]) -> l
     Only where a blank follows the comma each time, as in AudioSet's "Child speech, kid speaking".
 
     Args:
-        cells: as written.
+        cells: as written; no lists.
         labels_of: the labels of each clip.
     """
     count = Counter(label for labels in labels_of for label in set(labels))
     together = Counter(
         (a.strip(), b.strip())
         for cell in cells
-        if not is_list(cell) and '"' not in cell
+        if '"' not in cell
         for a, b in pairwise(cell.split(","))
         if b[:1].isspace()
     )

@@ -63,8 +63,8 @@ class Places:
         near = (path for folder in folders for path in listing(folder))
         unlisted = [path for path in near if is_audio(path) and path not in own]
         if unlisted:
-            names = few((self._below(path) for path in unlisted), 3)
-            yield f"recordings beside the listed ones that no row lists ({len(unlisted)}): {names}."
+            named = few((self._below(path) for path in unlisted), 3)
+            yield f"recordings beside the listed ones that no row lists ({len(unlisted)}): {named}."
 
     def hint(self, missing: Iterable[str]) -> str:
         """Say what the names of files that are not there have in common, and where one lies."""

@@ -223,6 +223,11 @@ def test_columns_that_are_not_used_are_named(root: Path) -> None:
     assert "columns that are not used (2): class, author." in notes(root)
 
 
+def test_the_index_that_pandas_writes_is_named(root: Path) -> None:
+    write(root, ",filename,label", "0,a.wav,x", "1,b.wav,y")
+    assert "columns that are not used (1): one without a name." in notes(root)
+
+
 def test_two_columns_of_one_name_are_refused(root: Path) -> None:
     write(root, "filename,label,Label", "a.wav,x,y")
     assert "two columns are called label" in refused(root)
@@ -236,6 +241,7 @@ def test_two_columns_of_one_name_are_refused(root: Path) -> None:
         ("\"['a', 'b']\"", "['b']", "\"['a', 'c']\""),
         ('"[""a"", ""b""]"', '"[""b""]"', '"(""a"", ""c"",)"'),
         ('"[a, b]"', "[b]", '"{c, a}"'),
+        ("['a', 'b']".join('""'), "b", "a,c".join('""')),
         ('"a,b"', "b", '"[""c"", ""a""]"'),
     ],
 )
@@ -258,6 +264,8 @@ def test_a_comma_that_may_belong_to_a_class_is_named(root: Path) -> None:
     assert '["a, b", "c"]' in notes(root)
     write(root, "filename,labels", *rows, 'e.wav,"kid, Music"')  # now they do
     assert "without each other" not in notes(root)
+    write(root, "filename,labels", *(row.replace(", ", ",") for row in rows))  # as in FSD50K
+    assert "without each other" not in notes(root)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +275,7 @@ def test_a_comma_that_may_belong_to_a_class_is_named(root: Path) -> None:
         (("a/b", "a", "b"), "made of other labels (1): 'a/b'. Put ',' between"),
         (("a;b", '"a,b"', "b"), "both , and ; stand between labels"),
         (("['a' 'b']", "a", "b"), "a list without commas or quotes between its labels"),
-        (("[a b]", "a", "b"), "a list without commas or quotes between its labels"),
+        (("[a b]", '"[a, c]"', "b"), "a list without commas or quotes between its labels"),
         (('"""a,b"', "a", "b"), "quotes that do not close"),
     ],
 )
@@ -305,6 +313,23 @@ def test_a_quote_that_is_not_closed_swallows_no_rows(
     lines = [line.replace(",", separator) for line in ["filename,label", "a.wav,x", *wrong]]
     write(root, *lines)
     assert "line 3" in refused(root)
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_brackets_and_apostrophes_may_belong_to_a_class(root: Path, column: str) -> None:
+    write(root, f"filename,{column}", "a.wav,(other)", "b.wav,[noise]", "c.wav,dog's")
+    assert open_dataset(root, root).classes == ("(other)", "[noise]", "dog's")
+    write(root, "filename,labels", "a.wav,dog's;cat's", "b.wav,hen's")
+    assert open_dataset(root, root).classes == ("cat's", "dog's", "hen's")
+
+
+def test_labels_that_may_be_several_are_named(root: Path) -> None:
+    write(root, "filename,label", 'a.wav,"x, y"', "b.wav,z;w")
+    assert "labels with , ; or | in them (2): 'x, y', 'z;w': a class each" in notes(root)
+    write(root, "filename,labels", "a.wav,x y", "b.wav,y z")
+    assert "no clip has several labels, but labels hold blanks" in notes(root)
+    write(root, "filename,labels", "a.wav,x y", 'b.wav,"y z,w"')
+    assert "no clip has several" not in notes(root)
 
 
 def test_a_quote_in_a_column_that_is_not_used_swallows_no_rows(root: Path) -> None:
