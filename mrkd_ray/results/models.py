@@ -130,9 +130,9 @@ def trained_kinds(rows: Iterable[Mapping[Any, Any]]) -> list[TrainedKind]:
             )
             for run, row in runs.items()
         }
-        both = metrics.named(first)[:2]
+        main, second, *_ = metrics.named(first)
         scores = {
-            run: (float(row[both[0].name]), float(row[both[1].name])) for run, row in runs.items()
+            run: (float(row[main.name]), float(row[second.name])) for run, row in runs.items()
         }
         kind = TrainedKind(
             condition=condition,
@@ -142,7 +142,7 @@ def trained_kinds(rows: Iterable[Mapping[Any, Any]]) -> list[TrainedKind]:
             cohort=cohort,
             cells=cells,
             scores=scores,
-            metrics=both,
+            metrics=(main, second),
         )
         same = (condition, tuple(branches), temperature, tuple(cells.items()))
         if other := distinct.get(same):
