@@ -382,11 +382,22 @@ def export(
 @app.command()
 def download(
     name: Annotated[
-        str, typer.Argument(metavar="fsdkaggle2018|tut2018|esc50", help="The data set.")
+        str,
+        typer.Argument(
+            metavar="fsdkaggle2018|tut2018|esc50|mn04",
+            help="The data set, or the pretrained weights.",
+        ),
     ],
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder for it; `--data` takes it then.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for it. --data takes a data set's then. Weights lie where every command "
+            "finds them by default.",
+        ),
+    ] = None,
 ) -> None:
-    """Download a data set from its official record.
+    """Download a data set, or pretrained weights, from the official record.
 
     Archives are verified, unpacked and removed. A call that was interrupted goes on in the next
     one; where all is there, nothing is done.
@@ -394,7 +405,15 @@ def download(
     from rich.console import Console
 
     from mrkd_ray.datasets.download.fetching import download as fetch
+    from mrkd_ray.representations import pretrained
 
+    if name in pretrained.FILES:
+        entry = pretrained.FILES[name]
+        print(f"{name}: {entry.size / 1e6:.0f} MB. Licence: {entry.licence}.\n{entry.citation}.")
+        print(pretrained.fetch(name, to))
+        return
+    if to is None:
+        raise UserError(f"--to: give a folder for the data set: --to data/{name}")
     try:
         fetch(name, to, Console())
     except KeyboardInterrupt:

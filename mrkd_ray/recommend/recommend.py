@@ -7,7 +7,6 @@ the answer is a grid file (`show`).
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.run import CellsFailed, listed, run_cells
 from mrkd_ray.recommend import probes, show
 from mrkd_ray.recommend.choice import Choice, choose
+from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 
@@ -86,17 +86,34 @@ def recommend(
     return choice
 
 
+HEADS = ("linear", "mlp")
+"""The networks that embeddings are tried with by default."""
+
+
+def _by_default() -> tuple[str, ...]:
+    """Return embeddings whose weights are here, and all that small networks see.
+
+    Raw samples are for a network of their own (`--branch waveform:leaf_small` adds that), and what
+    is `normalised` for networks that come pretrained.
+    """
+    entries = REPRESENTATIONS.items()
+    embeddings = [name for name, entry in entries if pretrained.there(entry.weights)]
+    seen = [name for name, e in entries if not (e.weights or e.linear or e.normalised)]
+    return (*embeddings, *seen)
+
+
 def candidates_of(config: RecommendConfig) -> tuple[BranchSpec, ...]:
     """Return each representation with each network, as asked or by default, and single branches.
 
     Raises:
         UserError: too few for a cohort.
     """
-    # Raw samples are for a network of their own: `--branch waveform:leaf_small` adds that.
-    images = tuple(name for name, entry in REPRESENTATIONS.items() if not entry.linear)
-    names = config.representations or images
-    pairs = itertools.product(names, config.networks or STANDS_FOR)
-    product = [BranchSpec(representation=r, network=n) for r, n in pairs]
+    names = config.representations or _by_default()
+    product = [
+        BranchSpec(representation=name, network=network)
+        for name in names
+        for network in config.networks or (HEADS if REPRESENTATIONS[name].weights else STANDS_FOR)
+    ]
     found = tuple(dict.fromkeys([*product, *(config.branches or ())]))
     if len(found) < config.size:
         listed = ", ".join(map(str, found))

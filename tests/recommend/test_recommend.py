@@ -22,6 +22,7 @@ from mrkd_ray.grid import run as grid
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.recommend.recommend import candidates_of, recommend
 from mrkd_ray.recommend.show import show
+from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from tests.conftest import FAST
 
@@ -106,12 +107,18 @@ def test_only_verified_labels_decide(dataset: Dataset, clips: Path, tmp_path: Pa
         parts_of(none, config(clips, tmp_path))
 
 
-def test_candidates_are_all_representations_unless_some_are_named(
-    clips: Path, tmp_path: Path
+def test_candidates_are_what_small_networks_see_unless_some_are_named(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = candidates_of(config(clips, tmp_path, representations=None, networks=None))
-    assert {branch.representation for branch in every} == set(REPRESENTATIONS) - {"waveform"}
+    others = {"waveform", "logmel_mn", "mn04"}
+    assert {branch.representation for branch in every} == set(REPRESENTATIONS) - others
     assert {branch.network for branch in every} == {"resnet_small", "vgg_small"}
+    # Embeddings are tried with heads, and first, where their weights are.
+    monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
+    (tmp_path / pretrained.FILES["mn04"].file).touch()
+    more = candidates_of(config(clips, tmp_path, representations=None, networks=None))
+    assert list(map(str, more)) == ["mn04:linear", "mn04:mlp", *map(str, every)]
     besides = ["mfcc:resnet18", "cqt:resnet18"]
     named = candidates_of(
         config(clips, tmp_path, networks="vgg_small, resnet18,vgg_small", branches=besides)
