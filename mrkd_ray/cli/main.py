@@ -206,6 +206,8 @@ def _run(config: GridConfig, resume: bool) -> None:
     results.show(console)
     report = shlex.join(["mrkd", "report", str(results.folder)])
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
+    if config.conclusion:
+        console.print(f"\n{config.conclusion}", markup=False, highlight=False)
 
 
 ModelPath = Annotated[

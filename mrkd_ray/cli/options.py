@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 REPEATED = {"branches": "--branch", "cohorts": "--cohort"}
 """Fields that are given by repeating an option, and the option's name."""
+FILE_ONLY = {"variants", "conclusion"}
+"""Fields of YAML files that have no option."""
 RENAMED = {"--pairing": "--cohort", "--windows": "--window-memory"}
 """Options by their names before; those of fields are in `config.fields.RENAMED`."""
 
@@ -78,8 +80,8 @@ def _make(command: Callable[..., None], model: str) -> Any:
     fields = {
         name: info
         for name, info in config.model_fields.items()
-        if typing.get_origin(info.annotation) is not dict
-    }  # a mapping is for YAML files
+        if name not in FILE_ONLY
+    }
     hints = typing.get_type_hints(command, include_extras=True)
     own = [
         parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)

@@ -103,6 +103,11 @@ class GridConfig(Training, Run, Published):
         None,
         description="What the report shows the paper's figures of: table1 to table7, figure3.",
     )
+    conclusion: str | None = Field(
+        None,
+        description="What its table shows, in a sentence or two that are printed at the end. Of "
+        "the file as it is: options that change what is trained leave it out.",
+    )
     variants: dict[FolderName, Variant] = Field(
         {},
         description="Settings to compare, by name: of each, the options of the method (and "
