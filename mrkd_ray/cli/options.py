@@ -77,11 +77,7 @@ def config_command(
 def _make(command: Callable[..., None], model: str) -> Any:
     module, _, class_ = model.rpartition(".")
     config = getattr(importlib.import_module(f"mrkd_ray.config.{module}"), class_)
-    fields = {
-        name: info
-        for name, info in config.model_fields.items()
-        if name not in FILE_ONLY
-    }
+    fields = {name: info for name, info in config.model_fields.items() if name not in FILE_ONLY}
     hints = typing.get_type_hints(command, include_extras=True)
     own = [
         parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
