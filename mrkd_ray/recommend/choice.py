@@ -25,7 +25,7 @@ from mrkd_ray.scores.intervals import standard_error
 
 ERRORS = 2
 """Standard errors within which a difference does not count."""
-LEARNT, HALF = 0.75, 0.5
+LEARNT, HALF = 2 / 3, 0.5
 """The part of the right labels in front below which, and the estimated part of wrong labels above
 which, probes are not asked about labels: docs/recommend.md."""
 
