@@ -1,7 +1,7 @@
 """Run a grid: cohorts x variants x temperatures x folds x seeds, with their baselines.
 
     python experiments/run_grid.py                        # the demo, on embedded data
-    python experiments/run_grid.py --data my_clips        # the same on your clips: results/my_clips
+    python experiments/run_grid.py --data my_clips        # experiments/grids/small.yaml, on yours
     python experiments/run_grid.py esc10 --data FOLDER    # experiments/grids/esc10.yaml
     python experiments/run_grid.py table6                 # the paper's Table VI, on GPUs
     python experiments/run_grid.py table6 --scale cpu --data FOLDER  # its rows, small, on any data
@@ -20,9 +20,13 @@ GRIDS = Path(__file__).parent / "grids"
 
 
 def arguments(given: list[str]) -> list[str]:
-    """Return the arguments of `mrkd grid`: a name becomes its file, none becomes the demo's."""
+    """Return the arguments of `mrkd grid`: a name becomes its file, none becomes the demo's.
+
+    The demo makes labels wrong: other data, of no named grid, get the one that leaves them.
+    """
     if not given or given[0].startswith("-"):
-        return [str(GRIDS / "demo.yaml"), *given]
+        own = any(word.partition("=")[0] == "--data" for word in given)
+        return [str(GRIDS / ("small.yaml" if own else "demo.yaml")), *given]
     named = {path.stem: str(path) for path in sorted(GRIDS.glob("*.yaml"))}
     if given[0] not in named and not Path(given[0]).exists():
         known = ", ".join(named)

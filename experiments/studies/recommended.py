@@ -24,7 +24,7 @@ from mrkd_ray.report import grid_results
 from mrkd_ray.results import printed_table
 from mrkd_ray.scores import intervals, metrics
 
-DEFAULT = "logmel64:resnet_small + cqt:vgg_small"  # of README and experiments/grids/demo.yaml
+DEFAULT = "logmel64:resnet_small + cqt:vgg_small"  # of the commands in README
 CYCLES = 30  # of one epoch each
 
 

@@ -263,6 +263,8 @@ def _run(config: GridConfig, resume: bool) -> None:
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
     if results.best and results.best.bytes is not None:
         _print_use(results.best_folder, console)
+    if config.conclusion:
+        console.print(f"\n{config.conclusion}", markup=False, highlight=False)
 
 
 def _print_use(best: Path, console: Console) -> None:

@@ -20,6 +20,8 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+FILE_ONLY = {"variants", "conclusion"}
+"""Fields of YAML files that have no option."""
 RENAMED = {"--pairing": "--cohort", "--windows": "--window-memory"}
 """Options by their names before; those of fields are in `config.fields.RENAMED`."""
 
@@ -125,11 +127,7 @@ def ending(*examples: str, last: str = "") -> str:
 def _make(command: Callable[..., None], model: str, examples: Sequence[str]) -> Any:
     module, _, class_ = model.rpartition(".")
     config = getattr(importlib.import_module(f"mrkd_ray.config.{module}"), class_)
-    fields = {
-        name: info
-        for name, info in config.model_fields.items()
-        if typing.get_origin(info.annotation) is not dict
-    }  # a mapping is for YAML files
+    fields = {name: info for name, info in config.model_fields.items() if name not in FILE_ONLY}
     basic = {name for name, info in fields.items() if info.json_schema_extra == {"basic": True}}
     hints = typing.get_type_hints(command, include_extras=True)
     own = [

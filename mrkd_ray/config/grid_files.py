@@ -9,14 +9,22 @@ from typing import Any
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.cpu_scale import to_cpu
 from mrkd_ray.config.parsing import noted, parse, read_yaml
+from mrkd_ray.config.run import Run
 from mrkd_ray.config.schema import GridConfig
 
 DEMONSTRATION = "synthetic"
 """The data of a grid file that is named after other data that it is run on."""
 
+WHERE = {"name", "seeds", *Run.model_fields} - {
+    *("data", "skip_bad", "split_seed", "group_by", "unlabelled", "folds")
+}
+"""Fields that leave a grid's conclusion what it is: where things lie and run, and more runs."""
+
 
 def read_grid(path: Path, values: dict[str, Any], scale: str | None = None) -> GridConfig:
     """Read a grid file.
+
+    Its conclusion is of what the file says: other data or another method have none.
 
     Args:
         path: the file; its name is the grid's, unless it says another. A demonstration's that is
@@ -38,6 +46,8 @@ def read_grid(path: Path, values: dict[str, Any], scale: str | None = None) -> G
         asked = to_cpu(asked, str(path))
     elif scale is not None:
         raise UserError(f"--scale {scale}: the only scale is cpu; without it the file's own")
+    if scale or not values.keys() <= WHERE:
+        values = values | {"conclusion": None}
     return parse(GridConfig, asked | values, f"{path} and command line" if values else str(path))
 
 

@@ -145,6 +145,11 @@ class GridConfig(Method, Budget, Run, Published):
         description="Of which of the paper's results the report shows figures beside its own: "
         "table1 to table7, or figure3.",
     )
+    conclusion: str | None = Field(
+        None,
+        description="What its table shows, in a sentence or two that are printed at the end. Of "
+        "the file as it is: options that change what is trained leave it out.",
+    )
     variants: dict[FolderName, Variant] = Field(
         {},
         description="Settings to compare, by name: of each, the options of the method (and "

@@ -25,6 +25,9 @@ from mrkd_ray.scores.intervals import standard_error
 
 ERRORS = 2
 """Standard errors within which a difference does not count."""
+LEARNT, HALF = 2 / 3, 0.5
+"""The part of the right labels in front below which, and the estimated part of wrong labels above
+which, probes are not asked about labels: docs/recommend.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +130,15 @@ class Choice:
         """The standard error of `wrong_share`: of so many clips."""
         error = standard_error(self.doubts.astype(float))
         return doubtful_labels.wrong_share(error, len(self.probed.classes))
+
+    @property
+    def underfit(self) -> bool:
+        """Whether the chosen ensemble has learnt too little to tell wrong labels from hard clips.
+
+        Or more labels look wrong than not. False where classes are too few to say.
+        """
+        in_front = doubtful_labels.in_front(self.ensemble, self.probed.labels)
+        return in_front < LEARNT or self.wrong_share > HALF
 
 
 def choose(probed: Probed, size: int, margin: float) -> Choice:

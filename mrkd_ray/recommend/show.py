@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 SHOWN = 12
 """Candidates in the matrix, the most accurate: more do not fit on a terminal."""
 LABELS = "labels.csv"
-DOUBTFUL, HALF = 0.05, 0.5
-"""Estimated part of wrong labels from which on distilling is advised, if it is told from none; and
-above which the probes are not believed."""
+DOUBTFUL = 0.05
+"""Estimated part of wrong labels from which on distilling is advised, if it is told from none."""
 
 
 def sentences(choice: Choice, fold: int, verified_only: bool) -> Iterator[str]:
@@ -184,7 +183,13 @@ def _cannot_tell(choice: Choice) -> str:
         return "those that nobody verified took no part"
     if np.isnan(choice.wrong_share):
         return f"there are fewer than {FEWEST} classes"
-    return "the probes have learnt too little" if choice.wrong_share > HALF else ""
+    if choice.underfit:
+        right = f"{100 * choice.cohorts[0].accuracy:.0f} %"
+        return (
+            f"the probes are underfit. Their ensemble is right on {right} of the clips, too few to "
+            "tell wrong labels from hard clips. Give the probes more --cycles"
+        )
+    return ""
 
 
 def _labels(choice: Choice, verified_only: bool) -> Iterator[str]:

@@ -216,7 +216,7 @@ def test_a_grid_file_that_is_wrong(tmp_path: Path) -> None:
 def test_every_field_has_its_option(command: str, model: type[TrainConfig]) -> None:
     text = mrkd(command, "--help-all").stdout
     singular = {"branches": "branch", "cohorts": "cohort"}
-    for name in model.model_fields.keys() - {"variants"}:  # a mapping: YAML only
+    for name in model.model_fields.keys() - {"variants", "conclusion"}:  # in YAML files only
         assert f"--{singular.get(name, name).replace('_', '-')} " in text
 
 
@@ -330,7 +330,20 @@ def test_options_override_the_grid_file_and_names_are_found() -> None:
     values = yaml.safe_load(done.stdout)
     assert values["name"] == "demo"
     assert values["cycles"] == 3
-    assert values["cohorts"] == [["logmel64:resnet_small", "cqt:vgg_small"]]
+    assert values["cohorts"] == [["gammatone64:vgg_small", "cqt:vgg_small"]]
+    assert values["label_noise"] > 0
+
+
+@pytest.mark.parametrize("data", [("--data", "my_clips"), ("--data=my_clips",)])
+def test_own_labels_are_not_made_wrong_as_the_demos_are(data: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, RUN_GRID, "--cycles", "3", *data, "--print-config"],
+        capture_output=True,
+        text=True,
+    )
+    values = yaml.safe_load(done.stdout)
+    assert (values["data"], values["cycles"]) == ("my_clips", 3)
+    assert (values["label_noise"], values["trust"], values["conclusion"]) == (0, False, None)
 
 
 def test_a_grid_of_the_paper_at_the_scale_of_cpus() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrkd_ray.scores.doubtful_labels import doubted, wrong_share
+from mrkd_ray.scores.doubtful_labels import doubted, in_front, wrong_share
 
 
 def test_the_less_probable_half_by_hand() -> None:
@@ -50,3 +50,29 @@ def test_classes_that_are_held_impossible_share_their_ranks() -> None:
     assert doubted(sure, np.array([5]))[0]
     assert not doubted(np.array([[0.6, 0.4, 0, 0]]), np.array([1]))[0]
     assert not doubted(sure, np.array([0]))[0]
+
+
+def with_ranks(counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and labels of so many clips with the label in each place."""
+    classes = len(counts)
+    places = np.repeat(np.arange(classes), counts)
+    labels = np.arange(len(places)) % classes
+    falling = np.arange(classes, 0, -1) / np.arange(classes + 1).sum()
+    return falling[(np.arange(classes) - labels[:, None] + places[:, None]) % classes], labels
+
+
+def test_the_part_of_right_labels_in_front_by_hand() -> None:
+    probabilities, labels = with_ranks([60, 10, 5, 5, 5, 5, 5, 5, 0, 0])
+    assert wrong_share(doubted(probabilities, labels).mean(), 10) == pytest.approx(0.15 * 9 / 5)
+    assert in_front(probabilities, labels) == pytest.approx(0.6 / (1 - 0.27))
+    assert in_front(*with_ranks([0, 0, 0, 0, 0, 20, 20, 20, 20, 20])) == 0
+    assert np.isnan(in_front(*with_ranks([5, 5, 5, 5])))
+
+
+@pytest.mark.parametrize("wrong", [0, 10, 40])  # in each place behind the first
+def test_wrong_labels_do_not_change_what_is_in_front(wrong: int) -> None:
+    few = [800, 200, *[0] * 8]
+    many = [500, 200, 100, 200, *[0] * 46]  # three of 50 classes are in front
+    for right, expected in ((few, 0.8), (many, 0.8)):
+        counts = [n + wrong * (place > 0) for place, n in enumerate(right)]
+        assert in_front(*with_ranks(counts)) == pytest.approx(expected)
