@@ -29,6 +29,7 @@ from mrkd_ray.results.gather import Results, gather
 from tests.conftest import FAST, make_cell
 from tests.results.test_gather import NAMES, TWO, fake
 from tests.results.test_models import weights
+from tests.test_architecture import loaded
 
 CLIPS = [f"1-{i}" for i in range(8)]
 TEST_CLIP = "00.wav"  # of fold 1
@@ -111,6 +112,16 @@ def test_one_that_is_no_model_of_the_run_or_damaged_is_made_anew(tmp_path: Path)
     chosen = best_of_run.current(tmp_path, kinds)
     assert chosen is not None
     assert chosen.chosen_by == "size"
+
+
+def test_the_end_of_a_run_loads_no_torch(tmp_path: Path) -> None:
+    gather(tmp_path, "g", finished(tmp_path, alone=(4, 6), taught=(5, 3)))
+    code = (
+        "from pathlib import Path; from mrkd_ray.results import best, compare\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "assert best.recommend(folder, compare.read_kinds(folder)).parameters == 100\n"
+    )
+    assert loaded(code, ("torch", "ray")) == []
 
 
 # A real run ------------------------------------------------------------------------------------
