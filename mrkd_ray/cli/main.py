@@ -259,12 +259,12 @@ def _run(config: GridConfig, resume: bool) -> None:
         results = run(config, resume=resume)
     console = Console()
     results.show(console)
+    if config.conclusion:
+        console.print(f"\n{config.conclusion}\n", markup=False, highlight=False)
     report = shlex.join(["mrkd", "report", str(from_here(results.folder))])
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
     if results.best and results.best.bytes is not None:
         _print_use(results.best_folder, console)
-    if config.conclusion:
-        console.print(f"\n{config.conclusion}", markup=False, highlight=False)
 
 
 def _print_use(best: Path, console: Console) -> None:
