@@ -34,6 +34,7 @@ GROUPS = {
     "Processes": "Where it runs",
     "Preparation": "Data",
     "Run": "Where it runs",
+    "Budget": "How a branch learns",
     "Learning": "How a branch learns",
     "Options": "How branches teach each other",
 }

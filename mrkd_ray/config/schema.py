@@ -95,7 +95,9 @@ class TrainConfig(Method, Budget, Run, Published):
     )
 
     alone: bool = Field(
-        False, description="Train each branch alone and teach none: the baselines without a cohort."
+        False,
+        description="Train each branch alone and teach none: the baselines without a cohort.",
+        json_schema_extra=BASIC,
     )
 
     def as_grid(self) -> GridConfig:
