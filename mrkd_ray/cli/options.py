@@ -44,6 +44,7 @@ METAVARS = {
     "branches": "R:N",
     "cohorts": "R:N+R:N",
     "data": "PATH",
+    "group_by": "REGEX",
     "weights": "PATH",
     "address": "HOST:PORT",
 }

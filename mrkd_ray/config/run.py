@@ -64,10 +64,10 @@ class CheckedData(Processes, Data):
     )
     group_by: Annotated[str | None, AfterValidator(regular_expression)] = Field(
         None,
-        description="Which clips are of one speaker or source recording, where the data set does "
-        "not say it: a regular expression for the file's name without its ending (with a '/' in it "
-        "for the path), whose first group, else the match, they share: '^([^_]+)_'. They are never "
-        f"trained on and tested. {UNGROUPED}: each on its own, and no warning of names.",
+        description="A regular expression that finds the speaker or source recording in a file's "
+        "name, such as '^([^_]+)_' for anna_07.wav: its first group, else the whole match. With a "
+        "'/' in it, it looks at the path. Clips of one are never both trained on and tested. "
+        f"{UNGROUPED}: each clip is on its own.",
         json_schema_extra=BASIC,
     )
 
