@@ -232,7 +232,11 @@ def compare_again(row: dict[str, Any], scored: dict[tuple[Any, ...], pd.DataFram
     ensemble = before.get("")
     if row["model"] == "best branch":
         for found in (before, after):
-            means = {n: np.mean([f["accuracy"].mean() for f in found[n].values()]) for n in after}
+            names = ("accuracy", "map3")  # the second one decides between equal ones
+            means = {
+                n: [np.mean([f[name].mean() for f in found[n].values()]).round(9) for name in names]
+                for n in after
+            }
             del means[""]
             found["best branch"] = found[max(means, key=lambda name: means[name])]
     model = "" if row["model"] == "ensemble" else row["model"]
