@@ -58,6 +58,9 @@ def test_channels_of_other_sounds_are_fine(tmp_path: Path, channels: int) -> Non
     scan = scanned(tmp_path, noise)
     assert scan.cancelled == pytest.approx(1 - 1 / channels, abs=0.02)
     assert warned(scan) == []
+    one = tone(440, 22_050)
+    offsets = scanned(tmp_path, np.stack([one + 0.3, one - 0.3], axis=1))
+    assert offsets.cancelled == pytest.approx(0, abs=1e-3)  # an offset is no sound
     noise[:, 1:] = 0  # or of one sound only
     assert warned(scanned(tmp_path, noise)) == []
 
