@@ -27,7 +27,7 @@ RENAMED = {"--pairing": "--cohort", "--windows": "--window-memory"}
 
 ALL = "mrkd_ray.help_all"
 """Whether all options are asked for, in a context's `meta`."""
-FURTHER = {"print_config", "force"}
+FURTHER = {"scale", "print_config", "force"}
 """A command's own options that are not basic."""
 SWITCHES = "A switch is turned off by its --no-..., such as --no-paper where a file sets paper."
 GROUPS = {

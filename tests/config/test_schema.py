@@ -342,11 +342,12 @@ def test_virtual_samples_need_one_epoch_of_distillation() -> None:
 
 
 def test_branches_that_are_trained_alone_are_the_baselines() -> None:
-    asked = parse(TrainConfig, {"branches": [ONE], "alone": True}, "train()")
+    asked = parse(TrainConfig, {"data": "x", "branches": [ONE], "alone": True}, "train()")
     assert asked.as_grid().independent
     assert asked.as_grid().alone
     with pytest.raises(UserError, match="alone trains the baselines only"):
-        parse(GridConfig, {"cohorts": [TWO], "alone": True, "independent": False}, "grid.yaml")
+        asked_for = {"data": "x", "cohorts": [TWO], "alone": True, "independent": False}
+        parse(GridConfig, asked_for, "grid.yaml")
 
 
 @pytest.mark.parametrize("name", ["train", "train, changed", "train, alone"])
