@@ -169,7 +169,7 @@ def _parameters(command: Any) -> Iterator[str]:
         elif {"--help", "--help-all"} & {*parameter.opts}:
             continue
         elif section := _section_of(parameter.name, text):
-            options[parameter.name] = section.link
+            options[parameter.name] = f"[`{parameter.opts[0]}`]({section.link})"
         else:
             default = "" if parameter.is_flag or not parameter.default else parameter.default
             rows.append(
@@ -194,11 +194,11 @@ def _links(options: Mapping[str, str]) -> Iterator[str]:
     """A link to each section of which all fields are options; to single fields of the others."""
     every = {p.name for command in _by_name().values() for p in command.params}
     for section in SECTIONS:
-        here = [name for name, link in options.items() if link == section.link]
-        if here and set(here) >= section.own.keys() & every:
+        here = {name: link for name, link in options.items() if link.endswith(f"({section.link})")}
+        if here and here.keys() >= section.own.keys() & every:
             yield f"[{section.title.lower()}]({section.link})"
         else:
-            yield from (f"[`{flag(name)}`]({section.link})" for name in here)
+            yield from here.values()
 
 
 def _metavar(parameter: Any) -> str:
