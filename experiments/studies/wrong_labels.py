@@ -6,7 +6,9 @@ For each share so many labels are replaced by another class, drawn at random, an
 chosen for that data: three small networks, on log-Mel, PCEN and gammatone. Shown: the part of the
 labels that is wrong on the clips that decide; what the command says of it; how many labels it
 doubts, which part of these is wrong (precision), and which part of the wrong ones it doubts
-(recall). Interrupted, it goes on with the next call.
+(recall); the ensemble's accuracy, the part of the right labels that it has in front, and whether
+it is underfit: then, as with few `--cycles`, the command says nothing. Interrupted, it goes on
+with the next call.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.datasets.label_experiments import with_noise
 from mrkd_ray.datasets.opening import Dataset, open_dataset
 from mrkd_ray.recommend.recommend import recommend
+from mrkd_ray.scores.doubtful_labels import in_front
 
 ASKED = {"representations": "logmel64,pcen64,gammatone64", "networks": "vgg_small", "size": 3}
 
@@ -34,6 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True)
     parser.add_argument("--shares", default="0,0.1,0.3")
+    parser.add_argument("--cycles", default=20, type=int)
     parser.add_argument("--output", default="results", type=Path)
     parser.add_argument("--cache", default="cache", type=Path)
     parser.add_argument("--runner", default="ray")
@@ -54,7 +58,8 @@ def show(asked: argparse.Namespace) -> None:
     if dataset.multi_label:
         raise UserError(f"{dataset.root}: labels are replaced where a clip has one")
     true = {str(clip.path): clip.label for clip in dataset.clips}
-    table = Table("wrong, %", "estimate, %", "doubted", "precision, %", "recall, %", "accuracy, %")
+    headings = ("wrong, %", "estimate, %", "doubted", "precision, %", "recall, %", "accuracy, %")
+    table = Table(*headings, "in front, %", "underfit")
     for share in map(float, asked.shares.split(",")):
         file = asked.output / f"wrong-{dataset.name}" / f"{share:g}.csv"
         write(dataset, share, file)
@@ -62,7 +67,8 @@ def show(asked: argparse.Namespace) -> None:
             RecommendConfig,
             ASKED
             | {"data": str(file), "name": f"wrong-{dataset.name}-{share:g}"}
-            | {"output": asked.output, "cache": asked.cache, "runner": asked.runner},
+            | {"output": asked.output, "cache": asked.cache, "runner": asked.runner}
+            | {"cycles": asked.cycles},
             "wrong_labels",
         )
         choice = recommend(config, file.with_suffix(".yaml"), force=True)
@@ -80,6 +86,8 @@ def show(asked: argparse.Namespace) -> None:
             percent(wrong[choice.doubts]),
             percent(choice.doubts[wrong]),
             f"{100 * choice.cohorts[0].accuracy:.1f}",
+            f"{100 * in_front(choice.ensemble, probed.labels):.1f}",
+            "yes" if choice.underfit else "no",
         )
     Console().print(table)
 
