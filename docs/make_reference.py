@@ -25,7 +25,6 @@ import mrkd_ray
 from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.cli.main import app
 from mrkd_ray.config import method, run, schema
-from mrkd_ray.config.fields import flag
 from mrkd_ray.datasets.opening import EMBEDDED, LAYOUTS
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.networks.catalogue import describe

@@ -27,7 +27,7 @@ ERRORS = 2
 """Standard errors within which a difference does not count."""
 LEARNT, HALF = 2 / 3, 0.5
 """The part of the right labels in front below which, and the estimated part of wrong labels above
-which, probes are not asked about labels: docs/recommend.md."""
+which, probes are not asked about labels: docs/explanation/recommend.md."""
 
 
 @dataclass(frozen=True, kw_only=True)

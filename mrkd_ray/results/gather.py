@@ -223,8 +223,8 @@ def _rows_alone(
         alone = _alone(folder, cell, baselines)
         for name, runs in alone.items():
             common: dict[str, Any] = {"variant": variant, "cohort": cohort, "temperature": None}
-            common |= {"model": name} | _epochs(cell, name, {}, alone, epochs)
             if runs:
+                common |= {"model": name} | _epochs(cell, name, {}, alone, epochs)
                 yield common | _compare(runs, {}) | _beside(runs, {})
 
 
@@ -249,7 +249,7 @@ def _epochs(
     together = [epochs[model.cell] for model in runs.values()]
     before = [epochs[model.cell] for branch in of for model in alone[branch].values()]
     return {
-        "epochs": round(np.mean(together)),
+        "epochs": round(np.mean(together or before)),
         "epochs_independent": round(np.mean(before)) if before else float("nan"),
         "epochs_at_most": cell.training.epochs,
     }
@@ -268,7 +268,7 @@ def _best(folder: Path, names: Sequence[str], runs: Mapping[str, Runs]) -> Runs:
     branches = comparison.shared([runs[name] for name in names])
     if not branches[0]:
         return {}
-    main, other = _scores(branches[0]).values()
+    main, other, *_ = _scores(branches[0]).values()
 
     def place(own: Runs) -> tuple[float, float, float]:
         models = list(own.values())

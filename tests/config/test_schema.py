@@ -345,8 +345,8 @@ def test_branches_that_are_trained_alone_are_the_baselines() -> None:
     asked = parse(TrainConfig, {"data": "x", "branches": [ONE], "alone": True}, "train()")
     assert asked.as_grid().independent
     assert asked.as_grid().alone
+    asked_for = {"data": "x", "cohorts": [TWO], "alone": True, "independent": False}
     with pytest.raises(UserError, match="alone trains the baselines only"):
-        asked_for = {"data": "x", "cohorts": [TWO], "alone": True, "independent": False}
         parse(GridConfig, asked_for, "grid.yaml")
 
 
