@@ -67,7 +67,7 @@ def test_pages_named_in_the_code_exist() -> None:
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.*")]
     for file in files:
         if file.suffix in (".py", ".yaml", ".j2"):
-            named = re.findall(r"docs/[\w/.-]+\.md", file.read_text(encoding="utf-8"))
+            named = re.findall(r"\bdocs/[\w/.-]+\.md", file.read_text(encoding="utf-8"))
             assert [page for page in named if not (ROOT / page).is_file()] == [], file
 
 

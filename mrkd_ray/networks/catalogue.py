@@ -129,15 +129,20 @@ def initial_weights(name: str, asked: str | None) -> str:
         return default_weights(name)
     if not Path(asked).is_dir():
         return asked
-    files = [file for file in sorted(Path(asked).glob(f"{name}[-._]*")) if file.suffix in SUFFIXES]
+    after = (
+        "[-._]" if find(name).audioset else "[-.]"
+    )  # mn04_as_mAP_432.pt; but vgg19_bn is another
+    files = [
+        file for file in sorted(Path(asked).glob(f"{name}{after}*")) if file.suffix in SUFFIXES
+    ]
     if len(files) == 1:
         return str(files[0])
     if not files and not find(name).imagenet:
         return "none"
     found = ", ".join(file.name for file in files) or "none"
     raise UserError(
-        f"weights {asked}: needs one file for {name!r}, named {name}.pth, "
-        f"{name}-*.pth or {name}_*.pth; found {found}"
+        f"weights {asked}: needs one file for {name!r}, named {name}.pth or "
+        f"{name}-*.pth; found {found}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,13 +62,14 @@ AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """What is asked of a Ray that is not there: the options of `init`, and each `shutdown`."""
     made: list[Any] = []
 
     def init(**options: Any) -> SimpleNamespace:
         made.append(options)
-        return SimpleNamespace(dashboard_url="127.0.0.1:8265")
+        info = {"session_dir": str(tmp_path)}
+        return SimpleNamespace(dashboard_url="127.0.0.1:8265", address_info=info)
 
     monkeypatch.setattr("ray.init", init)
     monkeypatch.setattr("ray.is_initialized", lambda: False)

@@ -19,6 +19,7 @@ from mrkd_ray.networks.catalogue import (
     initial_weights,
     known_networks,
 )
+from mrkd_ray.networks.mobilenets import WIDTHS
 from tests.conftest import SHARED
 
 WEIGHTS = SHARED / "weights"
@@ -114,6 +115,7 @@ def test_builds_the_networks_of_the_paper(name: str) -> None:
 def test_covers_every_network_of_torchvision() -> None:
     unfit = {"inception", "maxvit", "vit"}  # tested below
     unfit |= {"ast", "leaf"}  # of one representation: tested with what they are built of
+    unfit |= {"mn", "linear", "mlp"}  # test_mobilenets.py
     families = {name.split("_")[0].rstrip("0123456789") for name in known_networks()}
     tested = {name.split("_")[0].rstrip("0123456789") for name in FAMILIES}
     assert families - tested <= unfit
@@ -143,7 +145,7 @@ def test_refuses_windows_that_do_not_fit(name: str, fits: set[int]) -> None:
 
 def test_build_checks_the_bins_it_is_given() -> None:
     with pytest.raises(UserError, match="cannot take windows of 40 x 150"):
-        build("resnet_small", 3, bins=40)
+        build("resnet_small", 3, windows=(40, 150))
     with pytest.raises(UserError, match="cannot take windows of 64 x 150"):
         build("vit_b_32", 3, windows=(64, 150))
 
@@ -200,7 +202,8 @@ def test_unknown_names_and_weights_that_do_not_exist() -> None:
 
 
 def test_lists() -> None:
-    assert {*SMALL, "leaf_small", "ast", "resnet101", "vgg19", "...", "timm...."} == set(describe())
+    others = {"leaf_small", "ast", "resnet101", "vgg19", "...", "timm...."}
+    assert {*SMALL, *others, *WIDTHS, "linear", "mlp"} == set(describe())
     assert len(set(known_networks())) == len(known_networks()) > 80
     assert [default_weights(n) for n in ("vgg19", "resnet18", *SMALL)] == [
         *["imagenet"] * 2,

@@ -192,7 +192,7 @@ def with_places(*counts: int) -> Choice:
 
 
 def test_underfit_probes_give_no_verdict_and_the_sentence_says_so() -> None:
-    """As measured on ESC-10, whose labels are right, after two cycles: docs/explanation/recommend.md."""
+    """As measured on ESC-10, whose labels are right: docs/explanation/recommend.md."""
     choice = with_places(94, 63, 35, 32, 13, 11, 27, 25, 17, 3)
     assert choice.wrong_share > 0.4
     text = " ".join(printed(choice).split())

@@ -619,9 +619,9 @@ def test_rate_and_weights_where_none_are_given(
     asked: list[str] = []
     real = networks.build
 
-    def build(name: str, n_classes: int, weights: str) -> Any:
+    def build(name: str, n_classes: int, weights: str, **windows: Any) -> Any:
         asked.append(weights)
-        return real(name, n_classes, "none" if weights == "imagenet" else weights)
+        return real(name, n_classes, "none" if weights == "imagenet" else weights, **windows)
 
     monkeypatch.setattr(branch_module, "build", build)
     file = tmp_path / "pretrained.safetensors"

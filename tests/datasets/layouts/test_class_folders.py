@@ -40,13 +40,13 @@ def test_hidden_files_are_ignored_and_others_named(tmp_path: Path) -> None:
         put(tmp_path / name)
     (tmp_path / "a" / "notes.txt").touch()
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "readme.md").touch()
+    (tmp_path / "docs" / "readme.rst").touch()
     dataset = open_dataset(tmp_path, tmp_path / "cache")
     assert [c.clip_id for c in dataset.clips] == ["a/1.wav", "b/2.wav"]
     assert dataset.notes == (
         f"1 recordings directly in {tmp_path} have no class: left out.",
         "folders without a recording, so no classes (1): docs/ (1 .md).",
-        "files that are no recordings, not read (2): a/notes.txt, docs/readme.md.",
+        "files that are no recordings, not read (2): a/notes.txt, docs/readme.rst.",
     )
 
 
