@@ -129,12 +129,9 @@ def initial_weights(name: str, asked: str | None) -> str:
         return default_weights(name)
     if not Path(asked).is_dir():
         return asked
-    after = (
-        "[-._]" if find(name).audioset else "[-.]"
-    )  # mn04_as_mAP_432.pt; but vgg19_bn is another
-    files = [
-        file for file in sorted(Path(asked).glob(f"{name}{after}*")) if file.suffix in SUFFIXES
-    ]
+    # mn04_as_mAP_432.pt is of mn04, but vgg19_bn-c79401a0.pth is not of vgg19.
+    pattern = f"{name}[-._]*" if find(name).audioset else f"{name}[-.]*"
+    files = [file for file in sorted(Path(asked).glob(pattern)) if file.suffix in SUFFIXES]
     if len(files) == 1:
         return str(files[0])
     if not files and not find(name).imagenet:
