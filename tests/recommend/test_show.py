@@ -199,7 +199,7 @@ def test_underfit_probes_give_no_verdict_and_the_sentence_says_so() -> None:
     assert "the probes are underfit. Their ensemble is right on 29 % of the clips" in text
     assert "more --cycles" in text
     assert "look wrong" not in text
-    written = grid_file(choice, RecommendConfig())
+    written = grid_file(choice, RecommendConfig(data="x"))
     assert "trust" not in yaml.safe_load(written)
     assert "the probes are underfit" in " ".join(written.replace("# ", "").split())
 
@@ -209,7 +209,7 @@ def test_as_few_right_answers_are_a_verdict_where_wrong_labels_are_the_reason() 
     choice = with_places(144, 17, 14, 9, 11, 8, 8, 7, 7, 15)
     text = " ".join(printed(choice).split())
     assert "about 34 ± 5 % look wrong" in text
-    assert yaml.safe_load(grid_file(choice, RecommendConfig()))["trust"] is True
+    assert yaml.safe_load(grid_file(choice, RecommendConfig(data="x")))["trust"] is True
 
 
 def test_a_share_that_is_not_told_from_none_is_taken_as_none() -> None:

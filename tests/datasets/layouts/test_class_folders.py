@@ -45,7 +45,7 @@ def test_hidden_files_are_ignored_and_others_named(tmp_path: Path) -> None:
     assert [c.clip_id for c in dataset.clips] == ["a/1.wav", "b/2.wav"]
     assert dataset.notes == (
         f"1 recordings directly in {tmp_path} have no class: left out.",
-        "folders without a recording, so no classes (1): docs/ (1 .md).",
+        "folders without a recording, so no classes (1): docs/ (1 .rst).",
         "files that are no recordings, not read (2): a/notes.txt, docs/readme.rst.",
     )
 
