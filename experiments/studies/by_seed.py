@@ -3,8 +3,8 @@
     mrkd grid experiments/grids/demo.yaml --seeds 1..10
     python experiments/studies/by_seed.py results/demo
 
-Of each cohort, over the folds that it has: the difference in points of every model in every seed,
-with the 95 % interval that a grid of this one seed prints; and over all seeds.
+Of each cohort and score, over the folds that it has: the difference in points of every model in
+every seed, with the 95 % interval that a grid of this one seed prints; and over all seeds.
 """
 
 import argparse
@@ -17,12 +17,12 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.report.grid_results import GridCohort, GridResults, read_results
 from mrkd_ray.results.printed_table import kinds
 from mrkd_ray.scores import comparison
-from mrkd_ray.scores.comparison import Pair
+from mrkd_ray.scores.comparison import Pair, Score
 from mrkd_ray.scores.intervals import Interval
 
 
 def main() -> None:
-    """Print a table for each cohort."""
+    """Print a table for each cohort and score."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -32,10 +32,12 @@ def main() -> None:
     except UserError as error:
         raise SystemExit(str(error)) from None
     for cohort in results.cohorts:
-        Console().print(cohort.title, table(results, cohort))
+        for metric in results.metrics:
+            title = f"{cohort.title}, {metric.title}"
+            Console().print(title, table(results, cohort, comparison.terms(metric)))
 
 
-def table(results: GridResults, cohort: GridCohort) -> Table:
+def table(results: GridResults, cohort: GridCohort, score: Score) -> Table:
     """Return a row a seed, and one of all; a column a model."""
     pairs = {name: results.pairs(cohort, name) for name in cohort.models}
     seeds = sorted({pair.distilled.seed for of_model in pairs.values() for pair in of_model})
@@ -43,7 +45,7 @@ def table(results: GridResults, cohort: GridCohort) -> Table:
     gains = []
     for seed in [*seeds, None]:
         row = [
-            gain(results, [p for p in of_model if seed in (None, p.distilled.seed)])
+            gain([p for p in of_model if seed in (None, p.distilled.seed)], score)
             for of_model in pairs.values()
         ]
         gains += [interval for interval in row if interval]
@@ -52,9 +54,8 @@ def table(results: GridResults, cohort: GridCohort) -> Table:
     return found
 
 
-def gain(results: GridResults, pairs: list[Pair]) -> Interval | None:
-    """Return the difference in the main score; None of no runs."""
-    score = comparison.terms(results.metrics[0])
+def gain(pairs: list[Pair], score: Score) -> Interval | None:
+    """Return the difference; None of no runs."""
     return comparison.difference(pairs, score) if pairs else None
 
 

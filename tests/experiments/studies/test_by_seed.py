@@ -18,12 +18,14 @@ MODELS = ("logmel64-resnet_small", "cqt-vgg_small", "ensemble")
 
 def printed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> dict[str, list[float]]:
-    """Of each row, mean, low and high of every model, one model after the other."""
+) -> list[dict[str, list[float]]]:
+    """Of each score and row, mean, low and high of every model, one model after the other."""
     monkeypatch.setattr(sys, "argv", ["by_seed.py", str(folder)])
     monkeypatch.setenv("COLUMNS", "120")
     by_seed.main()
-    return {name: figures(values) for name, values in rows(capsys.readouterr().out).items()}
+    texts = capsys.readouterr().out.split(", T = 1, ")[1:]
+    assert [text.split("\n")[0] for text in texts] == ["accuracy", "mAP@3"]
+    return [{name: figures(values) for name, values in rows(text).items()} for text in texts]
 
 
 def test_each_seed_is_what_a_grid_of_it_alone_would_print(
@@ -31,7 +33,7 @@ def test_each_seed_is_what_a_grid_of_it_alone_would_print(
 ) -> None:
     asked = {"pairings": (PAIRING,), "temperatures": (1,), "folds": (1, 2)}
     folder = fake_grid(tmp_path / "g", seeds=(3, 5), **asked)
-    found = printed(folder, monkeypatch, capsys)
+    found, of_map3 = printed(folder, monkeypatch, capsys)
     assert list(found) == ["3", "5", "all"]
     tidy = pd.read_csv(folder / "results.csv")
     tidy["name"] = tidy["branch"].fillna("ensemble")
@@ -44,6 +46,8 @@ def test_each_seed_is_what_a_grid_of_it_alone_would_print(
     columns = [f"accuracy_difference{end}" for end in ("", "_low", "_high")]
     of_all = [table.loc[name, column] for name in MODELS for column in columns]
     assert found["all"] == pytest.approx(of_all, abs=0.051)
+    gained = [table.loc[name, "map3_difference"] for name in MODELS]
+    assert of_map3["all"][::3] == pytest.approx(gained, abs=0.051)
 
 
 def test_a_folder_that_is_no_grids_is_one_line(
