@@ -82,7 +82,7 @@ def _elsewhere(wanted: Sequence[Wanted]) -> dict[str, Any]:
         input=json.dumps(wanted),
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
     )
     if done.returncode:
         raise RuntimeError(f"networks could not be checked ({done.returncode}):\n{done.stderr}")

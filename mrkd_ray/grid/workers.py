@@ -7,10 +7,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from threading import Thread
 from typing import Any
 
 from mrkd_ray.common.parallel_map import serial_map
@@ -25,9 +26,11 @@ WORTH = 15.0
 
 
 class Start:
-    """A cluster that is started or joined in threads of their own, at most once, where asked for.
+    """A cluster that is started or joined in a thread of its own, at most once, where asked for.
 
-    In them Ray takes no signal: Ctrl-C and SIGTERM stay with this process's main thread.
+    There Ray takes no signal: Ctrl-C and SIGTERM stay with this process's main thread. The thread
+    stays until the cluster has ended: Linux kills Ray's processes with the thread that started
+    them.
 
     Args:
         asked: which cluster.
@@ -40,7 +43,7 @@ class Start:
         self, asked: Processes, min_cpus: int, tell: Callable[[str], None], trials: bool
     ) -> None:
         self._asked, self._min_cpus, self._tell, self._trials = asked, min_cpus, tell, trials
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="ray")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ray")
         self._stack = ExitStack()
         self._cluster: Future[Any] | None = None
         self._told = False
@@ -48,9 +51,9 @@ class Start:
     def begin(self) -> None:
         """Start it, if that was not done."""
         if self._cluster is None:
-            self._cluster = self._threads.submit(self._enter)
+            self._cluster = self._thread.submit(self._enter)
             if self._trials:
-                self._threads.submit(import_module, "mrkd_ray.distributed.tune_trials")
+                Thread(target=import_module, args=["mrkd_ray.distributed.tune_trials"]).start()
 
     @property
     def here(self) -> bool:
@@ -74,8 +77,11 @@ class Start:
 
     def close(self) -> None:
         """End it or leave it, also where it is still starting."""
-        self._threads.shutdown()
-        self._stack.close()
+        try:
+            wait([self._cluster] if self._cluster else [])
+            self._stack.close()
+        finally:
+            self._thread.shutdown()
 
     def _enter(self) -> Any:
         from mrkd_ray.distributed.cluster import connect

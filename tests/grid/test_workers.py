@@ -33,9 +33,11 @@ class Fake:
         assert self.up.wait(60)
         if self.error:
             raise self.error
+        thread = threading.current_thread()
         try:
             yield self
         finally:
+            assert thread.is_alive()  # with it the processes that it has started would be killed
             self.ended = True
 
     def ray_map(self, function: Any, items: list[int], gpus: float = 0) -> Iterator[Any]:
