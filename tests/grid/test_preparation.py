@@ -40,9 +40,9 @@ def test_names_are_warned_of_or_grouped_by(words: Path, tmp_path: Path) -> None:
     plain, told = prepared_and_told(words, tmp_path)
     assert "warning: file names begin with one of 2 words ('anna', 'bob')" in told
     none, told = prepared_and_told(words, tmp_path, group_by="none")
-    assert "warning" not in told
+    assert "warning: file names" not in told
     by_name, told = prepared_and_told(words, tmp_path, group_by="^([^_]+)_")
-    assert "warning" not in told
+    assert "warning: file names" not in told
     assert "note: 8 clips of 2 groups" in told
     assert plain.content == none.content  # of which cells' keys are made
     assert by_name.content != plain.content
