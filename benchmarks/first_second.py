@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import data
-from benchmarks.common import Result, Row
+from benchmarks.common import Result, Row, cores
 from benchmarks.startup import MRKD
 from mrkd_ray.common.timeline import read_trace
 
@@ -78,6 +78,7 @@ def run(quick: bool = False) -> Result:
             row("`mrkd train`, CPU time", "ray cpu", "local cpu", alone),
             row("`mrkd train --no-dashboard`, CPU time", "bare cpu", "ray cpu", shown),
         ],
+        notes=[f"Load of the last 15 minutes: {os.getloadavg()[2]:.1f} on {cores()} cores."],
         details={"seconds": values},
     )
 
