@@ -16,7 +16,7 @@ from rich.table import Table
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.report.grid_results import GridCohort, GridResults, read_results
 from mrkd_ray.results.printed_table import kinds
-from mrkd_ray.scores import comparison
+from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import Pair, Score
 from mrkd_ray.scores.intervals import Interval
 
@@ -32,7 +32,7 @@ def main() -> None:
     except UserError as error:
         raise SystemExit(str(error)) from None
     for cohort in results.cohorts:
-        for metric in results.metrics:
+        for metric in metrics.shown(results.table):
             title = f"{cohort.title}, {metric.title}"
             Console().print(title, table(results, cohort, comparison.terms(metric)))
 
