@@ -160,7 +160,7 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
         )
     classes = tuple(config["classes"])
     tensors = load_file(folder / TENSORS, device=str(device))
-    network, _ = build(str(config["network"]), len(classes), "none", windows=entry.windows)
+    network, _ = build(str(config["network"]), len(classes), "none", bins=entry.bins)
     prefix = "network."
     network.load_state_dict(
         {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}

@@ -32,6 +32,7 @@ def build(
     n_classes: int,
     weights: str | Path = "none",
     *,
+    bins: int | None = None,
     windows: tuple[int, int] | None = None,
 ) -> tuple[nn.Module, WeightsReport]:
     """Build a network on the CPU, in training mode; its classifier layer is always a new one.
@@ -44,8 +45,8 @@ def build(
         n_classes: M, the number of logits.
         weights: `none`, `imagenet` (its library's, downloaded on first use) or the path of a
             state dict (.pth, .pt, .safetensors).
-        windows: bins and frames. Where given, it is checked that the network takes such windows;
-            a sized one needs them.
+        bins: what a sized network is built for; others take any number.
+        windows: bins and frames. Where given, it is checked that the network takes such windows.
 
     Raises:
         UserError: an unknown name, weights that cannot be had or do not fit, or windows that are
@@ -56,12 +57,11 @@ def build(
         raise UserError(
             f"weights: imagenet: there are none for {name!r}; use weights: none or PATH"
         )
-    if not entry.sized:
-        module = entry.builder(n_classes)
-    elif windows is None:
+    if windows is not None:
+        bins = windows[0]
+    if entry.sized and bins is None:
         raise ValueError(f"network {name!r} is built for a number of bins")
-    else:
-        module = entry.builder(n_classes, windows[0])
+    module = entry.builder(n_classes, bins) if entry.sized else entry.builder(n_classes)
     if windows is not None:
         check_input(module, name, *windows)
     layer = classifier_layer(module)

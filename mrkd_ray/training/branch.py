@@ -53,11 +53,10 @@ class Branch:
         self.cycle = 0
         self.compute = Compute(task.training, torch.device(task.device), task.threads)
         self.label_kind = label_kind(task.multi_label)
-        representation = REPRESENTATIONS[task.spec.representation]
         weights = initial_weights(task.spec.network, task.training.weights)
         with self._deterministic("initial weights"):
             network, self.weights_report = build(
-                task.spec.network, len(task.classes), weights, windows=representation.windows
+                task.spec.network, len(task.classes), weights, bins=task.store.bins
             )
         self.network = self.compute.place(network)
         self.initial_lr = task.training.lr or default_lr(weights)
