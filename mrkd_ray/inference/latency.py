@@ -12,6 +12,7 @@ import torch
 
 from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.inference.classifier import BranchModel, Classifier
+from mrkd_ray.representations.spectra import one_thread
 
 CLIPS = 7  # of which the median counts; one before them is not measured
 
@@ -33,15 +34,11 @@ def milliseconds(folders: Sequence[Path], seconds: float) -> float:
     rate = classifier.branches[0].sample_rate
     noise = np.random.default_rng(0).normal(0, 0.1, max(1, round(seconds * rate)))
     waveform = noise.astype(np.float32)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         classifier.branches_of(Recording(waveform, rate))  # builds what is built once
         took = []
         for _ in range(CLIPS):
             began = time.perf_counter()
             classifier.branches_of(Recording(waveform, rate))
             took.append(time.perf_counter() - began)
-    finally:
-        torch.set_num_threads(threads)
     return 1000 * median(took)

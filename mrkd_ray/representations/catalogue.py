@@ -32,7 +32,7 @@ from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import Registry
 from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.filters import FRAME, HOP, digest
-from mrkd_ray.representations.timing import PAPER, Timing
+from mrkd_ray.representations.timing import AUDIOSET, EMBEDDING, PAPER, Timing
 
 if TYPE_CHECKING:  # the driver reads names and bins, and never loads PyTorch
     from torch import Tensor
@@ -271,13 +271,6 @@ def gammatone(recordings: Recordings, bins: int, lowest: float) -> Tensor:
 def waveform(recordings: Recordings, bins: int) -> Tensor:
     """The samples themselves, in frames side by side: read in order, frames are the recording."""
     return recordings.samples()
-
-
-AUDIOSET = Timing(sample_rate=32_000, hop=320)
-"""Of EfficientAT's front-end (`mobilenet`)."""
-
-EMBEDDING = Timing(sample_rate=32_000, hop=32 * 320)
-"""Of its networks' last convolution."""
 
 
 @representation(

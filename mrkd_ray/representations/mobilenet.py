@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.representations import pretrained
+from mrkd_ray.representations.timing import AUDIOSET
 
-SAMPLE_RATE, HOP, FFT, FRAME, BANDS = 32_000, 320, 1024, 800, 128
+FFT, FRAME, BANDS = 1024, 800, 128
 HIGHEST = 15_000.0  # Hz: the end of the last band
 PRE_EMPHASIS = 0.97
 DROPOUT = 0.2
-STRIDE = 32  # frames of the spectrogram to one of the embedding
 
 
 def logmel(waveforms: Tensor) -> Tensor:
@@ -37,13 +37,13 @@ def logmel(waveforms: Tensor) -> Tensor:
         [B, 128, 1 + (samples - 1) // 320]: log power in Mel bands, scaled to about -1 to 1.
     """
     if (lacking := FFT - waveforms.shape[1]) > 0:  # too short to be reflected at its ends
-        frames = 1 + (waveforms.shape[1] - 1) // HOP
+        frames = AUDIOSET.frames(waveforms.shape[1] - 1)
         return logmel(F.pad(waveforms, (0, lacking)))[..., :frames]
     emphasised = waveforms[:, 1:] - PRE_EMPHASIS * waveforms[:, :-1]
     spectrum = torch.stft(
         emphasised,
         FFT,
-        HOP,
+        AUDIOSET.hop,
         FRAME,
         window=_window(waveforms.device),
         pad_mode="reflect",
@@ -77,7 +77,7 @@ def _bands(device: torch.device) -> Tensor:
 
     edges = mel(HIGHEST) * np.arange(BANDS + 2) / (BANDS + 1)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    places = mel(np.arange(FFT // 2) * SAMPLE_RATE / FFT)
+    places = mel(np.arange(FFT // 2) * AUDIOSET.sample_rate / FFT)
     rising, falling = (places - low) / (middle - low), (high - places) / (high - middle)
     filters = np.maximum(0.0, np.minimum(rising, falling))
     filters = np.pad(filters, ((0, 0), (0, 1)))  # the Nyquist frequency is not used

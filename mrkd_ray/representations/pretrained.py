@@ -6,12 +6,12 @@ Nothing here loads PyTorch.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.hashing import sha256_of
 
 FOLDER = "MRKD_WEIGHTS"
 """Environment variable: the folder of the files, in place of the user's cache."""
@@ -117,8 +117,7 @@ def fetch(name: str, to: Path | None = None) -> Path:
 
 @functools.cache
 def _verified(path: Path, sha256: str, changed: int) -> Path:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(path)
     if found != sha256:
         raise UserError(
             f"{path}: not the official file: its sha256 is {found}, not {sha256}. Remove it and "

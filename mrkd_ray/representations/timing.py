@@ -48,6 +48,12 @@ class Timing:
 PAPER = Timing()
 """Of the paper's representations; its frames are ticks."""
 
+AUDIOSET = Timing(sample_rate=32_000, hop=320)
+"""Of EfficientAT's front-end (`mobilenet`)."""
+
+EMBEDDING = Timing(sample_rate=32_000, hop=32 * 320)
+"""Of its networks' last convolution."""
+
 
 def ticks_of(samples: int, sample_rate: int) -> int:
     """Return the ticks of a recording: its frames in the paper's representations."""
