@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).parents[2]
 def describe() -> dict[str, Any]:
     """Return what somebody needs to know to repeat the run; no names of users or hosts."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([_program(), *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "python": platform.python_version(),
@@ -109,3 +109,9 @@ def processor() -> str:
 def _gpus() -> list[str]:
     names = _run("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
     return names.splitlines() if names else []
+
+
+def _program() -> str:
+    """Return the name of this command; `python -m mrkd_ray` is `mrkd`."""
+    name = Path(sys.argv[0]).name
+    return "mrkd" if name == "__main__.py" else name

@@ -123,7 +123,8 @@ class Display:
         self._done[key], self._unrun[key] = done - begun, cycles - done
         run = sum(self._done.values())
         self._progress.update(self._grid, completed=self._begun + run)
-        left = (time.monotonic() - self._since) / run * (self._total - self._begun - run)
+        to_run = max(0, self._total - self._begun - run)  # a cell taken up again runs cycles twice
+        left = (time.monotonic() - self._since) / max(1, run) * to_run
         self._status = (
             f"cell {min(self._ended + 1, self._of_cells)}/{self._of_cells} cycle {done}/{cycles} "
             f"{figures}; {time_text(left)} left of all"

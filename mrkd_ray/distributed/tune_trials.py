@@ -62,6 +62,10 @@ class Trial(tune.Trainable):
         self._cycles = self._run(self._by_key[new_config["cell"]])
         return True
 
+    def __repr__(self) -> str:
+        """Return what Ray's dashboard and the prefix of log lines call this actor."""
+        return "Coordinator"
+
     def step(self) -> dict[str, Any]:
         """Run one cycle, or after the last what is left to do."""
         rows = next(self._cycles, None)

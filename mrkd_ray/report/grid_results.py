@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.cell import named
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.fields import current_names
 from mrkd_ray.config.parsing import read_yaml
@@ -35,18 +36,22 @@ DRAWN_TEMPERATURE = 2.0  # between those of the paper's grids: a choice by no sc
 
 @dataclass(frozen=True)
 class GridCohort:
-    """The branches of a cohort in one variant ("" where a grid has none) at one temperature."""
+    """The branches of a cohort in one variant ("" where a grid has none) at one temperature.
+
+    `temperature` is None of branches that were trained alone only.
+    """
 
     variant: str
     name: str
-    temperature: float
+    temperature: float | None
     branches: tuple[str, ...]
 
     @property
     def title(self) -> str:
         """For people: `a:b + c:d, T = 2`."""
         variant = self.variant and f", {self.variant}"
-        return f"{self.name.replace('+', ' + ')}{variant}, T = {self.temperature:g}"
+        at = "" if self.temperature is None else f", T = {self.temperature:g}"
+        return f"{self.name.replace('+', ' + ')}{variant}{at}"
 
     @property
     def specs(self) -> list[tuple[str, str]]:
@@ -127,6 +132,19 @@ class GridResults:
             found.append(GridCohort(str(variant), str(name), float(temperature), tuple(branches)))
         return tuple(found)
 
+    @cached_property
+    def alone(self) -> tuple[GridCohort, ...]:
+        """The cohorts of a grid in which nothing was distilled, of which a run is finished."""
+        tidy = self.tidy
+        if (tidy["condition"] == "distilled").any():
+            return ()
+        found = [
+            GridCohort(variant, name, None, tuple(named(name)))
+            for variant in tidy["variant"].unique()
+            for name in map("+".join, self.config["cohorts"])
+        ]
+        return tuple(c for c in found if all(self.independent(c, name) for name in c.models))
+
     def distilled(self, cohort: GridCohort, name: str) -> Runs:
         """One model of a cohort in every run, by (fold, seed)."""
         rows = self.tidy[
@@ -156,8 +174,10 @@ class GridResults:
     def conditions(self, cohort: GridCohort, name: str) -> dict[Condition, list[Model]]:
         """Return a model's runs by condition: those that were made under both conditions.
 
-        Where no run was, the distilled runs alone.
+        Where no run was, those of the one condition that there is.
         """
+        if cohort.temperature is None:
+            return {"independent": list(self.independent(cohort, name).values())}
         if pairs := self.pairs(cohort, name):
             return {
                 "independent": [pair.independent for pair in pairs],

@@ -18,6 +18,8 @@ def test_versions_and_command_without_paths(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/mrkd", "grid", "a b.yaml"])
     found = environment.describe()
     assert found["command"] == "mrkd grid 'a b.yaml'"
+    monkeypatch.setattr("sys.argv", ["/some/where/mrkd_ray/__main__.py", "plan"])
+    assert environment.describe()["command"] == "mrkd plan"
     assert found["packages"]["torch"] == metadata.version("torch")
     assert found["cpus"] >= 1
     text = json.dumps(found)

@@ -91,7 +91,11 @@ def test_what_was_only_trained_alone_is_reported(tmp_path: Path) -> None:
     (table,) = tables(results)
     assert [box.text for box in table.head[1]] == ["independent", "independent"]
     assert "–" not in [box.text for group in table.groups for row in group for box in row]
-    assert "No other figure: those show what teaching changes" in page.write(folder).read_text()
+    text = page.write(folder).read_text()
+    first = results.alone[0].title
+    for kind in ("Learning curves", "Confusion matrices", "Reliability"):
+        assert f"{kind}: {first}" in text
+    assert "distilled" not in text[text.index("Learning curves: ") : text.index("What was run<")]
 
 
 def test_without_baselines_no_column_has_dashes_only(tmp_path: Path) -> None:

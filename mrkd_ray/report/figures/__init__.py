@@ -27,9 +27,6 @@ __all__ = ["Figure", "Section", "figures"]
 ONE_LABEL = (
     "No figure of modes, logits, agreement, classes or calibration: those are of one label a clip."
 )
-NOT_TAUGHT = (
-    "No other figure: those show what teaching changes, and here each branch was trained alone."
-)
 NO_BASELINE = "No figure: no branch was trained alone, to compare with."
 
 
@@ -38,7 +35,7 @@ def figures(results: GridResults) -> list[Section]:
 
     Only Figure 2 needs the data set; where it is not there, the section's note says so.
     """
-    cohorts = results.cohorts[:MOST]
+    cohorts = (results.cohorts or results.alone)[:MOST]
     note = _which(results)
 
     def each(
@@ -55,8 +52,6 @@ def figures(results: GridResults) -> list[Section]:
         return (drawn,) if drawn else ()
 
     with look():
-        if not cohorts:
-            return [_clip(results), Section("Other figures", (), NOT_TAUGHT)]
         if results.multi_label:
             return [
                 _clip(results),
@@ -64,6 +59,14 @@ def figures(results: GridResults) -> list[Section]:
                 section("Learning curves", *each(learning.figure, "learning")),
                 section("Time", *one(phases.figure, "time")),
                 Section("Other figures", (), ONE_LABEL),
+            ]
+        if not results.cohorts:  # trained alone: nothing that teaching changes
+            return [
+                _clip(results),
+                section("Learning curves", *each(learning.figure, "learning")),
+                section("Classes", *each(confusion.matrices, "confusion")),
+                section("Calibration", *each(calibration.figure, "calibration")),
+                section("Time", *one(phases.figure, "time")),
             ]
         return [
             _clip(results),
@@ -89,13 +92,13 @@ def figures(results: GridResults) -> list[Section]:
 def _which(results: GridResults) -> str:
     """Say which of the cohorts and temperatures are drawn."""
     said = []
-    if len(results.config["temperatures"]) > 1:
+    if results.cohorts and len(results.config["temperatures"]) > 1:
         said.append(
             f"Of each cohort the temperature nearest to {DRAWN_TEMPERATURE:g}: "
             "not chosen by any score."
         )
-    if len(results.cohorts) > MOST:
-        said.append(f"The first {MOST} of {len(results.cohorts)} cohorts; table.csv has all.")
+    if (cohorts := len(results.cohorts or results.alone)) > MOST:
+        said.append(f"The first {MOST} of {cohorts} cohorts; table.csv has all.")
     return " ".join(said)
 
 

@@ -22,15 +22,18 @@ def figure(results: GridResults, cohort: GridCohort, id: str) -> Figure:
     for name in cohort.models:
         models = results.conditions(cohort, name)
         both = {condition: calibration.pooled(found) for condition, found in models.items()}
-        runs.append(len(models["distilled"]))
+        runs.append(len(next(iter(models.values()))))
         panels.append(Panel(draw(name, both), f"reliability of {name}: {_words(both)}"))
+    several = len(both) > 1
+    each = "under each condition, " if several else ""
+    alike = ", under both conditions alike" if several else ""
     caption = (
-        f"{cohort.title}. The predictions of {runs_in_words(runs)} under each condition, in {BINS} "
+        f"{cohort.title}. The predictions of {runs_in_words(runs)} {each}in {BINS} "
         "bins of equal width by confidence, the highest probability: how often they are right "
         "(points; larger ones stand for more predictions). On the diagonal, confidence is what it "
         "says; below it, too high. ECE is the mean distance from the diagonal, weighted by "
         "predictions, in points "
-        "(Guo et al. 2017); few predictions make it larger, under both conditions alike."
+        f"(Guo et al. 2017); few predictions make it larger{alike}."
     )
     return style.figure(id, f"Reliability: {cohort.title}", caption, panels)
 

@@ -18,7 +18,7 @@ CHANGES = 20  # bars in a readable list
 
 
 def matrices(results: GridResults, cohort: GridCohort, id: str) -> Figure:
-    """Confusion matrices of each of the cohort's models, independent beside distilled."""
+    """Confusion matrices of each of the cohort's models: independent, and beside it distilled."""
     panels = []
     runs = []
     for name in cohort.models:
@@ -27,15 +27,16 @@ def matrices(results: GridResults, cohort: GridCohort, id: str) -> Figure:
             condition: scores_classes.confusion(found, len(results.classes))
             for condition, found in models.items()
         }
-        runs.append(len(models["distilled"]))
+        runs.append(len(next(iter(models.values()))))
         shown = most_confused(sum(both.values(), np.zeros(())))
         for condition, matrix in both.items():
             chosen = [results.classes[i] for i in shown]
             drawing = draw(f"{name}, {condition}", matrix[np.ix_(shown, shown)], chosen, condition)
             panels.append(Panel(drawing, f"confusion matrix of {name}, {condition}"))
+    together = " under both conditions together" if len(both) > 1 else ""
     part = (
-        f"The {MOST} of {len(results.classes)} classes that are confused most under both "
-        "conditions together; the rest of a row went to classes that are not shown. "
+        f"The {MOST} of {len(results.classes)} classes that are confused most{together}; "
+        "the rest of a row went to classes that are not shown. "
         if len(results.classes) > MOST
         else ""
     )
@@ -43,7 +44,7 @@ def matrices(results: GridResults, cohort: GridCohort, id: str) -> Figure:
         f"{cohort.title}. Rows are true classes, columns what was predicted, in percent of the "
         f"row's clips, over {runs_in_words(runs)}. {part}"
     )
-    paired = "independent" in both
+    paired = len(both) > 1
     return style.figure(
         id, f"Confusion matrices: {cohort.title}", caption.strip(), panels, paired=paired
     )

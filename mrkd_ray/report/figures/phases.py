@@ -18,7 +18,7 @@ COLOURS = dict(zip(PHASES, style.PALETTE, strict=False))
 def figure(results: GridResults, id: str) -> Figure | None:
     """A panel for each cohort, a bar for each of its branches under each condition."""
     panels = []
-    for cohort in results.cohorts[: style.MOST]:
+    for cohort in (results.cohorts or results.alone)[: style.MOST]:
         found = bars(results, cohort)
         panels.append(Panel(draw(cohort, found), f"time per phase: {cohort.title}"))
     if not panels:
