@@ -127,13 +127,13 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="Training beside autrainer",
-        how=f"resnet_small on ESC-10's log-Mel with deltas, fold 1, batch {batch}, {epochs} "
-        "epochs, SGD, no mixup, on two cores: training windows a second. autrainer reads the same "
-        "normalised features from one .npy file a clip and crops 150 frames; its figure is from "
-        "its own timer of an epoch's training, the median without the first epoch, start-up, "
-        "evaluation and checkpoints left out, and its best of 0, 1 and 2 loader processes. Ours "
-        "is the branch's own timer, in Ray actors. autrainer has torch 2.11 in an environment of "
-        "its own.",
+        how="Training windows a second of resnet_small on ESC-10's log-Mel with deltas: fold 1, "
+        f"batch {batch}, {epochs} epochs, SGD, no mixup, two cores. autrainer reads the same "
+        "normalised features from one .npy file a clip and crops 150 frames. Its figure is "
+        "its own timer's: the median epoch of training without the first. Start-up, "
+        "evaluation and checkpoints are left out, and it is the best of 0, 1 and 2 loader "
+        "processes. Ours is the branch's own timer, in Ray actors. autrainer has torch 2.11 "
+        "in an environment of its own.",
         rows=[
             Row(
                 what="one branch with two threads",

@@ -40,9 +40,9 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="Accuracy in bf16",
-        how=f"{BRANCH} alone on ESC-10, {epochs} epochs on the CPU, {len(folds)} folds x "
-        f"{len(seeds)} seeds, each in fp32 and in bf16. A value is the accuracy of one fold and "
-        "seed; pairs of runs share both.",
+        how=f"{BRANCH} alone on ESC-10: {epochs} epochs on the CPU, {len(folds)} folds x "
+        f"{len(seeds)} seeds, each in fp32 and in bf16. A value is the accuracy of one fold "
+        "and seed. A pair of runs shares both.",
         rows=[
             Row(what="accuracy", unit="%", ours=bf16.tolist(), peer=fp32.tolist(), peer_is="fp32")
         ],

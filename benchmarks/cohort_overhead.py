@@ -47,11 +47,12 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="A cohort's cycle through Ray",
-        how="Two equal branches (logmel64:resnet_small on ESC-10's fold 1), one thread each on two "
-        f"cores: wall time of a cycle of `RayCohort` (of {CYCLES} in a row) over the slowest "
-        "branch's own computing (training, soft labels, distillation, evaluation), measured in a "
-        "process alone on the machine. As a control the same two branches in two plain processes "
-        "at once, without Ray: what they cost each other through caches and memory.",
+        how="Two equal branches (logmel64:resnet_small on ESC-10's fold 1), one thread each, on "
+        f"two cores. The wall time of a cycle of `RayCohort` (of {CYCLES} in a row) is "
+        "compared with the slowest branch's own computing: training, soft labels, "
+        "distillation and evaluation in a process alone on the machine. The control runs "
+        "the same two branches in two plain processes at once, without Ray. It shows what "
+        "they cost each other through caches and memory.",
         rows=[
             Row(
                 what="a cycle through Ray, beside the slowest branch alone",

@@ -41,14 +41,16 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="Exchange of soft labels",
-        how=f"N = {rows_count:,} clips, M = {CLASSES} classes, float32: from a matrix in every "
-        "branch's process until every branch has copied the mean into an array of its own. Ours: "
-        "`RayCohort.soft_labels`, `average` and `distil` with branches that hold random matrices "
-        f"and train nothing. gRPC: a server and clients in processes of their own, shards of "
-        f"{SHARD_BYTES / 2**20:g} MiB streamed up, added on arrival, and down as soon as they are "
-        "whole. memcpy: np.copyto between two warm arrays of 200 MB on one core; the share is the "
-        "bytes gathered and broadcast, 2 x branches x N x M x 4, over the wall time, over that. "
-        f"Each side after {WARM} rounds: the first write to memory that nobody has used before.",
+        how=f"N = {rows_count:,} clips, M = {CLASSES} classes, float32. The time is from a "
+        "matrix in every branch's process until every branch has copied the mean into an "
+        "array of its own. Ours: `RayCohort.soft_labels`, `average` and `distil`, with "
+        "branches that hold random matrices and train nothing. gRPC: a server and clients "
+        f"in processes of their own. Shards of {SHARD_BYTES / 2**20:g} MiB are streamed up, "
+        "added on arrival, and sent down as soon as they are whole. memcpy: np.copyto "
+        "between two warm arrays of 200 MB on one core. The share is the bytes gathered and "
+        "broadcast, 2 x branches x N x M x 4, over the wall time, over memcpy's rate. Each "
+        f"side has {WARM} rounds before: the first write to memory that nobody has used is "
+        "slow.",
         rows=rows,
         details=details,
     )

@@ -58,11 +58,12 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="What each command waits for before its first useful second",
-        how=f"{' and '.join(BRANCHES)} on ESC-10's fold 1, 3 cycles, features and scans there; "
-        f"whole commands, {ROUNDS} rounds of all in turn. Times are from the command's start to "
-        "what is written to the terminal or to its timeline (`--profile`). CPU time is that of the "
-        f"command and all processes below it, seen every {SAMPLED:g} s; other work on the machine "
-        "changes it less than the times.",
+        how=f"{' and '.join(BRANCHES)} on ESC-10's fold 1, 3 cycles, with features and scans "
+        f"there. Whole commands, {ROUNDS} rounds of all in turn. A time is from the "
+        "command's start to what it writes to the terminal or to its timeline "
+        "(`--profile`). CPU time is that of the command and all processes below it, seen "
+        f"every {SAMPLED:g} s. Other work on the machine changes CPU time less than wall "
+        "time.",
         rows=[
             row("`mrkd prepare`: imports and the scans of clips; no Ray", "prepare whole"),
             row(

@@ -74,9 +74,10 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="The front-end beside librosa",
-        how=f"All bins and frames of {len(files)} clips of ESC-10, in dB; that of mfcc is in its "
-        "own unit, dB times the orthonormal cosine transform, and pcen64 has none. Not a time, and "
-        "one run: both sides are deterministic.",
+        how=f"All bins and frames of {len(files)} clips of ESC-10, in dB. The figures of mfcc "
+        "are in its own unit, dB times the orthonormal cosine transform; pcen64 has none. "
+        "These are differences, not times. There is one run, since both sides are "
+        "deterministic.",
         rows=[
             Row(what=f"{name}: {title}", unit="dB", ours=[value])
             for name, values in found.items()

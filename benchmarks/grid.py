@@ -52,12 +52,13 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="A grid beside its cells one by one",
-        how=f"{len(cells)} cells on ESC-10: {PAIRING}, {len(temperatures)} temperatures x "
-        f"{len(folds)} folds, {cycles} cycles, each cell compared with its independent baselines; "
-        "cells an hour, whole commands with an empty cache. `mrkd grid` beside one "
-        "`mrkd train --independent` a cell, one after the other, each with a cache of its own. "
-        f"{ROUNDS} alternating rounds and not 5, and of the runs that share nothing {sample} a "
-        f"round, scaled to {len(cells)}: all would take an hour.",
+        how=f"Cells an hour, whole commands with an empty cache: {len(cells)} cells of {PAIRING} "
+        f"on ESC-10, {len(temperatures)} temperatures x {len(folds)} folds, {cycles} cycles. "
+        "Each cell is compared with its independent baselines. Ours: one `mrkd grid`. "
+        "Beside it: one `mrkd train --independent` a cell, one after the other, each with a "
+        f"cache of its own. All of both would take an hour. So there are {ROUNDS} "
+        f"alternating rounds and not 5, and of the runs that share nothing {sample} a round, "
+        f"scaled to {len(cells)}.",
         rows=[
             Row(
                 what=f"{len(cells)} cells",

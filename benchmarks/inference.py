@@ -56,9 +56,10 @@ def run(quick: bool = False) -> Result:
         name=NAME,
         title="Inference on one core",
         how="A clip of 5 s, from samples at 22,050 Hz to probabilities: the front-end, and the "
-        f"network on the clip's {WINDOWS} windows. One thread; every engine in a process of its "
-        "own, which take turns; the peak is that process's (VmHWM), libraries included. Compiled: "
-        "torch.compile; ONNX Runtime: the network as torch.onnx exports it, in the same process.",
+        f"network on the clip's {WINDOWS} windows. One thread. Every engine has a process of "
+        "its own, and they take turns. The peak is that process's (VmHWM), libraries "
+        "included. Compiled: torch.compile. ONNX Runtime: the network as torch.onnx exports "
+        "it, in the same process.",
         rows=rows,
         notes=list(dict.fromkeys(notes)),
         details=details,

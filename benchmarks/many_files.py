@@ -64,9 +64,9 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="Many files",
-        how=f"{len(files)} clips of ESC-10, from file to the probabilities of two branches, in one "
-        f"process on {cores()} CPUs. PyTorch's default is a thread for each CPU; the front-end has "
-        "one in all cases.",
+        how=f"{len(files)} clips of ESC-10, from file to the probabilities of two branches, in "
+        f"one process on {cores()} CPUs. PyTorch's default is a thread for each CPU. The "
+        "front-end has one thread in all cases.",
         rows=rows,
     )
 

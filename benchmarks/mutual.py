@@ -44,14 +44,15 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="A cycle beside textbook deep mutual learning",
-        how=f"{' and '.join(BRANCHES)} on ESC-10's fold 1, batch {size}, on two cores: training "
-        f"windows a second over whole cycles, {cycles} a run. A cycle trains every branch for two "
-        "epochs and scores the test clips; ours also makes soft labels, averages them, and writes "
-        "a checkpoint. Ours: `RayCohort`, a thread a branch. Beside it: one process with PyTorch's "
-        f"default of {torch.get_num_threads()} threads, inputs in memory, and for each batch two "
-        "forward passes, L_ce and KL to the other's prediction, and a step of SGD for each "
-        "network (Zhang et al., 2018). KD_Lib, whose DML is this loop, is not used: its last "
-        "release asks for torch 1.8.1 and pip 21.1.",
+        how=f"Training windows a second over whole cycles, {cycles} a run, of "
+        f"{' and '.join(BRANCHES)} on ESC-10's fold 1, batch {size}, two cores. A cycle "
+        "trains every branch for two epochs and scores the test clips. Ours also makes soft "
+        "labels, averages them, and writes a checkpoint. Ours: `RayCohort`, a thread a "
+        f"branch. Beside it: one process with PyTorch's default of {torch.get_num_threads()} "
+        "threads and inputs in memory. For each batch it does two forward passes, L_ce and "
+        "KL to the other's prediction, and a step of SGD for each network (Zhang et al., "
+        "2018). KD_Lib has the same loop, and is not used: its last release asks for torch "
+        "1.8.1 and pip 21.1.",
         rows=[
             Row(
                 what=f"cycle with `soft_labels: {kind}`",

@@ -46,10 +46,10 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="Unequal branches and `--overlap`",
-        how=f"{' and '.join(BRANCHES)} on ESC-10's fold 1, on two cores through Ray: the slower "
-        f"branch takes {slow / fast:.1f} times as long as the other. With `--overlap` each branch "
-        "has two threads, so that the slower one has both cores while the other waits; without "
-        "it, one. Seconds a cycle.",
+        how=f"Seconds a cycle of {' and '.join(BRANCHES)} on ESC-10's fold 1, on two cores "
+        f"through Ray. The slower branch takes {slow / fast:.1f} times as long as the other. "
+        "With `--overlap` each branch has two threads: the slower one has both cores while "
+        "the other waits. Without it each has one.",
         rows=[
             Row(
                 what="a cycle with `--overlap`",

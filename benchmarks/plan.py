@@ -72,9 +72,9 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="`mrkd plan` beside the run",
-        how="`mrkd plan` predicts what `mrkd grid` will say that it took, from a probe of each "
-        "kind of cell on some of the clips; then the grid runs. One plan and one run each, whole "
-        "commands, without features in the cache.",
+        how="`mrkd plan` trains each kind of cell for a moment on some of the clips. From that "
+        "it predicts the time that `mrkd grid` will print. Then the grid runs. One plan and "
+        "one run each, whole commands, without features in the cache.",
         rows=rows,
         details=details,
     )

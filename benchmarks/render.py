@@ -30,19 +30,20 @@ ORDER = (
     "many_files",
     "gpu",
 )
+SHOWN = ("ray", "torch")  # packages whose version stands below each table
 HEAD = """# Performance, measured side by side
 
-Every figure is a ratio of two measurements of one run on one machine, or a time or size where it
-says so. Runs of ours and of the peer's alternate; the value is the ratio of the medians, and in
-brackets stand the smallest and the largest ratio of a pair of runs. This page is made by
+Each section compares two sides that took turns on one machine. A value is the ratio of their
+medians. A row without a second side has a time or a size. The brackets hold the smallest and the
+largest value of a pair of runs. This page is made by
 
 ```sh
 pip install -e ".[bench]"
 python -m benchmarks            # all; or some by name: python -m benchmarks startup exchange
 ```
 
-from `benchmarks/results/*.json`, which hold the value of every run. A target that is not reached
-is said to be so, with what limits it.
+from `benchmarks/results/*.json`, which hold the value of every run and the version of every
+package. Where a target is not reached, a line below the table says what limits it.
 """
 
 
@@ -106,11 +107,12 @@ def _number(value: float) -> str:
 
 
 def _where(found: dict[str, Any]) -> str:
-    """One line: command, date, hardware, versions, commit."""
-    packages = ", ".join(f"{k} {v}" for k, v in found.get("packages", {}).items() if v)
+    """One line: command, day, hardware, Python, Ray's and PyTorch's versions, commit."""
+    packages = found.get("packages", {})
+    shown = ", ".join(f"{name} {packages[name]}" for name in SHOWN if packages.get(name))
     gpus = f", {', '.join(found['gpus'])}" if found.get("gpus") else ""
     return (
-        f"`{found.get('command')}`, {found.get('date')}, {found.get('cpus')} CPUs of "
-        f"{found.get('processor')}{gpus}, Python {found.get('python')}, {packages}, "
+        f"`{found.get('command')}`, {str(found.get('date'))[:10]}, {found.get('cpus')} CPUs of "
+        f"{found.get('processor')}{gpus}, Python {found.get('python')}, {shown}, "
         f"commit {str(found.get('commit'))[:12]}"
     )

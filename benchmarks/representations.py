@@ -45,11 +45,12 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="Representations, CPU",
-        how=f"Clips from file to static, delta and delta-delta in float32, in a pool of "
-        f"{PROCESSES} warm processes with one thread each; {CLIPS} clips of each data set a run. "
-        "Ours: `extraction.compute_chunk`, then `deltas.with_deltas`, which training does on the "
-        "device. Beside it: soundfile and one librosa.resample, then one librosa call for each "
-        "representation and two librosa.feature.delta. Neither side sends or stores its arrays.",
+        how=f"{CLIPS} clips of each data set a run, from file to static frames, deltas and "
+        f"delta-deltas in float32. A pool of {PROCESSES} warm processes works on them, with "
+        "one thread each. Ours: `extraction.compute_chunk`, then `deltas.with_deltas`, "
+        "which training does on the device. Beside it: soundfile, one librosa.resample, one "
+        "librosa call for each representation, and two librosa.feature.delta. Neither side "
+        "sends or stores its arrays.",
         rows=rows,
         details=details,
     )

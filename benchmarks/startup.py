@@ -57,7 +57,7 @@ def run(quick: bool = False) -> Result:
     return Result(
         name=NAME,
         title="Start-up",
-        how="Wall time of whole processes, the files in the page cache; from `mrkd predict` the "
+        how="Wall time of whole processes, the files in the page cache. From `mrkd predict` the "
         "median time of `python -c 'import torch'` in the same rounds is taken off.",
         rows=rows,
         details={"seconds": values},
