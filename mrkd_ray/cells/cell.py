@@ -43,10 +43,10 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """One line for people."""
-        how = "independent" if self.temperature is None else f"T {self.temperature:g}"
-        variant = self.variant and f"{self.variant}, "
-        return f"{self.cohort}, {variant}{how}, fold {self.fold}, seed {self.seed}"
+        """One line for people: how it is trained comes first, since a terminal cuts the end."""
+        how = "alone" if self.temperature is None else f"T {self.temperature:g}"
+        variant = self.variant and f", {self.variant}"
+        return f"{how}: {self.cohort}{variant}, fold {self.fold}, seed {self.seed}"
 
     @property
     def threads(self) -> int:

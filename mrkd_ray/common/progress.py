@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 
@@ -13,11 +14,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Column
+from rich.text import Text
 
 from mrkd_ray.common.text import time_text
 
@@ -41,7 +44,7 @@ class Display:
         self._progress = Progress(
             TextColumn("{task.description}", table_column=_short(2)),
             BarColumn(bar_width=20 if console.width >= WIDE else 6),
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            _Count(table_column=Column(no_wrap=True)),
             TextColumn(
                 "{task.fields[figures]}",
                 style="cyan",
@@ -82,6 +85,17 @@ class Display:
         if status := self._status:
             now = datetime.now().strftime("%H:%M")
             self._console.print(f"{now} {status}", markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def waiting(self, description: str) -> Iterator[None]:
+        """Show what is waited for, while nobody knows for how long."""
+        task = self._progress.add_task(description, total=None, figures="")
+        self._status = description
+        try:
+            yield
+        finally:
+            self._progress.remove_task(task)
+            self._status = ""
 
     def step(self, description: str) -> Callable[[int, int], None]:
         """Return a function of (done, total) that shows how far one step is."""
@@ -143,6 +157,13 @@ class Display:
 def _short(ratio: int) -> Column:
     """Return a column of one line, which is cut where it does not fit."""
     return Column(ratio=ratio, no_wrap=True, overflow="ellipsis")
+
+
+class _Count(MofNCompleteColumn):
+    """`3/7`; nothing where nobody knows of how many."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
 
 
 class _Ticker:

@@ -179,9 +179,9 @@ def _token() -> str:
     if os.getenv("RAY_AUTH_MODE", "").lower() != "token":  # which ray.init sets
         return ""
     if "RAY_AUTH_TOKEN" in os.environ:
-        return " (it asks for a token: what the variable RAY_AUTH_TOKEN holds)"
+        return " (token: what RAY_AUTH_TOKEN holds)"
     file = os.getenv("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
-    return f" (it asks for a token: cat {file})"
+    return f" (token: cat {file})"
 
 
 def _prometheus() -> Iterator[str]:

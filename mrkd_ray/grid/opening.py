@@ -104,7 +104,8 @@ def open_grid(
     ):
         if finished is None:
             workers.begin()
-        checked = check_networks(specs, config.weights, local=workers.local)
+        with display.waiting("Starting PyTorch" if workers.local else "Starting PyTorch and Ray"):
+            checked = check_networks(specs, config.weights, local=workers.local)
         for initial in checked.networks.values() if config.weights else ():
             console.print(initial.line, markup=False, soft_wrap=True)
         prepared = check_data(
@@ -123,7 +124,8 @@ def open_grid(
             console=console,
         )
         warn_of_names(prepared, config.group_by, console)
-        config, cells, note = _cells(config, prepared, checked, workers, finished, resume)
+        with display.waiting("Starting Ray"):  # whose GPUs are known when it is there
+            config, cells, note = _cells(config, prepared, checked, workers, finished, resume)
         if note:
             console.print(f"note: {note}; --cycles changes it", markup=False, soft_wrap=True)
         for line in idle_options(config, prepared, checked.networks):

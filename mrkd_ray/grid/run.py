@@ -182,9 +182,9 @@ def figures_text(rows: Sequence[Row]) -> str:
     metric = metrics.named(rows[0])[0]
     scores = " ".join(f"{100 * row[metric.name]:.1f}" for row in rows)
     losses = [row.get("loss_distil_ce", row.get("loss_ce")) for row in rows]
-    windows = " ".join(dict.fromkeys(row["windows"].partition(",")[0] for row in rows))
+    streamed = any(row["windows"].startswith("streamed") for row in rows)
     figures = f"{metric.title} {scores} %  loss {' '.join(f'{loss:.2f}' for loss in losses)}"
-    return f"{figures}  windows {windows}"
+    return figures + "  windows streamed" * streamed
 
 
 def _run_locally(

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mrkd_ray.common.progress import Display
 
-TITLE = "logmel64:resnet_small+cqt:vgg_small, T 2, fold 1, seed 0"
+TITLE = "T 2: logmel64:resnet_small+cqt:vgg_small, fold 1, seed 0"
 FIGURES = "accuracy 62.5 75.0 %"
 
 
@@ -19,6 +19,8 @@ def shown(terminal: bool, width: int = 160) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=width, no_color=True)
     with Display(console) as display:
+        with display.waiting("Starting PyTorch"):
+            display.line()
         display.step("A step with nothing to do")
         display.step("Checking clips")(3, 7)
         display.grid(2, 8, begun=2)
@@ -34,6 +36,9 @@ def test_a_terminal_sees_steps_cells_and_figures_in_one_line_each(width: int) ->
     lines = [line for line in reversed(text.splitlines()) if line.strip()]  # the newest first
     grid = next(line for line in lines if "Grid, 2 cells" in line)
     cell = next(line for line in lines if "logmel64:" in line)
+    waiting = next(line for line in lines if "Starting PyTorch" in line)
+    assert "0/" not in waiting  # nobody knows of how many
+    assert lines.index(cell) < lines.index(waiting)
     assert any("Checking clips" in line and "3/7" in line for line in lines)
     assert "3/8" in grid  # a resumed cell counts from where it stands
     assert "3/4" in cell
@@ -42,7 +47,8 @@ def test_a_terminal_sees_steps_cells_and_figures_in_one_line_each(width: int) ->
 
 
 def test_a_file_gets_lines_with_the_time_left() -> None:
-    (line,) = shown(terminal=False).splitlines()
+    waiting, line = shown(terminal=False).splitlines()
+    assert re.fullmatch(r"\d\d:\d\d Starting PyTorch", waiting)
     assert re.fullmatch(
         rf"\d\d:\d\d cell 1/2 cycle 3/4 {FIGURES}; \d+ s left of all", line
     )  # of 8 cycles 2 were there, 1 took the time, 5 are left

@@ -86,10 +86,10 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     [
         ({}, ""),
         ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "secret"}, ""),
-        ({"RAY_AUTH_MODE": "token"}, " (it asks for a token: cat ~/.ray/auth_token)"),
+        ({"RAY_AUTH_MODE": "token"}, " (token: cat ~/.ray/auth_token)"),
         (
             {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/a/file"},
-            " (it asks for a token: cat /a/file)",
+            " (token: cat /a/file)",
         ),
         (
             {
@@ -97,7 +97,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
                 "RAY_AUTH_TOKEN_PATH": "/a/file",
                 "RAY_AUTH_TOKEN": "secret",
             },
-            " (it asks for a token: what the variable RAY_AUTH_TOKEN holds)",
+            " (token: what RAY_AUTH_TOKEN holds)",
         ),
     ],
 )

@@ -196,4 +196,4 @@ ROWS = [
 
 def test_progress_shows_accuracy_loss_and_where_windows_lie() -> None:
     text = figures_text(ROWS)  # a branch that is taught shows its loss under the teacher
-    assert text == "accuracy 62.5 75.0 %  loss 1.50 0.25  windows resident streamed"
+    assert text == "accuracy 62.5 75.0 %  loss 1.50 0.25  windows streamed"
