@@ -28,6 +28,11 @@ EVERY = 30.0  # seconds between lines where there is no terminal
 WIDE = 100  # columns of a terminal from which bars are long
 
 
+def say(console: Console, text: str) -> None:
+    """Print a sentence: on a terminal broken between words, elsewhere as one line."""
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
 class Display:
     """A bar for each long step, one for the grid, and a line for each cell that is running.
 
@@ -120,6 +125,7 @@ class Display:
         """
         self._of_cells, self._total, self._begun = cells, cycles, begun
         self._since = time.monotonic()
+        self._status = f"cell 1/{cells} is starting" if cells else ""
         self._grid = self._progress.add_task(
             f"Grid, {cells} cells", total=cycles, completed=begun, figures=""
         )

@@ -14,7 +14,7 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.common import environment
 from mrkd_ray.common.files import check_folders, check_name
-from mrkd_ray.common.progress import Display
+from mrkd_ray.common.progress import Display, say
 from mrkd_ray.config.method import default_cycles
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Splitter
@@ -95,7 +95,7 @@ def open_grid(
     with (
         workers_of(
             config,
-            functools.partial(console.print, markup=False, soft_wrap=True),
+            functools.partial(say, console),
             min_cpus=largest * config.cpus_per_branch,
             gpus_per_branch=config.gpus_per_branch,
             trials=True,
@@ -107,7 +107,7 @@ def open_grid(
         with display.waiting("Starting PyTorch" if workers.local else "Starting PyTorch and Ray"):
             checked = check_networks(specs, config.weights, local=workers.local)
         for initial in checked.networks.values() if config.weights else ():
-            console.print(initial.line, markup=False, soft_wrap=True)
+            say(console, initial.line)
         prepared = check_data(
             dataset,
             sorted({spec.representation for spec in specs}),
@@ -127,9 +127,9 @@ def open_grid(
         with display.waiting("Starting Ray"):  # whose GPUs are known when it is there
             config, cells, note = _cells(config, prepared, checked, workers, finished, resume)
         if note:
-            console.print(f"note: {note}; --cycles changes it", markup=False, soft_wrap=True)
+            say(console, f"note: {note}; --cycles changes it")
         for line in idle_options(config, prepared, checked.networks):
-            console.print(f"note: {line}", markup=False)
+            say(console, f"note: {line}")
         check_name(config.output, max((f".{cell.key}.tmp" for cell in cells), key=len))
         startup = time.perf_counter() - began
         if dataset.multi_label:

@@ -12,7 +12,7 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders
 from mrkd_ray.common.hashing import hash_of
-from mrkd_ray.common.progress import Display
+from mrkd_ray.common.progress import Display, say
 from mrkd_ray.config.run import UNGROUPED, Preparation
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.checking.problems import check, scan
@@ -39,7 +39,7 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
         config.data, config.cache, config.unlabelled, console, group_by=config.group_by
     )
     splitter = Splitter(folds=config.folds, seed=config.split_seed)
-    tell = functools.partial(console.print, markup=False, soft_wrap=True)
+    tell = functools.partial(say, console)
     with workers_of(config, tell) as workers, Display(console) as display:
         prepared = prepare(
             dataset,
@@ -72,11 +72,11 @@ def open_data(
     if group_by is not None and group_by != UNGROUPED:
         dataset = with_groups(dataset, group_by)
         groups = len({clip.group for clip in dataset.clips})
-        console.print(f"note: {len(dataset.clips)} clips of {groups} groups", markup=False)
+        say(console, f"note: {len(dataset.clips)} clips of {groups} groups")
     if unlabelled:
         dataset = with_unlabelled(dataset, unlabelled)
     for note in dataset.notes:
-        console.print(f"note: {note}", markup=False)
+        say(console, f"note: {note}")
     return dataset
 
 
@@ -84,7 +84,7 @@ def warn_of_names(prepared: Prepared, group_by: str | None, console: Console) ->
     """Print a warning where names look as if they held groups that splits divide."""
     warning = crossing(prepared.dataset, prepared.splits) if group_by is None else None
     if warning:
-        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+        say(console, f"warning: {warning}")
 
 
 def check_data(
@@ -110,9 +110,9 @@ def check_data(
     dataset, problems, skipped = check(dataset, scans, splitter.all, skip_bad)
     for problem in problems:
         if problem.severity == "warning":
-            console.print(f"warning: {problem}", markup=False)
+            say(console, f"warning: {problem}")
     if skipped:
-        console.print(f"left out {len(skipped)} clips (--skip-bad)", markup=False)
+        say(console, f"left out {len(skipped)} clips (--skip-bad)")
     if unlabelled:
         dataset = _without_copies(dataset, scans, console)
         if not dataset.unlabelled:

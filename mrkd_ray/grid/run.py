@@ -15,6 +15,7 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import PROFILE, Row, result_of, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.progress import say
 from mrkd_ray.common.timeline import read_trace, summary
 from mrkd_ray.config.parsing import PYTHON, parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
@@ -72,7 +73,7 @@ def run(
     began = time.perf_counter()
     console = console or Console(stderr=True)
     if not config.alone and any(len(cohort) == 1 for cohort in config.cohorts):
-        console.print("note: a cohort of one branch has only itself as its teacher", markup=False)
+        say(console, "note: a cohort of one branch has only itself as its teacher")
 
     def finished_there(cells: Sequence[Cell]) -> bool:
         folder = grid_folder.choose(config.output, config.name, cells, resume)
@@ -86,16 +87,16 @@ def run(
         folder = grid_folder.choose(config.output, config.name, grid, resume)
         if resume:
             line = f"Resuming {folder}" if folder.exists() else NOTHING_TO_RESUME
-            console.print(line, markup=False, soft_wrap=True)
+            say(console, line)
         with grid_folder.locked(folder):
             if renamed := grid_folder.rename_former(grid, folder):
-                console.print(f"note: {renamed} cells of an earlier version have new names")
+                say(console, f"note: {renamed} cells of an earlier version have new names")
             finished = grid_folder.finished(grid, folder, config.name)
             grid_folder.write_request(folder, opened.config, opened.prepared.skipped)
             for source, count in grid_folder.take_over(finished, folder).items():
                 made_at = grid_folder.commit_of(source)
                 line = f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}"
-                console.print(line, markup=False, soft_wrap=True)
+                say(console, line)
             if len(finished) < len(grid):
                 compute(opened.prepared, opened.workers.map, opened.display)
             try:

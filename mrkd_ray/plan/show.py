@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
+from mrkd_ray.common.progress import say
 from mrkd_ray.common.text import time_text
 from mrkd_ray.plan.plan import Plan
 
@@ -46,7 +47,7 @@ def show(plan: Plan, console: Console) -> None:
     caption += "; windows are streamed where it lacks. " if streamed else ". "
     console.print(caption + "A cell: its time once processes are there.", style="dim")
     for warning in plan.warnings:
-        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+        say(console, f"warning: {warning}")
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.run import result_of
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders, write_text
+from mrkd_ray.common.progress import say
 from mrkd_ray.common.text import time_text
 from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.config.fields import BranchSpec
@@ -153,11 +154,10 @@ def _in_time(
     candidates = {cell.branches for cell in kept}
     clips = sum(len(split.test) for split in opened.prepared.splits[:count])
     finished = f", {len(kept) - len(now)} of them finished" if len(now) < len(kept) else ""
-    console.print(
+    say(
+        console,
         f"{len(kept)} probes of {kept[0].training.epochs} epochs{finished}: {len(candidates)} "
         f"candidates on {count} of {len(parts)} parts. {clips} held-out clips will decide. "
         f"About {time_text(seconds)} at most.",
-        markup=False,
-        soft_wrap=True,
     )
     return replace(opened, cells=kept), now

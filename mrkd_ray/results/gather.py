@@ -13,6 +13,7 @@ from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.run import result_of
 from mrkd_ray.common.files import from_here, write_text
+from mrkd_ray.common.progress import say
 from mrkd_ray.common.text import time_text
 from mrkd_ray.results import best as best_of_run
 from mrkd_ray.results import printed_table
@@ -70,7 +71,7 @@ class Results:
         cells_done = self.tidy["cell"].replace("", None).nunique() if len(self.tidy) else 0
         console.print(f"{cells_done} cells; this run took {time_text(self.seconds)}.")
         if self.best:
-            console.print(f"Best model: {self.best.text}", markup=False, soft_wrap=True)
+            say(console, f"Best model: {self.best.text}")
         console.print(f"Results: {from_here(self.folder)}", markup=False, soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from mrkd_ray.common.progress import Display
+from mrkd_ray.common.progress import Display, say
 
 TITLE = "T 2: logmel64:resnet_small+cqt:vgg_small, fold 1, seed 0"
 FIGURES = "accuracy 62.5 75.0 %"
@@ -52,6 +52,23 @@ def test_a_file_gets_lines_with_the_time_left() -> None:
     assert re.fullmatch(
         rf"\d\d:\d\d cell 1/2 cycle 3/4 {FIGURES}; \d+ s left of all", line
     )  # of 8 cycles 2 were there, 1 took the time, 5 are left
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_sentence_is_broken_between_words_on_a_terminal_only(terminal: bool) -> None:
+    out = io.StringIO()
+    say(Console(file=out, force_terminal=terminal, width=20, no_color=True), "word " * 10 + "end")
+    lines = out.getvalue().splitlines()
+    assert len(lines) == (3 if terminal else 1)
+    assert {word for line in lines for word in line.split()} == {"word", "end"}
+
+
+def test_a_grid_whose_first_cycle_is_not_there_has_a_line() -> None:
+    out = io.StringIO()
+    with Display(Console(file=out, force_terminal=False, width=160)) as display:
+        display.grid(3, 90)
+        display.line()
+    assert out.getvalue().endswith("cell 1/3 is starting\n")
 
 
 def test_lines_come_by_themselves_and_end_with_the_display() -> None:
