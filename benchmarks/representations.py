@@ -124,7 +124,7 @@ def _ours(paths: Sequence[Path], names: tuple[str, ...]) -> list[dict[str, Any]]
         padded = np.pad(frames.T, ((0, 0), (MARGIN, MARGIN)), mode="edge")
         return with_deltas(torch.from_numpy(padded)[None])[0].numpy()
 
-    done = compute_chunk([Job(path.name, path, path.name, names) for path in paths])
+    done = compute_chunk([Job(path.name, path, path.name, names, path.parent) for path in paths])
     assert not any(result.error for result in done)
     return [{k: channels(frames) for k, frames in result.arrays.items()} for result in done]
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
 
 SAMPLE_RATE = 22050
 """Hz; of the authors' published code for the paper's reference [64]."""
@@ -30,6 +35,9 @@ UNREAD_SUFFIXES = frozenset(f".{name}" for name in _UNREAD.split())
 _UNFINISHED = 0x7FFFF000  # sizes from here on are written by programs that could not go back
 BLOCK_FRAMES = 1 << 20  # bounds the memory of a long recording with many channels
 
+LONG = 120.0
+"""Seconds from which a recording is read from its file as often as it is needed, in parts."""
+
 Waveform = npt.NDArray[np.float32]
 
 
@@ -41,42 +49,77 @@ class EmptyAudioError(AudioError):
     """The recording holds no samples."""
 
 
-class Decoded(NamedTuple):
-    """A decoded recording."""
+class Decoding:
+    """A file that is decoded once, block by block; its figures stand when all blocks were taken.
 
-    samples: Waveform  # [n], n >= 1, mean of the channels, as stored (full scale is 1)
-    sample_rate: int  # Hz, native
-    channels: int
-    swing: float  # half of the largest channel's range from peak to peak
-    power: float  # variance of a channel, the mean over channels; NaN or inf where samples are
-    missing: float  # part of the sound that the header or the file's size promises and is not there
+    Reads up to the end of the data instead of trusting the header's length, which is wrong in
+    cut-off Ogg files.
 
-
-def decode(path: Path) -> Decoded:
-    """Decode a recording at its native rate.
-
-    Reads in blocks up to the end of the data instead of trusting the header's length, which is
-    wrong in cut-off Ogg files.
+    Attributes:
+        sample_rate: Hz, native.
+        channels: of the file.
+        length: samples so far.
 
     Raises:
-        EmptyAudioError: no bytes or no samples.
+        EmptyAudioError: no bytes, or when all is read no samples.
         AudioError: no such file, not audio, or broken.
     """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _reasons():
+            if not path.is_file():
+                raise AudioError("no such file")
+            if path.stat().st_size == 0:
+                raise EmptyAudioError("the file has 0 bytes")
+            with _opened(path) as file:
+                self.sample_rate, self.channels = int(file.samplerate), int(file.channels)
+                self._promised, self._log = int(file.frames), str(file.extra_info)
+        self.length = 0
+        self._measured = _Measured(self.channels)
+
+    def __iter__(self) -> Iterator[Waveform]:
+        """Yield the mean of the channels, float32 [n], at most `BLOCK_FRAMES` at a time."""
+        with _reasons(), _opened(self.path) as file:
+            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                self._measured.add(block)
+                self.length += len(block)
+                yield block.mean(axis=1) if self.channels > 1 else block[:, 0]
+        if not self.length:
+            raise EmptyAudioError(f"holds 0 samples in {self.path.stat().st_size} bytes")
+
+    @property
+    def swing(self) -> float:
+        """Half of the largest channel's range from peak to peak."""
+        return self._measured.swing
+
+    @property
+    def power(self) -> float:
+        """Variance of a channel, the mean over channels; NaN or inf where samples are."""
+        return self._measured.power
+
+    @property
+    def missing(self) -> float:
+        """Part of the sound that the header or the file's size promises and is not there."""
+        return max(_unread(self._log), 1 - self.length / max(self._promised, 1))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[SoundFile]:
+    """Open a file with libsndfile."""
+    from soundfile import SoundFile
+
+    with SoundFile(str(path)) as file:
+        yield file
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Have what libsndfile and the system say in an AudioError."""
     import soundfile
 
     try:
-        if not path.is_file():
-            raise AudioError("no such file")
-        if path.stat().st_size == 0:
-            raise EmptyAudioError("the file has 0 bytes")
-        blocks: list[Waveform] = []
-        with soundfile.SoundFile(str(path)) as file:
-            rate, channels = int(file.samplerate), int(file.channels)
-            promised, log = int(file.frames), str(file.extra_info)
-            measured = _Measured(channels)
-            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                measured.add(block)
-                blocks.append(block.mean(axis=1) if channels > 1 else block[:, 0])
+        yield
     except soundfile.LibsndfileError as error:
         reason = error.error_string.removeprefix("Error : ").rstrip(".")
         if "does not exist" in reason:  # what libsndfile says of a text file named .mp3
@@ -86,13 +129,6 @@ def decode(path: Path) -> Decoded:
         raise AudioError("its name is not valid UTF-8: rename it") from error
     except (OSError, RuntimeError) as error:
         raise AudioError(f"not readable: {error}") from error
-    if not blocks:
-        raise EmptyAudioError(f"holds 0 samples in {path.stat().st_size} bytes")
-    samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    missing = max(_unread(log), 1 - len(samples) / max(promised, 1))
-    return Decoded(
-        np.ascontiguousarray(samples), rate, channels, measured.swing, measured.power, missing
-    )
 
 
 class _Measured:
@@ -146,9 +182,10 @@ def read(path: Path) -> tuple[Waveform, int]:
     """Return a recording as mono float32 `[n]` (mean of the channels) and its native rate in Hz.
 
     Raises:
-        AudioError: as `decode`.
+        AudioError: as `Decoding`.
     """
-    return decode(path)[:2]
+    decoding = Decoding(path)
+    return _joined(list(decoding)), decoding.sample_rate
 
 
 class Recording:
@@ -165,8 +202,7 @@ class Recording:
     def __init__(self, samples: Waveform, sample_rate: int = SAMPLE_RATE) -> None:
         if samples.ndim != 1 or samples.size == 0:
             raise AudioError(f"expected mono samples, at least one, not shape {samples.shape}")
-        if not np.isfinite(samples).all():
-            raise AudioError("holds NaN or infinite samples")
+        _check_finite(samples)
         self.sample_rate = sample_rate
         self._made = {sample_rate: samples.astype(np.float32, copy=False)}
 
@@ -188,6 +224,53 @@ class Recording:
         return self._made[sample_rate]
 
 
+class LongRecording:
+    """A recording that is too long to be held: its file is read, block by block, when asked for.
+
+    Attributes:
+        path: of the file.
+        sample_rate: in Hz, native.
+
+    Raises:
+        AudioError: as `Decoding`, or it holds NaN or infinite samples.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        decoding = Decoding(path)
+        for block in decoding:
+            _check_finite(block)
+        self.sample_rate = decoding.sample_rate
+        self._length = decoding.length
+
+    def __len__(self) -> int:
+        """The samples at its own rate."""
+        return self._length
+
+    def blocks(self, sample_rate: int) -> Iterator[Waveform]:
+        """Yield float32 mono blocks at `sample_rate` Hz: the bits of `Recording.at`."""
+        resampled = resample(Decoding(self.path), self.sample_rate, sample_rate)
+        left = samples_at(self._length, self.sample_rate, sample_rate)
+        for block in resampled:
+            yield block[:left]
+            left -= len(block)
+        if left > 0:
+            yield np.zeros(left, np.float32)
+
+
+def resample(blocks: Iterable[Waveform], sample_rate: int, wanted: int) -> Iterator[Waveform]:
+    """Yield blocks at another rate; all of them are, bit for bit, the whole at that rate."""
+    import soxr
+
+    if sample_rate == wanted:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(sample_rate, wanted, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(np.ascontiguousarray(block))
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
 def samples_at(samples: int, sample_rate: int, wanted: int) -> int:
     """Return how many samples a recording of so many samples has at another rate."""
     return -(-samples * wanted // sample_rate)
@@ -197,6 +280,30 @@ def load(path: Path) -> Recording:
     """Decode a recording, for any sample rate.
 
     Raises:
-        AudioError: as `decode`, or the recording holds NaN or infinite samples.
+        AudioError: as `Decoding`, or the recording holds NaN or infinite samples.
     """
     return Recording(*read(path))
+
+
+def load_or_stream(path: Path) -> Recording | LongRecording:
+    """Decode a recording, or from `LONG` seconds on say what it takes to read it in parts.
+
+    Raises:
+        AudioError: as `load`.
+    """
+    decoding = Decoding(path)
+    held = []
+    for block in decoding:
+        held.append(block)
+        if decoding.length > LONG * decoding.sample_rate:
+            return LongRecording(path)
+    return Recording(_joined(held), decoding.sample_rate)
+
+
+def _joined(blocks: list[Waveform]) -> Waveform:
+    return np.ascontiguousarray(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))
+
+
+def _check_finite(samples: Waveform) -> None:
+    if not np.isfinite(samples).all():
+        raise AudioError("holds NaN or infinite samples")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from filelock import FileLock
 
 from mrkd_ray.audio import decoding
@@ -13,10 +16,11 @@ from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import MapFn, serial_map
 from mrkd_ray.datasets.base import Dataset
-from mrkd_ray.features.store import FeatureStore, Row
+from mrkd_ray.features.store import DTYPE, FeatureStore, Row
 from mrkd_ray.representations.catalogue import compute_clip
 from mrkd_ray.representations.timing import ticks_of
 
+_PARTS = ".parts"  # ending of files that are not in a store yet
 CHUNK = 8  # clips per call of the mapped function: some seconds of work, some MB of result
 
 
@@ -27,13 +31,14 @@ class Job(NamedTuple):
     path: Path
     digest: str
     representations: tuple[str, ...]
+    folder: Path  # for what is too long to be handed over in memory
 
 
 class Done(NamedTuple):
-    """What became of a job: an array [frames, bins] per representation, or why there is none."""
+    """What became of a job: frames [frames, bins] per representation, or why there are none."""
 
     job: Job
-    arrays: dict[str, Float32]
+    arrays: dict[str, Float32 | Path]  # of a long recording a file of them, to be removed
     ticks: int
     error: str
 
@@ -77,12 +82,13 @@ def missing(
 ) -> list[Job]:
     """Return what is not stored yet: a job for each distinct file, with what it lacks."""
     stored = {name: store.index().entries for name, store in stores.items()}
+    folder = next(iter(stores.values())).folder.parent
     jobs: dict[str, Job] = {}
     for clip in dataset.recordings:
         digest = digests[clip.clip_id]
         names = tuple(name for name, entries in stored.items() if digest not in entries)
         if names:
-            jobs.setdefault(digest, Job(clip.clip_id, clip.path, digest, names))
+            jobs.setdefault(digest, Job(clip.clip_id, clip.path, digest, names, folder))
     return list(jobs.values())
 
 
@@ -94,6 +100,8 @@ def _compute_and_store(
 ) -> None:
     for store in stores.values():
         store.repair()
+    for left in jobs[0].folder.glob(f"*{_PARTS}"):  # by one that was killed
+        left.unlink(missing_ok=True)
     done = 0
     progress(done, len(jobs))
     chunks = [tuple(jobs[i : i + CHUNK]) for i in range(0, len(jobs), CHUNK)]
@@ -123,8 +131,28 @@ def compute_chunk(jobs: Sequence[Job]) -> list[Done]:
 
 def _compute_one(job: Job) -> Done:
     try:
-        recording = decoding.load(job.path)
+        recording = decoding.load_or_stream(job.path)
+        ticks = ticks_of(len(recording), recording.sample_rate)
+        if isinstance(recording, decoding.LongRecording):
+            return Done(job, _write_parts(job, recording), ticks, "")
     except (ValueError, OSError) as error:
         return Done(job, {}, 0, str(error))
-    ticks = ticks_of(len(recording), recording.sample_rate)
-    return Done(job, compute_clip(job.representations, recording), ticks, "")
+    return Done(job, {**compute_clip(job.representations, recording)}, ticks, "")
+
+
+def _write_parts(job: Job, recording: decoding.LongRecording) -> dict[str, Float32 | Path]:
+    """Write the frames of a long recording to files beside the stores, part by part."""
+    from mrkd_ray.representations.parts import compute_parts  # loads PyTorch
+
+    token = secrets.token_hex(8)
+    files = {name: job.folder / f".{token}-{name}{_PARTS}" for name in job.representations}
+    try:
+        with ExitStack() as stack:
+            open_ = {name: stack.enter_context(file.open("wb")) for name, file in files.items()}
+            for name, frames in compute_parts(job.representations, recording):
+                open_[name].write(np.ascontiguousarray(frames, DTYPE).data)
+    except BaseException:
+        for file in files.values():
+            file.unlink(missing_ok=True)
+        raise
+    return {**files}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.representations import filters
 from mrkd_ray.representations.catalogue import FRONTEND, REPRESENTATIONS
 
-_DTYPE = np.dtype("<f4")
+DTYPE = np.dtype("<f4")
+_COPIED = 1 << 22  # bytes at a time
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Row(NamedTuple):
 
     clip_id: str
     digest: str
-    frames: Float32
+    frames: Float32 | Path  # or a file of them, which `append` removes
     ticks: int
 
 
@@ -82,7 +84,7 @@ class FeatureStore:
         self.timing = entry.timing
         self.folder = cache / "features" / dataset.cache_name / f"{representation}-{self.version}"
         self.digests = digests
-        self._frame_bytes = self.bins * _DTYPE.itemsize
+        self._frame_bytes = self.bins * DTYPE.itemsize
 
     def bank(self, clip_ids: Sequence[str]) -> Bank:
         """Return the frames of these clips, memory-mapped.
@@ -97,10 +99,10 @@ class FeatureStore:
                 f"{self.folder}: no {self.representation} is stored for {len(missing)} of "
                 f"{len(clip_ids)} clips, the first is {missing[0]!r}. Run `mrkd prepare` first."
             )
-        frames: Float32 = np.zeros((0, self.bins), _DTYPE)
+        frames: Float32 = np.zeros((0, self.bins), DTYPE)
         if index.frames:
             shape = (index.frames, self.bins)
-            frames = np.memmap(self.folder / "frames.f32", _DTYPE, mode="c", shape=shape)
+            frames = np.memmap(self.folder / "frames.f32", DTYPE, mode="c", shape=shape)
         places = np.array([index.entries[self.digests[c]] for c in clip_ids], np.int64)
         offsets, lengths, ticks = places.reshape(-1, 3).T.copy()
         return Bank(frames, offsets, lengths, ticks)
@@ -147,10 +149,16 @@ class FeatureStore:
         with (self.folder / "frames.f32").open("ab") as file:
             offset = file.tell() // self._frame_bytes
             for clip_id, digest, frames, ticks in rows:
-                file.write(np.ascontiguousarray(frames, _DTYPE).data)
+                if isinstance(frames, Path):
+                    with frames.open("rb") as parts:
+                        shutil.copyfileobj(parts, file, _COPIED)
+                    frames.unlink()
+                else:
+                    file.write(np.ascontiguousarray(frames, DTYPE).data)
+                count = file.tell() // self._frame_bytes - offset
                 place = {"digest": digest, "clip_id": clip_id, "offset": offset}
-                lines.append(json.dumps({**place, "frames": len(frames), "ticks": ticks}) + "\n")
-                offset += len(frames)
+                lines.append(json.dumps({**place, "frames": count, "ticks": ticks}) + "\n")
+                offset += count
             file.flush()
             os.fsync(file.fileno())
         with (self.folder / "index.jsonl").open("ab") as file:
@@ -167,6 +175,6 @@ class FeatureStore:
             "constants": {key: filters.digest(key) for key in entry.constants},
             "frontend": FRONTEND,
             "bins": self.bins,
-            "dtype": _DTYPE.str,
+            "dtype": DTYPE.str,
         }
         write_json(self.folder / "meta.json", meta)

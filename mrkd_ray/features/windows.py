@@ -108,4 +108,8 @@ class Windows:
             [B, 3, bins, F] float32 on the device, channels last in memory; free to be changed,
             and valid until the next batch is asked for.
         """
-        return self._source.batches(clips, self.first_frames(clips, starts), size)
+        return self.batches_from(clips, self.first_frames(clips, starts), size)
+
+    def batches_from(self, clips: Index, first: Index, size: int) -> Iterator[Tensor]:
+        """Yield as `batches` the windows of clips [n] that begin with frames [n]."""
+        return self._source.batches(clips, first, size)

@@ -7,18 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mrkd_ray.audio import decoding
+from mrkd_ray.audio.decoding import samples_at
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.clip_logits import BATCH, clip_logits
 from mrkd_ray.inference.inputs import recordings
+from mrkd_ray.inference.long_recordings import LogitsOfParts
 from mrkd_ray.inference.model_folder import is_model, read_model
 from mrkd_ray.inference.threads import of_files, side_by_side
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
+from mrkd_ray.representations.parts import compute_parts
 from mrkd_ray.representations.spectra import one_thread
 from mrkd_ray.representations.timing import ticks_of
 from mrkd_ray.scores.ensemble import mean_probabilities
@@ -51,7 +55,24 @@ class BranchModel:
         windows = Windows(bank, self.model.statistics, self._device, timing)
         clip = np.zeros(1, np.int64)
         map_ = map if len(windows.even_starts(clip)[1]) <= BATCH else side_by_side
-        logits = clip_logits(self.model.network, windows, clip, map_)
+        return self.probabilities_of(clip_logits(self.model.network, windows, clip, map_))
+
+    def logits_of_parts(self, recording: decoding.LongRecording) -> LogitsOfParts:
+        """Return what takes the static frames of a long recording, part by part."""
+        statistics = self.model.statistics
+        timing = REPRESENTATIONS[self.model.representation].timing
+        rate, clip = recording.sample_rate, np.zeros(1, np.int64)
+        frames = timing.frames(samples_at(len(recording), rate, timing.sample_rate))
+        length, ticks = np.array([[frames], [ticks_of(len(recording), rate)]], np.int64)
+        none = np.zeros((0, statistics.mean.shape[1]), np.float32)
+        bank = Bank(none, clip, length, ticks)
+        windows = Windows(bank, statistics, self._device, timing)
+        first = windows.first_frames(*windows.even_starts(clip))
+        network = self.model.network
+        return LogitsOfParts(network, statistics, timing, first, frames, self._device)
+
+    def probabilities_of(self, logits: Tensor) -> Float32:
+        """Return the probabilities [M] of one clip's logits [1, M]."""
         probabilities: Float32 = self.label_kind.probabilities(logits)[0].cpu().numpy()
         return probabilities
 
@@ -128,10 +149,24 @@ class Classifier:
     def predict_branches(self, file: str | Path) -> Float32:
         """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
         try:
-            recording = decoding.load(Path(file))
+            recording = decoding.load_or_stream(Path(file))
+            if isinstance(recording, decoding.LongRecording):
+                return self._branches_of_parts(recording)
         except (decoding.AudioError, OSError) as error:
             raise UserError(f"{file}: cannot be classified: {error}") from None
         return self.branches_of(recording)
+
+    def _branches_of_parts(self, recording: decoding.LongRecording) -> Float32:
+        """As `branches_of`, in memory that does not grow with the length."""
+        parts = [branch.logits_of_parts(recording) for branch in self.branches]
+        means = [_Mean() for _ in parts]
+        names = {branch.model.representation for branch in self.branches}
+        for name, frames in compute_parts(names, recording):
+            for branch, part, mean in zip(self.branches, parts, means, strict=True):
+                if branch.model.representation == name:
+                    mean.add(part.add(frames))
+        found = zip(self.branches, means, strict=True)
+        return np.stack([branch.probabilities_of(mean.value()) for branch, mean in found])
 
     def branches_of(self, recording: decoding.Recording) -> Float32:
         """Return the probabilities [Γ, M] of each branch."""
@@ -140,6 +175,22 @@ class Classifier:
         return np.stack(
             [b.probabilities(frames[b.model.representation], ticks) for b in self.branches]
         )
+
+
+class _Mean:
+    """Of the rows of tensors [n, M]."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = torch.zeros((), dtype=torch.float64), 0
+
+    def add(self, batches: Iterable[Tensor]) -> None:
+        for batch in batches:
+            self._sum = self._sum + batch.double().sum(dim=0)
+            self._count += len(batch)
+
+    def value(self) -> Tensor:
+        """[1, M] float32."""
+        return (self._sum / self._count).float()[None]
 
 
 def load(path: str | Path, device: str = "cpu") -> Classifier:

@@ -25,9 +25,13 @@ def window_logits(
     network: Apply, windows: Windows, clips: Index, starts: Index, map_: Map = map
 ) -> Tensor:
     """Logits [len(clips), M] of one window for each entry; see `clip_logits`."""
+    return torch.cat(batch_logits(network, windows.batches(clips, starts, BATCH), map_))
+
+
+def batch_logits(network: Apply, batches: Iterable[Tensor], map_: Map = map) -> list[Tensor]:
+    """Logits [B, M] of each batch of windows; see `clip_logits`."""
     with torch.inference_mode():
-        apply = partial(_apply, network)
-        return torch.cat(list(map_(apply, windows.batches(clips, starts, BATCH))))
+        return list(map_(partial(_apply, network), batches))
 
 
 def clip_logits(network: Apply, windows: Windows, clips: Index, map_: Map = map) -> Tensor:

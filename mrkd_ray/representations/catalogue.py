@@ -58,6 +58,7 @@ class Representation:
     linear: bool = False  # proportional to the samples: normalised by one scale, gain multiplies
     normalised: bool = False  # as its networks know it: taken as it is
     weights: str = ""  # the pretrained weights that it is made with, by their name
+    reach: float = 1.0  # seconds of the recording, before a frame and after it, that it depends on
 
     def check(self) -> None:
         """Raise UserError if the pretrained weights that it needs are not there."""
@@ -96,6 +97,7 @@ def representation(
     linear: bool = False,
     normalised: bool = False,
     weights: str = "",
+    reach: float = 1.0,
     **params: Any,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Register the decorated `function(recordings, bins, **params)` as the representation `name`.
@@ -105,7 +107,9 @@ def representation(
     far each bin moves when the recording gets 1 dB louder, for augmentation; by default 1 in every
     bin, as of values in dB. `linear` says that all values are proportional to the samples instead.
     `normalised` values are what networks take, without statistics of the training clips.
-    `weights` is a name in `pretrained.FILES`: its bytes go into the version.
+    `weights` is a name in `pretrained.FILES`: its bytes go into the version. `reach` is how many
+    seconds before and after it a frame depends on, besides the floor in dB: what parts of a long
+    recording overlap by (`parts`).
 
     Raises:
         ValueError: the name is registered already.
@@ -132,6 +136,7 @@ def representation(
                 linear=linear,
                 normalised=normalised,
                 weights=weights,
+                reach=reach,
             ),
         )
         return function
@@ -235,6 +240,7 @@ def cqt(recordings: Recordings, bins: int) -> Tensor:
     bins=64,
     description="64 Mel bands, each normalised by its own recent past (PCEN)",
     constants=["mel-64"],
+    reach=20.0,  # by then the past has faded to 2e-22
     gain=[0.0] * 64,  # a louder recording has a louder past: 1 dB is 0.2 % at most
     scale=2**31,
     seconds=0.4,
@@ -295,6 +301,7 @@ def logmel_mn(recordings: Recordings, bins: int) -> Tensor:
     description="what a small network trained on AudioSet hears: its embedding, every 0.32 s",
     timing=EMBEDDING,
     gain=[0.0] * 384,
+    reach=5.0,  # of its convolutions; its squeezes take the mean of all that they are given
     weights="mn04",
 )
 def mn04(recordings: Recordings, bins: int) -> Tensor:

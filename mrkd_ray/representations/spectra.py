@@ -29,8 +29,32 @@ PIECES_ERROR = 1e-6  # of the loudest hop of an octave's filters: a hundredth of
 MEL_GROUP = 16  # neighbouring Mel bands that are summed together, over the frequencies they share
 
 
+class Part:
+    """How `decibels` floors a part of a recording: 80 dB under the maximum of all parts.
+
+    Args:
+        own: the frames that count; those around them are there for the context only.
+        maximum: dB, of the whole recording; None where it is not known yet: nothing is floored.
+
+    Attributes:
+        seen: the maximum of the own frames; None where nothing was asked for in dB.
+    """
+
+    def __init__(self, own: slice, maximum: float | None) -> None:
+        self._own, self._maximum = own, maximum
+        self.seen: float | None = None
+
+    def floored(self, level: Tensor) -> Tensor:
+        """Return dB [1, bins, frames], floored where the maximum is known."""
+        self.seen = float(level[..., self._own].amax())
+        return level if self._maximum is None else level.clamp_min(self._maximum - RANGE)
+
+
 class Recordings:
     """A batch of waveforms, with what several representations of it share.
+
+    Attributes:
+        part: says that the batch is a part of one long recording; None: it is whole recordings.
 
     Args:
         waveforms: float32 mono [B, samples] at the rate of the representations that are made of
@@ -49,6 +73,7 @@ class Recordings:
                 f"{waveforms.dtype} {tuple(waveforms.shape)}"
             )
         self.waveforms = waveforms
+        self.part: Part | None = None
         self.lengths = None if lengths is None else torch.tensor(lengths, device=waveforms.device)
 
     @property
@@ -134,6 +159,8 @@ class Recordings:
         Frames behind the end of a recording in a padded batch are at that floor.
         """
         level = 10.0 * power.clamp_min(AMIN).log10()
+        if self.part:
+            return self.part.floored(level)
         if self.lengths is None:
             return torch.maximum(level, level.amax((1, 2), keepdim=True) - RANGE)
         behind = torch.arange(self.frames, device=level.device) > self.lengths[:, None] // HOP

@@ -37,7 +37,7 @@ def test_channels_are_averaged_and_the_native_rate_is_returned(tmp_path: Path) -
     samples, rate = read(tmp_path / "a.wav")
     assert rate == 11025
     np.testing.assert_array_equal(samples, np.full(100, 0.125, np.float32))
-    assert decoding.decode(tmp_path / "a.wav").channels == 2
+    assert decoding.Decoding(tmp_path / "a.wav").channels == 2
 
 
 @pytest.mark.parametrize("rate", RATES)

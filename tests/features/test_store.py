@@ -58,13 +58,13 @@ def root(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files decoded so far."""
     names: list[str] = []
-    load = decoding.load
+    load = decoding.load_or_stream
 
-    def counting(path: Path) -> decoding.Recording:
+    def counting(path: Path) -> decoding.Recording | decoding.LongRecording:
         names.append(path.name)
         return load(path)
 
-    monkeypatch.setattr(decoding, "load", counting)
+    monkeypatch.setattr(decoding, "load_or_stream", counting)
     return names
 
 
@@ -94,6 +94,21 @@ def test_bank_holds_each_clip_in_the_order_asked_for(root: Path) -> None:
             assert np.array_equal(clip_frames(bank, i), expected)
     assert stores["cqt"].bins == stores["cqt"].bank([]).frames.shape[1] == 84
     assert len(stores["cqt"].bank([]).lengths) == 0
+
+
+def test_a_long_recording_goes_by_a_file_that_is_gone_afterwards(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(root, ("logmel64", "cqt"))
+    monkeypatch.setattr(decoding, "LONG", 0.5)
+    left = root.parent / "parts" / "features" / dataset_of(root).cache_name / ".1f-cqt.parts"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of one that was killed")
+    for name, store in run(root, ("logmel64", "cqt"), "parts").items():
+        bank, whole = store.bank(sorted(LENGTHS)), expected[name].bank(sorted(LENGTHS))
+        for i in range(len(LENGTHS)):
+            np.testing.assert_allclose(clip_frames(bank, i), clip_frames(whole, i), atol=1e-3)
+        assert not list(store.folder.parent.rglob("*.parts"))
 
 
 @pytest.mark.filterwarnings("error")

@@ -11,6 +11,7 @@ import torch
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.inference.classifier import Classifier, load
+from mrkd_ray.representations.timing import ticks_of
 from tests.conftest import TaskMaker
 
 
@@ -110,3 +111,25 @@ def test_tf32_stays_as_it_is_set(classifier: Classifier, clips: Path) -> None:
     before = torch.backends.cudnn.allow_tf32
     seen = {torch.backends.cudnn.allow_tf32 for _ in classifier.predict_all(clips)}
     assert seen == {before}
+
+
+@pytest.mark.parametrize("seconds", [5, 31.5])
+def test_a_long_recording_has_the_scores_of_the_whole(
+    classifier: Classifier, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "noise.flac"
+    noise = np.random.default_rng(1).normal(size=(round(44_100 * seconds), 2)) / 9
+    soundfile.write(file, noise * np.linspace(0, 1, len(noise))[:, None], 44_100)
+    whole = classifier.predict_branches(file)
+    seen: list[int] = []
+    network = classifier.branches[0].model.network
+    hook = network.register_forward_hook(lambda _, args, out: seen.append(len(out)))
+    monkeypatch.setattr("mrkd_ray.audio.decoding.LONG", 2.0)
+    monkeypatch.setattr("mrkd_ray.representations.parts.SECONDS", 4.0)
+    try:
+        np.testing.assert_allclose(classifier.predict_branches(file), whole, atol=1e-5)
+    finally:
+        hook.remove()
+    ticks = ticks_of(len(noise), 44_100)
+    assert sum(seen) == np.ceil(ticks / 150)  # every window once
+    assert len(seen) > 1

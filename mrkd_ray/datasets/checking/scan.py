@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +14,10 @@ import numpy as np
 from mrkd_ray.audio.decoding import (
     SAMPLE_RATE,
     AudioError,
+    Decoding,
     EmptyAudioError,
-    Recording,
     Waveform,
-    decode,
+    resample,
 )
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.parallel_map import MapFn
@@ -53,22 +53,56 @@ class ClipScan:
     """Part of the sound that the header or the file's size promises, and that is not there."""
 
 
-def fault(samples: Waveform) -> tuple[Fault, str] | None:
-    """Return what is wrong with decoded samples `[n]`, n >= 1, or None.
+class Heard:
+    """What is known of a recording's samples without keeping them."""
 
-    Silent means: no sample is further than two steps of 16 bits from the middle of their range (a
-    constant offset is no sound), or from 0 where there is one sample.
-    """
-    if bad := int(np.count_nonzero(~np.isfinite(samples))):
-        return "not finite", f"{bad} of {len(samples)} samples are NaN or infinite"
-    low, high = float(samples.min()), float(samples.max())
-    if max(-low, high) <= SILENT:
-        return "silent", f"peak {abs(max(-low, high)):.1g}, two steps of 16 bits are {SILENT:.1g}"
-    if low == high and len(samples) > 1:
-        return "silent", f"all samples are {low:.3g}"
-    if (high - low) / 2 <= SILENT and len(samples) > 1:
-        return "silent", f"all samples are {low:.3g} to within two steps of 16 bits"
-    return None
+    def __init__(self) -> None:
+        self.count = self.bad = 0
+        self._low, self._high = np.inf, -np.inf
+        self._sums = np.zeros(2)  # of samples and of their squares
+        self._sound = hashlib.blake2b(digest_size=16)
+
+    def add(self, samples: Waveform) -> None:
+        """Take in the next samples [n], n >= 1."""
+        self.count += len(samples)
+        bad = int(np.count_nonzero(~np.isfinite(samples)))
+        self.bad += bad
+        if self.bad:
+            return
+        self._low = min(self._low, float(samples.min()))
+        self._high = max(self._high, float(samples.max()))
+        self._sums += samples.sum(dtype=np.float64), np.einsum("n,n", samples, samples, dtype=float)
+        self._sound.update(np.round(samples * 32768.0).astype("<i4").data)
+
+    @property
+    def power(self) -> float:
+        """The variance."""
+        mean, square = self._sums / self.count
+        return max(0.0, float(square - mean**2))
+
+    @property
+    def sound(self) -> str:
+        """Hash of the samples in steps of 16 bits, 16 bytes in hex."""
+        return self._sound.hexdigest()
+
+    @property
+    def fault(self) -> tuple[Fault, str] | None:
+        """What is wrong with the samples, or None.
+
+        Silent means: no sample is further than two steps of 16 bits from the middle of their range
+        (a constant offset is no sound), or from 0 where there is one sample.
+        """
+        low, high = self._low, self._high
+        if self.bad:
+            return "not finite", f"{self.bad} of {self.count} samples are NaN or infinite"
+        if max(-low, high) <= SILENT:
+            peak = f"{abs(max(-low, high)):.1g}"
+            return "silent", f"peak {peak}, two steps of 16 bits are {SILENT:.1g}"
+        if low == high and self.count > 1:
+            return "silent", f"all samples are {low:.3g}"
+        if (high - low) / 2 <= SILENT and self.count > 1:
+            return "silent", f"all samples are {low:.3g} to within two steps of 16 bits"
+        return None
 
 
 def digest(path: Path) -> str:
@@ -83,41 +117,44 @@ def scan_file(path: Path) -> ClipScan:
         found = digest(path)
     except OSError as error:
         return ClipScan(digest="", problem="unreadable", detail=str(error.strerror))
+    heard, resampled = Heard(), Heard()
     try:
-        decoded = decode(path)
+        decoding = Decoding(path)
+        rate = decoding.sample_rate
+        for block in resample(_taken_in(decoding, heard), rate, min(rate, SAMPLE_RATE)):
+            if len(block) and rate > SAMPLE_RATE:
+                resampled.add(block)
     except AudioError as error:
         kind: Fault = "empty" if isinstance(error, EmptyAudioError) else "unreadable"
         return ClipScan(digest=found, problem=kind, detail=str(error))
-    samples, rate = decoded.samples, decoded.sample_rate
-    problem, detail = fault(samples) or (None, "")
-    if problem == "silent" and decoded.channels > 1 and decoded.swing > SILENT:
+    problem, detail = heard.fault or (None, "")
+    if problem == "silent" and decoding.channels > 1 and decoding.swing > SILENT:
         problem, detail = None, ""  # there is sound in the channels: `cancelled` says so
     good = problem is None
-    mixed = float(samples.var(dtype=np.float64)) if good else 0.0
     return ClipScan(
         digest=found,
-        seconds=len(samples) / rate,
+        seconds=heard.count / rate,
         sample_rate=rate,
-        channels=decoded.channels,
+        channels=decoding.channels,
         problem=problem,
         detail=detail,
-        sound=_sound(samples) if good else "",
-        cancelled=_lost(mixed, decoded.power) if good and decoded.channels > 1 else 0.0,
-        above=_lost(float(Recording(samples, rate).at(SAMPLE_RATE).var(dtype=np.float64)), mixed)
-        if good and rate > SAMPLE_RATE
-        else 0.0,
-        missing=decoded.missing,
+        sound=heard.sound if good else "",
+        cancelled=_lost(heard.power, decoding.power) if good and decoding.channels > 1 else 0.0,
+        above=_lost(resampled.power, heard.power) if good and rate > SAMPLE_RATE else 0.0,
+        missing=decoding.missing,
     )
+
+
+def _taken_in(blocks: Iterable[Waveform], heard: Heard) -> Iterator[Waveform]:
+    """Yield the blocks again, taken in."""
+    for block in blocks:
+        heard.add(block)
+        yield block
 
 
 def _lost(after: float, before: float) -> float:
     """Return the part of the power that is gone, in [0, 1]."""
     return float(np.clip(1 - after / before, 0, 1)) if before > 0 else 0.0
-
-
-def _sound(samples: Waveform) -> str:
-    steps = np.round(samples * 32768.0).astype("<i4")
-    return hashlib.blake2b(steps.data, digest_size=16).hexdigest()
 
 
 def _stamp(path: Path) -> tuple[str, int, int] | None:

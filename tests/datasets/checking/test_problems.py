@@ -195,8 +195,10 @@ def test_at_most_a_hundred_clips_are_listed(tmp_path: Path) -> None:
     ],
 )
 def test_what_counts_as_silent(samples: list[float], kind: str | None) -> None:
-    found = scan_module.fault(np.array(samples, np.float32))
-    assert (found and found[0]) == kind
+    heard = scan_module.Heard()
+    for sample in samples:
+        heard.add(np.array([sample], np.float32))
+    assert (heard.fault and heard.fault[0]) == kind
 
 
 def test_a_file_that_vanished_is_unreadable(root: Path) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mrkd_ray.audio.decoding import decode
+from mrkd_ray.audio.decoding import read
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.opening import LAYOUTS, layout, open_dataset
 
@@ -104,7 +104,7 @@ def test_every_ending_that_libsndfile_reads_is_a_recording(
     put(tmp_path / "b/2.wav")
     soundfile.write(tmp_path / f"b/x.{ending}", np.full(800, 0.1), 8000, format=kind)
     assert [c.path.name for c in open_dataset(tmp_path, tmp_path).clips][-1] == f"x.{ending}"
-    assert len(decode(tmp_path / f"b/x.{ending}").samples) >= 800
+    assert len(read(tmp_path / f"b/x.{ending}")[0]) >= 800
 
 
 def test_folders_called_fold1_are_no_classes(tmp_path: Path) -> None:
