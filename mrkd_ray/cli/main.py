@@ -283,7 +283,7 @@ ModelPath = Annotated[
 @config_command(
     app,
     "run.Data",
-    "mrkd evaluate results/train/cells/distilled_... --data other_clips",
+    "mrkd evaluate results/train/best --data other_clips",
 )
 def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) -> None:
     """Score a model on labelled audio, without the clips that it was trained on."""
@@ -306,8 +306,8 @@ def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) ->
 
 @app.command(
     epilog=ending(
-        "mrkd predict results/train/cells/distilled_... recording.wav",
-        "mrkd predict results/train/cells/distilled_... recordings 'more/*.flac'",
+        "mrkd predict results/train/best recording.wav",
+        "mrkd predict results/train/best recordings 'more/*.flac'",
     )
 )
 def predict(

@@ -225,10 +225,13 @@ def _counted(rows: pd.DataFrame, score: MetricName) -> str:
     found = [interval(row, f"{score}_difference") for row in rows.to_dict("records")]
     marks = Counter(each.mark for each in found)
     mean = minus(signed(rows[f"{score}_difference"].mean()))
-    return (
-        f"significantly higher in {marks['higher']} of {len(rows)} comparisons, lower in "
-        f"{marks['lower']}, not significantly different in {marks['ns']} ({mean} points on average)"
-    )
+    words = {"higher": "significantly higher", "lower": "significantly lower"}
+    words["ns"] = "not significantly different"
+    if len(rows) == 1:
+        return f"{words[next(iter(marks))]} ({mean} points)"
+    counts = [f"{text} in {marks[mark]}" for mark, text in words.items() if marks[mark]]
+    counts[0] += f" of {len(rows)} comparisons"
+    return f"{', '.join(counts)} ({mean} points on average)"
 
 
 def facts(results: GridResults) -> list[Fact]:

@@ -116,8 +116,8 @@ def test_findings_count_the_comparisons(results: GridResults) -> None:
     table.loc[branches[3:4], "accuracy_difference_high"] = -0.1
     assert page.findings(table)[0] == (
         "The accuracy of a distilled branch, beside the same branch trained alone, is "
-        "significantly higher in 3 of 18 comparisons, lower in 1, not significantly different in "
-        "14 (+0.5 points on average)."
+        "significantly higher in 3 of 18 comparisons, significantly lower in 1, "
+        "not significantly different in 14 (+0.5 points on average)."
     )
     assert "With one seed" in page.findings(table)[-1]
     assert "about one misses" not in page.findings(table)[-1]
