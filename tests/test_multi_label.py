@@ -16,8 +16,9 @@ from rich.console import Console
 from sklearn.metrics import average_precision_score
 
 from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.intact import result_of
 from mrkd_ray.cells.prepared import Prepared
-from mrkd_ray.cells.run import result_of, run_cell
+from mrkd_ray.cells.run import run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.cli.main import main
 from mrkd_ray.common.errors import UserError

@@ -7,29 +7,50 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrkd_ray.common import manifest
 from mrkd_ray.common.arrays import Float32, Int64
 from mrkd_ray.common.files import replacing, write_text
+from mrkd_ray.common.reading import LARGEST, Damaged, read_array, read_rows
 from mrkd_ray.datasets.base import encode
 from mrkd_ray.scores.comparison import Condition, Model
 from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch_task import Part
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Row = dict[str, Any]
 Predicted = list[list[list[int]]]  # [cycles][branches][clips]
 
+PREDICTIONS = "predictions.csv"
+
 
 def read_predictions(folder: Path) -> tuple[list[str], Int64, dict[str, Float32]]:
-    """Return clip_ids, labels as in a `Part` and, by model, probabilities [n, M] float32."""
+    """Return clip_ids, labels as in a `Part` and, by model, probabilities [n, M] float32.
+
+    Raises:
+        Damaged: the file is gone, another than was written, or no such table.
+    """
+    path = folder / PREDICTIONS
+    content = manifest.content(folder, PREDICTIONS, LARGEST)
+    try:
+        return _predictions(content)
+    except (ValueError, KeyError, StopIteration, UnicodeDecodeError) as error:
+        raise Damaged(path, f"not a table of predictions ({str(error)[:200]})") from None
+
+
+def _predictions(content: bytes) -> tuple[list[str], Int64, dict[str, Float32]]:
     import pandas as pd
 
     table = pd.read_csv(
-        folder / "predictions.csv",
-        dtype={"clip_id": str, "label": str, "labels": str},
+        io.BytesIO(content),
+        dtype={"model": str, "clip_id": str, "label": str, "labels": str},
         keep_default_na=False,
+        encoding="utf-8",
     )
     columns = [name for name in table.columns if name.startswith("p_")]
     classes = [name.removeprefix("p_") for name in columns]
@@ -39,8 +60,17 @@ def read_predictions(folder: Path) -> tuple[list[str], Int64, dict[str, Float32]
         labels = encode([_split(row, classes) for row in first["labels"]], classes, True)
     else:
         labels = encode([(label,) for label in first["label"]], classes, False)
-    scores = {str(name): rows[columns].to_numpy(dtype=np.float32) for name, rows in models.items()}
-    return list(first["clip_id"]), labels, scores
+    clip_ids = list(first["clip_id"])
+    if len(set(clip_ids)) < len(clip_ids):
+        raise ValueError("a clip is there twice")
+    scores: dict[str, Float32] = {}
+    for name, rows in models.items():
+        if list(rows["clip_id"]) != clip_ids:
+            raise ValueError(f"the clips of {name!s} are not those of the first model")
+        scores[str(name)] = rows[columns].to_numpy(dtype=np.float32)
+        if not ((scores[str(name)] >= 0) & (scores[str(name)] <= 1.001)).all():
+            raise ValueError(f"a probability of {name!s} is not between 0 and 1")
+    return clip_ids, labels, scores
 
 
 def read_models(folder: Path, condition: Condition, fold: int, seed: int) -> dict[str, Model]:
@@ -80,7 +110,7 @@ def write_predictions(
             row: Row = {"model": model, "clip_id": clip_id, column: label}
             row |= {f"p_{name}": str(x) for name, x in zip(classes, p, strict=True)}
             rows.append(row)
-    _write_csv(folder / "predictions.csv", rows)
+    _write_csv(folder / PREDICTIONS, rows)
 
 
 def _joined(labels: Sequence[str], classes: Sequence[str]) -> str:
@@ -107,6 +137,12 @@ def write_history(folder: Path, rows: list[Row], predicted: Predicted) -> None:
     _write_csv(folder / "history.csv", rows)
 
 
+def remove_history(folder: Path) -> None:
+    """Remove what `write_history` wrote, if anything."""
+    for name in checkpoints.HISTORY:
+        (folder / name).unlink(missing_ok=True)
+
+
 def cycles_done(folder: Path) -> int:
     """Return how many cycles a cell that is not finished would not run again."""
     found = checkpoints.latest(folder / "checkpoint")
@@ -116,24 +152,79 @@ def cycles_done(folder: Path) -> int:
 def read_history(folder: Path, cycle: int) -> tuple[list[Row], Predicted]:
     """Return what `write_history` wrote of the cycles before `cycle`, at which the cohort stands.
 
-    The last of them may be in the checkpoint only, when the run died right after it.
+    The last of them is in the checkpoint's figures. Those before are in its own copy of the tables,
+    which its manifest covers; where an earlier version wrote it, in the cell's folder.
+
+    Raises:
+        Damaged: a file is not what was written, or cycles are missing.
     """
     rows: list[Row] = []
     predicted: Predicted = []
-    if (folder / "history.csv").exists():
-        with (folder / "history.csv").open(newline="") as file:
-            rows = [{**row, "cycle": int(row["cycle"])} for row in csv.DictReader(file)]
-        rows = [row for row in rows if row["cycle"] < cycle]
-        known = len({row["cycle"] for row in rows})  # of a cycle, this file is written last
-        predicted = np.load(folder / "predicted.npy", allow_pickle=False)[:known].tolist()
     found = checkpoints.latest(folder / "checkpoint")
+    source = found if found and manifest.read(found) is not None else folder
+    if cycle and (source / "history.csv").exists():
+        rows, predicted = read_figures(source)
+        rows = [row for row in rows if row["cycle"] < cycle]
+        predicted = predicted[: len({row["cycle"] for row in rows})]
     if found and not any(row["cycle"] == cycle - 1 for row in rows):
         last = checkpoints.read_rows(found)
         predicted.append([row.pop("predicted") for row in last])
+        wall = _wall_seconds(folder, cycle - 1)
         for row in last:
             phases = (value for key, value in row.items() if key.startswith("seconds_"))
-            rows.append({**row, "seconds": sum(phases)})
+            rows.append({**row, "seconds": wall or sum(phases)})
+    if (there := sorted({row["cycle"] for row in rows})) != list(range(cycle)):
+        lacking = next(i for i in range(cycle + 1) if i not in there)
+        raise Damaged(
+            source / "history.csv",
+            f"cycle {lacking} is not in it. Remove {folder}, and it is trained anew",
+        )
     return rows, predicted
+
+
+def history_table(folder: Path) -> pd.DataFrame:
+    """Return `history.csv` as a table of numbers.
+
+    Raises:
+        Damaged: it is gone, another than was written, or no such table.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(io.BytesIO(manifest.content(folder, "history.csv", LARGEST)))
+    except (ValueError, UnicodeDecodeError) as error:
+        if isinstance(error, Damaged):
+            raise
+        raise Damaged(folder / "history.csv", str(error)) from None
+
+
+def _wall_seconds(folder: Path, cycle: int) -> float | None:
+    """Return how long a cycle took, which is in the cell's `history.csv` only; None if unknown."""
+    try:
+        rows, _ = read_figures(folder)
+        return next(float(row["seconds"]) for row in rows if row["cycle"] == cycle)
+    except (Damaged, KeyError, ValueError, StopIteration):
+        return None
+
+
+def read_figures(folder: Path) -> tuple[list[Row], Predicted]:
+    """Return all that `write_history` wrote.
+
+    Raises:
+        Damaged: a file is gone, or not such a table.
+    """
+    path = folder / "history.csv"
+    rows: list[Row] = [dict(row) for row in read_rows(path, ("cycle", "branch"))]
+    try:
+        for row in rows:
+            row["cycle"] = int(row["cycle"])
+    except ValueError as error:
+        raise Damaged(path, str(error)) from None
+    predicted = read_array(folder / "predicted.npy", "int16", 3)
+    cycles = {row["cycle"] for row in rows}
+    if len(predicted) < len(cycles):  # of a cycle, history.csv is written last
+        raise Damaged(folder / "predicted.npy", f"not as many cycles as {path.name}")
+    return rows, predicted.tolist()
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,9 @@ from numpy.typing import NDArray
 from mrkd_ray.cells import early_stop
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.common.files import write_json
+from mrkd_ray.cells.intact import RESULT
+from mrkd_ray.common import manifest
+from mrkd_ray.common.files import json_text, link_or_copy, replacing, write_text
 from mrkd_ray.common.timeline import Span, write_trace
 from mrkd_ray.method import algorithm
 from mrkd_ray.scores import metrics
@@ -25,7 +26,7 @@ from mrkd_ray.training.branch_task import BranchTask
 
 Row = dict[str, Any]
 
-PROFILE = "profile.json"
+PROFILE, SOFT_LABELS = "profile.json", "soft_labels.npz"
 
 
 class CohortWithFiles(algorithm.Cohort, Protocol):
@@ -66,6 +67,8 @@ def run_cell(
     history, predicted = cell_files.read_history(folder, cohort.cycle)
     if history:  # its last cycle may have been in the checkpoint only
         cell_files.write_history(folder, history, predicted)
+    else:  # of a cell that begins anew no old figures are kept beside the new ones
+        cell_files.remove_history(folder)
     stops, checkpoint = cell.training.early_stop is not None, folder / "checkpoint"
     if stops:
         early_stop.keep_best(history, checkpoint)
@@ -95,8 +98,9 @@ def run_cell(
         scores["ensemble"] = mean_probabilities(list(scores.values())).astype(np.float32)
     cell_files.write_predictions(folder, tasks[0].test, classes, scores)
     found = checkpoints.latest(checkpoint)
-    if found and (found / "soft_labels.npz").exists():
-        (found / "soft_labels.npz").replace(folder / "soft_labels.npz")
+    if found and (found / SOFT_LABELS).exists():
+        with replacing(folder / SOFT_LABELS) as temporary:
+            link_or_copy(found / SOFT_LABELS, temporary)
     if profile:
         write_trace(folder / PROFILE, cohort.spans())
     cycles_run = int(history[-1]["cycle"]) + 1
@@ -120,14 +124,8 @@ def run_cell(
     }
     if stops:
         result["best_cycles"] = early_stop.best_cycles(history)
-    write_json(folder / "result.json", result)
+    # It is finished when result.json is there: so this is last, and the manifest has it already.
+    text = json_text(result)
+    manifest.write(folder, without=("checkpoint",), coming={RESULT: text.encode()})
+    write_text(folder / RESULT, text)
     shutil.rmtree(checkpoint, ignore_errors=True)
-
-
-def result_of(folder: Path) -> Row | None:
-    """Return the result of a finished cell, None where there is none."""
-    path = folder / "result.json"
-    if not path.exists():
-        return None
-    result: Row = json.loads(path.read_text())
-    return result

@@ -23,6 +23,10 @@ CHECKOUT = Path(__file__).parents[2]
 """The repository, where this runs from one."""
 
 
+UNKNOWN: dict[str, Any] = {"packages": dict.fromkeys(PACKAGES, "unknown")}
+"""What is said of a run whose own words are lost."""
+
+
 def describe() -> dict[str, Any]:
     """Return what somebody needs to know to repeat the run; no names of users or hosts."""
     return {

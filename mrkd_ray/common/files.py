@@ -43,8 +43,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=indent) + "\n")
+    """Write a JSON file atomically. Raises ValueError: a number is not finite."""
+    write_text(path, json_text(value, indent))
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """Return what a JSON file says. Raises ValueError: a number is not finite."""
+    return json.dumps(value, indent=indent, allow_nan=False) + "\n"
 
 
 def from_here(path: Path) -> Path:

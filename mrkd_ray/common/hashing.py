@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mrkd_ray.common.reading import opened
+
 
 def hash_of(*values: Any) -> str:
     """Return 16 hex digits over values that JSON can hold."""
@@ -14,6 +16,6 @@ def hash_of(*values: Any) -> str:
 
 
 def sha256_of(file: Path) -> str:
-    """Return the sha256 of a file's bytes in hex. Raises OSError."""
-    with file.open("rb") as stream:
+    """Return the sha256 of a regular file's bytes in hex. Raises OSError."""
+    with opened(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from mrkd_ray.common.text import time_text
+from mrkd_ray.common.text import printable_lines, time_text
 
 EVERY = 30.0  # seconds between lines where there is no terminal
 WIDE = 100  # columns of a terminal from which bars are long
@@ -30,6 +30,7 @@ WIDE = 100  # columns of a terminal from which bars are long
 
 def say(console: Console, text: str) -> None:
     """Print a sentence: on a terminal broken between words, elsewhere as one line."""
+    text = printable_lines(text)
     console.print(text, markup=False, soft_wrap=not console.is_terminal)
 
 

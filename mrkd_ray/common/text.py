@@ -8,10 +8,41 @@ from collections.abc import Iterable
 
 
 def few(items: Iterable[str], limit: int = 10) -> str:
-    """Return the first items separated by commas, and how many more there are."""
-    listed = list(items)
+    """Return the first items, `printable`, separated by commas, and how many more there are."""
+    listed = [printable(item) for item in items]
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+_HIDDEN = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, breaks of lines
+_TURNED = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")  # marks of direction
+
+
+def is_printable(text: str) -> bool:
+    """Return whether a text is a line that shows what is in it.
+
+    It has no line breaks, no other control characters, and none that turn the direction of
+    writing, by which names can clear a screen or look like others.
+    """
+    return not (any(unicodedata.category(x) in _HIDDEN for x in text) or _TURNED.search(text))
+
+
+def printable(text: object) -> str:
+    """Return a name from a file or a disk as a line for people: what is hidden is escaped.
+
+    All that comes from data goes through it on its way to a terminal, a page or a log.
+    """
+    line = str(text)
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(
+        x if is_printable(x) else x.encode("unicode_escape").decode("ascii") for x in line
+    )
+
+
+def printable_lines(text: object) -> str:
+    """Return a text of several lines, each as `printable` gives it."""
+    return "\n".join(map(printable, str(text).split("\n")))
 
 
 def folded(text: str) -> str:

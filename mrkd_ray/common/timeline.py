@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mrkd_ray.common.files import write_text
+from mrkd_ray.common.reading import Damaged, read_json
 
 SHARE_OF = {
     **dict.fromkeys(("train", "soft_labels", "distil"), "compute"),
@@ -85,14 +86,17 @@ def write_trace(path: Path, rows: Rows) -> None:
 
 
 def read_trace(path: Path) -> dict[str, list[Span]]:
-    """Return the rows that `write_trace` wrote, to the microsecond."""
-    events = json.loads(path.read_text())["traceEvents"]
-    names = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
-    rows: dict[str, list[Span]] = {name: [] for name in names.values()}
-    for event in events:
-        if event["ph"] == "X":
-            span = Span(event["name"], event["ts"] / 1e6, event["dur"] / 1e6)
-            rows[names[event["tid"]]].append(span)
+    """Return the rows that `write_trace` wrote, to the microsecond. Raises Damaged."""
+    events = read_json(path, "traceEvents")["traceEvents"]
+    try:
+        names = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+        rows: dict[str, list[Span]] = {name: [] for name in names.values()}
+        for event in events:
+            if event["ph"] == "X":
+                span = Span(event["name"], event["ts"] / 1e6, event["dur"] / 1e6)
+                rows[names[event["tid"]]].append(span)
+    except (KeyError, TypeError) as error:
+        raise Damaged(path, f"not a timeline ({error})") from None
     return rows
 
 

@@ -110,6 +110,7 @@ class RayCohort:
         self._rows = len(self._task.taught)
         self._shards = max(1, -(-self._rows * len(self._task.classes) * 4 // SHARD_BYTES))
         self._recorder = Recorder()
+        checkpoints.discard_damaged(self._checkpoints)
         found = checkpoints.latest(self._checkpoints)
         self.cycle = checkpoints.cycle_of(found) if found else 0
         self._teachers: list[list[Any]] = []

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells import intact
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.cells.run import result_of
+from mrkd_ray.cells.intact import result_of
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import link_or_copy, sync, write_json, write_text
+from mrkd_ray.common.reading import Damaged, read_json
 from mrkd_ray.config.parsing import read_yaml, to_yaml
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.checking.problems import Skipped
+from mrkd_ray.training import checkpoints
 
-ENVIRONMENT, REQUEST = "environment.json", "grid.yaml"
+ENVIRONMENT, REQUEST, DAMAGED = "environment.json", "grid.yaml", "damaged"
 SAME_VERSIONS = ("mrkd-ray", "torch")
 """Packages of which a cell must have been made with this version to be taken over."""
 
@@ -58,8 +62,11 @@ def holds(folder: Path, grid: Sequence[Cell]) -> bool:
 
 def cycles_of(folder: Path) -> int | None:
     """Return the cycles that a grid's folder was asked for; None where it does not say it."""
-    request = folder / REQUEST
-    return read_yaml(request).get("cycles") if request.is_file() else None
+    try:
+        cycles = read_yaml(folder / REQUEST).get("cycles")
+    except UserError:  # gone or damaged: it is written again
+        return None
+    return cycles if isinstance(cycles, int) and cycles > 0 else None
 
 
 def begun(output: Path, name: str) -> bool:
@@ -84,28 +91,87 @@ def write_request(folder: Path, config: GridConfig, skipped: Sequence[Skipped]) 
     """Write what is asked of this run, and what it and those before it in the folder run with."""
     made_with = environment.describe()
     if (folder / ENVIRONMENT).exists():
-        made_with = environment.joined(_read(folder), made_with)
+        made_with = environment.joined(_read(folder) or environment.UNKNOWN, made_with)
     write_text(folder / REQUEST, to_yaml(config))
     write_json(folder / ENVIRONMENT, made_with)
     write_json(folder / "skipped.json", [clip._asdict() for clip in skipped])
 
 
-def finished(grid: Sequence[Cell], folder: Path, name: str) -> dict[str, Path]:
+def finished(
+    grid: Sequence[Cell],
+    folder: Path,
+    name: str,
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Path]:
     """Return the folder of each cell, by key, that needs no training.
 
     It is finished in `folder`, or was made in another grid's under the same output folder. The key
     holds all that changes its result but the code, so the versions of `SAME_VERSIONS` must be the
-    same. Folders of this grid's name do not count: to run it again is to train again.
+    same. Folders of this grid's name do not count: to run it again is to train again. All its files
+    are what was written.
+
+    Args:
+        tell: called with a line for each that is damaged.
     """
     places = [folder, *_others(folder.parent, name)]
     found = {}
     for cell in grid:
         for path in (place / "cells" / key for place in places for key in _keys(cell)):
             made_there = path.parents[1] == folder or not (path / ENVIRONMENT).exists()
-            if made_there and result_of(path) is not None:
-                found[cell.key] = path
-                break
+            if made_there and path.is_dir():
+                try:
+                    intact.check(path)
+                except Damaged as error:
+                    tell(f"{error}; this cell is not taken from there")
+                    continue
+                if result_of(path) is not None:
+                    found[cell.key] = path
+                    break
     return found
+
+
+def set_aside(grid: Sequence[Cell], folder: Path) -> Iterator[str]:
+    """Have cells of a grid's folder begin anew, or go on from an older checkpoint, where damaged.
+
+    A finished cell is moved to `damaged/`: somebody may have changed it on purpose.
+
+    Yields:
+        A line for each, which names the file.
+    """
+    for cell in grid:
+        path = folder / "cells" / cell.key
+        if not path.is_dir():
+            continue
+        try:
+            intact.check(path)
+        except Damaged as error:
+            aside = folder / DAMAGED / path.name
+            number = next(i for i in itertools.count(1) if not _numbered(aside, i).exists())
+            aside = _numbered(aside, number)
+            aside.parent.mkdir(exist_ok=True)
+            path.rename(aside)
+            yield f"{error}. The cell is in {aside} now, and is trained anew"
+            continue
+        if result_of(path) is None:
+            for found in checkpoints.discard_damaged(path / "checkpoint"):
+                cycle = cell_files.cycles_done(path)
+                there = f"from its checkpoint after cycle {cycle}" if cycle else "anew"
+                yield f"{found}. The cell goes on {there}"
+
+
+def damaged(grid: Sequence[Cell], folder: Path) -> list[tuple[str, str]]:
+    """Return the key of each finished cell that is not what was written, and what is wrong."""
+    found = []
+    for cell in grid:
+        try:
+            intact.check(folder / "cells" / cell.key)
+        except Damaged as error:
+            found.append((cell.key, str(error)))
+    return found
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.name}-{number}")
 
 
 def rename_former(grid: Sequence[Cell], folder: Path) -> int:
@@ -145,7 +211,7 @@ def take_over(found: Mapping[str, Path], folder: Path) -> Counter[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         ignored = shutil.ignore_patterns("checkpoint", ".*")
         shutil.copytree(path, temporary, copy_function=link_or_copy, ignore=ignored)
-        shutil.copy2(path.parents[1] / ENVIRONMENT, temporary)
+        write_json(temporary / ENVIRONMENT, _read(path.parents[1]))
         _replace(temporary, folder / "cells" / key)
         sources[path.parents[1]] += 1
     return sources
@@ -153,16 +219,14 @@ def take_over(found: Mapping[str, Path], folder: Path) -> Counter[Path]:
 
 def same_versions(folder: Path) -> bool:
     """Say whether all in a grid's folder was made with the `SAME_VERSIONS` that are here."""
-    if not (folder / ENVIRONMENT).exists():
-        return False
-    packages = _read(folder)["packages"]
+    packages = (_read(folder) or {}).get("packages", {})
     made_with = {name: packages.get(name) for name in SAME_VERSIONS}
     return made_with == environment.versions(SAME_VERSIONS)
 
 
 def commit_of(folder: Path) -> str:
     """Say which commit a grid's folder was made at, where it is another than this run's."""
-    commit = _read(folder)["commit"]
+    commit = (_read(folder) or {}).get("commit")
     return "" if commit == environment.describe()["commit"] else f" (made at commit {commit})"
 
 
@@ -184,9 +248,13 @@ def _folders(output: Path) -> list[Path]:
     return [path for path in root.iterdir() if path.is_dir()] if root.exists() else []
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / ENVIRONMENT).read_text())
-    return found
+def _read(folder: Path) -> dict[str, Any] | None:
+    """Return what a grid's folder was made with; None where it does not say it, or not any more."""
+    try:
+        found = read_json(folder / ENVIRONMENT)
+    except Damaged:
+        return None
+    return found if isinstance(found.get("packages"), dict) else None
 
 
 def _replace(temporary: Path, target: Path) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells.run import result_of
+from mrkd_ray.cells.intact import result_of
 from mrkd_ray.datasets.opening import EMBEDDED
 from mrkd_ray.distributed import sessions
 

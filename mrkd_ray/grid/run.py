@@ -11,11 +11,12 @@ from rich.console import Console
 
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.intact import result_of
 from mrkd_ray.cells.prepared import Prepared
-from mrkd_ray.cells.run import PROFILE, Row, result_of, run_cell
+from mrkd_ray.cells.run import PROFILE, Row, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
-from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import say
+from mrkd_ray.common.reading import Damaged
 from mrkd_ray.common.timeline import read_trace, summary
 from mrkd_ray.config.parsing import PYTHON, parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
@@ -75,6 +76,9 @@ def run(
     if not config.alone and any(len(cohort) == 1 for cohort in config.cohorts):
         say(console, "note: a cohort of one branch has only itself as its teacher")
 
+    def tell(line: str) -> None:
+        say(console, line)
+
     def finished_there(cells: Sequence[Cell]) -> bool:
         folder = grid_folder.choose(config.output, config.name, cells, resume)
         found = grid_folder.finished(cells, folder, config.name)
@@ -86,23 +90,24 @@ def run(
         grid = list(opened.by_key.values())
         folder = grid_folder.choose(config.output, config.name, grid, resume)
         if resume:
-            line = f"Resuming {folder}" if folder.exists() else NOTHING_TO_RESUME
-            say(console, line)
+            tell(f"Resuming {folder}" if folder.exists() else NOTHING_TO_RESUME)
         with grid_folder.locked(folder):
             if renamed := grid_folder.rename_former(grid, folder):
-                say(console, f"note: {renamed} cells of an earlier version have new names")
-            finished = grid_folder.finished(grid, folder, config.name)
+                tell(f"note: {renamed} cells of an earlier version have new names")
+            for line in grid_folder.set_aside(grid, folder):
+                tell(f"warning: {line}")
+            finished = grid_folder.finished(grid, folder, config.name, tell)
             grid_folder.write_request(folder, opened.config, opened.prepared.skipped)
             for source, count in grid_folder.take_over(finished, folder).items():
                 made_at = grid_folder.commit_of(source)
-                line = f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}"
-                say(console, line)
+                tell(f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}")
             if len(finished) < len(grid):
                 compute(opened.prepared, opened.workers.map, opened.display)
             try:
                 failed = run_cells(opened, folder, profile=config.profile)
             except KeyboardInterrupt:
                 raise Stopped(_how_far(grid, folder)) from None
+            failed += grid_folder.damaged(grid, folder)
             elapsed = time.perf_counter() - began
             gathered = gather(folder, config.name, [*opened.cells, *opened.untaught], elapsed)
             if config.profile:
@@ -117,7 +122,8 @@ def run(
 
 def listed(failed: Sequence[tuple[str, str]]) -> str:
     """Return a line for each cell that failed, with the last line of its error."""
-    return "\n".join(f"  {key}: {error.strip().splitlines()[-1]}" for key, error in failed)
+    lines = ((key, error.strip().splitlines() or ["no reason is known"]) for key, error in failed)
+    return "\n".join(f"  {key}: {error[-1]}" for key, error in lines)
 
 
 def _how_far(grid: Sequence[Cell], folder: Path) -> str:
@@ -136,8 +142,12 @@ def _show_profiles(folder: Path, grid: Sequence[Cell], console: Console) -> None
     for cell in grid:
         path = folder / "cells" / cell.key / PROFILE
         if path.exists():
-            rows = read_trace(path)
-            shares = summary({name: rows[name] for name in cell.names})
+            try:
+                rows = read_trace(path)
+            except Damaged as error:
+                say(console, f"warning: {error}")
+                continue
+            shares = summary({name: rows.get(name, []) for name in cell.names})
             listed = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
             console.print(f"{cell.title}: {listed}; {path}", markup=False, soft_wrap=True)
 
@@ -200,13 +210,13 @@ def _run_locally(
 
     failed = []
     for cell in todo:
-        tasks = branch_tasks(cell, prepared)
         try:
             cell_folder = folder / "cells" / cell.key
+            tasks = branch_tasks(cell, prepared)
             cohort = LocalCohort(tasks, cell_folder)
             for rows in run_cell(cell, tasks, cohort, cell_folder, profile=profile):
                 on_cycle(cell.key, rows)
-        except (UserError, RuntimeError) as error:  # as with Ray: the other cells go on
-            failed.append((cell.key, str(error)))
+        except Exception as error:  # as with Ray: the other cells go on
+            failed.append((cell.key, str(error) or type(error).__name__))
         on_end(cell.key)
     return failed

@@ -2,26 +2,35 @@
 
 `model.safetensors` holds the network's tensors as `network.NAME`, and `mean` and `std` of the
 normalisation. `config.json` says what they are of. `trained_on.txt` lists the digests of the clips
-that the model has seen, one a line.
+that the model has seen, one a line. `SHA256SUMS` has the sums of them all.
+
+A folder may come from a stranger: nothing is taken from it that was not looked at first.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing, write_json, write_text
+from mrkd_ray.common.reading import Damaged, check_regular, parse_json
+from mrkd_ray.common.text import is_printable
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 if TYPE_CHECKING:
     import torch
 
     from mrkd_ray.features.normalisation import Statistics
+
+LARGEST_TEXT = 1 << 26
+"""Bytes of the largest config.json or trained_on.txt that is read: 2 M clips."""
 
 TENSORS, CONFIG, TRAINED_ON = "model.safetensors", "config.json", "trained_on.txt"
 NOT_LEARNED = ("mean", "std", "running_mean", "running_var", "num_batches_tracked")
@@ -93,6 +102,7 @@ def write_model(
     }
     write_json(folder / CONFIG, config)
     write_text(folder / TRAINED_ON, "\n".join(trained_on) + "\n")
+    manifest.write(folder)
 
 
 def is_model(folder: Path) -> bool:
@@ -100,10 +110,44 @@ def is_model(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
+class ModelConfig(BaseModel):
+    """What config.json must say for a model to be built; it says more."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    branch: str
+    representation: str
+    representation_version: str
+    network: str
+    classes: list[str] = Field(min_length=1)
+    multi_label: bool = False
+
+    @field_validator("classes")
+    @classmethod
+    def _names(cls, classes: list[str]) -> list[str]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("a class is there twice")
+        if bad := next((name for name in classes if not is_printable(name)), None):
+            raise ValueError(f"a class with control characters, {bad!r}")
+        return classes
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return what a model's config.json says. Raises OSError or ValueError."""
-    config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    return config
+    """Return what a model's config.json says.
+
+    Raises:
+        Damaged: it is gone or another than was written, or does not say what a model is.
+    """
+    path = folder / CONFIG
+    config = parse_json(path, manifest.content(folder, CONFIG, LARGEST_TEXT))
+    try:
+        ModelConfig.model_validate(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        raise Damaged(path, f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+    found: dict[str, Any] = config
+    return found
 
 
 def read_size(folder: Path) -> tuple[int, int]:
@@ -128,28 +172,23 @@ def read_model(folder: Path, device: torch.device) -> TrainedModel:
         UserError: a file is missing or damaged, or the representation is computed in another way
             than it was for the model.
     """
-    from safetensors import SafetensorError
-
     try:
         return _read(folder, device)
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except Damaged as error:
         raise UserError(
-            f"{folder}: not a whole model ({type(error).__name__}: {error}). It needs "
-            f"{TENSORS} and {CONFIG} as training wrote them."
+            f"{folder}: not a whole model: {error}. It needs {TENSORS}, {CONFIG} and {TRAINED_ON} "
+            "as training wrote them: copy the folder again, or train again with --resume."
         ) from None
 
 
 def _read(folder: Path, device: torch.device) -> TrainedModel:
     import torch
-    from safetensors.torch import load_file
 
     from mrkd_ray.features.normalisation import Statistics
-    from mrkd_ray.networks.catalogue import build
+    from mrkd_ray.networks.catalogue import build, shapes
 
     config = read_config(folder)
-    representation = str(config["representation"])
+    representation = config["representation"]
     entry = REPRESENTATIONS[representation]
     version = entry.version
     if version != config["representation_version"]:
@@ -159,22 +198,78 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
             "front-end differ). Install the mrkd_ray that it was trained with, or train again."
         )
     classes = tuple(config["classes"])
-    tensors = load_file(folder / TENSORS, device=str(device))
-    network, _ = build(str(config["network"]), len(classes), "none", bins=entry.bins)
-    prefix = "network."
-    network.load_state_dict(
-        {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
-    )
+    # Before anything is allocated: a name in a stranger's file may be that of a huge network.
+    expected = shapes(config["network"], len(classes), entry.bins)
+    wanted = {f"network.{name}": tuple(shape) for name, shape in expected.items()}
+    wanted |= dict.fromkeys(("mean", "std"), (3, entry.bins))
+    tensors = read_tensors(folder, TENSORS, torch.device("cpu"), wanted)
+    mean, std = (tensors.pop(name).numpy().astype("float32") for name in ("mean", "std"))
+    if not (std > 0).all():
+        raise Damaged(folder / TENSORS, "a standard deviation of the normalisation is not above 0")
+    network, _ = build(config["network"], len(classes), "none", bins=entry.bins)
+    network.load_state_dict({name.removeprefix("network."): x for name, x in tensors.items()})
     return TrainedModel(
-        branch=str(config["branch"]),
+        branch=config["branch"],
         config=config,
         classes=classes,
-        multi_label=bool(config.get("multi_label", False)),
+        multi_label=config.get("multi_label", False),
         representation=representation,
         network=network.to(device).to(memory_format=torch.channels_last).eval(),
-        statistics=Statistics(tensors["mean"].cpu().numpy(), tensors["std"].cpu().numpy()),
-        trained_on=frozenset((folder / TRAINED_ON).read_text().split()),
+        statistics=Statistics(mean, std),
+        trained_on=frozenset(_digests(folder)),
     )
+
+
+def _digests(folder: Path) -> list[str]:
+    content = manifest.content(folder, TRAINED_ON, LARGEST_TEXT)
+    try:
+        return content.decode("ascii").split()
+    except UnicodeDecodeError:
+        raise Damaged(folder / TRAINED_ON, "not a list of digests") from None
+
+
+def read_tensors(
+    folder: Path,
+    name: str,
+    device: torch.device,
+    wanted: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Read a file of tensors: the bytes that were compared with the folder's manifest.
+
+    Args:
+        wanted: the shapes that they must have, by name; no others may be there.
+
+    Raises:
+        Damaged: the file is gone or another, or a value is not finite.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
+
+    path = folder / name
+    try:
+        check_regular(path)
+        if wanted is not None:
+            with safe_open(path, "numpy") as file:
+                found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            if wrong := sorted(k for k in wanted.keys() | found if wanted.get(k) != found.get(k)):
+                key = wrong[0]
+                raise Damaged(
+                    path,
+                    f"tensor {key!r} has shape {found.get(key)}, and the network of {CONFIG} "
+                    f"{wanted.get(key)}",
+                )
+        tensors: dict[str, torch.Tensor] = load(manifest.content(folder, name))
+    except FileNotFoundError:
+        raise Damaged(path, "it is gone") from None
+    except (OSError, SafetensorError, ValueError, KeyError, AssertionError) as error:
+        if isinstance(error, Damaged):
+            raise
+        raise Damaged(path, str(error) or type(error).__name__) from None
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise Damaged(path, f"tensor {key!r} holds NaN or infinite values")
+    return {key: tensor.to(device) for key, tensor in tensors.items()}
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

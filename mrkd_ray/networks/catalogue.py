@@ -7,9 +7,11 @@ torchvision's classification networks, or of timm's (`timm_models`).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
@@ -66,6 +68,32 @@ def build(
         check_input(module, name, *windows)
     layer = classifier_layer(module)
     return module, load_weights(module, name, weights, classifier=layer, official=entry.official)
+
+
+def shapes(name: str, n_classes: int, bins: int) -> dict[str, torch.Size]:
+    """Return the shape of each tensor of a network's state dict, without memory for them.
+
+    Args: as `build`.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    entry = find(name)
+    with _Sizes():
+        module = entry.builder(n_classes, bins) if entry.sized else entry.builder(n_classes)
+    return {key: tensor.shape for key, tensor in module.state_dict().items()}
+
+
+class _Sizes(TorchFunctionMode):
+    """What is made to be filled is made on the meta device: weights. What has values has them."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
 
 
 def find(name: str) -> Network:

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.cells.run import result_of
+from mrkd_ray.cells.intact import result_of
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders, write_text
 from mrkd_ray.common.progress import say
@@ -64,6 +64,8 @@ def recommend(
         if folder.exists():
             with grid_folder.locked(folder):
                 grid_folder.rename_former(opened.cells, folder)
+                for line in grid_folder.set_aside(opened.cells, folder):
+                    say(console, f"warning: {line}")
         left = [cell for cell in opened.cells if result_of(folder / "cells" / cell.key) is None]
         if left:
             opened, left = _in_time(opened, left, config.minutes, console)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import csv
 import functools
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import named
+from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.reading import LARGEST, Damaged, read_array, read_json
 from mrkd_ray.config.fields import current_names
 from mrkd_ray.config.parsing import read_yaml
 from mrkd_ray.results.tables import read_table
@@ -112,7 +114,7 @@ class GridResults:
         for cell in self.tidy["cell"].unique():
             path = self.folder / "cells" / cell / "environment.json"
             if cell and path.is_file():
-                found[cell] = json.loads(path.read_text(encoding="utf-8"))
+                found[cell] = read_json(path, "packages")
         return found
 
     @cached_property
@@ -195,14 +197,18 @@ class GridResults:
         return {"independent": both[: len(alone)], "distilled": both[len(alone) :]}
 
     def history(self, cell: str) -> pd.DataFrame:
-        """A row per cycle and branch: losses, `metrics` in [0, 1], `seconds_<phase>`."""
+        """A row per cycle and branch: losses, `metrics` in [0, 1], `seconds_<phase>`.
+
+        Raises Damaged.
+        """
         found: pd.DataFrame = self._histories(cell)
         return found
 
     def predicted(self, cell: str) -> NDArray[np.int16]:
         """Classes predicted after every cycle, [cycles, branches, n]; clips as in a `Model`."""
-        path = self.folder / "cells" / cell / "predicted.npy"
-        array: NDArray[np.int16] = np.load(path, allow_pickle=False)
+        array: NDArray[np.int16] = read_array(
+            self.folder / "cells" / cell / "predicted.npy", "int16", 3
+        )
         return array
 
     def _model(self, row: dict[Any, Any]) -> Model:
@@ -213,9 +219,7 @@ class GridResults:
     @cached_property
     def _histories(self) -> Any:
         """The function of a cell that reads its history, once for all curves and branches."""
-        return functools.cache(
-            lambda cell: pd.read_csv(self.folder / "cells" / cell / "history.csv")
-        )
+        return functools.cache(lambda cell: cell_files.history_table(self.folder / "cells" / cell))
 
     @cached_property
     def _models(self) -> Any:
@@ -235,6 +239,13 @@ def read_results(folder: Path) -> GridResults:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a grid's, for example results/demo")
     resume = f"go on with: mrkd grid {folder / 'grid.yaml'} --resume"
+    try:
+        return _read(folder, resume)
+    except Damaged as error:
+        raise UserError(f"{error}. What is damaged is made anew: {resume}") from None
+
+
+def _read(folder: Path, resume: str) -> GridResults:
     tidy, table = read_table(folder / "results.csv"), read_table(folder / "table.csv")
     if tidy is None or table is None:
         raise UserError(f"{folder}: the grid has not finished a cohort yet; {resume}")
@@ -253,12 +264,14 @@ def read_results(folder: Path) -> GridResults:
             f"{folder}: {len(missing)} file(s) missing. Delete the folders of these cells, then "
             f"{resume}\n  {listed}"
         )
-    with (folder / "cells" / used[0] / "predictions.csv").open(encoding="utf-8") as file:
-        columns = pd.read_csv(file, nrows=0).columns
+    for cell in used:
+        manifest.check(folder / "cells" / cell, CELL_FILES)
+    first = manifest.content(folder / "cells" / used[0], cell_files.PREDICTIONS, LARGEST)
+    columns = next(csv.reader([first.partition(b"\n")[0].decode("utf-8", "replace")]), [])
     return GridResults(
         folder=folder,
         config=current_names(read_yaml(folder / "grid.yaml")),
-        environment=json.loads((folder / "environment.json").read_text(encoding="utf-8")),
+        environment=read_json(folder / "environment.json", "packages"),
         tidy=tidy,
         table=table,
         classes=tuple(name.removeprefix("p_") for name in columns if name.startswith("p_")),

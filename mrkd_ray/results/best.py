@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mrkd_ray.common.files import link_or_copy, write_json
+from mrkd_ray.common.reading import Damaged, read_json
 from mrkd_ray.common.text import count_text, megabytes_text, milliseconds_text
 from mrkd_ray.results.models import TrainedKind, branch_folder, comparable, size, standing
 from mrkd_ray.scores import metrics
@@ -170,10 +170,10 @@ def point(results: Path, best: Best) -> Best:
 def read(results: Path) -> Best | None:
     """Return what a run's `best.json` says; None where there is none that can be read."""
     try:
-        values = json.loads((results / NAME / FACTS).read_text(encoding="utf-8"))
+        values = read_json(results / NAME / FACTS, "latency")
         latency = values.pop("latency")
         return Best(**values, latency=Latency(**latency) if latency else None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (Damaged, TypeError):
         return None
 
 
@@ -199,6 +199,7 @@ def recommend(results: Path, kinds: Sequence[TrainedKind]) -> Best | None:
 def current(results: Path, kinds: Sequence[TrainedKind]) -> Best | None:
     """Return what `best/` holds, if it still is one of the run's models; else `recommend`."""
     best = read(results)
-    if best and any(best.is_of(kind) for kind in kinds):
-        return best
-    return recommend(results, kinds)
+    kind = next((kind for kind in kinds if best and best.is_of(kind)), None)
+    if best is None or kind is None:
+        return recommend(results, kinds)
+    return replace(facts(results, kind, best.chosen_by), latency=best.latency)

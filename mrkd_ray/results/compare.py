@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.reading import Damaged
 from mrkd_ray.common.text import count_text, megabytes_text, milliseconds_text
 from mrkd_ray.config.fields import current_names
 from mrkd_ray.config.parsing import read_yaml
@@ -137,10 +138,17 @@ def compare(folder: Path, by: str | None = None) -> Comparison:
 
 
 def read_kinds(folder: Path) -> list[TrainedKind]:
-    """Return the models of a run's folder. Raises UserError: no such folder, or none in it."""
+    """Return the models of a run's folder.
+
+    Raises:
+        UserError: no such folder, none in it, or its table is damaged.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run's, for example results/demo")
-    table = read_table(folder / "results.csv")
+    try:
+        table = read_table(folder / "results.csv")
+    except Damaged as error:
+        raise UserError(f"{error}. Run again with --resume: it is made anew from cells/") from None
     if table is None:
         raise UserError(f"{folder}: no model there yet: no finished cell in results.csv")
     return trained_kinds(table.to_dict("records"))

@@ -11,9 +11,11 @@ import numpy as np
 
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.cells.run import result_of
+from mrkd_ray.cells.intact import result_of
+from mrkd_ray.common import manifest
 from mrkd_ray.common.files import from_here, write_text
 from mrkd_ray.common.progress import say
+from mrkd_ray.common.reading import Damaged
 from mrkd_ray.common.text import time_text
 from mrkd_ray.results import best as best_of_run
 from mrkd_ray.results import printed_table
@@ -79,18 +81,14 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
     """Collect the finished ones among the wanted cells of a grid's folder; write CSVs and `best/`.
 
     A cell is compared with the baselines that it names, which have its own options and budget.
+    One of which a file is damaged counts as not finished.
     """
     import pandas as pd
 
-    found = {cell.key: result_of(folder / "cells" / cell.key) for cell in wanted}
-    results = {key: result for key, result in found.items() if result is not None}
+    found = {cell.key: _read(cell, folder / "cells" / cell.key) for cell in wanted}
+    results = {key: each[0] for key, each in found.items() if each is not None}
+    scores = {key: each[1] for key, each in found.items() if each is not None}
     done = [cell for cell in wanted if cell.key in results]
-    scores = {
-        cell.key: cell_files.read_models(
-            folder / "cells" / cell.key, cell.condition, cell.fold, cell.seed
-        )
-        for cell in done
-    }
     baselines: dict[tuple[str, str, str], Runs] = {}
     for cell in wanted:
         for name, key in zip(cell.names, cell.baselines, strict=False):  # there may be none
@@ -105,10 +103,25 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
     alone = _rows_alone(folder, wanted, done, baselines, epochs)
     compared = pd.DataFrame([*taught, *alone])
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "results.csv", tidy.to_csv(index=False))
-    write_text(folder / "table.csv", compared.to_csv(index=False))
+    tables = {"results.csv": tidy, "table.csv": compared}
+    texts = {name: table.to_csv(index=False) for name, table in tables.items()}
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    manifest.write_only(folder, {name: text.encode() for name, text in texts.items()})
     best = best_of_run.recommend(folder, trained_kinds(rows))
     return Results(folder, tidy, compared, seconds, best)
+
+
+def _read(cell: Cell, folder: Path) -> tuple[dict[str, Any], dict[str, Model]] | None:
+    """Return the result of a finished cell and what its models predicted."""
+    result = result_of(folder)
+    if result is None:
+        return None
+    try:
+        models = cell_files.read_models(folder, cell.condition, cell.fold, cell.seed)
+    except Damaged:
+        return None
+    return result, models
 
 
 def _tidy_rows(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mrkd_ray.common import manifest
+from mrkd_ray.common.reading import LARGEST, Damaged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -12,12 +16,21 @@ NAMES = {"grid": str, "dataset": str, "variant": str}  # chosen by users: they m
 
 
 def read_table(path: Path) -> pd.DataFrame | None:
-    """Return a CSV; None where it is not there or has no rows. A class may be called `nan`."""
+    """Return a CSV; None where it is not there or has no rows. A class may be called `nan`.
+
+    Raises:
+        Damaged: it is not what was written.
+    """
     import pandas as pd
 
-    try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=NAMES)
-    except (FileNotFoundError, pd.errors.EmptyDataError):
+    if not path.exists():
         return None
+    content = io.BytesIO(manifest.content(path.parent, path.name, LARGEST))
+    try:
+        frame = pd.read_csv(content, keep_default_na=False, na_values=[""], dtype=NAMES)
+    except pd.errors.EmptyDataError:
+        return None
+    except ValueError as error:
+        raise Damaged(path, f"not a table ({error})") from None
     words = frame.select_dtypes(exclude="number").columns
     return frame.fillna(dict.fromkeys(words, "")) if len(frame) else None

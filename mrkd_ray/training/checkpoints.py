@@ -1,13 +1,13 @@
 """Checkpoints and exported models, whole or not there at all.
 
 Weights and momentum are safetensors, the rest JSON and plain NumPy arrays; nothing is unpickled.
-A checkpoint is a folder `cycle-000012` that holds one file a branch; it appears under that name
-only when all of them are complete.
+A checkpoint is a folder `cycle-000012` that holds one file a branch, the figures up to it, and a
+manifest of them; it appears under that name only when all of them are complete. The one before is
+kept, for where a file of the last one is damaged.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +17,21 @@ from zipfile import ZipFile
 
 import numpy as np
 
+from mrkd_ray.common import manifest
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import link_or_copy, replacing, sync, write_json
-from mrkd_ray.inference.model_folder import save_tensors
+from mrkd_ray.common.hashing import sha256_of
+from mrkd_ray.common.reading import Damaged, parse_json, read_text
+from mrkd_ray.inference.model_folder import read_tensors, save_tensors
 
 if TYPE_CHECKING:
     import torch
+
+KEPT = 2  # committed checkpoints: the last one, and one to fall back to
+
+HISTORY = ("history.csv", "predicted.npy")
+"""Files of the cell's folder, written anew after each cycle: a checkpoint has those before it."""
 
 
 # One branch ------------------------------------------------------------------------------------
@@ -71,12 +79,12 @@ def load_branch(
     Raises:
         UserError: it was computed in another precision (`auto` on other hardware), or before
             another cycle than the folder's name says.
+        Damaged: the file is gone or another.
     """
     import torch
-    from safetensors.torch import load_file
 
     path = folder / f"{name}.safetensors"
-    tensors = load_file(path, device=str(device))
+    tensors = read_tensors(folder, path.name, device)
     before = "bf16" if tensors["bf16"] else "fp32"
     if before != precision:
         raise UserError(
@@ -98,10 +106,8 @@ def load_branch(
 
 
 def load_weights(folder: Path, name: str, network: torch.nn.Module, device: torch.device) -> None:
-    """Take the weights that `save_branch` wrote, and nothing else."""
-    from safetensors.torch import load_file
-
-    _take_weights(network, load_file(folder / f"{name}.safetensors", device=str(device)))
+    """Take the weights that `save_branch` wrote, and nothing else. Raises Damaged."""
+    _take_weights(network, read_tensors(folder, f"{name}.safetensors", device))
 
 
 def _take_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -136,12 +142,17 @@ def commit(begun: Path, rows: list[dict[str, Any]]) -> None:
     What is begun for later cycles stays: branches may be ahead.
     """
     write_json(begun / "rows.json", rows)
+    for name in HISTORY:
+        if (written := begun.parents[1] / name).exists():
+            link_or_copy(written, begun / name)
+    manifest.write(begun)
     final = begun.with_name(_committed_name(begun))
     shutil.rmtree(final, ignore_errors=True)
     begun.replace(final)
     sync(final.parent)
+    kept = (*_committed(final.parent)[:KEPT], best(final.parent))
     for other in final.parent.iterdir():
-        if other not in (final, best(final.parent)) and _committed_name(other) <= final.name:
+        if other not in kept and _committed_name(other) <= final.name:
             shutil.rmtree(other, ignore_errors=True)
 
 
@@ -156,6 +167,7 @@ def keep(committed: Path, name: str) -> None:
     kept.mkdir(exist_ok=True)
     with replacing(kept / f"{name}.safetensors") as temporary:
         link_or_copy(committed / f"{name}.safetensors", temporary)
+    manifest.write(kept)
 
 
 def _committed_name(folder: Path) -> str:
@@ -163,14 +175,61 @@ def _committed_name(folder: Path) -> str:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the figures of the last cycle of a checkpoint."""
-    rows: list[dict[str, Any]] = json.loads((folder / "rows.json").read_text())
+    """Return the figures of the last cycle of a checkpoint. Raises Damaged."""
+    path = folder / "rows.json"
+    rows: list[dict[str, Any]] = parse_json(path, read_text(path))
+    if not rows or not all(isinstance(row, dict) and "predicted" in row for row in rows):
+        raise Damaged(path, "not the figures of a cycle")
     return rows
 
 
 def latest(root: Path) -> Path | None:
     """Return the folder of the latest complete checkpoint under `root`, if any."""
-    return max(root.glob("cycle-*"), default=None)
+    return next(iter(_committed(root)), None)
+
+
+def _committed(root: Path) -> list[Path]:
+    """Return the folders of complete checkpoints, the latest first."""
+    return sorted(root.glob("cycle-*"), reverse=True)
+
+
+def discard_damaged(root: Path) -> list[str]:
+    """Remove checkpoints under `root` of which a file is not what was written.
+
+    Without the files of the best cycles, where they are kept, no checkpoint is of use.
+
+    Returns:
+        For each of them, what was found.
+    """
+    found = []
+    for folder in _committed(root):
+        try:
+            manifest.check(folder)
+            read_rows(folder)
+        except Damaged as error:
+            found.append(str(error))
+            shutil.rmtree(folder)
+        else:
+            break  # an older one is not gone on from
+    try:
+        _check_best(root)
+    except Damaged as error:
+        found.append(str(error))
+        shutil.rmtree(root)
+    return found
+
+
+def _check_best(root: Path) -> None:
+    """Check the files of the best cycles: as written down, or as in the latest checkpoint.
+
+    `keep` may have ended between the file and the manifest.
+    """
+    committed = latest(root)
+    last = manifest.read(committed) if committed else None
+    for name in manifest.read(best(root)) or ():
+        path = best(root) / name
+        if not last or not path.exists() or sha256_of(path) != last.get(name):
+            manifest.check(best(root), [name])
 
 
 def cycle_of(folder: Path) -> int:

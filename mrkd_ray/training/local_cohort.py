@@ -28,6 +28,7 @@ class LocalCohort:
         self._rule = AVERAGES[self._task.training.average]
         self._teachers: list[Float32] = []
         self.branches = [Branch(task) for task in tasks]
+        checkpoints.discard_damaged(self._checkpoints)
         found = checkpoints.latest(self._checkpoints)
         self.cycle = max(branch.resume(found) for branch in self.branches) if found else 0
 

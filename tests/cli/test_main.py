@@ -17,8 +17,9 @@ import soundfile
 import yaml
 
 from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.intact import result_of
 from mrkd_ray.cells.prepared import Prepared
-from mrkd_ray.cells.run import result_of, run_cell
+from mrkd_ray.cells.run import run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.cli.main import _grouped, main
 from mrkd_ray.cli.options import GROUPS

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.cells.run import result_of
-from mrkd_ray.common import environment
+from mrkd_ray.cells.intact import result_of
+from mrkd_ray.common import environment, manifest
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
 from mrkd_ray.config.parsing import parse
@@ -64,8 +64,17 @@ def one(tmp_path: Path) -> tuple[Cell, Path]:
     (folder / "branches").mkdir(parents=True)
     (folder / "branches" / "model.safetensors").write_text("weights")
     (folder / "checkpoint").mkdir()  # of a run that was killed right after its result
-    write_json(folder / "result.json", {"accuracy": 1})
+    write_result(folder)
     return cell, folder
+
+
+RESULT = {"dataset": "clips", "epochs": 2, "clips": 3, "seconds": 1.0, "models": []}
+
+
+def write_result(folder: Path) -> None:
+    """Finish a cell: its result, and the sums of all that is there."""
+    write_json(folder / "result.json", RESULT)
+    manifest.write(folder, without=("checkpoint",))
 
 
 def found(cell: Cell, output: Path, name: str, resume: bool = False) -> Path | None:
@@ -97,7 +106,12 @@ def test_a_cell_is_linked_whole_with_what_it_was_made_in(
     (target / "checkpoint").mkdir(parents=True)  # begun before the other grid finished it
     assert grid_folder.take_over({cell.key: folder}, tmp_path / "two") == {tmp_path / "one": 1}
     files = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
-    assert files == {"result.json", "environment.json", "branches/model.safetensors"}
+    assert files == {
+        "SHA256SUMS",
+        "result.json",
+        "environment.json",
+        "branches/model.safetensors",
+    }
     assert (target / "result.json").samefile(folder / "result.json")
     assert not (target / "checkpoint").exists()
     assert [path.name for path in (tmp_path / "two").iterdir()] == ["cells"]
@@ -133,7 +147,7 @@ def test_a_cell_that_is_half_copied_is_none(
             grid_folder.take_over({cell.key: folder}, two)
     assert result_of(two / "cells" / cell.key) is None
     grid_folder.take_over({cell.key: folder}, two)  # what is left of it is in nobody's way
-    assert result_of(two / "cells" / cell.key) == {"accuracy": 1}
+    assert result_of(two / "cells" / cell.key) == RESULT
 
 
 def test_a_cell_of_another_version_or_one_taken_over_itself_is_not_taken_over(
@@ -191,14 +205,14 @@ def test_cells_that_an_earlier_version_named_otherwise_are_found_and_renamed(
     folder = tmp_path / "g"
     before = folder / "cells" / cell.former_key
     before.mkdir(parents=True)
-    (before / "result.json").write_text('{"accuracy": 1}')
+    write_result(before)
     assert grid_folder.choose(tmp_path, "g", [cell], resume=True) == folder
     assert grid_folder.finished([cell], folder, "g") == {cell.key: before}
     assert grid_folder.rename_former([cell, cell], folder) == 1
     after = folder / "cells" / cell.key
-    assert result_of(after) == {"accuracy": 1}
+    assert result_of(after) == RESULT
     assert grid_folder.finished([cell], folder, "g") == {cell.key: after}
     assert grid_folder.rename_former([cell], folder) == 0
     before.mkdir()  # both are there: what is finished under today's name stays
     assert grid_folder.rename_former([cell], folder) == 0
-    assert result_of(after) == {"accuracy": 1}
+    assert result_of(after) == RESULT

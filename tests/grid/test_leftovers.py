@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -34,7 +35,8 @@ def root() -> Iterator[Path]:
     write(cells / "begun/checkpoint/cycle-000012/a.safetensors", 50)
     write(cells / "begun/history.csv", 3)
     (cells / "done").mkdir()
-    (cells / "done/result.json").write_text("{}")
+    result = {"dataset": "clips", "epochs": 2, "clips": 3, "seconds": 1.0, "models": []}
+    (cells / "done/result.json").write_text(json.dumps(result))
     write(cells / "done/branches/a/model.safetensors", 9)
     write(cells / "done/checkpoint/cycle-000001/a.safetensors", 9)
     (folder / "results/a/.lock").touch()

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mrkd_ray.cells.cell import Cell, independent_cell, with_baselines
 from mrkd_ray.cells.files import read_predictions
+from mrkd_ray.common import manifest
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
@@ -185,6 +186,8 @@ def test_it_is_scored_on_clips_that_no_member_has_seen(
     text = other.read_text()
     other.unlink()  # a hard link: the cell's file stays as it is
     other.write_text(f"{text}{clip}\n")
+    (members[0] / manifest.NAME).unlink()
+    manifest.write(members[0])
     assert evaluate(folder / "best", str(clips), cache)["clips"] == 11
     best_of_run.recommend(folder, kinds)
 

@@ -15,8 +15,9 @@ import torch
 
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.intact import result_of
 from mrkd_ray.cells.prepared import Prepared
-from mrkd_ray.cells.run import result_of, run_cell
+from mrkd_ray.cells.run import run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common import files
 from mrkd_ray.common.errors import UserError
@@ -122,14 +123,18 @@ def test_only_a_committed_folder_is_the_latest(tmp_path: Path) -> None:
     (torn / "late").write_text("10")  # nor what its branches, which may still live, write now
     assert os.listdir(begun) == []
     (begun / "one").write_text("10")
-    rows = [{"cycle": 9, "branch": "a", "lr": 0.1}, {"cycle": 9, "branch": "b", "lr": 1e-17}]
+    rows = [
+        {"cycle": 9, "branch": "a", "lr": 0.1, "predicted": []},
+        {"cycle": 9, "branch": "b", "lr": 1e-17, "predicted": [1]},
+    ]
     checkpoints.commit(begun, rows)
     tenth = checkpoints.latest(tmp_path)
     assert tenth is not None
     assert checkpoints.read_rows(tenth) == rows
     assert (tenth / "one").read_text() == "10"
-    assert sorted(os.listdir(tenth)) == ["one", "rows.json"]
-    assert os.listdir(tmp_path) == [tenth.name]  # older ones and other attempts are gone
+    assert sorted(os.listdir(tenth)) == ["SHA256SUMS", "one", "rows.json"]
+    # The one before is kept, to fall back to; older ones and other attempts are gone.
+    assert sorted(os.listdir(tmp_path)) == [ninth.name, tenth.name]
 
 
 def test_the_latest_is_the_one_of_the_highest_cycle(tmp_path: Path) -> None:
@@ -148,7 +153,7 @@ def test_a_commit_removes_what_crashes_left(tmp_path: Path) -> None:
         (tmp_path / name / "file").write_text("left over")
     begun, ahead = (checkpoints.begin(tmp_path, cycle) for cycle in (3, 4))
     checkpoints.commit(begun, [])
-    assert sorted(os.listdir(tmp_path)) == [ahead.name, "cycle-000003"]
+    assert sorted(os.listdir(tmp_path)) == [ahead.name, "cycle-000001", "cycle-000003"]
     assert not (tmp_path / "cycle-000003" / "file").exists()
 
 
@@ -369,6 +374,7 @@ def test_nothing_is_left_over_and_nothing_is_unpickled(
 ) -> None:
     names = {path.name for path in undisturbed.iterdir()}
     assert names == {
+        "SHA256SUMS",
         "branches",
         "history.csv",
         "predicted.npy",

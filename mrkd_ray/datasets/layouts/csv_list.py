@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.text import few
+from mrkd_ray.common.text import few, is_printable
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.layouts import label_cells
 from mrkd_ray.datasets.layouts.faults import Faults
 from mrkd_ray.datasets.layouts.places import Places
 from mrkd_ray.datasets.layouts.registry import SPLIT_WORDS, layout, sides
-from mrkd_ray.datasets.layouts.table import is_printable, records
+from mrkd_ray.datasets.layouts.table import records
 
 COLUMNS = {
     "filename": ("filename", "file", "path", "fname"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import unicodedata
 from collections.abc import Iterable, Iterator
 
 
@@ -40,8 +39,3 @@ def records(
 
 def _holds_rows(value: str, delimiter: str, width: int) -> bool:
     return any(line.count(delimiter) >= max(1, width - 1) for line in value.splitlines()[1:])
-
-
-def is_printable(text: str) -> bool:
-    """Return whether a text is without line breaks and other control characters."""
-    return not any(unicodedata.category(letter) == "Cc" for letter in text)
