@@ -96,7 +96,11 @@ class Cell:
 
 def _younger(training: Training) -> set[str]:
     """Return the options that keys are older than, where they say what was done before them."""
-    return {"early_stop"} if training.early_stop is None else set()
+    return {
+        name
+        for name in ("early_stop", "window", "class_weights")
+        if getattr(training, name) == Training.model_fields[name].default
+    }
 
 
 def branch_names(branches: Sequence[BranchSpec]) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from mrkd_ray.config.method import DISTILLATION, Training
 from mrkd_ray.datasets.label_experiments import kept_count, wrong_count
-from mrkd_ray.features.window_extents import shift_ticks
+from mrkd_ray.features.window_extents import window_ticks
+from mrkd_ray.representations.timing import PAPER, ticks_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Circumstances:
         clips: training clips, with labels or not; an epoch has as many windows.
         labels: labelled training clips of each class.
         held_out: clips that are held out of training.
+        whole_window: ticks of a window that holds a whole clip.
         all_verified: every clip that is not tested has a verified label.
     """
 
@@ -38,6 +40,7 @@ class Circumstances:
     clips: int
     labels: tuple[int, ...]
     held_out: int
+    whole_window: int
     all_verified: bool
 
 
@@ -49,11 +52,17 @@ def effective(training: Training, where: Circumstances) -> Training:
     """
     training = training.at_default(name for name, _ in idle(training, where))
     update: dict[str, Any] = {}
+    ticks = window_ticks(training.window, where.whole_window)
+    if ticks != window_ticks(Training.model_fields["window"].default):
+        update["window"] = round(ticks * PAPER.frame_seconds, 4)
+    else:
+        update["window"] = Training.model_fields["window"].default
     if where.device == "cpu" and training.precision == "fp32":
         update["precision"] = "auto"  # which is fp32 on a CPU
     if training.lr is not None and training.lr == where.default_lr:
         update["lr"] = None
     update["specaugment_bins"] = min(training.specaugment_bins, where.bins)
+    update["specaugment_time"] = min(training.specaugment_time, ticks)
     update["batch_size"] = min(training.batch_size, max(2, where.clips))
     if training.early_stop is not None:  # counted from the best cycle, or from the warm-up's end
         counted = training.cycles - max(1, training.warm_up_cycles)
@@ -92,10 +101,15 @@ def idle(training: Training, where: Circumstances) -> Iterator[tuple[str, str]]:
     if where.all_verified:
         why = "every label that could be trained on is verified"
         reasons |= dict.fromkeys(("verified_only", "unverified_ce", "unverified_kl"), why)
-    if shift_ticks(training.augment_shift) == 0:
+    if ticks_in(training.augment_shift) == 0:
         reasons["augment_shift"] = "it is less than half a frame"
     if where.bins == 0:
         reasons["specaugment_bins"] = "raw samples have no bins to hide"
+    if (
+        len(set(where.labels)) == 1
+        and wrong_count(training.label_noise, sum(where.labels) + where.held_out) == 0
+    ):
+        reasons["class_weights"] = "all classes have as many clips"
     if wrong_count(training.label_noise, sum(where.labels) + where.held_out) == 0:
         reasons["label_noise"] = "of so few clips it is none"
     if all(kept_count(training.labelled, count) == count for count in where.labels):

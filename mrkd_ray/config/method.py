@@ -75,6 +75,12 @@ class Learning(StrictModel):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay of SGD.")
     mixup: float = Field(0.0, ge=0, description="Alpha of mixup's Beta distribution. 0: no mixup.")
+    window: Annotated[float, Field(gt=0, le=60)] | Literal["whole"] = Field(
+        1.5,
+        description="Seconds of a clip that a network sees at once, or whole: all of the longest "
+        "clip, 10 s at most. Shorter clips are padded, longer ones scored in pieces.",
+        json_schema_extra=BASIC,
+    )
     augment_gain: float = Field(
         0.0, ge=0, description="Random gain of training windows: at most this many dB up or down."
     )
@@ -89,10 +95,16 @@ class Learning(StrictModel):
         0,
         ge=0,
         le=150,
-        description="SpecAugment: hide at most this many of a training window's 150 frames.",
+        description="SpecAugment: hide at most this many frames of 10 ms of a training window.",
     )
     specaugment_bins: int = Field(
         0, ge=0, description="SpecAugment: hide at most this many bins of a training window."
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="For classes of unlike size. balanced: in the hard labels' loss every class "
+        "counts the same, however few clips it has.",
+        json_schema_extra=BASIC,
     )
     weights: Annotated[str | None, AfterValidator(whole_path)] = Field(
         None,

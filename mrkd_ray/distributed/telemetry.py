@@ -26,6 +26,7 @@ class Gauges:
             "accuracy": Gauge("mrkd_accuracy", "Accuracy on the test clips, 0 to 1", TAGS),
             "map3": Gauge("mrkd_map3", "mAP@3 on the test clips, 0 to 1", TAGS),
             "balanced_accuracy": Gauge("mrkd_balanced_accuracy", "Mean recall, 0 to 1", TAGS),
+            "macro_f1": Gauge("mrkd_macro_f1", "Mean F1 of the classes, 0 to 1", TAGS),
             "map": Gauge("mrkd_map", "mAP on the test clips, multi-label, 0 to 1", TAGS),
             "lwlrap": Gauge("mrkd_lwlrap", "lwlrap on the test clips, multi-label, 0 to 1", TAGS),
         }

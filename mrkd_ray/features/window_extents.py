@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Literal
+
 import numpy as np
 
 from mrkd_ray.common.arrays import Int64
-from mrkd_ray.representations.timing import PAPER
+from mrkd_ray.representations.timing import LONGEST_WINDOW, ticks_in
 
 CHANNELS = 3  # static, delta, delta-delta
 
 
-def shift_ticks(seconds: float) -> int:
-    """Return the most ticks of a shift of at most so many seconds."""
-    return round(seconds / PAPER.frame_seconds)
+def window_ticks(window: float | Literal["whole"], whole: int | None = None) -> int:
+    """Return the ticks of a window.
+
+    Args:
+        window: `config.method.Learning.window`, seconds or "whole".
+        whole: ticks of one that holds a whole clip (`whole_window`).
+
+    Raises:
+        ValueError: the whole clip, and nobody says how long that is.
+    """
+    if window != "whole":
+        return max(1, ticks_in(window))
+    if whole is None:
+        raise ValueError("window: whole, of clips of an unknown length")
+    return whole
+
+
+def whole_window(ticks: Iterable[int]) -> int:
+    """Return the ticks of a window that holds any of some clips, at most `LONGEST_WINDOW`."""
+    return min(max(ticks), LONGEST_WINDOW)
 
 
 def margins(lengths: Int64, window: int) -> Int64:

@@ -18,8 +18,8 @@ from mrkd_ray.representations.timing import PAPER, WINDOW_TICKS, Timing
 class Windows:
     """Windows of F frames with deltas, normalised by the training clips' statistics.
 
-    A window is F = `timing.window` frames, 150 at the paper's hop. Where it starts is told in
-    ticks, which are the same moment in every branch of a cohort. A clip shorter than a window is
+    A window is F frames, by default 150 at the paper's hop. Its length and where it starts are told
+    in ticks, which are the same moment in every branch of a cohort. A clip shorter than a window is
     padded: the missing frames are 0 in all channels after normalisation, which is the training
     clips' mean.
 
@@ -29,12 +29,14 @@ class Windows:
         statistics: mean and standard deviation per channel and bin, [3, bins].
         device: where the windows are made.
         timing: of the representation.
+        ticks: of a window.
         resident: compute all channels of all clips now and keep them on the device, instead of
             making each batch from static frames in main memory. The windows are the same, bit
             for bit; see `training.device_memory` for which one pays.
 
     Attributes:
         kept: "resident" or "streamed".
+        frames: F.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Windows:
         device: torch.device,
         timing: Timing = PAPER,
         *,
+        ticks: int = WINDOW_TICKS,
         resident: bool = False,
     ) -> None:
         self.device = device
@@ -51,19 +54,21 @@ class Windows:
         self.timing = timing
         self.lengths: Index = bank.lengths
         self._ticks: Index = bank.lengths if bank.ticks is None else bank.ticks
+        self._window = ticks
+        self.frames = timing.window(ticks)
         self._bins = bank.frames.shape[1]
         self.kept = "resident" if resident else "streamed"
-        streamed = Streamed(bank, statistics, device, timing.window)
+        streamed = Streamed(bank, statistics, device, self.frames)
         self._source = Resident(streamed) if resident else streamed
 
     @property
     def bytes(self) -> int:
         """What the windows take, or would take, where they are kept."""
-        return window_bytes(self.lengths, self._bins, self.timing.window)
+        return window_bytes(self.lengths, self._bins, self.frames)
 
     def random_starts(self, clips: Index, rng: np.random.Generator) -> Index:
         """Draw one start, in ticks, for each clip: negative where it is padded on its left."""
-        spare = self._ticks[clips] - WINDOW_TICKS
+        spare = self._ticks[clips] - self._window
         drawn = np.floor(rng.random(len(clips)) * (np.abs(spare) + 1)).astype(np.int64)
         starts: Index = np.where(spare >= 0, drawn, -drawn)
         return starts
@@ -71,14 +76,14 @@ class Windows:
     def even_starts(self, clips: Index) -> tuple[Index, Index]:
         """Return (position in `clips`, start in ticks) of even windows that cover every clip.
 
-        A clip of L ticks has ceil(L / 150) of them, the first at its start and the last at its
-        end; one shorter than a window stands in the middle of its padding.
+        There are as few as cover it, the first at its start and the last at its end; a clip shorter
+        than a window stands in the middle of its padding.
         """
         ticks = self._ticks[clips]
-        counts = np.maximum(1, -(-ticks // WINDOW_TICKS))
+        counts = np.maximum(1, -(-ticks // self._window))
         owners = np.repeat(np.arange(len(clips)), counts)
         within = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-        spare = (ticks - WINDOW_TICKS)[owners]
+        spare = (ticks - self._window)[owners]
         steps = np.maximum(counts[owners] - 1, 1)
         starts = np.where(spare >= 0, np.rint(within * spare / steps), spare // 2)
         return owners, starts.astype(np.int64)
@@ -88,14 +93,14 @@ class Windows:
 
         The nearest one, within the clip, or within the padding of a clip shorter than a window.
         """
-        spare = self.lengths[clips] - self.timing.window
+        spare = self.lengths[clips] - self.frames
         first = self.timing.frames_at(starts)
         return np.clip(first, np.minimum(spare, 0), np.maximum(spare, 0))
 
     def inside(self, clips: Index, starts: Index) -> Tensor:
         """Return which frames of windows at ticks [n] are the clips' own: bool [n, F]."""
         first = self.first_frames(clips, starts)
-        frame = first[:, None] + np.arange(self.timing.window)
+        frame = first[:, None] + np.arange(self.frames)
         own = (frame >= 0) & (frame < self.lengths[clips][:, None])
         return torch.from_numpy(own).to(self.device)
 

@@ -23,7 +23,6 @@ from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import PAPER, Training, default_lr
 from mrkd_ray.config.schema import GridConfig
-from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.splits import Split, rarest
 from mrkd_ray.grid.network_checks import Initial
 from mrkd_ray.method.averaging import AVERAGES
@@ -69,6 +68,11 @@ def check_multi_label(trainings: Iterable[Training]) -> None:
             "label_noise: for data with one label a clip. This data set is multi-label "
             "(its csv has a column labels): leave it out."
         )
+    if any(training.class_weights == "balanced" for training in trainings):
+        raise UserError(
+            "class_weights: for data with one label a clip. This data set is multi-label "
+            "(its csv has a column labels): leave it out."
+        )
 
 
 def expand(
@@ -86,7 +90,7 @@ def expand(
     distilled: list[Cell] = []
     variants = config.by_variant()
     trainings = {variant: asked.training for variant, asked in variants.items()}
-    of_split = {split.fold: _of_split(prepared.dataset, split) for split in prepared.splits}
+    of_split = {split.fold: _of_split(prepared, split) for split in prepared.splits}
     unlabelled = {c.clip_id: prepared.digests[c.clip_id] for c in prepared.dataset.unlabelled}
 
     @functools.cache
@@ -166,7 +170,7 @@ def idle_options(
 ) -> list[str]:
     """Return a sentence for each option that was given and changes nothing in some of the cells."""
     found: dict[str, None] = {}
-    splits = [_of_split(prepared.dataset, split) for split in prepared.splits]
+    splits = [_of_split(prepared, split) for split in prepared.splits]
     for variant, asked in config.by_variant().items():
         temperatures = (None,) if config.alone else asked.temperatures
         for cohort, split, temperature in product(config.cohorts, splits, temperatures):
@@ -180,14 +184,16 @@ def idle_options(
     return list(found)
 
 
-def _of_split(dataset: Dataset, split: Split) -> dict[str, Any]:
+def _of_split(prepared: Prepared, split: Split) -> dict[str, Any]:
     """Return what `Circumstances` has of a split."""
+    dataset = prepared.dataset
     tested = set(split.test)
     labels = Counter(rarest([dataset.by_id[clip_id] for clip_id in split.train]))
     return {
         "clips": len(split.train) + len(dataset.unlabelled),
         "labels": tuple(labels.values()),
         "held_out": len(split.held_out),
+        "whole_window": prepared.whole_window,
         "all_verified": all(c.verified for c in dataset.clips if c.clip_id not in tested),
     }
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.representations.timing import WINDOW_TICKS
 
 Wanted = tuple[str, str | None, tuple[int, int]]
 """A network, the weights asked for, and the bins and frames of its windows."""
@@ -52,12 +54,19 @@ class Checked:
     device: str
 
 
-def check_networks(specs: Sequence[BranchSpec], weights: str | None, *, local: bool) -> Checked:
+def check_networks(
+    specs: Sequence[BranchSpec],
+    weights: str | None,
+    windows: Iterable[int] = (WINDOW_TICKS,),
+    *,
+    local: bool,
+) -> Checked:
     """Refuse networks that cannot be built, and weights that are not there or do not fit.
 
     Args:
         specs: the branches.
         weights: as asked for.
+        windows: their lengths in ticks.
         local: do it in this process.
 
     Raises:
@@ -65,7 +74,8 @@ def check_networks(specs: Sequence[BranchSpec], weights: str | None, *, local: b
         RuntimeError: the process of its own failed.
     """
     asked = {
-        (spec.network, weights, REPRESENTATIONS[spec.representation].windows) for spec in specs
+        (spec.network, weights, REPRESENTATIONS[spec.representation].windows(ticks))
+        for spec, ticks in product(specs, windows)
     }
     wanted = sorted(asked, key=str)
     found = _try(wanted) if local else _elsewhere(wanted)

@@ -18,6 +18,7 @@ from mrkd_ray.common.progress import Display, say
 from mrkd_ray.config.method import default_cycles
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Splitter
+from mrkd_ray.features.window_extents import window_ticks
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.expand import (
     Gpus,
@@ -104,10 +105,12 @@ def open_grid(
     ):
         if finished is None:
             workers.begin()
-        with display.waiting("Starting PyTorch" if workers.local else "Starting PyTorch and Ray"):
-            checked = check_networks(specs, config.weights, local=workers.local)
-        for initial in checked.networks.values() if config.weights else ():
-            say(console, initial.line)
+        starting = "Starting PyTorch" if workers.local else "Starting PyTorch and Ray"
+        windows = {asked.window for asked in config.by_variant().values()}
+        lengths = {window_ticks(window) for window in windows - {"whole"}}
+        if lengths:
+            with display.waiting(starting):
+                checked = check_networks(specs, config.weights, lengths, local=workers.local)
         prepared = check_data(
             dataset,
             sorted({spec.representation for spec in specs}),
@@ -123,6 +126,12 @@ def open_grid(
             display=display,
             console=console,
         )
+        if "whole" in windows:  # which depends on the clips
+            lengths = {prepared.whole_window}
+            with display.waiting(starting):
+                checked = check_networks(specs, config.weights, lengths, local=workers.local)
+        for initial in checked.networks.values() if config.weights else ():
+            say(console, initial.line)
         warn_of_names(prepared, config.group_by, console)
         with display.waiting("Starting Ray"):  # whose GPUs are known when it is there
             config, cells, note = _cells(config, prepared, checked, workers, finished, resume)

@@ -52,7 +52,8 @@ class BranchModel:
         length, ticks_ = np.array([[len(frames)], [ticks]], np.int64)
         bank = Bank(frames, np.zeros(1, np.int64), length, ticks_)
         timing = REPRESENTATIONS[self.model.representation].timing
-        windows = Windows(bank, self.model.statistics, self._device, timing)
+        length_ = self.model.window_ticks
+        windows = Windows(bank, self.model.statistics, self._device, timing, ticks=length_)
         clip = np.zeros(1, np.int64)
         map_ = map if len(windows.even_starts(clip)[1]) <= BATCH else side_by_side
         return self.probabilities_of(clip_logits(self.model.network, windows, clip, map_))

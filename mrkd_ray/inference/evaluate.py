@@ -26,8 +26,8 @@ def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> 
     leaves the test clips of its fold.
 
     Returns:
-        data, clips (scored), trained_on and skipped (left out), and models: name, accuracy, map3
-        and balanced_accuracy in [0, 1]; of a multi-label model map and lwlrap.
+        data, clips (scored), trained_on and skipped (left out), and models: name, accuracy, map3,
+        balanced_accuracy and macro_f1 in [0, 1]; of a multi-label model map and lwlrap.
 
     Raises:
         UserError: no model, unknown labels, a clip that cannot be decoded (unless skip_bad).

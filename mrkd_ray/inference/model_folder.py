@@ -23,6 +23,7 @@ from mrkd_ray.common.files import replacing, write_json, write_text
 from mrkd_ray.common.reading import Damaged, check_regular, parse_json
 from mrkd_ray.common.text import is_printable
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.representations.timing import WINDOW_TICKS
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,7 @@ class TrainedModel:
         classes: names of the M classes, in the order of the logits.
         multi_label: whether each class has a probability of its own.
         representation: name.
+        window_ticks: of a window (`representations.timing`).
         network: in evaluation mode, on the device asked for.
         statistics: of the training clips.
         trained_on: digests of the clips that it was trained on.
@@ -57,6 +59,7 @@ class TrainedModel:
     classes: tuple[str, ...]
     multi_label: bool
     representation: str
+    window_ticks: int
     network: torch.nn.Module
     statistics: Statistics
     trained_on: frozenset[str]
@@ -73,6 +76,7 @@ def write_model(
     statistics: Statistics,
     classes: Sequence[str],
     multi_label: bool,
+    window_ticks: int = WINDOW_TICKS,
     trained_on: Iterable[str],
     made_with: Mapping[str, Any],
 ) -> None:
@@ -82,6 +86,7 @@ def write_model(
         branch: its name in its cohort.
         representation_version: of the features that it was trained on.
         network_name: what it is built by.
+        window_ticks: of a window.
         trained_on: digests of the clips that it has seen.
         made_with: what else is worth knowing, for config.json.
     """
@@ -98,6 +103,7 @@ def write_model(
         "network": network_name,
         "classes": list(classes),
         "multi_label": multi_label,
+        "window_ticks": window_ticks,
         **made_with,
     }
     write_json(folder / CONFIG, config)
@@ -214,6 +220,7 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
         classes=classes,
         multi_label=config.get("multi_label", False),
         representation=representation,
+        window_ticks=int(config.get("window_ticks", WINDOW_TICKS)),
         network=network.to(device).to(memory_format=torch.channels_last).eval(),
         statistics=Statistics(mean, std),
         trained_on=frozenset(_digests(folder)),

@@ -48,11 +48,14 @@ class _Branch(nn.Module):
         self.mean = nn.Buffer(torch.tensor(model.statistics.mean)[:, :, None])
         self.std = nn.Buffer(torch.tensor(model.statistics.std)[:, :, None])
         entry = REPRESENTATIONS[model.representation]
-        self.window, frames = entry.timing.window, entry.timing.frames(samples)
+        frames = entry.timing.frames(samples)
         length, ticks = np.array([[frames], [ticks_of(samples, entry.timing.sample_rate)]])
         static = np.zeros((frames, entry.bins), np.float32)
         bank = Bank(static, np.zeros(1, int), length, ticks)
-        windows = Windows(bank, model.statistics, torch.device("cpu"), entry.timing)
+        windows = Windows(
+            bank, model.statistics, torch.device("cpu"), entry.timing, ticks=model.window_ticks
+        )
+        self.window = windows.frames
         clips, starts = windows.even_starts(np.zeros(1, int))
         self.starts: list[int] = windows.first_frames(clips, starts).tolist()
         self.missing = max(0, self.window - frames)  # frames that a short clip lacks

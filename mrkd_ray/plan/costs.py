@@ -11,14 +11,11 @@ from fractions import Fraction
 from heapq import heappop, heappush
 
 from mrkd_ray.cells.cell import Cell
-from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import PROFILE
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.datasets.checking.scan import ClipScan
 from mrkd_ray.inference.model_folder import TENSORS, TRAINED_ON
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.plan.measurements import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
-from mrkd_ray.representations.timing import ticks_of
 
 # What a cycle's phases and a cell's files grow with; others are the same for all sizes.
 PHASES = {
@@ -37,17 +34,6 @@ FILES = {
 BY_CYCLE = ("history.csv", "predicted.npy", PROFILE)
 CHECKPOINTS = 4
 """At once, of a cell under way: the last two, the next, and one that faster branches begin."""
-
-
-def ticks(prepared: Prepared) -> dict[str, int]:
-    """Return the ticks of each clip, labelled or not, by clip_id: its frames at the paper's hop."""
-    clips = prepared.dataset.recordings
-    return {clip.clip_id: ticks_of_scan(prepared.scans[clip.clip_id]) for clip in clips}
-
-
-def ticks_of_scan(scan: ClipScan) -> int:
-    """Return a clip's ticks, as its features will have them."""
-    return ticks_of(round(scan.seconds * scan.sample_rate), scan.sample_rate)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,10 @@ def kind_of(cell: Cell) -> Kind:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the seconds and bytes of a cell grow with."""
+    """What the seconds and bytes of a cell grow with.
+
+    Windows are counted as such of 1.5 s: of longer ones there are fewer, in proportion.
+    """
 
     train: int  # clips, labelled or not
     train_windows: int

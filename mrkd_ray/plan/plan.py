@@ -102,7 +102,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         todo = [cell for cell in cells if cell.key not in finished]
         dataset, stores, digests = prepared.dataset, prepared.stores, prepared.digests
         unlabelled = [clip.clip_id for clip in dataset.unlabelled]
-        ticks = costs.ticks(prepared)
+        ticks = prepared.ticks
         jobs = missing(dataset, digests, stores)
         features, training, kinds, of_cells = 0.0, 0.0, [], []
         if todo:

@@ -77,7 +77,7 @@ def window_memory_of(
 def _bytes(task: BranchTask, ticks: Mapping[str, int]) -> int:
     timing = task.store.timing
     lengths = timing.frames_at(np.array([ticks[clip_id] for clip_id in task.clip_ids]))
-    return window_bytes(lengths, task.store.bins, timing.window)
+    return window_bytes(lengths, task.store.bins, timing.window(task.window_ticks))
 
 
 def _budget(task: BranchTask) -> int:

@@ -131,7 +131,7 @@ class Clock:
         measured = {cell.branches[0].network: cell for cell in largest}
         shown = list(measured.values())
         at_once = workers.cells_at_once(1, shown[0].cpus)
-        ticks = costs.ticks(prepared)
+        ticks = prepared.ticks
         jobs = missing(prepared.dataset, prepared.digests, prepared.stores)
         windows = window_memory_of(shown, prepared, workers, ticks)
         rooms = [at_once] * len(shown)
@@ -141,7 +141,7 @@ class Clock:
     def seconds(self, probes: Sequence[Cell]) -> float:
         """Return about how long these probes take at most, with the features that lack."""
         prepared, local = self.opened.prepared, self.opened.workers.local
-        ticks = costs.ticks(prepared)
+        ticks = prepared.ticks
         sizes = {split.fold: Sizes.of(split, (), ticks) for split in prepared.splits}
         of_cells = []
         for cell in probes:

@@ -32,7 +32,7 @@ from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import Registry
 from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.filters import FRAME, HOP, digest
-from mrkd_ray.representations.timing import AUDIOSET, EMBEDDING, PAPER, Timing
+from mrkd_ray.representations.timing import AUDIOSET, EMBEDDING, PAPER, WINDOW_TICKS, Timing
 
 if TYPE_CHECKING:  # the driver reads names and bins, and never loads PyTorch
     from torch import Tensor
@@ -65,10 +65,9 @@ class Representation:
         if self.weights:
             pretrained.find(self.weights)
 
-    @property
-    def windows(self) -> tuple[int, int]:
-        """The bins and frames of a window."""
-        return self.bins, self.timing.window
+    def windows(self, ticks: int = WINDOW_TICKS) -> tuple[int, int]:
+        """Return the bins and frames of a window of so many ticks."""
+        return self.bins, self.timing.window(ticks)
 
     @property
     def levels(self) -> Float32:

@@ -15,7 +15,8 @@ from mrkd_ray.audio.decoding import SAMPLE_RATE, samples_at
 from mrkd_ray.common.arrays import Int64
 from mrkd_ray.representations.filters import HOP
 
-WINDOW_TICKS = 150  # the 1.5 s that a network sees at once
+WINDOW_TICKS = 150  # the 1.5 s that a network sees at once by default
+LONGEST_WINDOW = 1_003  # ticks, 10 s: of `--window whole`
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,9 @@ class Timing:
         """Seconds from one frame to the next."""
         return self.hop / self.sample_rate
 
-    @property
-    def window(self) -> int:
-        """Frames of a window."""
-        return max(1, int(self.frames_at(WINDOW_TICKS)))
+    def window(self, ticks: int = WINDOW_TICKS) -> int:
+        """Return the frames of a window of so many ticks."""
+        return max(1, int(self.frames_at(ticks)))
 
     def frames(self, samples: int) -> int:
         """Return the frames of a recording of so many samples at this rate: frames are centred."""
@@ -53,6 +53,11 @@ AUDIOSET = Timing(sample_rate=32_000, hop=320)
 
 EMBEDDING = Timing(sample_rate=32_000, hop=32 * 320)
 """Of its networks' last convolution."""
+
+
+def ticks_in(seconds: float) -> int:
+    """Return the ticks nearest to so many seconds."""
+    return round(seconds / PAPER.frame_seconds)
 
 
 def ticks_of(samples: int, sample_rate: int) -> int:

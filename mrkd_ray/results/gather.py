@@ -38,8 +38,9 @@ class Results:
 
     Attributes:
         folder: where everything lies.
-        tidy: a row per variant, model, fold and seed (`results.csv`); accuracy, map3 and
-            balanced_accuracy, of a multi-label data set map and lwlrap (`metrics.of`), in [0, 1].
+        tidy: a row per variant, model, fold and seed (`results.csv`); accuracy, map3,
+            balanced_accuracy and macro_f1, of a multi-label data set map and lwlrap (`metrics.of`),
+            in [0, 1].
             `cell` is the folder with its predictions; an independent ensemble has none: it is the
             mean of the probabilities of its cohort's branches that were trained alone. A branch
             trained alone has a row for every variant that it is a baseline of.

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-BALANCED = " Balanced: accuracy, each class counting the same (the mean of their recalls)."
+BALANCED = (
+    " Balanced: accuracy, each class counting the same (the mean of their recalls). Macro F1: the "
+    "mean of the classes' F1."
+)
 
 
 def show(table: pd.DataFrame, console: Console) -> None:

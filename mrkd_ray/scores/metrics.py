@@ -1,7 +1,7 @@
 """Figures at clip level, and the uncertainty of a difference. numpy only, float64.
 
-Of a model that gives a clip one label: accuracy, mAP@3 and balanced accuracy. Of a multi-label one:
-mAP and lwlrap. Each has a term a clip, and is the mean of them.
+Of a model that gives a clip one label: accuracy, mAP@3, balanced accuracy and macro F1. Of a
+multi-label one: mAP and lwlrap. Each has a term a clip, and is the mean of them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,22 @@ def balanced_hits(scores: ArrayLike, labels: ArrayLike) -> Float64:
     return right * (right.size / len(clips)) / clips[own]
 
 
+def f1_hits(scores: ArrayLike, labels: ArrayLike) -> Float64:
+    """Return [N]: `hits`, weighted so that their mean is the macro F1.
+
+    That is the mean over the classes that have clips of 2 TP / (clips + predictions of the class).
+    Arguments and errors as `hits`.
+    """
+    right = hits(scores, labels)
+    if right.size == 0:
+        return right
+    labels, predicted = np.asarray(labels), np.asarray(scores).argmax(axis=1)
+    counts = np.bincount(labels, minlength=predicted.max() + 1)
+    both = counts + np.bincount(predicted, minlength=len(counts))
+    weights: Float64 = 2 * right.size / np.count_nonzero(counts) / both[labels]
+    return right * weights
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure of a model in [0, 1]: the mean of its terms [N], which are at least 0.
@@ -77,6 +93,7 @@ SINGLE_LABEL = (
     Metric("accuracy", "accuracy", hits),
     Metric("map3", "mAP@3", reciprocal_rank_at_3),
     Metric("balanced_accuracy", "balanced", balanced_hits),
+    Metric("macro_f1", "macro F1", f1_hits),
 )
 MULTI_LABEL = (
     Metric("map", "mAP", average_precision_terms),
@@ -110,7 +127,8 @@ def named(names: Iterable[str]) -> tuple[Metric, ...]:
 def shown(table: Mapping[str, Any] | pd.DataFrame) -> tuple[Metric, ...]:
     """Return the metrics that people are shown of a table's columns or a row's fields.
 
-    The balanced accuracy is left out where it is the accuracy: all classes have as many clips.
+    Balanced accuracy and macro F1 are left out where the former is the accuracy: all classes have
+    as many clips.
     """
     columns = {str(name): values for name, values in table.items()}
     same = all(

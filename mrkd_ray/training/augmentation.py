@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mrkd_ray.config.method import Training
-from mrkd_ray.features.window_extents import shift_ticks
-from mrkd_ray.representations.timing import PAPER, Timing
+from mrkd_ray.features.window_extents import window_ticks
+from mrkd_ray.representations.timing import PAPER, Timing, ticks_in
 
 
 class Augmentation:
@@ -32,11 +32,13 @@ class Augmentation:
         linear: bool = False,
     ) -> None:
         self._gain = training.augment_gain
-        self._shift = shift_ticks(training.augment_shift)
+        self._shift = ticks_in(training.augment_shift)
         self._timing = timing
-        self._sizes = (timing.window, len(level))
+        self._window = timing.window(window_ticks(training.window))
+        self._sizes = (self._window, len(level))
         bins = 0 if linear else min(training.specaugment_bins, len(level))
-        self._masks = (int(timing.frames_at(training.specaugment_time)), bins)
+        time = int(timing.frames_at(training.specaugment_time))
+        self._masks = (min(time, self._window), bins)
         self._level = level
         self._linear = linear
         self.on = bool(self._gain or self._shift or any(self._masks))
@@ -73,7 +75,7 @@ class Augmentation:
             louder = self._gains[rows][:, None, None] * self._level[:, None]
             windows[:, 0] += louder * inside[:, None, :]
         if self._shift:
-            window = self._timing.window
+            window = self._window
             places = torch.arange(window, device=windows.device)
             frames = (places - self._shifts[rows][:, None]) % window
             frames = frames[:, None, None, :].expand(windows.shape)

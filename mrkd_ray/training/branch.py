@@ -222,6 +222,7 @@ class Branch:
             statistics=self.windows.statistics,
             classes=task.classes,
             multi_label=task.multi_label,
+            window_ticks=task.window_ticks,
             trained_on=(task.store.digests[clip_id] for clip_id in task.taught),
             made_with={
                 "weights": self.weights_report.summary(),
@@ -241,14 +242,21 @@ class Branch:
         timing = representation.timing
         train = task.store.bank(task.train.clip_ids)
         bank = task.store.bank(task.clip_ids)
-        needed = window_bytes(bank.lengths, task.store.bins, timing.window)
+        needed = window_bytes(bank.lengths, task.store.bins, timing.window(task.window_ticks))
         normal = (
             as_they_are(task.store.bins)
             if representation.normalised
             else statistics(train, one_scale=representation.linear)
         )
         resident = device_memory.resident(task, needed)
-        return Windows(bank, normal, self.compute.device, timing, resident=resident)
+        return Windows(
+            bank,
+            normal,
+            self.compute.device,
+            timing,
+            ticks=task.window_ticks,
+            resident=resident,
+        )
 
     def _epoch(
         self, epoch: int, window: int, teacher: Teacher | None = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import Training
 from mrkd_ray.features.store import FeatureStore
+from mrkd_ray.features.window_extents import window_ticks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,11 @@ class BranchTask:
     def clip_ids(self) -> tuple[str, ...]:
         """All clips whose windows the branch needs."""
         return self.taught + self.held_out.clip_ids + self.test.clip_ids
+
+    @property
+    def window_ticks(self) -> int:
+        """Ticks of a window."""
+        return window_ticks(self.training.window)
 
     def rng(self, cycle: int, *purpose: str | int) -> np.random.Generator:
         """Return the generator of one purpose in one cycle: there is no random state to keep."""

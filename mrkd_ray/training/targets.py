@@ -65,6 +65,15 @@ def distributions(part: Part, classes: int) -> Tensor:
     return F.one_hot(labels, classes)
 
 
+def balanced(labels: Tensor) -> Tensor:
+    """Return a weight for each label [N], by which every class that is there counts the same.
+
+    Their mean is 1: scikit-learn's `class_weight="balanced"`.
+    """
+    clips = torch.bincount(labels)
+    return len(labels) / (clips.count_nonzero() * clips[labels].float())
+
+
 class HardLabels:
     """The hard labels of a task's `taught` clips as weighted distributions; 0 for unlabelled ones.
 
@@ -80,6 +89,8 @@ class HardLabels:
         by_clip = (-1, *[1] * (says.ndim - 1))
         weights = torch.ones(2, len(task.taught))  # of each clip in L_ce and in L_kl
         weights[0, unverified] = training.unverified_ce
+        if training.class_weights == "balanced":
+            weights[0, : len(task.train.clip_ids)] *= balanced(torch.from_numpy(task.train.labels))
         weights[1, unverified] = training.unverified_kl
         doubted = torch.zeros(len(task.taught), dtype=torch.bool)
         nobody_says = not unverified and not training.verified_only

@@ -38,6 +38,7 @@ AT_HOME = Circumstances(  # of a cohort of `BRANCHES` on fold 1 of the small dat
     clips=12,
     labels=(4, 4, 4),
     held_out=0,
+    whole_window=200,
     all_verified=False,
 )
 
@@ -73,6 +74,8 @@ OPTIONS = {
     "augment_shift": Option(0.5),
     "specaugment_time": Option(60),
     "specaugment_bins": Option(20, idles=(({}, {"bins": 0}),), trains=True),
+    "window": Option(1.0),
+    "class_weights": Option("balanced", acts={"label_noise": 0.5}, idles=(({}, {}),)),
     "weights": Option("file.pth", idles=(({}, {}),), trains=False),  # `content` has its digest
     "warm_up": Option(0.6, acts={"warm_up": 0.0}, idles=(({"warm_up": 0.5}, {}),)),
     "soft_labels": Option("window"),
@@ -106,6 +109,12 @@ OPTIONS = {
 """Where `acts` or `idles` name the option itself, that is the value beside `other`."""
 
 SAME = {
+    "the whole clip, and its seconds": ({"window": "whole"}, {"window": 1.9955}),
+    "windows that differ by less than half a frame": ({}, {"window": 1.497}),
+    "more frames to hide than a window has": (
+        {"window": 0.8, "specaugment_time": 80},
+        {"window": 0.8, "specaugment_time": 120},
+    ),
     "shifts of less than half a frame": ({}, {"augment_shift": 0.004}),
     "more bins to hide than there are": ({"specaugment_bins": 84}, {"specaugment_bins": 200}),
     "batches larger than the data": ({"batch_size": 12}, {"batch_size": 64}),

@@ -13,7 +13,7 @@ from mrkd_ray.audio.decoding import SAMPLE_RATE, samples_at
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
-from mrkd_ray.features.window_extents import window_bytes
+from mrkd_ray.features.window_extents import whole_window, window_bytes, window_ticks
 from mrkd_ray.features.window_sources import Index
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.representations.filters import HOP
@@ -31,7 +31,11 @@ def resident(request: pytest.FixtureRequest) -> bool:
 
 
 def make(
-    lengths: tuple[int, ...] = LENGTHS, *, resident: bool = True, device: torch.device = CPU
+    lengths: tuple[int, ...] = LENGTHS,
+    *,
+    resident: bool = True,
+    device: torch.device = CPU,
+    ticks: int = WINDOW,
 ) -> tuple[Windows, list[Float32], Statistics]:
     """Windows over clips that lie scattered in their bank, with foreign frames between them."""
     rng = np.random.default_rng(len(lengths))
@@ -48,7 +52,7 @@ def make(
         mean=rng.normal(scale=20, size=(3, BINS)).astype(np.float32),
         std=rng.uniform(0.5, 8, size=(3, BINS)).astype(np.float32),
     )
-    return Windows(bank, statistics, device, resident=resident), clips, statistics
+    return Windows(bank, statistics, device, ticks=ticks, resident=resident), clips, statistics
 
 
 def whole(clip: Float32, statistics: Statistics) -> NDArray[np.float64]:
@@ -257,7 +261,7 @@ def test_an_event_is_at_the_same_moment_of_a_window_in_every_branch(
             windows = located(event, ticks, timing, resident)
             starts = windows.random_starts(clips, np.random.default_rng(seed))
             (batch,) = [x.clone() for x in windows.batches(clips, starts, 20)]
-            assert batch.shape == (20, 3, 1, timing.window)
+            assert batch.shape == (20, 3, 1, timing.window())
             heard = batch[:, 0, 0].numpy()
             where = np.where(heard.max(1) > 0, heard.argmax(1) * timing.frame_seconds, np.nan)
             found.append((where, timing))
@@ -271,6 +275,27 @@ def test_an_event_is_at_the_same_moment_of_a_window_in_every_branch(
             assert abs(where - expected)[inside & ~edge].max(initial=0) <= late
 
 
+def test_a_window_is_told_in_seconds_or_holds_whole_clips_up_to_10_s() -> None:
+    assert window_ticks(1.5) == WINDOW
+    assert window_ticks(0.001) == 1
+    assert window_ticks("whole", whole_window([7, 502, 90])) == 502
+    assert whole_window([7, 90_000]) == round(10 / Timing().frame_seconds) + 1  # frames of 10 s
+    with pytest.raises(ValueError, match="unknown length"):
+        window_ticks("whole")
+
+
+@pytest.mark.parametrize("ticks", [1, 40, 400, 900])
+def test_windows_of_any_length_cover_a_clip(ticks: int, resident: bool) -> None:
+    windows, clips, _ = make(resident=resident, ticks=ticks)
+    owners, starts = windows.even_starts(indices(0, 1))
+    (batch,) = windows.batches(indices(0, 1)[owners], starts, 1000)
+    assert batch.shape[3] == ticks
+    heard = {int(s) + i for s in starts[owners == 0] for i in range(ticks)}
+    assert heard >= set(range(len(clips[0])))
+    own = windows.inside(indices(0, 1)[owners], starts)
+    assert own[np.flatnonzero(owners == 1)].sum() >= len(clips[1])
+
+
 def test_even_starts_are_the_same_moments_at_every_hop() -> None:
     paper, other = (located(1.0, 900, timing, False) for timing in (Timing(), Timing(32_000, 640)))
     for ours, theirs in zip(
@@ -278,4 +303,4 @@ def test_even_starts_are_the_same_moments_at_every_hop() -> None:
     ):
         np.testing.assert_array_equal(ours, theirs)
     first = other.first_frames(indices(0, 0), np.array([0, 750]))
-    np.testing.assert_array_equal(first, [0, other.lengths[0] - other.timing.window])
+    np.testing.assert_array_equal(first, [0, other.lengths[0] - other.frames])

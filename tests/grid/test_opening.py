@@ -51,6 +51,8 @@ def test_a_network_or_weights_that_cannot_be_had_are_refused(local: bool) -> Non
         check_networks(specs("vgg_small", "vgg_smal"), None, local=local)
     with pytest.raises(UserError, match=r"lost\.pth"):
         check_networks(specs("vgg_small"), "lost.pth", local=local)
+    with pytest.raises(UserError, match="windows of 64 x 9 "):
+        check_networks(specs("vgg_small"), None, [150, 9], local=local)
 
 
 def test_a_finished_grid_is_resumed_without_ray(

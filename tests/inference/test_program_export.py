@@ -63,6 +63,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
             statistics=statistics,
             classes="abcd",
             multi_label=False,
+            window_ticks=220 if representation == "mfcc" else 150,
             trained_on=(),
             made_with={},
         )

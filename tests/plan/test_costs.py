@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from mrkd_ray.audio import decoding
+from mrkd_ray.cells.prepared import ticks_of_scan
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.checking.scan import scan_file
 from mrkd_ray.plan import costs
@@ -60,7 +61,7 @@ def test_ticks_are_the_frames_of_the_features_at_the_papers_hop(
     path = tmp_path / "clip.wav"
     soundfile.write(path, np.random.default_rng(0).normal(size=samples) / 8, rate)
     frames = compute_clip(("logmel64",), decoding.load(path))["logmel64"]
-    assert costs.ticks_of_scan(scan_file(path)) == len(frames)
+    assert ticks_of_scan(scan_file(path)) == len(frames)
 
 
 def test_each_phase_grows_with_its_own_unit_and_the_slowest_branch_counts() -> None:

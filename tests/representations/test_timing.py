@@ -18,7 +18,7 @@ TIMINGS = [
 def test_at_the_papers_hop_ticks_are_frames() -> None:
     ticks = np.arange(-500, 500)
     np.testing.assert_array_equal(Timing().frames_at(ticks), ticks)
-    assert Timing().window == WINDOW_TICKS
+    assert Timing().window() == WINDOW_TICKS
 
 
 @pytest.mark.parametrize("timing", TIMINGS)
@@ -30,7 +30,7 @@ def test_a_frame_is_the_nearest_to_its_tick(timing: Timing) -> None:
 
 @pytest.mark.parametrize("timing", TIMINGS)
 def test_a_window_is_a_second_and_a_half(timing: Timing) -> None:
-    off = abs(timing.window * timing.frame_seconds - WINDOW_TICKS * HOP / SAMPLE_RATE)
+    off = abs(timing.window() * timing.frame_seconds - WINDOW_TICKS * HOP / SAMPLE_RATE)
     assert off <= timing.frame_seconds / 2
 
 

@@ -4,6 +4,7 @@ from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
+    f1_score,
     label_ranking_average_precision_score,
 )
 
@@ -175,8 +176,17 @@ def test_a_class_that_is_never_found_shows_in_the_balanced_accuracy() -> None:
     assert (found["accuracy"], found["balanced_accuracy"]) == pytest.approx((0.99, 0.5))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_macro_f1_equals_scikit_learn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(5, 60, p=[0.6, 0.3, 0.05, 0.05, 0.0])
+    scores = rng.random((60, 5))
+    expected = f1_score(labels, scores.argmax(1), labels=np.unique(labels), average="macro")
+    assert measure(scores, labels)["macro_f1"] == pytest.approx(expected)
+
+
 def test_where_classes_have_as_many_clips_the_balanced_accuracy_is_not_shown() -> None:
-    row = {"accuracy": 0.75, "map3": 0.8, "balanced_accuracy": 0.75}
+    row = {"accuracy": 0.75, "map3": 0.8, "balanced_accuracy": 0.75, "macro_f1": 0.7}
     assert [metric.name for metric in shown(row)] == ["accuracy", "map3"]
     assert [metric.name for metric in shown(row | {"balanced_accuracy": 0.5})] == [*row]
     old = {"accuracy_distilled": 1.0, "map3_distilled": 1.0}

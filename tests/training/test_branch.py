@@ -23,12 +23,14 @@ from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, split
 from mrkd_ray.features.windows import Windows
+from mrkd_ray.inference.classifier import load
 from mrkd_ray.method import losses
 from mrkd_ray.networks import catalogue as networks
 from mrkd_ray.networks.registry import NETWORKS, network
 from mrkd_ray.training import branch as branch_module
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask, Part
+from mrkd_ray.training.targets import HardLabels
 from tests.conftest import TaskMaker, make_cell
 
 LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"
@@ -113,6 +115,32 @@ def dropout_network() -> Iterator[str]:
 
     yield "logmel64:dropout_test"
     del NETWORKS._entries["dropout_test"]
+
+
+@pytest.mark.parametrize("window", [0.8, 3.0])
+def test_a_model_hears_windows_as_long_as_in_training(
+    make_tasks: TaskMaker, prepared: Prepared, tmp_path: Path, window: float
+) -> None:
+    (task,) = make_tasks(LOGMEL, window=window, specaugment_time=150)
+    branch = Branch(task)
+    (minibatch, *_) = branch.minibatches.epoch(0, 0, 0)
+    assert minibatch.inputs.shape[3] == round(window * 22_050 / 220)
+    branch.train(1)
+    branch.export(tmp_path)
+    model = load(tmp_path)
+    found = [model.predict(prepared.dataset.by_id[i].path) for i in task.test.clip_ids]
+    np.testing.assert_allclose(found, branch.probabilities("test"), rtol=0, atol=1e-5)
+
+
+def test_balanced_classes_weigh_the_same_however_few_clips_they_have(
+    make_tasks: TaskMaker,
+) -> None:
+    (task,) = make_tasks(LOGMEL, class_weights="balanced")
+    few = np.array([0, *[1] * (len(task.train.labels) - 3), 2, 2])
+    task = replace(task, train=replace(task.train, labels=few))
+    targets = HardLabels(task, torch.device("cpu")).targets(None)
+    np.testing.assert_allclose(targets.sum(dim=0), [len(few) / 3] * 3, rtol=1e-6)
+    np.testing.assert_array_equal(targets.argmax(dim=1), few)
 
 
 # Soft labels -----------------------------------------------------------------------------------

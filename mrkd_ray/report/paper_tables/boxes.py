@@ -18,6 +18,7 @@ NAMES = {
     "accuracy": "Accuracy",
     "map3": "mAP@3",
     "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
     "map": "mAP",
     "lwlrap": "lwlrap",
 }
