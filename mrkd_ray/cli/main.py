@@ -102,6 +102,7 @@ def prepare(
 @config_command(
     app,
     "schema.TrainConfig",
+    "mrkd train --data my_clips --folds 1",
     "mrkd train --data my_clips --folds 1 \\\n"
     "    --branch logmel64:resnet_small --branch cqt:vgg_small",
     "mrkd train --config my_training.yaml --resume",
@@ -118,10 +119,11 @@ def train(
     """Train one cohort on labelled audio."""
     from mrkd_ray.config.parsing import COMMAND_LINE, noted, parse, read_yaml, to_yaml
     from mrkd_ray.config.schema import TrainConfig
+    from mrkd_ray.grid.default_branches import with_branches
 
     given = noted(read_yaml(config), str(config)) if config else {}
     source = f"{config} and command line" if config else COMMAND_LINE
-    parsed = parse(TrainConfig, given | values, source)
+    parsed = with_branches(parse(TrainConfig, given | values, source), _note)
     if print_config:
         print(to_yaml(parsed), end="")
         return
@@ -206,6 +208,10 @@ def recommend(
     show(choice, config.fold, config.verified_only, console)
     run = shlex.join(["mrkd", "grid", str(to)])
     console.print(f"Run it: {run}", markup=False, soft_wrap=True)
+
+
+def _note(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr)
 
 
 C = TypeVar("C", bound="CheckedData")

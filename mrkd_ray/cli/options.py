@@ -46,6 +46,7 @@ METAVARS = {
     "data": "PATH",
     "group_by": "REGEX",
     "weights": "PATH",
+    "window": "SECONDS|whole",
     "address": "HOST:PORT",
 }
 

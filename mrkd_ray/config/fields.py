@@ -37,6 +37,10 @@ def current_names(values: dict[str, Any]) -> dict[str, Any]:
     return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
+LONGEST_WINDOW = 60
+"""Seconds of a window, at most."""
+
+
 class BranchSpec(BaseModel):
     """One network trained on one representation, written `REPRESENTATION:NETWORK`."""
 
@@ -107,6 +111,20 @@ def _parse_names(value: Any) -> Any:
         return value
     return tuple(name.strip() for name in value.split(","))
 
+
+def _parse_window(value: Any) -> Any:
+    if value == "whole":
+        return value
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST_WINDOW or isinstance(value, bool):
+        raise ValueError(f"seconds, more than 0 and at most {LONGEST_WINDOW}, or whole")
+    return seconds
+
+
+Window = Annotated[float | Literal["whole"], BeforeValidator(_parse_window)]
 
 BranchField = Annotated[BranchSpec, BeforeValidator(_parse_branch), PlainSerializer(str)]
 

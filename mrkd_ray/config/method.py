@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictBool, model_validator
 
-from mrkd_ray.config.fields import BASIC, StrictModel, whole_path
+from mrkd_ray.config.fields import BASIC, StrictModel, Window, whole_path
 
 PRETRAINED_LR = 0.001  # the paper's
 
@@ -75,7 +75,7 @@ class Learning(StrictModel):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay of SGD.")
     mixup: float = Field(0.0, ge=0, description="Alpha of mixup's Beta distribution. 0: no mixup.")
-    window: Annotated[float, Field(gt=0, le=60)] | Literal["whole"] = Field(
+    window: Window = Field(
         1.5,
         description="Seconds of a clip that a network sees at once, or whole: all of the longest "
         "clip, 10 s at most. Shorter clips are padded, longer ones scored in pieces.",

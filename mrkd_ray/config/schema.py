@@ -77,9 +77,11 @@ class TrainConfig(Method, Budget, Run, Published):
     """One cohort, on one or several folds."""
 
     branches: tuple[BranchField, ...] = Field(
-        min_length=1,
+        (),
         description="A branch: a representation and a network, such as cqt:vgg_small. `mrkd list` "
-        "has their names. Repeat it for every branch of the cohort.",
+        "has their names. Repeat it for every branch of the cohort. Default: heads on mn04 where "
+        "`mrkd download mn04` has fetched its weights, else logmel64:resnet_small and "
+        "cqt:vgg_small.",
         examples=[["logmel64:resnet_small", "cqt:vgg_small"]],
         json_schema_extra=BASIC,
     )

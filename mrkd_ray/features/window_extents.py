@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from mrkd_ray.common.arrays import Int64
-from mrkd_ray.representations.timing import LONGEST_WINDOW, ticks_in
+from mrkd_ray.representations.timing import LONGEST_WHOLE, ticks_in
 
 CHANNELS = 3  # static, delta, delta-delta
 
@@ -31,8 +31,8 @@ def window_ticks(window: float | Literal["whole"], whole: int | None = None) -> 
 
 
 def whole_window(ticks: Iterable[int]) -> int:
-    """Return the ticks of a window that holds any of some clips, at most `LONGEST_WINDOW`."""
-    return min(max(ticks), LONGEST_WINDOW)
+    """Return the ticks of a window that holds any of some clips, at most `LONGEST_WHOLE`."""
+    return min(max(ticks), LONGEST_WHOLE)
 
 
 def margins(lengths: Int64, window: int) -> Int64:

@@ -21,6 +21,7 @@ from mrkd_ray.common.timeline import read_trace, summary
 from mrkd_ray.config.parsing import PYTHON, parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.grid import folder as grid_folder
+from mrkd_ray.grid.default_branches import with_branches
 from mrkd_ray.grid.opening import OpenGrid, open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.results.gather import Results, gather
@@ -43,7 +44,12 @@ def train(config: TrainConfig | None = None, *, resume: bool = False, **fields: 
     """
     if config is not None and fields:
         raise TypeError(f"train() takes a configuration or fields, not both: {', '.join(fields)}")
-    return run((config or parse(TrainConfig, fields, PYTHON)).as_grid(), resume=resume)
+    console = Console(stderr=True)
+    asked = with_branches(
+        config or parse(TrainConfig, fields, PYTHON),
+        lambda line: console.print(f"note: {line}", markup=False, soft_wrap=True),
+    )
+    return run(asked.as_grid(), resume=resume, console=console)
 
 
 class Stopped(KeyboardInterrupt):

@@ -1,8 +1,9 @@
 """The folder of a trained model, written and read: enough to classify with, and nothing unpickled.
 
 `model.safetensors` holds the network's tensors as `network.NAME`, and `mean` and `std` of the
-normalisation. `config.json` says what they are of. `trained_on.txt` lists the digests of the clips
-that the model has seen, one a line. `SHA256SUMS` has the sums of them all.
+normalisation. `config.json` says what they are of. `backbone.safetensors` is the frozen network
+that the representation is made with, if any: the model needs no other file. `trained_on.txt` lists
+the digests of the clips that the model has seen, one a line. `SHA256SUMS` has the sums of them all.
 
 A folder may come from a stranger: nothing is taken from it that was not looked at first.
 """
@@ -19,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import replacing, write_json, write_text
+from mrkd_ray.common.files import link_or_copy, replacing, write_json, write_text
 from mrkd_ray.common.reading import Damaged, check_regular, parse_json
 from mrkd_ray.common.text import is_printable
+from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.representations.timing import WINDOW_TICKS
 
@@ -34,6 +36,7 @@ LARGEST_TEXT = 1 << 26
 """Bytes of the largest config.json or trained_on.txt that is read: 2 M clips."""
 
 TENSORS, CONFIG, TRAINED_ON = "model.safetensors", "config.json", "trained_on.txt"
+BACKBONE = "backbone.safetensors"
 NOT_LEARNED = ("mean", "std", "running_mean", "running_var", "num_batches_tracked")
 """Last parts of the names of tensors that are no parameters: the normalisation's, BatchNorm's."""
 
@@ -79,6 +82,7 @@ def write_model(
     window_ticks: int = WINDOW_TICKS,
     trained_on: Iterable[str],
     made_with: Mapping[str, Any],
+    backbone: Path | None = None,
 ) -> None:
     """Write a model's folder.
 
@@ -89,6 +93,7 @@ def write_model(
         window_ticks: of a window.
         trained_on: digests of the clips that it has seen.
         made_with: what else is worth knowing, for config.json.
+        backbone: the file that becomes `BACKBONE`, as a link where the file system has such.
     """
     import torch
 
@@ -106,6 +111,9 @@ def write_model(
         "window_ticks": window_ticks,
         **made_with,
     }
+    if backbone is not None:
+        (folder / BACKBONE).unlink(missing_ok=True)
+        link_or_copy(backbone, folder / BACKBONE)
     write_json(folder / CONFIG, config)
     write_text(folder / TRAINED_ON, "\n".join(trained_on) + "\n")
     manifest.write(folder)
@@ -127,6 +135,7 @@ class ModelConfig(BaseModel):
     network: str
     classes: list[str] = Field(min_length=1)
     multi_label: bool = False
+    window_ticks: int = Field(WINDOW_TICKS, ge=1, le=10_000)
 
     @field_validator("classes")
     @classmethod
@@ -159,24 +168,30 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_size(folder: Path) -> tuple[int, int]:
     """Return a model's parameters and the bytes of its tensors, without PyTorch.
 
+    Its backbone's too.
+
     Raises:
         OSError, safetensors.SafetensorError: the file is missing or damaged.
     """
     from safetensors import safe_open
 
-    path = folder / TENSORS
-    with safe_open(path, "numpy") as file:
-        learned = [name for name in file.keys() if name.split(".")[-1] not in NOT_LEARNED]  # noqa: SIM118
-        parameters = sum(math.prod(file.get_slice(name).get_shape()) for name in learned)
-    return parameters, path.stat().st_size
+    parameters = size = 0
+    backbone = folder / BACKBONE
+    for path in (folder / TENSORS, *([backbone] if backbone.exists() else [])):
+        with safe_open(path, "numpy") as file:
+            learned = [name for name in file.keys() if name.split(".")[-1] not in NOT_LEARNED]  # noqa: SIM118
+            parameters += sum(math.prod(file.get_slice(name).get_shape()) for name in learned)
+        size += path.stat().st_size
+    return parameters, size
 
 
 def read_model(folder: Path, device: torch.device) -> TrainedModel:
     """Read what `write_model` wrote.
 
     Raises:
-        UserError: a file is missing or damaged, or the representation is computed in another way
-            than it was for the model.
+        UserError: a file is missing or damaged, pretrained weights that neither the folder nor this
+            machine has included, or the representation is computed in another way than it was for
+            the model.
     """
     try:
         return _read(folder, device)
@@ -192,6 +207,7 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
 
     from mrkd_ray.features.normalisation import Statistics
     from mrkd_ray.networks.catalogue import build, shapes
+    from mrkd_ray.representations import mobilenet
 
     config = read_config(folder)
     representation = config["representation"]
@@ -203,6 +219,13 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
             f"but this installation computes version {version} (its parameters, constants or "
             "front-end differ). Install the mrkd_ray that it was trained with, or train again."
         )
+    if entry.weights and not pretrained.there(entry.weights) and (folder / BACKBONE).exists():
+        wanted = mobilenet.backbone_shapes(entry.weights)
+        tensors = read_tensors(folder, BACKBONE, torch.device("cpu"), wanted)
+        if not mobilenet.carry(entry.weights, tensors):
+            raise Damaged(folder / BACKBONE, f"not the network {entry.weights}")
+    else:
+        entry.check()
     classes = tuple(config["classes"])
     # Before anything is allocated: a name in a stranger's file may be that of a huge network.
     expected = shapes(config["network"], len(classes), entry.bins)
@@ -220,7 +243,7 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
         classes=classes,
         multi_label=config.get("multi_label", False),
         representation=representation,
-        window_ticks=int(config.get("window_ticks", WINDOW_TICKS)),
+        window_ticks=config.get("window_ticks", WINDOW_TICKS),
         network=network.to(device).to(memory_format=torch.channels_last).eval(),
         statistics=Statistics(mean, std),
         trained_on=frozenset(_digests(folder)),

@@ -8,16 +8,20 @@ MobileNetV3's. The front-end gives what theirs gives, without torchaudio.
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import replacing
 from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.timing import AUDIOSET
 
@@ -131,18 +135,69 @@ def official(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def write_backbone(name: str, file: Path) -> None:
+    """Write what the embedding of the trained network of this name needs, as safetensors.
+
+    Raises:
+        UserError: as `trained`.
+    """
+    tensors = trained(name, torch.device("cpu")).features.state_dict()
+    with replacing(file) as temporary:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+
+
+def backbone_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors that `write_backbone` writes."""
+    features = AudioMobileNet(pretrained.FILES[name].width, 527).features
+    return {key: tuple(tensor.shape) for key, tensor in features.state_dict().items()}
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of tensors and their names."""
+    made = hashlib.sha256()
+    for key in sorted(tensors):
+        made.update(key.encode())
+        made.update(tensors[key].contiguous().numpy().tobytes())
+    return made.hexdigest()
+
+
+_carried: dict[str, Mapping[str, Tensor]] = {}
+
+
+def carry(name: str, tensors: Mapping[str, Tensor]) -> bool:
+    """Take a network that a model brought, where its official file is not here.
+
+    Args:
+        name: of its weights.
+        tensors: of `write_backbone`.
+
+    Returns:
+        Whether it is the network of that name.
+    """
+    if digest(tensors) != pretrained.FILES[name].backbone:
+        return False
+    _carried[name] = tensors
+    return True
+
+
 @functools.cache
 @torch.inference_mode(False)  # for both modes, whichever asks first
 def trained(name: str, device: torch.device) -> AudioMobileNet:
     """Return the network of this name as it was trained on AudioSet, in evaluation mode.
 
+    One that a model brought (`carry`) has no classifier.
+
     Raises:
         UserError: its file is not there, or is not the official one.
     """
+    network = AudioMobileNet(pretrained.FILES[name].width, 527)
+    if name in _carried and not pretrained.there(name):
+        network.features.load_state_dict(_carried[name])
+        network.classifier = nn.Sequential()
+        return network.to(device).eval().requires_grad_(False)
     file = pretrained.find(name)
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True)
-        network = AudioMobileNet(pretrained.FILES[name].width, 527)
         network.load_state_dict(official(tensors))
     except Exception as error:  # what a broken file raises is anyone's guess
         reason = str(error).split("\n")[0] or type(error).__name__

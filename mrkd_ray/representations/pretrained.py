@@ -29,6 +29,7 @@ class WeightsFile:
         licence: of the weights.
         citation: what to cite.
         width: of the network's channels.
+        backbone: the digest of its features (`mobilenet.digest`), as models bring them along.
     """
 
     file: str
@@ -38,6 +39,7 @@ class WeightsFile:
     licence: str
     citation: str
     width: float
+    backbone: str
 
 
 _RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
@@ -56,6 +58,7 @@ FILES = {
         licence=_LICENCE,
         citation=_CITATION,
         width=0.4,
+        backbone="a33d6a87fb2824e6141c612ad69daac0ba61320a80952da931457568a397914d",
     ),
 }
 

@@ -16,7 +16,7 @@ from mrkd_ray.common.arrays import Int64
 from mrkd_ray.representations.filters import HOP
 
 WINDOW_TICKS = 150  # the 1.5 s that a network sees at once by default
-LONGEST_WINDOW = 1_003  # ticks, 10 s: of `--window whole`
+LONGEST_WHOLE = 1_003  # ticks, 10 s: the longest window of `--window whole`
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from mrkd_ray.features.window_extents import window_bytes
 from mrkd_ray.features.window_sources import Index
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.clip_logits import clip_logits, window_logits
-from mrkd_ray.inference.model_folder import write_model
+from mrkd_ray.inference.model_folder import BACKBONE, write_model
 from mrkd_ray.method import losses
 from mrkd_ray.method.algorithm import learning_rate
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.networks.catalogue import build, initial_weights
+from mrkd_ray.representations import mobilenet
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
 from mrkd_ray.training import checkpoints, device_memory
@@ -233,7 +234,18 @@ class Branch:
                 "windows": {"kept": self.windows.kept, "bytes": self.windows.bytes},
                 **task.provenance,
             },
+            backbone=self._backbone(),
         )
+
+    def _backbone(self) -> Path | None:
+        """Return the file of the frozen network behind the features, beside these; if any."""
+        weights = REPRESENTATIONS[self.task.spec.representation].weights
+        if not weights:
+            return None
+        file = self.task.store.folder / BACKBONE
+        if not file.exists():
+            mobilenet.write_backbone(weights, file)
+        return file
 
     def _windows(self) -> Windows:
         """Return the windows of all clips of the task, kept on the device where memory allows."""

@@ -277,6 +277,8 @@ CHANGED: dict[str, Any] = {
     "cache": Path("other/cache"),
     "output": Path("other/results"),
     "folds": (2, 4),
+    "window": "whole",
+    "class_weights": "balanced",
     "split_seed": 9,
     "group_by": "^[a-z]",
     "skip_bad": True,

@@ -1,0 +1,109 @@
+"""A model on a frozen network travels: its folder and its program hold all that it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mrkd_ray.audio.decoding import SAMPLE_RATE, Recording
+from mrkd_ray.common import manifest
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.features.normalisation import Statistics
+from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.model_folder import BACKBONE, read_size, write_model
+from mrkd_ray.inference.program_export import export
+from mrkd_ray.networks.catalogue import build
+from mrkd_ray.representations import mobilenet, pretrained
+from mrkd_ray.representations.catalogue import REPRESENTATIONS
+
+
+@pytest.fixture
+def folder(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model of `mn04:linear` with random weights, made where the official file is."""
+    monkeypatch.setenv(pretrained.FOLDER, str(shared / "weights"))
+    monkeypatch.setattr(mobilenet, "_carried", {})
+    mobilenet.trained.cache_clear()
+    mobilenet.write_backbone("mn04", tmp_path / "store.safetensors")
+    torch.manual_seed(0)
+    write_model(
+        tmp_path / "model",
+        branch="mn04-linear",
+        representation="mn04",
+        representation_version=REPRESENTATIONS["mn04"].version,
+        network_name="linear",
+        network=build("linear", 5, bins=384)[0],
+        statistics=Statistics(np.zeros((3, 384), np.float32), np.full((3, 384), 0.1, np.float32)),
+        classes="abcde",
+        multi_label=False,
+        trained_on=(),
+        made_with={},
+        backbone=tmp_path / "store.safetensors",
+    )
+    return tmp_path / "model"
+
+
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 0.1, 3 * SAMPLE_RATE).astype(np.float32)
+
+
+def test_its_folder_is_enough_where_the_weights_are_not(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = load(folder).branches_of(Recording(noise()))
+    assert expected.max() < 0.9
+    monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
+    mobilenet.trained.cache_clear()
+    np.testing.assert_array_equal(load(folder).branches_of(Recording(noise())), expected)
+    parameters, size = read_size(folder)
+    features = mobilenet.trained("mn04", torch.device("cpu")).features
+    assert parameters == sum(p.numel() for p in features.parameters()) + 385 * 5
+    assert size > 4 * parameters
+
+
+def test_a_folder_from_before_needs_the_weights_and_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / BACKBONE).unlink()
+    load(folder)
+    monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
+    mobilenet.trained.cache_clear()
+    with pytest.raises(UserError, match="mrkd download mn04"):
+        load(folder)
+
+
+def test_another_network_in_its_place_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = load_file(folder / BACKBONE)
+    next(iter(tensors.values())).mul_(1.01)
+    (folder / BACKBONE).unlink()
+    save_file(tensors, folder / BACKBONE)
+    manifest.write(folder)
+    monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
+    mobilenet.trained.cache_clear()
+    with pytest.raises(UserError, match=r"backbone.*not the network mn04"):
+        load(folder)
+
+
+def test_its_onnx_needs_neither_torch_nor_the_weights(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    classifier = load(folder)
+    waveform = Recording(noise()).at(32_000)
+    export(classifier, tmp_path / "program.onnx", len(waveform) / 32_000)
+    np.save(tmp_path / "x.npy", waveform[None])
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['mrkd_ray'] = None\n"
+        "import numpy as np, onnxruntime\n"
+        "program = onnxruntime.InferenceSession('program.onnx')\n"
+        "np.save('y.npy', program.run(None, {'waveforms': np.load('x.npy')})[0])\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    expected = classifier.branches_of(Recording(waveform, 32_000))
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=0, atol=1e-4)
