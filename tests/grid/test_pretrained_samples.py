@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from rich.console import Console
 
 from mrkd_ray.config.parsing import parse
@@ -15,6 +17,29 @@ from mrkd_ray.inference.model_folder import BACKBONE
 from mrkd_ray.representations import pretrained
 
 
+def halved(release: Path, to: Path) -> Path:
+    """TUT's sample, whose four clips are too few to train on, as eight: half of each tests."""
+    rows = (release / "meta.csv").read_text().splitlines()
+    sides: list[list[str]] = [[], []]
+    meta = [rows[0]]
+    (to / "audio").mkdir(parents=True)
+    (to / "evaluation_setup").mkdir()
+    for row in rows[1:]:
+        name, label, place, source = row.split("\t")
+        samples, rate = soundfile.read(release / name)
+        for half, part in enumerate(np.array_split(samples, 2)):
+            own = name.replace(place, f"{place}{half}")
+            soundfile.write(to / own, part, rate)
+            meta.append("\t".join((own, label, f"{place}{half}", source)))
+            sides[half].append(f"{own}\t{label}")
+    (to / "meta.csv").write_text("\n".join(meta) + "\n")
+    for side, lines in zip(("train", "evaluate"), sides, strict=True):
+        (to / "evaluation_setup" / f"fold1_{side}.txt").write_text("\n".join(lines) + "\n")
+    tested = "\n".join(line.split("\t")[0] for line in sides[1])
+    (to / "evaluation_setup" / "fold1_test.txt").write_text(tested + "\n")
+    return to
+
+
 @pytest.mark.parametrize("name", ["fsdkaggle2018_sample", "tut2018_sample"])
 def test_a_sample_trains_from_its_folder_to_a_model(
     name: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -22,6 +47,9 @@ def test_a_sample_trains_from_its_folder_to_a_model(
     data = shared / "data" / name
     if not data.is_dir():
         pytest.skip(f"{data} is not there")
+    if name.startswith("tut"):
+        (release,) = data.glob("TUT*")
+        data = halved(release, tmp_path / release.name)
     monkeypatch.setenv(pretrained.FOLDER, str(shared / "weights"))
     asked = {
         "data": str(data),
@@ -31,7 +59,6 @@ def test_a_sample_trains_from_its_folder_to_a_model(
         "alone": True,
         "cycles": 10,
         "folds": "1",
-        "skip_bad": True,  # a class of one clip
         "runner": "local",
     }
     results = run(parse(TrainConfig, asked, "test").as_grid(), console=Console(quiet=True))
