@@ -79,7 +79,6 @@ class Learning(StrictModel):
         1.5,
         description="Seconds of a clip that a network sees at once, or whole: all of the longest "
         "clip, 10 s at most. Shorter clips are padded, longer ones scored in pieces.",
-        json_schema_extra=BASIC,
     )
     augment_gain: float = Field(
         0.0, ge=0, description="Random gain of training windows: at most this many dB up or down."
@@ -104,7 +103,6 @@ class Learning(StrictModel):
         "none",
         description="For classes of unlike size. balanced: in the hard labels' loss every class "
         "counts the same, however few clips it has.",
-        json_schema_extra=BASIC,
     )
     weights: Annotated[str | None, AfterValidator(whole_path)] = Field(
         None,

@@ -52,8 +52,8 @@ class BranchModel:
         length, ticks_ = np.array([[len(frames)], [ticks]], np.int64)
         bank = Bank(frames, np.zeros(1, np.int64), length, ticks_)
         timing = REPRESENTATIONS[self.model.representation].timing
-        length_ = self.model.window_ticks
-        windows = Windows(bank, self.model.statistics, self._device, timing, ticks=length_)
+        window = self.model.window_ticks
+        windows = Windows(bank, self.model.statistics, self._device, timing, ticks=window)
         clip = np.zeros(1, np.int64)
         map_ = map if len(windows.even_starts(clip)[1]) <= BATCH else side_by_side
         return self.probabilities_of(clip_logits(self.model.network, windows, clip, map_))
@@ -67,10 +67,11 @@ class BranchModel:
         length, ticks = np.array([[frames], [ticks_of(len(recording), rate)]], np.int64)
         none = np.zeros((0, statistics.mean.shape[1]), np.float32)
         bank = Bank(none, clip, length, ticks)
-        windows = Windows(bank, statistics, self._device, timing)
+        window = self.model.window_ticks
+        windows = Windows(bank, statistics, self._device, timing, ticks=window)
         first = windows.first_frames(*windows.even_starts(clip))
         network = self.model.network
-        return LogitsOfParts(network, statistics, timing, first, frames, self._device)
+        return LogitsOfParts(network, statistics, timing, window, first, frames, self._device)
 
     def probabilities_of(self, logits: Tensor) -> Float32:
         """Return the probabilities [M] of one clip's logits [1, M]."""

@@ -27,6 +27,7 @@ class LogitsOfParts:
         network: what is applied.
         statistics: of the training clips.
         timing: of the representation.
+        ticks: of a window.
         first: the first frames of the windows, in order [n], all inside the recording.
         frames: of the whole recording.
         device: of the network.
@@ -37,11 +38,13 @@ class LogitsOfParts:
         network: Apply,
         statistics: Statistics,
         timing: Timing,
+        ticks: int,
         first: Index,
         frames: int,
         device: torch.device,
     ) -> None:
         self._network, self._statistics, self._timing = network, statistics, timing
+        self._ticks = ticks
         self._first, self._left, self._device = first, frames, device
         self._held: Float32 = np.zeros((0, statistics.mean.shape[1]), np.float32)
         self._begin = 0  # the place of the first frame that is held
@@ -54,13 +57,13 @@ class LogitsOfParts:
         self._held = np.concatenate([self._held, frames])
         self._left -= len(frames)
         behind = MARGIN if self._left else 0  # frames that a window's last delta looks ahead
-        last = self._begin + len(self._held) - behind - self._timing.window
+        last = self._begin + len(self._held) - behind - self._timing.window(self._ticks)
         count = int(np.searchsorted(self._first, last, side="right"))
         ready, self._first = np.split(self._first, [count])
         logits = []
         if count:
             bank = Bank(self._held, np.zeros(1, np.int64), np.array([len(self._held)]))
-            windows = Windows(bank, self._statistics, self._device, self._timing)
+            windows = Windows(bank, self._statistics, self._device, self._timing, ticks=self._ticks)
             clips = np.zeros(count, np.int64)
             batches = windows.batches_from(clips, ready - self._begin, BATCH)
             logits = batch_logits(self._network, batches, side_by_side)

@@ -70,9 +70,12 @@ def test_wrong_values_are_all_named_at_once(tmp_path: Path) -> None:
     refused(done, "cycles", "lr", "fast", "divergence", "reverse")
 
 
-def test_no_branch(tmp_path: Path) -> None:
-    done = mrkd("train", "--data", "synthetic", cwd=tmp_path)
-    refused(done, "branches: missing", "Example: --branch logmel64:resnet_small --branch cqt:")
+def test_no_branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MRKD_WEIGHTS", str(tmp_path))
+    done = mrkd("train", "--data", "synthetic", "--print-config", cwd=tmp_path)
+    assert "- logmel64:resnet_small\n- cqt:vgg_small\n" in done.stdout
+    assert "No --branch" in done.stderr
+    assert "mrkd download mn04" in done.stderr
 
 
 def test_a_wrong_path(tmp_path: Path) -> None:
