@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mrkd_ray.common.reading import check_regular
+
 if TYPE_CHECKING:
     from soundfile import SoundFile
 
@@ -33,7 +35,10 @@ UNREAD_SUFFIXES = frozenset(f".{name}" for name in _UNREAD.split())
 """Endings, in lower case, of recordings that libsndfile does not read."""
 
 _UNFINISHED = 0x7FFFF000  # sizes from here on are written by programs that could not go back
-BLOCK_FRAMES = 1 << 20  # bounds the memory of a long recording with many channels
+BLOCK_FRAMES, BLOCK_CHANNELS = 1 << 20, 8  # bound the memory of a long recording: less of more
+
+SLOWEST, FASTEST = 1000, 768_000  # Hz; a header that says something else is not believed
+LONGEST = 7 * 86400  # seconds: a small file may hold years of silence
 
 LONG = 120.0
 """Seconds from which a recording is read from its file as often as it is needed, in parts."""
@@ -68,22 +73,27 @@ class Decoding:
     def __init__(self, path: Path) -> None:
         self.path = path
         with _reasons():
-            if not path.is_file():
-                raise AudioError("no such file")
-            if path.stat().st_size == 0:
+            if check_regular(path).st_size == 0:
                 raise EmptyAudioError("the file has 0 bytes")
             with _opened(path) as file:
                 self.sample_rate, self.channels = int(file.samplerate), int(file.channels)
                 self._promised, self._log = int(file.frames), str(file.extra_info)
+        if not SLOWEST <= self.sample_rate <= FASTEST:
+            raise AudioError(
+                f"its header says {self.sample_rate} Hz: rates from {SLOWEST} to {FASTEST} are read"
+            )
         self.length = 0
         self._measured = _Measured(self.channels)
 
     def __iter__(self) -> Iterator[Waveform]:
         """Yield the mean of the channels, float32 [n], at most `BLOCK_FRAMES` at a time."""
+        size = BLOCK_FRAMES * BLOCK_CHANNELS // max(BLOCK_CHANNELS, self.channels)
         with _reasons(), _opened(self.path) as file:
-            while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+            while len(block := file.read(size, dtype="float32", always_2d=True)):
                 self._measured.add(block)
                 self.length += len(block)
+                if self.length > LONGEST * self.sample_rate:
+                    raise AudioError(f"it is longer than {LONGEST // 86400} days")
                 yield block.mean(axis=1) if self.channels > 1 else block[:, 0]
         if not self.length:
             raise EmptyAudioError(f"holds 0 samples in {self.path.stat().st_size} bytes")
@@ -127,7 +137,13 @@ def _reasons() -> Iterator[None]:
         raise AudioError(f"not readable as audio: {reason}") from error
     except UnicodeEncodeError as error:
         raise AudioError("its name is not valid UTF-8: rename it") from error
-    except (OSError, RuntimeError) as error:
+    except FileNotFoundError as error:
+        raise AudioError("no such file") from error
+    except OSError as error:
+        raise AudioError(f"not readable: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise AudioError("it takes more memory than there is") from error
+    except RuntimeError as error:
         raise AudioError(f"not readable: {error}") from error
 
 

@@ -15,10 +15,14 @@ from mrkd_ray.audio import decoding
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import MapFn, serial_map
+from mrkd_ray.common.reading import stamp
 from mrkd_ray.datasets.base import Dataset
+from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.features.store import DTYPE, FeatureStore, Row
 from mrkd_ray.representations.catalogue import compute_clip
 from mrkd_ray.representations.timing import ticks_of
+
+CHANGED = "it was written to since it was checked; run again"
 
 _PARTS = ".parts"  # ending of files that are not in a store yet
 CHUNK = 8  # clips per call of the mapped function: some seconds of work, some MB of result
@@ -54,7 +58,8 @@ def extract(
 
     Each file is decoded once for all representations that lack it, and clips with the same bytes
     are computed once. One process per data set writes at a time; a second one waits and then
-    finds everything there. What is stored stays when the extraction is interrupted or fails.
+    finds everything there. What is stored stays when the extraction is interrupted or fails. What
+    is damaged is computed again.
 
     Args:
         dataset: the clips, labelled or not.
@@ -67,28 +72,42 @@ def extract(
     Raises:
         UserError: a clip cannot be decoded.
     """
-    if not missing(dataset, digests, stores):
+    bad = {name: store.damaged(digests.values()) for name, store in stores.items()}
+    if not missing(dataset, digests, stores, bad):
         return
     (folder,) = {store.folder.parent for store in stores.values()}
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        jobs = missing(dataset, digests, stores)
+        bad = {name: store.damaged(digests.values()) for name, store in stores.items()}
+        jobs = missing(dataset, digests, stores, bad)
         if jobs:
             _compute_and_store(jobs, stores, map_, progress)
 
 
 def missing(
-    dataset: Dataset, digests: Mapping[str, str], stores: Mapping[str, FeatureStore]
+    dataset: Dataset,
+    digests: Mapping[str, str],
+    stores: Mapping[str, FeatureStore],
+    damaged: Mapping[str, set[str]] | None = None,
 ) -> list[Job]:
-    """Return what is not stored yet: a job for each distinct file, with what it lacks."""
+    """Return what is not stored yet: a job for each distinct file, with what it lacks.
+
+    Args:
+        damaged: of each representation the digests whose frames are stored and not good.
+    """
+    damaged = damaged or {}
     stored = {name: store.index().entries for name, store in stores.items()}
     folder = next(iter(stores.values())).folder.parent
     jobs: dict[str, Job] = {}
     for clip in dataset.recordings:
-        digest = digests[clip.clip_id]
-        names = tuple(name for name, entries in stored.items() if digest not in entries)
+        content = digests[clip.clip_id]
+        names = tuple(
+            name
+            for name, entries in stored.items()
+            if content not in entries or content in damaged.get(name, ())
+        )
         if names:
-            jobs.setdefault(digest, Job(clip.clip_id, clip.path, digest, names, folder))
+            jobs.setdefault(content, Job(clip.clip_id, clip.path, content, names, folder))
     return list(jobs.values())
 
 
@@ -130,14 +149,33 @@ def compute_chunk(jobs: Sequence[Job]) -> list[Done]:
 
 
 def _compute_one(job: Job) -> Done:
+    arrays: dict[str, Float32 | Path] = {}
     try:
+        before = stamp(job.path)
+        if digest(job.path) != job.digest:
+            raise decoding.AudioError(CHANGED)
         recording = decoding.load_or_stream(job.path)
         ticks = ticks_of(len(recording), recording.sample_rate)
         if isinstance(recording, decoding.LongRecording):
-            return Done(job, _write_parts(job, recording), ticks, "")
-    except (ValueError, OSError) as error:
-        return Done(job, {}, 0, str(error))
-    return Done(job, {**compute_clip(job.representations, recording)}, ticks, "")
+            arrays = _write_parts(job, recording)
+        else:
+            made = compute_clip(job.representations, recording)
+            _check_finite(made)
+            arrays = {**made}
+        if stamp(job.path) != before:  # what was decoded is what was hashed
+            raise decoding.AudioError(CHANGED)
+    except (ValueError, OSError, MemoryError) as error:
+        for made_file in arrays.values():
+            if isinstance(made_file, Path):
+                made_file.unlink(missing_ok=True)
+        return Done(job, {}, 0, str(error) or "it takes more memory than there is")
+    return Done(job, arrays, ticks, "")
+
+
+def _check_finite(frames: Mapping[str, Float32]) -> None:
+    for name, values in frames.items():
+        if not np.isfinite(values).all():
+            raise decoding.AudioError(f"its {name} is not finite: samples are far too large")
 
 
 def _write_parts(job: Job, recording: decoding.LongRecording) -> dict[str, Float32 | Path]:
@@ -150,6 +188,7 @@ def _write_parts(job: Job, recording: decoding.LongRecording) -> dict[str, Float
         with ExitStack() as stack:
             open_ = {name: stack.enter_context(file.open("wb")) for name, file in files.items()}
             for name, frames in compute_parts(job.representations, recording):
+                _check_finite({name: frames})
                 open_[name].write(np.ascontiguousarray(frames, DTYPE).data)
     except BaseException:
         for file in files.values():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrkd_ray.common.arrays import Float32
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.store import Bank
 
 STD_FLOOR = 1e-3  # dB: a bin that (almost) never changes is not blown up by normalisation
@@ -40,6 +41,7 @@ def statistics(bank: Bank, *, one_scale: bool = False) -> Statistics:
 
     Raises:
         ValueError: the bank has no frames.
+        UserError: there are such that are not finite.
     """
     import torch
 
@@ -60,4 +62,10 @@ def statistics(bank: Bank, *, one_scale: bool = False) -> Statistics:
         sums = np.broadcast_to(sums.mean(axis=-1, keepdims=True), sums.shape)
     mean = sums[0] / total
     variance = np.maximum(sums[1] / total - mean * mean, STD_FLOOR**2)
-    return Statistics(mean.astype(np.float32), np.sqrt(variance).astype(np.float32))
+    found = Statistics(mean.astype(np.float32), np.sqrt(variance).astype(np.float32))
+    if not (np.isfinite(found.mean).all() and np.isfinite(found.std).all()):
+        raise UserError(
+            "features: their mean or deviation is not finite. Remove the cache (mrkd clean cache "
+            "--yes), and run again: they are computed anew."
+        )
+    return found

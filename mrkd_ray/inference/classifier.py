@@ -76,6 +76,8 @@ class BranchModel:
     def probabilities_of(self, logits: Tensor) -> Float32:
         """Return the probabilities [M] of one clip's logits [1, M]."""
         probabilities: Float32 = self.label_kind.probabilities(logits)[0].cpu().numpy()
+        if not np.isfinite(probabilities).all():
+            raise UserError(f"{self.folder}: its probabilities are not finite for this recording")
         return probabilities
 
 

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,62 @@ def test_a_name_that_is_not_utf_8_is_a_reason_and_no_crash(tmp_path: Path) -> No
     (tmp_path / "a.wav").rename(file)
     with pytest.raises(AudioError, match="not valid UTF-8"):
         read(file)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001, 2**31 - 1])
+def test_rates_that_no_recording_has_are_refused(tmp_path: Path, rate: int) -> None:
+    """A wav of 4 kB that says 1 Hz would be an hour long."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(0.1, 22050), 22050)
+    content = path.read_bytes()
+    path.write_bytes(content[:24] + rate.to_bytes(4, "little") + content[28:])
+    with pytest.raises(AudioError, match=f"{rate} Hz: rates from 1000 to 768000"):
+        load(path)
+
+
+def test_what_is_longer_than_days_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros(3 * 8000), 8000)
+    monkeypatch.setattr(decoding, "LONGEST", 2)
+    monkeypatch.setattr(decoding, "BLOCK_FRAMES", 4000)
+    found = decoding.Decoding(tmp_path / "a.flac")
+    with pytest.raises(AudioError, match="longer than"):
+        list(found)
+    assert found.length <= 20_000
+
+
+def test_blocks_of_many_channels_are_as_large_as_those_of_few(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros((1 << 17, 128)), 22050)
+    blocks = list(decoding.Decoding(tmp_path / "a.wav"))
+    assert [len(block) for block in blocks] == [1 << 16, 1 << 16]
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [pipe, endless, Path.mkdir])
+def test_what_is_no_regular_file_is_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="not a regular file"):
+        load(tmp_path / "a.wav")
+
+
+def test_too_little_memory_is_a_clips_own_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(0.1, 22050), 22050)
+
+    def none_left(*arguments: object, **keywords: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", none_left)
+    with pytest.raises(AudioError, match="more memory than there is"):
+        load(tmp_path / "a.wav")

@@ -1,6 +1,6 @@
-import hashlib
 import json
 import multiprocessing
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,12 +12,15 @@ import pytest
 import soundfile
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from mrkd_ray.audio import decoding
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import X, Y
+from mrkd_ray.common.reading import Damaged
 from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.features import extraction
 from mrkd_ray.features.extraction import extract
 from mrkd_ray.features.normalisation import STD_FLOOR, statistics
@@ -41,7 +44,7 @@ def dataset_of(root: Path) -> Dataset:
 
 
 def digests_of(dataset: Dataset) -> dict[str, str]:
-    return {c.clip_id: hashlib.sha256(c.path.read_bytes()).hexdigest() for c in dataset.clips}
+    return {c.clip_id: digest(c.path) for c in dataset.clips}
 
 
 @pytest.fixture
@@ -382,3 +385,118 @@ def test_std_of_a_constant_bin_is_floored() -> None:
 def test_statistics_of_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="no frames"):
         statistics(Bank(np.zeros((0, 2), np.float32), np.zeros(0, int), np.zeros(0, int)))
+
+
+# Damage ------------------------------------------------------------------------------------------
+
+
+def change_frames(store: FeatureStore, change: Callable[[NDArray[np.float32]], None]) -> None:
+    """Write to the frames of a store behind its back."""
+    path = store.folder / "frames.f32"
+    frames = np.fromfile(path, "<f4").reshape(-1, store.bins)
+    change(frames)
+    frames.tofile(path)
+
+
+def zeros(frames: NDArray[np.float32]) -> None:
+    frames[:3] = 0
+
+
+def one_bit(frames: NDArray[np.float32]) -> None:
+    frames.view(np.uint32)[5, 7] ^= 1
+
+
+@pytest.mark.parametrize("change", [zeros, one_bit])
+def test_frames_that_are_not_those_stored_are_named_and_computed_again(
+    change: Callable[[NDArray[np.float32]], None], root: Path, decoded: list[str]
+) -> None:
+    store = run(root)["logmel64"]
+    clips = sorted(LENGTHS)
+    before = [clip_frames(store.bank(clips), i).copy() for i in range(len(clips))]
+    change_frames(store, change)
+    with pytest.raises(Damaged, match=r"frames\.f32: damaged: the frames of 1 clips, such as 'a"):
+        store.bank(clips)
+    store.bank(clips[1:])  # the others are good
+    decoded.clear()
+    store = run(root)["logmel64"]
+    assert decoded == ["a.wav"]
+    for i, frames in enumerate(before):
+        np.testing.assert_array_equal(clip_frames(store.bank(clips), i), frames)
+    decoded.clear()
+    run(root)
+    assert decoded == []
+
+
+def test_an_index_without_sums_is_read_as_before(root: Path, decoded: list[str]) -> None:
+    store = run(root)["logmel64"]
+    index = store.folder / "index.jsonl"
+    lines = [json.loads(line) for line in index.read_text().splitlines()]
+    assert all(len(line.pop("sha256")) == 64 for line in lines)
+    index.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    decoded.clear()
+    assert run(root)["logmel64"].bank(sorted(LENGTHS)).lengths.sum() > 0
+    assert decoded == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"digest": "x", "offset": 0, "frames": -3}',
+        b'{"digest": "x", "offset": 0, "frames": 1e999}',
+        b'{"digest": "x", "offset": true, "frames": 1}',
+        b'{"digest": 3, "offset": 0, "frames": 1}',
+        b"[]",
+        b"null",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b"",
+    ],
+)
+def test_a_damaged_line_ends_the_index(line: bytes, root: Path) -> None:
+    store = run(root)["logmel64"]
+    index = store.folder / "index.jsonl"
+    lines = index.read_bytes().splitlines(keepends=True)
+    index.write_bytes(b"".join([*lines[:2], line + b"\n", *lines[2:]]))
+    assert len(store.index().entries) == 2
+    run(root)
+    assert len(store.index().entries) == len(LENGTHS)
+
+
+@pytest.mark.parametrize("when", ["before it is decoded", "after it was hashed"])
+def test_a_clip_that_is_swapped_after_the_check_is_not_stored_under_its_digest(
+    when: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = dataset_of(root)
+    digests = digests_of(dataset)
+    swapped = root / "c.wav"
+    load = decoding.load_or_stream
+
+    def other(path: Path) -> decoding.Recording | decoding.LongRecording:
+        if path == swapped and when == "after it was hashed":
+            write(swapped, LENGTHS["c.wav"], seed=77)
+        return load(path)
+
+    if when == "before it is decoded":
+        write(swapped, LENGTHS["c.wav"], seed=77)
+    monkeypatch.setattr(decoding, "load_or_stream", other)
+    store = FeatureStore(root.parent / "cache", dataset, "logmel64", digests)
+    with pytest.raises(UserError, match=r"'c\.wav' cannot be used: it was written to since"):
+        extract(dataset, digests, {"logmel64": store})
+    assert digests["c.wav"] not in store.index().entries
+
+
+def test_features_that_are_not_finite_are_not_stored(root: Path) -> None:
+    samples = np.full(4000, 0.1, np.float32)
+    samples[100] = 1e25
+    soundfile.write(root / "b.wav", samples, decoding.SAMPLE_RATE, subtype="FLOAT")
+    with pytest.raises(UserError, match=r"'b\.wav' cannot be used: its logmel64 is not finite"):
+        run(root)
+
+
+def test_statistics_that_are_not_finite_are_refused(root: Path) -> None:
+    store = run(root)["logmel64"]
+    index = store.folder / "index.jsonl"
+    index.write_text(re.sub(r', "sha256": "\w+"', "", index.read_text()))  # of an older version
+    change_frames(store, lambda frames: frames[2].fill(np.nan))
+    with pytest.raises(UserError, match="not finite"):
+        statistics(store.bank(sorted(LENGTHS)))

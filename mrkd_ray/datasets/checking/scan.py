@@ -21,6 +21,7 @@ from mrkd_ray.audio.decoding import (
 )
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.parallel_map import MapFn
+from mrkd_ray.common.reading import Damaged, opened, read_json, stamp
 from mrkd_ray.datasets.base import Dataset
 
 Fault = Literal["unreadable", "empty", "not finite", "silent"]
@@ -28,7 +29,10 @@ Fault = Literal["unreadable", "empty", "not finite", "silent"]
 SILENT = 2 / 32768
 """Two steps of 16 bits, 6e-5 of full scale: dither and the noise of coders reach no further."""
 CHUNK = 32  # clips per call of the mapped function
-_VERSION = 2  # of the remembered scans: raise it when `fault` or `ClipScan` changes
+LOUDEST = 1e12
+"""Full scale is 1; the power of what is larger is more than a float32 holds."""
+_TRIES = 3  # to scan a file that is written to meanwhile
+_VERSION = 3  # of the remembered scans: raise it when `fault` or `ClipScan` changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,8 @@ class Heard:
         low, high = self._low, self._high
         if self.bad:
             return "not finite", f"{self.bad} of {self.count} samples are NaN or infinite"
+        if max(-low, high) > LOUDEST:
+            return "not finite", f"samples reach {max(-low, high):.1g}, and full scale is 1"
         if max(-low, high) <= SILENT:
             peak = f"{abs(max(-low, high)):.1g}"
             return "silent", f"peak {peak}, two steps of 16 bits are {SILENT:.1g}"
@@ -107,16 +113,24 @@ class Heard:
 
 def digest(path: Path) -> str:
     """Return blake2b of a file's bytes, 16 bytes in hex. Raises OSError."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def scan_file(path: Path) -> ClipScan:
-    """Hash and decode one file."""
-    try:
-        found = digest(path)
-    except OSError as error:
-        return ClipScan(digest="", problem="unreadable", detail=str(error.strerror))
+    """Hash and decode one file: the same bytes, which is seen from what the file system says."""
+    for _ in range(_TRIES):
+        try:
+            before = stamp(path)
+            found = _scan_once(path, digest(path))
+            if stamp(path) == before:
+                return found
+        except OSError as error:
+            return ClipScan(digest="", problem="unreadable", detail=str(error.strerror))
+    return ClipScan(digest="", problem="unreadable", detail="it is being written to")
+
+
+def _scan_once(path: Path, found: str) -> ClipScan:
     heard, resampled = Heard(), Heard()
     try:
         decoding = Decoding(path)
@@ -222,11 +236,17 @@ def _scan_version() -> list[str]:
 
 def _read_known(file: Path) -> dict[str, dict[str, Any]]:
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        return dict(stored["clips"]) if stored["version"] == _scan_version() else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        stored = read_json(file, "version", "sha256", "clips")
+        whole = stored["version"] == _scan_version() and stored["sha256"] == _sum(stored["clips"])
+        return dict(stored["clips"]) if whole else {}
+    except Damaged:
         return {}  # absent or damaged: scan again
 
 
 def _write_known(file: Path, known: Mapping[str, dict[str, Any]]) -> None:
-    write_json(file, {"version": _scan_version(), "clips": known}, indent=None)
+    stored = {"version": _scan_version(), "sha256": _sum(known), "clips": known}
+    write_json(file, stored, indent=None)
+
+
+def _sum(clips: Any) -> str:
+    return hashlib.sha256(json.dumps(clips).encode()).hexdigest()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.datasets.checking import scan
 from mrkd_ray.datasets.checking.problems import Problem, problems
 from mrkd_ray.datasets.checking.scan import ClipScan, scan_file
 
@@ -152,3 +155,65 @@ def test_the_same_sound_under_two_labels_is_warned_of(tmp_path: Path) -> None:
     assert (problem.kind, problem.severity) == ("two labels", "warning")
     assert problem.message == "same sound under two labels (1): 0 (a) = 1 (a) = 2 (b)."
     assert warned(*scans[:2]) == []
+
+
+def test_samples_whose_power_is_not_finite_are_a_clips_fault(tmp_path: Path) -> None:
+    samples = tone(440, 22050).astype(np.float32)
+    samples[100] = 1e25
+    soundfile.write(tmp_path / "x.wav", samples, 22050, subtype="FLOAT")
+    found = scan_file(tmp_path / "x.wav")
+    assert (found.problem, found.detail) == (
+        "not finite",
+        "samples reach 1e+25, and full scale is 1",
+    )
+
+
+def test_what_is_hashed_is_what_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is written to between the two is looked at again."""
+    path = tmp_path / "x.wav"
+    soundfile.write(path, tone(440, 22050), 22050)
+    real, times = scan.digest, []
+
+    def hashed(path: Path) -> str:
+        found = real(path)
+        if len(times) < 2:
+            soundfile.write(path, tone(440, 22050, seconds=1.0 + len(times)), 22050)
+        times.append(found)
+        return found
+
+    monkeypatch.setattr(scan, "digest", hashed)
+    found = scan_file(path)
+    assert len(times) == 3
+    assert (found.digest, found.seconds) == (real(path), 2.0)
+    times.clear()
+    monkeypatch.setattr(scan, "_TRIES", 1)
+    assert scan_file(path).detail == "it is being written to"
+
+
+@pytest.mark.parametrize("damage", ["a digit", "cut", "a list", "a pipe"])
+def test_remembered_scans_that_are_damaged_are_made_again(tmp_path: Path, damage: str) -> None:
+    soundfile.write(tmp_path / "x.wav", tone(440, 22050), 22050)
+    clip = Clip(clip_id="x", path=tmp_path / "x.wav", labels=("a",))
+    dataset = Dataset(name="d", root=tmp_path, clips=(clip,))
+    seen: list[Path] = []
+
+    def serial(function: Any, items: Any) -> Any:
+        for item in items:
+            seen.append(item)
+            yield function(item)
+
+    first = scan.scan(dataset, tmp_path, serial)
+    assert scan.scan(dataset, tmp_path, serial) == first
+    assert len(seen) == 1
+    (file,) = (tmp_path / "scans").iterdir()
+    text = file.read_text()
+    file.unlink()
+    if damage == "a digit":
+        old = first["x"].digest
+        file.write_text(text.replace(old, ("0" if old[0] != "0" else "1") + old[1:]))
+    elif damage == "a pipe":
+        os.mkfifo(file)
+    else:
+        file.write_text({"cut": text[: len(text) // 2], "a list": "[1]"}[damage])
+    assert scan.scan(dataset, tmp_path, serial) == first
+    assert len(seen) == 2
