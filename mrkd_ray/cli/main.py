@@ -117,8 +117,9 @@ def train(
     resume: Resume = False,
 ) -> None:
     """Train one cohort on labelled audio."""
-    from mrkd_ray.config.parsing import COMMAND_LINE, noted, parse, read_yaml, to_yaml
+    from mrkd_ray.config.parsing import COMMAND_LINE, noted, parse, to_yaml
     from mrkd_ray.config.schema import TrainConfig
+    from mrkd_ray.config.yaml_files import read_yaml
     from mrkd_ray.grid.default_branches import with_branches
 
     given = noted(read_yaml(config), str(config)) if config else {}

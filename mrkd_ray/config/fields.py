@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,9 @@ Reported = Literal["table1", "table2", "table3", "table4", "table5", "table6", "
 
 BASIC: dict[str, Any] = {"basic": True}
 """The `json_schema_extra` of a field that a command's short help shows."""
+
+MOST_NUMBERS = 10_000
+"""Of one field: seeds, folds, temperatures."""
 
 REPEATED = {"branches": "--branch", "cohorts": "--cohort"}
 """Fields that the command line gives by repeating an option, and the option's name."""
@@ -98,12 +102,20 @@ def _parse_numbers(value: Any) -> Any:
     for part in value.split(","):
         first, dots, last = part.partition("..")
         try:
-            numbers += range(int(first), int(last) + 1) if dots else [float(part)]
+            found: Sequence[Any] = range(int(first), int(last) + 1) if dots else [float(part)]
         except ValueError:
             raise ValueError("numbers are written 1,2 or 0..4") from None
+        if len(numbers) + _count(found) > MOST_NUMBERS:
+            raise ValueError(f"more than {MOST_NUMBERS} numbers")
+        numbers += found
     if not numbers:
         raise ValueError("a range goes up: 0..4")
     return tuple(int(n) if float(n).is_integer() else n for n in numbers)
+
+
+def _count(numbers: Sequence[Any]) -> int:
+    """Return how many there are; `len` does not take a range of more than 2**63."""
+    return numbers.stop - numbers.start if isinstance(numbers, range) else len(numbers)
 
 
 def _parse_names(value: Any) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.cpu_scale import to_cpu
-from mrkd_ray.config.parsing import noted, parse, read_yaml
+from mrkd_ray.config.parsing import noted, parse
 from mrkd_ray.config.run import Run
 from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.config.yaml_files import read_yaml
 
 DEMONSTRATION = "synthetic"
 """The data of a grid file that is named after other data that it is run on."""

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
+from mrkd_ray.config import yaml_files
 from mrkd_ray.config.fields import RENAMED, REPEATED, current_names, flag
 from mrkd_ray.config.schema import Variant
-
-if TYPE_CHECKING:
-    import yaml
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -91,53 +88,6 @@ def _missing(name: str, info: FieldInfo, source: str) -> str:
     return f"missing. {info.description} Example: {given.get(source, both)}"
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a grid file. Raises UserError naming the file where it cannot be read as a mapping."""
-    import yaml
-
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _loader())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the grid file: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected fields such as 'cohorts:', got {values!r}")
-    return values
-
-
-def _loader() -> type[yaml.SafeLoader]:
-    """Return a loader that takes names for text, numbers for decimal, and no name twice.
-
-    YAML 1.1 reads the name off as false, 010 as 8, 1:30 as 90 and 2024-01-01 as a date.
-    """
-    import yaml
-
-    text, whole, date = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "timestamp"))
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
-                    key.tag = text
-                    if key.value in seen:
-                        line = key.start_mark.line + 1
-                        raise yaml.YAMLError(f"line {line}: {key.value} is there twice")
-                    seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (whole, date)]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    Loader.add_implicit_resolver(whole, re.compile("[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
-    return Loader
-
-
 def to_yaml(config: BaseModel) -> str:
     """Return the whole configuration, defaults included, as YAML that can be given back."""
-    import yaml
-
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    return text
+    return yaml_files.text_of(config.model_dump(mode="json"))

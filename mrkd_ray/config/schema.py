@@ -40,6 +40,9 @@ from mrkd_ray.config.method import (
 )
 from mrkd_ray.config.run import Branches, Run
 
+MOST_CELLS = 100_000
+"""Of a grid: a cell takes seconds at least."""
+
 
 class Variant(Options, Budget, Published):
     """What one variant of a grid changes: the fields that are given, and no others.
@@ -184,6 +187,15 @@ class GridConfig(Method, Budget, Run, Published):
     def _trains_something(self) -> GridConfig:
         if self.alone and not self.independent:
             raise ValueError("alone trains the baselines only, and independent: false has none")
+        return self
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> GridConfig:
+        folds = 1 if self.folds == "all" else len(self.folds)
+        temperatures = sum(len(grid.temperatures) for grid in self.by_variant().values())
+        cells = len(self.cohorts) * temperatures * folds * len(self.seeds)
+        if cells > MOST_CELLS:
+            raise ValueError(f"{cells} cells of cohorts, and {MOST_CELLS} are taken")
         return self
 
     @model_validator(mode="after")

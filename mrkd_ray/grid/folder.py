@@ -21,8 +21,9 @@ from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import link_or_copy, sync, write_json, write_text
 from mrkd_ray.common.reading import Damaged, read_json
-from mrkd_ray.config.parsing import read_yaml, to_yaml
+from mrkd_ray.config.parsing import to_yaml
 from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.config.yaml_files import read_yaml
 from mrkd_ray.datasets.checking.problems import Skipped
 from mrkd_ray.training import checkpoints
 

@@ -19,7 +19,7 @@ from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.reading import LARGEST, Damaged, read_array, read_json
 from mrkd_ray.config.fields import current_names
-from mrkd_ray.config.parsing import read_yaml
+from mrkd_ray.config.yaml_files import read_yaml
 from mrkd_ray.results.tables import read_table
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import ENSEMBLE, Condition, Model, Pair, Runs

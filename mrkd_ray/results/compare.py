@@ -15,7 +15,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.reading import Damaged
 from mrkd_ray.common.text import count_text, megabytes_text, milliseconds_text
 from mrkd_ray.config.fields import current_names
-from mrkd_ray.config.parsing import read_yaml
+from mrkd_ray.config.yaml_files import read_yaml
 from mrkd_ray.results import best as best_folder
 from mrkd_ray.results.best import BY, Best, By, Latency
 from mrkd_ray.results.latency import measure, typical_seconds

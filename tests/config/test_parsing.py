@@ -9,9 +9,10 @@ import yaml
 from pydantic import BaseModel
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.config.parsing import COMMAND_LINE, PYTHON, parse, read_yaml
+from mrkd_ray.config.parsing import COMMAND_LINE, PYTHON, parse
 from mrkd_ray.config.run import Data, Preparation
 from mrkd_ray.config.schema import GridConfig, RecommendConfig, TrainConfig
+from mrkd_ray.config.yaml_files import read_yaml
 
 
 def test_all_errors_come_at_once() -> None:

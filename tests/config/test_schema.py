@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import PAPER, Training
-from mrkd_ray.config.parsing import parse, read_yaml, to_yaml
+from mrkd_ray.config.parsing import parse, to_yaml
 from mrkd_ray.config.schema import GridConfig, TrainConfig
+from mrkd_ray.config.yaml_files import read_yaml
 
 ONE = "logmel64:vgg_small"
 TWO = "logmel64:resnet_small+cqt:vgg_small"
