@@ -15,6 +15,7 @@ from mrkd_ray.common import manifest
 from mrkd_ray.common.arrays import Float32, Int64
 from mrkd_ray.common.files import replacing, write_text
 from mrkd_ray.common.reading import LARGEST, Damaged, read_array, read_rows
+from mrkd_ray.common.text import from_cell, to_cell
 from mrkd_ray.datasets.base import encode
 from mrkd_ray.scores.comparison import Condition, Model
 from mrkd_ray.training import checkpoints
@@ -57,15 +58,16 @@ def _predictions(content: bytes) -> tuple[list[str], Int64, dict[str, Float32]]:
     models = dict(iter(table.groupby("model", sort=False)))
     first = next(iter(models.values()))
     if "labels" in first:
-        labels = encode([_split(row, classes) for row in first["labels"]], classes, True)
+        rows_ = [_split(from_cell(row), classes) for row in first["labels"]]
+        labels = encode(rows_, classes, True)
     else:
-        labels = encode([(label,) for label in first["label"]], classes, False)
-    clip_ids = list(first["clip_id"])
+        labels = encode([(from_cell(label),) for label in first["label"]], classes, False)
+    clip_ids = [from_cell(clip) for clip in first["clip_id"]]
     if len(set(clip_ids)) < len(clip_ids):
         raise ValueError("a clip is there twice")
     scores: dict[str, Float32] = {}
     for name, rows in models.items():
-        if list(rows["clip_id"]) != clip_ids:
+        if list(rows["clip_id"]) != list(first["clip_id"]):
             raise ValueError(f"the clips of {name!s} are not those of the first model")
         scores[str(name)] = rows[columns].to_numpy(dtype=np.float32)
         if not ((scores[str(name)] >= 0) & (scores[str(name)] <= 1.001)).all():
@@ -107,7 +109,7 @@ def write_predictions(
     rows: list[Row] = []
     for model, probabilities in scores.items():
         for clip_id, label, p in zip(part.clip_ids, labels, probabilities, strict=True):
-            row: Row = {"model": model, "clip_id": clip_id, column: label}
+            row: Row = {"model": model, "clip_id": to_cell(clip_id), column: to_cell(label)}
             row |= {f"p_{name}": str(x) for name, x in zip(classes, p, strict=True)}
             rows.append(row)
     _write_csv(folder / PREDICTIONS, rows)

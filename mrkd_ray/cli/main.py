@@ -17,6 +17,7 @@ import typer
 from mrkd_ray.cli.options import Commands, config_command, ending
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import from_here
+from mrkd_ray.common.text import printable, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -249,7 +250,7 @@ def _stopped(kept: str) -> Iterator[None]:
     try:
         yield
     except CellsFailed as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stopped:
         print(f"{str(stopped) or 'Stopped.'} {kept}", file=sys.stderr)
@@ -347,7 +348,7 @@ def predict(
     failed: list[UserError] = []
 
     def on_error(error: UserError) -> None:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         failed.append(error)
 
     out = sys.stdout  # the display stands in for it
@@ -368,7 +369,7 @@ def predict(
             else:
                 shown = [f"{label} {100 * scores[label]:.1f} %" for label in found]
                 none = f"no class from {100 * threshold:g} % up"
-                print(f"{file}: {', '.join(shown) or none}", file=out)
+                print(printable(f"{file}: {', '.join(shown) or none}"), file=out)
     if as_json:
         print(json.dumps(rows, indent=2))
     if failed:
@@ -532,7 +533,7 @@ def clean(
     if yes:
         left = leftovers.remove(found, output)
         for path, why in left.items():
-            print(f"left {path}: {why}")
+            print(printable(f"left {path}: {why}"))
         print(f"removed {len(found) - len(left)} of {len(found)}")
     elif found:
         print("Nothing is removed without --yes and the kind: cache, checkpoints or ray.")
@@ -576,6 +577,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         app(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(error)}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,18 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise NotRegular(path)
         yield file
+
+
+@contextmanager
+def opened_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file in UTF-8, with or without a mark, its line ends as they are.
+
+    Raises:
+        NotRegular: as `opened`, and OSError.
+        UnicodeDecodeError: when what is no UTF-8 is read.
+    """
+    with opened(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        yield text
 
 
 def check_regular(path: Path) -> os.stat_result:

@@ -15,7 +15,8 @@ def few(items: Iterable[str], limit: int = 10) -> str:
 
 
 _HIDDEN = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, breaks of lines
-_TURNED = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")  # marks of direction
+_TURNED = re.compile("[\u202a-\u202e\u2066-\u2069]")  # what turns the direction of writing
+_FORMULA = re.compile("'*[=+@-]")  # how what spreadsheets compute begins, escaped or not
 
 
 def is_printable(text: str) -> bool:
@@ -43,6 +44,20 @@ def printable(text: object) -> str:
 def printable_lines(text: object) -> str:
     """Return a text of several lines, each as `printable` gives it."""
     return "\n".join(map(printable, str(text).split("\n")))
+
+
+def to_cell(text: str) -> str:
+    """Return a name as a CSV has it: a spreadsheet takes `=...` for a formula, and runs it."""
+    return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
+
+
+def from_cell(text: str) -> str:
+    """Return the name that `to_cell` wrote."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", text) is not None
 
 
 def folded(text: str) -> str:

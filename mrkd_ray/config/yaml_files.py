@@ -63,7 +63,8 @@ def _check(events: Iterable[yaml.Event]) -> None:
             raise yaml.YAMLError(
                 f"line {line}: *{event.anchor}: aliases are not taken: write it out"
             )
-        if getattr(event, "tag", None) is not None:
+        kinds = yaml.ScalarEvent, yaml.CollectionStartEvent
+        if isinstance(event, kinds) and event.tag is not None:  # type: ignore[attr-defined]
             raise yaml.YAMLError(f"line {line}: {event.tag}: tags are not taken")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)

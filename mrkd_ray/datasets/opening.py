@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.text import is_printable, printable
 from mrkd_ray.datasets import layouts
 from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.datasets.layouts.faults import Faults
 from mrkd_ray.datasets.layouts.registry import LAYOUTS, Layout, layout
 
 __all__ = [
@@ -32,6 +35,9 @@ EMBEDDED = {
     "mixtures": "one to three of these sounds a clip: multi-label",
 }
 """The names of embedded data sets; `./synthetic` is a folder of that name."""
+
+_RENAME = "Rename them: such characters can clear a screen, or forge a line."
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 
 for _module in pkgutil.iter_modules(layouts.__path__):
     importlib.import_module(f"{layouts.__name__}.{_module.name}")
@@ -67,8 +73,27 @@ def open_dataset(data: str | Path, cache: Path) -> Dataset:
                     f"data {str(data)!r}: the layout {name} has no subset {subset!r}, it has: "
                     f"{', '.join(known.subsets) or 'none'}."
                 )
-            return known.subsets[subset](path) if subset else known.read(path)
+            found = known.subsets[subset](path) if subset else known.read(path)
+            check_names(found)
+            return found
     raise UserError(f"data {str(data)!r}: {_why_not(path)}{_layouts()}")
+
+
+def check_names(dataset: Dataset) -> None:
+    """Refuse names that do not show what they are: with line breaks or other control characters.
+
+    Raises:
+        UserError: names the labels and the clips.
+    """
+    faults = Faults(f"{dataset.root}: names that cannot be shown.")
+    labels = {label for clip in dataset.clips for label in clip.labels}
+    for label in sorted(labels):
+        if not is_printable(label):
+            faults.add("labels with control characters", _RENAME, printable(label))
+    for clip in dataset.recordings:
+        if _CONTROL.search(clip.clip_id):
+            faults.add("clips with control characters", _RENAME, printable(clip.clip_id))
+    faults.raise_any()
 
 
 def _open_embedded(name: str, cache: Path) -> Dataset:

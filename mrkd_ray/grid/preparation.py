@@ -18,7 +18,7 @@ from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.checking.problems import check, scan
 from mrkd_ray.datasets.checking.scan import ClipScan
 from mrkd_ray.datasets.name_groups import crossing, with_groups
-from mrkd_ray.datasets.opening import open_dataset
+from mrkd_ray.datasets.opening import check_names, open_dataset
 from mrkd_ray.datasets.splits import Splitter
 from mrkd_ray.datasets.unlabelled import with_unlabelled, without_copies
 from mrkd_ray.features.extraction import extract
@@ -75,6 +75,7 @@ def open_data(
         say(console, f"note: {len(dataset.clips)} clips of {groups} groups")
     if unlabelled:
         dataset = with_unlabelled(dataset, unlabelled)
+        check_names(dataset)
     for note in dataset.notes:
         say(console, f"note: {note}")
     return dataset

@@ -9,7 +9,7 @@ import numpy as np
 
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.progress import Display
+from mrkd_ray.common.progress import Display, say
 from mrkd_ray.datasets.base import encode
 from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.datasets.opening import open_dataset
@@ -38,7 +38,7 @@ def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> 
     console = Console(stderr=True)
     dataset = open_dataset(data, cache)
     for note in dataset.notes:
-        console.print(f"note: {note}", markup=False)
+        say(console, f"note: {note}")
     if dataset.multi_label != classifier.multi_label:
         kinds = ("one label", "several labels")
         raise UserError(

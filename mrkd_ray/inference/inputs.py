@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.text import printable
 from mrkd_ray.datasets.audio_files import is_audio, no_recordings, unread, visible_files
 
 
@@ -32,7 +33,7 @@ def recordings(inputs: Iterable[str | Path]) -> list[Path]:
             files = list(visible_files(path))
             own = list(filter(is_audio, files))
             for note in unread(files, path) if own else ():
-                print(f"note: {given}: {note}", file=sys.stderr)
+                print(printable(f"note: {given}: {note}"), file=sys.stderr)
         else:
             matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
             own = [match for match in matches if match.is_file()]

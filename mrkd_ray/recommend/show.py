@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from mrkd_ray.common import environment
+from mrkd_ray.common.text import to_cell
 from mrkd_ray.config.method import Learning
 from mrkd_ray.config.run import Branches
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
@@ -132,10 +133,10 @@ def tables(choice: Choice) -> dict[str, str]:
     own, first = ensemble[np.arange(len(ensemble)), probed.labels], ensemble.argmax(axis=1)
     labels = [
         {
-            "clip_id": probed.clip_ids[i],
-            "label": probed.classes[probed.labels[i]],
+            "clip_id": to_cell(probed.clip_ids[i]),
+            "label": to_cell(probed.classes[probed.labels[i]]),
             "probability": own[i],
-            "likeliest": probed.classes[first[i]],
+            "likeliest": to_cell(probed.classes[first[i]]),
             "probability_likeliest": ensemble[i, first[i]],
             "doubted": choice.doubts[i],
         }

@@ -16,7 +16,7 @@ from mrkd_ray.common import manifest
 from mrkd_ray.common.files import from_here, write_text
 from mrkd_ray.common.progress import say
 from mrkd_ray.common.reading import Damaged
-from mrkd_ray.common.text import time_text
+from mrkd_ray.common.text import time_text, to_cell
 from mrkd_ray.results import best as best_of_run
 from mrkd_ray.results import printed_table
 from mrkd_ray.results.best import Best
@@ -147,7 +147,7 @@ def _tidy_rows(
                 figures = metrics.measure(own.probabilities, own.labels)
                 yield {
                     "grid": grid,
-                    "dataset": result["dataset"],
+                    "dataset": to_cell(result["dataset"]),
                     "variant": variant,
                     "fold": cell.fold,
                     "seed": cell.seed,

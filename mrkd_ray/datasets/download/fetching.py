@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from rich.progress import (
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
+from mrkd_ray.common.reading import Damaged, read_json
 from mrkd_ray.datasets.download.archives import Archive, unpack
 from mrkd_ray.datasets.download.sources import SOURCES, Source, archives
 from mrkd_ray.datasets.download.transfer import Stopped, Transfer, new_session
@@ -84,10 +84,13 @@ class _Download:
         if others := [path.stem for path in self._work.glob("*.json") if path != self._file]:
             raise UserError(f"{to}: {others[0]} is there already. Give {name} a folder of its own.")
         try:
-            # By archive: its checksum, and its files with their sizes once it is unpacked.
-            self._state: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            self._state = {}
+            known = read_json(self._file)
+        except Damaged:  # or not there: everything is looked at
+            known = {}
+        self._state = {name: each for name, each in known.items() if isinstance(each, dict)}
+
+    _state: dict[str, dict[str, Any]]
+    """By archive: its checksum, and its files with their sizes once it is unpacked."""
 
     def run(self, console: Console) -> bool:
         """Fetch what is missing; return whether anything was."""
@@ -113,7 +116,7 @@ class _Download:
     def _unpacked(self, name: str) -> bool:
         """Return whether all files of an archive are there, in their sizes."""
         files = self._state[name].get("files")
-        return files is not None and all(
+        return isinstance(files, dict) and all(
             _size(self._to / path) == size for path, size in files.items()
         )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.reading import opened_text
 from mrkd_ray.common.text import few, is_printable
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.layouts import label_cells
@@ -117,7 +118,7 @@ def _rows(file: Path) -> tuple[list[Row], list[str]]:
     rows: list[Row] = []
     filled: set[int] = set()  # columns with a value
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with opened_text(file) as stream:
             header = stream.readline()
             delimiter = max(",;\t|", key=header.count)
             _, first = next(records([header], delimiter), (1, []))

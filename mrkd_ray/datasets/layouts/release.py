@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from mrkd_ray.common.reading import opened_text
 from mrkd_ray.common.text import few
 from mrkd_ray.datasets.audio_files import audio_files
 from mrkd_ray.datasets.base import Clip
@@ -43,7 +44,7 @@ class Release:
             columns: the columns needed; without a header, all columns.
         """
         try:
-            with (self.root / file).open(encoding="utf-8-sig", newline="") as stream:
+            with opened_text(self.root / file) as stream:
                 lines = [values for _, values in records(stream, delimiter)]
         except FileNotFoundError:
             return self._unread("tables that are missing", file)
