@@ -64,7 +64,7 @@ def _check(events: Iterable[yaml.Event]) -> None:
                 f"line {line}: *{event.anchor}: aliases are not taken: write it out"
             )
         kinds = yaml.ScalarEvent, yaml.CollectionStartEvent
-        if isinstance(event, kinds) and event.tag is not None:  # type: ignore[attr-defined]
+        if isinstance(event, kinds) and event.tag is not None:
             raise yaml.YAMLError(f"line {line}: {event.tag}: tags are not taken")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
