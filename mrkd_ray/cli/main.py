@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shlex
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from mrkd_ray.cli.options import Commands, config_command, ending
+from mrkd_ray.common import failures
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import from_here
 from mrkd_ray.common.text import printable, printable_lines
@@ -32,6 +36,9 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130  # the shell's exit code after Ctrl-C
+PATIENCE = 25.0  # seconds from SIGTERM to the end: spot machines and Slurm kill after 30
+DEBUG = "--debug"
+BUG = "This is a bug of mrkd-ray: please report it, with the lines above."
 
 
 def _version(asked: bool) -> None:
@@ -50,6 +57,10 @@ def _of_all_commands(
         typer.Option(
             "--version", metavar="", callback=_version, is_eager=True, help="Print the version."
         ),
+    ] = False,
+    debug: Annotated[  # `main` takes it, wherever it stands
+        bool,
+        typer.Option(DEBUG, metavar="", help="Show an error's traceback, with any command."),
     ] = False,
 ) -> None:
     """Train audio classifiers on different representations that teach each other."""
@@ -564,6 +575,10 @@ def list_() -> None:
 
 
 def _terminated(number: int, frame: Any) -> NoReturn:
+    """Stop as Ctrl-C does; and after `PATIENCE` whatever it waits for, before it is killed."""
+    ending = threading.Timer(PATIENCE, os._exit, [INTERRUPTED])
+    ending.daemon = True
+    ending.start()
     raise KeyboardInterrupt
 
 
@@ -574,9 +589,28 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is written in ASCII
+            stream.reconfigure(errors="backslashreplace")
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        app(arguments)
-    except UserError as error:
-        print(f"error: {printable_lines(error)}", file=sys.stderr)
+        app([word for word in words if word != DEBUG])
+    except Exception as error:
+        found = _sentence(error)
+        if found is None or DEBUG in words:
+            traceback.print_exc()
+        if found is None:
+            print(BUG, file=sys.stderr)
+            sys.exit(1)
+        print(f"error: {printable_lines(found)}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
+
+
+def _sentence(error: Exception) -> str | None:
+    """Return what to tell people of an error, None where it is a bug."""
+    if "ray" not in sys.modules:
+        return failures.sentence(error)
+    from mrkd_ray.distributed.failures import sentence
+
+    return sentence(error)

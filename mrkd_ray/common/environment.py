@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -66,10 +66,32 @@ def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 
 def cpus() -> int:
-    """Return the number of CPUs that this process may use."""
+    """Return the number of CPUs that this process may use: affinity, cgroup, Slurm's job."""
+    allowed = [os.cpu_count() or 1]
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        allowed.append(len(os.sched_getaffinity(0)))
+    allowed += _quota(Path("/sys/fs/cgroup"))
+    asked = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
+    if asked.isdecimal():
+        allowed.append(int(asked))
+    return max(1, min(allowed))
+
+
+def _quota(root: Path) -> Iterator[int]:
+    """Yield how many whole CPUs a container's control group lets its processes use, if it says."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+            period = (root / "cpu/cpu.cfs_period_us").read_text()
+        except OSError:
+            return
+    try:
+        if int(quota) > 0:
+            yield int(quota) // int(period)
+    except (ValueError, ZeroDivisionError):  # "max": as many as there are
+        return
 
 
 def local_device() -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.failures import naming
+
+TEMPORARY = ".tmp"
+"""Ending of names that begin with a dot: files and folders that a process is still writing."""
 
 
 def sync(path: Path) -> None:
@@ -24,16 +29,22 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; when the block ends well, it is synced and takes `path`'s place."""
+    """Yield a temporary path; when the block ends well, it is synced and takes `path`'s place.
+
+    An OSError in the block names `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Containers that share a disk have processes of the same number.
+    temporary = path.with_name(f".{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
+        with naming(path, temporary):
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
         sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or the disk cannot be written to
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,19 +8,23 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from mrkd_ray.common import failures
 from mrkd_ray.common.environment import cpus
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.parallel_map import X, Y
 from mrkd_ray.distributed import sessions
+from mrkd_ray.distributed.failures import cause
+from mrkd_ray.distributed.gcs_watch import watched
 
 SLOW_START = "timed out during startup"  # of Ray's message, whose limit of 30 s cannot be set
+LONG_PATH = "AF_UNIX path length"
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
@@ -109,7 +113,11 @@ def connect(
         lines = [f"Ray cluster: joined at {address} ({source})"] if address else []
         if url:
             lines.append(f"Ray dashboard: http://{url}{_token()}")
-        yield Cluster(_sizes(), (*lines, *_prometheus()))
+        # A client of ray:// asks a proxy, which says itself when it cannot be reached.
+        client = (address or "").startswith("ray://")
+        gcs = ray.get_runtime_context().gcs_address
+        with nullcontext() if client else watched(gcs):
+            yield Cluster(_sizes(), (*lines, *_prometheus()))
     finally:
         ray.shutdown()
 
@@ -148,13 +156,25 @@ def _start(min_cpus: int, dashboard: bool) -> str | None:
     try:
         context = ray.init(
             address="local",
-            num_cpus=min_cpus if min_cpus > cpus() else None,  # None: Ray counts
+            num_cpus=max(min_cpus, cpus()),  # Ray counts those that others may use, too
             include_dashboard=dashboard,
             **QUIET,
         )
         sessions.mark(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
         return context.dashboard_url
     except Exception as error:
+        if LONG_PATH in str(error):
+            raise UserError(
+                f"{sessions.ray_folder()}: too long a path for Ray's sockets, which have 107 bytes "
+                "in all. Set RAY_TMPDIR to a short folder on this machine, such as /tmp, or train "
+                "without Ray, in one process: --runner local."
+            ) from None
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(
+                f"Ray cannot start ({failures.reason(error)}): it writes to HOME "
+                f"({Path.home()}) and to {sessions.ray_folder()}: set HOME and RAY_TMPDIR to "
+                "folders that can be written to, or train without Ray: --runner local."
+            ) from None
         if SLOW_START not in str(error):
             raise
         raise UserError(
@@ -202,7 +222,7 @@ def ray_map(function: Callable[[X], Y], items: Sequence[X], gpus: float = 0) -> 
         gpus: of each task.
 
     Raises:
-        UserError: as raised by the function, without Ray's traceback around it.
+        UserError, OSError: as raised by the function, without Ray's traceback around it.
     """
     task = ray.remote(function).options(num_gpus=gpus)
     waiting = deque(items)
@@ -216,8 +236,8 @@ def ray_map(function: Callable[[X], Y], items: Sequence[X], gpus: float = 0) -> 
             (ready,), running = ray.wait(running, num_returns=1)
             yield ray.get(ready)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
+        if failures.sentence(found := cause(error)):
+            raise found from None
         raise
     finally:
         for ref in running:

@@ -6,12 +6,15 @@ A trial's processes outlive it: Tune gives them the next cell of the same shape.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
+from filelock import FileLock
 from ray import tune
 from ray.tune import (
     Callback,
@@ -27,8 +30,12 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import Row, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
+from mrkd_ray.common.failures import is_lasting
+from mrkd_ray.distributed import failures
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.distributed.telemetry import Gauges
+
+_LOCK = "lock"  # held by the run whose folder it is
 
 MAX_FAILURES = 2
 """How often a cell is taken up again from its last checkpoint, after a lost actor or node."""
@@ -67,20 +74,30 @@ class Trial(tune.Trainable):
         return "Coordinator"
 
     def step(self) -> dict[str, Any]:
-        """Run one cycle, or after the last what is left to do."""
-        rows = next(self._cycles, None)
+        """Run one cycle, or after the last what is left to do.
+
+        What would fail again ends the cell here; what may not is raised, for Tune to try again.
+        """
+        try:
+            rows = next(self._cycles, None)
+        except Exception as error:
+            found, told = failures.cause(error), failures.sentence(error)
+            if not is_lasting(found):
+                raise RuntimeError(told) if told else error  # noqa: B904  # Ray shows all of it
+            self.cleanup()  # a branch may be ahead
+            return {"done": True, "failed": told}
         return {"done": True} if rows is None else {"rows": rows}
 
     def cleanup(self) -> None:
         """End the actors."""
         if self._actors:
             self._actors.close()
+            self._actors = None
 
     def _run(self, cell: Cell) -> Iterator[list[Row]]:
         share = self._gpus[cell.key]
         if self._actors and self._actors.specs != cell.branches:
-            self._actors.close()
-            self._actors = None
+            self.cleanup()
         if not self._actors:
             group = ray.util.get_current_placement_group()
             self._actors = Actors.start(
@@ -99,6 +116,17 @@ class Trial(tune.Trainable):
             yield rows
 
 
+@contextmanager
+def _storage() -> Iterator[str]:
+    """Yield a folder for Tune; remove it afterwards, and those that killed runs have left."""
+    root, prefix = Path(tempfile.gettempdir()), "mrkd-tune-"
+    for left in root.glob(f"{prefix}*"):
+        with suppress(OSError), FileLock(left / _LOCK, timeout=0):  # of no running process
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix) as storage, FileLock(Path(storage) / _LOCK):
+        yield storage
+
+
 class _Watch(Callback):
     """Hands what Tune hears from the trials to the progress display."""
 
@@ -106,6 +134,7 @@ class _Watch(Callback):
         self, on_cycle: Callable[[str, list[Row]], None], on_end: Callable[[str], None]
     ) -> None:
         self._on_cycle, self._on_end = on_cycle, on_end
+        self.failed: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that is never asked for: see `grid`
@@ -115,6 +144,8 @@ class _Watch(Callback):
     ) -> None:
         if "rows" in result:
             self._on_cycle(trial.config["cell"], result["rows"])
+        if "failed" in result:
+            self.failed[trial.config["cell"]] = result["failed"]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._on_end(trial.config["cell"])
@@ -142,6 +173,7 @@ def run_cells(
     Returns:
         For each cell that failed, its key and the error. Other cells are not stopped by it.
     """
+    watch = _Watch(on_cycle, on_end)
     by_key = {cell.key: cell for cell in todo}
 
     def placement(config: Mapping[str, str]) -> PlacementGroupFactory:
@@ -157,7 +189,7 @@ def run_cells(
     trainable.__qualname__ = "Coordinator"  # what Ray's dashboard calls it
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # history.csv says it all
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C unwinds; checkpoints are ours
-    with tempfile.TemporaryDirectory(prefix="mrkd-tune-") as storage:
+    with _storage() as storage:
         tuner = Tuner(
             trainable,
             param_space={"cell": tune.grid_search(list(by_key))},
@@ -170,13 +202,14 @@ def run_cells(
                 verbose=0,
                 failure_config=FailureConfig(max_failures=MAX_FAILURES),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # ours are the cell's
-                callbacks=[_Watch(on_cycle, on_end)],
+                callbacks=[watch],
             ),
         )
         found = tuner.fit()
     results = [found[i] for i in range(len(found))]
-    return {
-        result.config["cell"]: str(result.error)
+    lost = {
+        result.config["cell"]: failures.sentence(result.error) or str(result.error)
         for result in results
         if result.error is not None and result.config is not None
     }
+    return {**watch.failed, **lost}

@@ -14,6 +14,7 @@ from filelock import FileLock
 from mrkd_ray.audio import decoding
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.failures import naming
 from mrkd_ray.common.parallel_map import MapFn, serial_map
 from mrkd_ray.common.reading import stamp
 from mrkd_ray.datasets.base import Dataset
@@ -168,6 +169,8 @@ def _compute_one(job: Job) -> Done:
         for made_file in arrays.values():
             if isinstance(made_file, Path):
                 made_file.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename).endswith(_PARTS):
+            raise  # the disk is full, and the clip is not to blame
         return Done(job, {}, 0, str(error) or "it takes more memory than there is")
     return Done(job, arrays, ticks, "")
 
@@ -189,7 +192,8 @@ def _write_parts(job: Job, recording: decoding.LongRecording) -> dict[str, Float
             open_ = {name: stack.enter_context(file.open("wb")) for name, file in files.items()}
             for name, frames in compute_parts(job.representations, recording):
                 _check_finite({name: frames})
-                open_[name].write(np.ascontiguousarray(frames, DTYPE).data)
+                with naming(files[name]):
+                    open_[name].write(np.ascontiguousarray(frames, DTYPE).data)
     except BaseException:
         for file in files.values():
             file.unlink(missing_ok=True)

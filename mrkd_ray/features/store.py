@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.failures import naming
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.reading import Damaged, Stamp, check_regular, read_bytes, stamp
 from mrkd_ray.datasets.base import Dataset
@@ -216,7 +217,7 @@ class FeatureStore:
     def append(self, rows: Sequence[Row]) -> None:
         """Store rows, after `repair`: first all frames, then the index. The caller has the lock."""
         lines = []
-        with self._file.open("ab") as file:
+        with naming(self._file), self._file.open("ab") as file:
             offset = file.tell() // self._frame_bytes
             for clip_id, digest, frames, ticks in rows:
                 content = hashlib.sha256()
@@ -230,7 +231,8 @@ class FeatureStore:
                 offset += count
             file.flush()
             os.fsync(file.fileno())
-        with (self.folder / "index.jsonl").open("ab") as file:
+        index = self.folder / "index.jsonl"
+        with naming(index), index.open("ab") as file:
             file.write("".join(lines).encode())
             file.flush()
             os.fsync(file.fileno())

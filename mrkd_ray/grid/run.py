@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from traceback import format_exc
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from mrkd_ray.cells.intact import result_of
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import PROFILE, Row, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
+from mrkd_ray.common import failures
 from mrkd_ray.common.progress import say
 from mrkd_ray.common.reading import Damaged
 from mrkd_ray.common.timeline import read_trace, summary
@@ -223,6 +225,6 @@ def _run_locally(
             for rows in run_cell(cell, tasks, cohort, cell_folder, profile=profile):
                 on_cycle(cell.key, rows)
         except Exception as error:  # as with Ray: the other cells go on
-            failed.append((cell.key, str(error) or type(error).__name__))
+            failed.append((cell.key, failures.sentence(error) or format_exc()))
         on_end(cell.key)
     return failed

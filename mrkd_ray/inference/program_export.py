@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import io
 import json
 import math
 from pathlib import Path
@@ -125,8 +126,9 @@ def export(classifier: Classifier, file: Path, seconds: float) -> None:
         with replacing(file) as temporary:
             exported = torch.export.export(program, (example,), dynamic_shapes=batch)
             if file.suffix == ".pt2":
-                with temporary.open("wb") as output:
-                    torch.export.save(exported, output, extra_files=facts)
+                program_file = io.BytesIO()  # torch aborts the process where a disk is full
+                torch.export.save(exported, program_file, extra_files=facts)
+                temporary.write_bytes(program_file.getbuffer())
             else:
                 _save_onnx(exported, temporary, facts)
 

@@ -223,7 +223,7 @@ def findings(table: pd.DataFrame) -> list[str]:
 
 def _counted(rows: pd.DataFrame, score: MetricName) -> str:
     found = [interval(row, f"{score}_difference") for row in rows.to_dict("records")]
-    marks = Counter(each.mark for each in found)
+    marks: Counter[str] = Counter(each.mark for each in found)
     mean = minus(signed(rows[f"{score}_difference"].mean()))
     words = {"higher": "significantly higher", "lower": "significantly lower"}
     words["ns"] = "not significantly different"
