@@ -109,14 +109,12 @@ def connect(
     os.environ.setdefault("RAY_free_objects_period_milliseconds", "0")
     try:
         with _sigterm_kept():
-            url = _join(address, source) if address else _start(min_cpus, dashboard)
+            made = _join(address, source) if address else _start(min_cpus, dashboard)
         lines = [f"Ray cluster: joined at {address} ({source})"] if address else []
-        if url:
+        if url := made.dashboard_url:
             lines.append(f"Ray dashboard: http://{url}{_token()}")
-        # A client of ray:// asks a proxy, which says itself when it cannot be reached.
-        client = (address or "").startswith("ray://")
-        gcs = ray.get_runtime_context().gcs_address
-        with nullcontext() if client else watched(gcs):
+        gcs = getattr(made, "address_info", {}).get("gcs_address")  # none of a ray:// client
+        with watched(gcs) if gcs else nullcontext():
             yield Cluster(_sizes(), (*lines, *_prometheus()))
     finally:
         ray.shutdown()
@@ -138,11 +136,11 @@ def _sigterm_kept() -> Iterator[None]:
         set_(signal.SIGTERM, before)
 
 
-def _join(address: str, source: str) -> str | None:
-    """Return the dashboard's address, if there is one."""
+def _join(address: str, source: str) -> Any:
+    """Return Ray's context."""
     try:
         _knock(address)
-        return ray.init(address=address, **QUIET).dashboard_url
+        return ray.init(address=address, **QUIET)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"{source} {address}: no Ray cluster answers there ({error}). Start one with "
@@ -151,8 +149,8 @@ def _join(address: str, source: str) -> str | None:
         ) from None
 
 
-def _start(min_cpus: int, dashboard: bool) -> str | None:
-    """Return the dashboard's address, if there is one."""
+def _start(min_cpus: int, dashboard: bool) -> Any:
+    """Return Ray's context."""
     try:
         context = ray.init(
             address="local",
@@ -161,7 +159,7 @@ def _start(min_cpus: int, dashboard: bool) -> str | None:
             **QUIET,
         )
         sessions.mark(Path(context.address_info["session_dir"]))  # type: ignore[attr-defined]
-        return context.dashboard_url
+        return context
     except Exception as error:
         if LONG_PATH in str(error):
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -68,6 +69,30 @@ def test_wrong_values_are_all_named_at_once(tmp_path: Path) -> None:
         "train", *BRANCH, "--cycles", "0", "--lr", "fast", "--divergence", "up", cwd=tmp_path
     )
     refused(done, "cycles", "lr", "fast", "divergence", "reverse")
+
+
+@pytest.mark.parametrize("word", [(), ("--debug",)])
+def test_a_full_disk_is_one_line_and_with_debug_its_traceback(
+    tmp_path: Path, word: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/r/report.html")
+
+    monkeypatch.setattr("mrkd_ray.report.page.write", write)
+    done = mrkd("report", *word, tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert lines[-1].startswith("error: /r/report.html: no space left on device. Free")
+    assert ("Traceback" in done.stderr) == bool(word)
+    assert word or len(lines) == 1
+
+
+def test_a_bug_shows_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrkd_ray.report.page.write", lambda folder: {}[folder])
+    done = mrkd("report", tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "please report it" in done.stderr.splitlines()[-1]
 
 
 def test_no_branch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,3 +55,40 @@ def test_a_run_that_goes_on_elsewhere_says_both() -> None:
     assert (found["commit"], found["command"], found["cpus"]) == ("a, b", "one, two", 64)
     assert found["gpus"] == ["H100"]
     assert found["packages"] == second["packages"]
+
+
+def test_cpus_are_those_of_the_affinity_the_control_group_and_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
+    quotas: list[int] = []
+    monkeypatch.setattr(environment, "_quota", lambda root: iter(quotas))
+    assert environment.cpus() == 16
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "8")
+    assert environment.cpus() == 8
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
+    assert environment.cpus() == 4
+    quotas[:] = [0]
+    assert environment.cpus() == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({}, []),
+        ({"cpu.max": "max 100000\n"}, []),
+        ({"cpu.max": "250000 100000\n"}, [2]),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [3]),
+    ],
+)
+def test_what_a_control_group_allows(
+    tmp_path: Path, files: dict[str, str], quota: list[int]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert list(environment._quota(tmp_path)) == quota

@@ -52,6 +52,27 @@ def test_a_machine_on_which_ray_takes_too_long_is_told_what_to_do(
         pass
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("AF_UNIX path length cannot exceed 107 bytes: /x"), "set RAY_TMPDIR to a short"),
+        (
+            PermissionError(13, "no", "/proc/nowhere/.ray"),
+            r"/nowhere/\.ray: permission .*HOME",
+        ),
+    ],
+)
+def test_a_folder_that_ray_cannot_use_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, told: str
+) -> None:
+    def init(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(UserError, match=f"(?i){told}.*--runner local"), connect(None, 1):
+        pass
+
+
 NODE = {
     "Alive": True,
     "Resources": {"CPU": 3.0},
@@ -153,6 +174,33 @@ def test_a_cluster_that_this_process_is_connected_to_is_used_and_left(
     assert calls == []
     with pytest.raises(UserError, match="host:1: this process is connected"), connect("host:1", 1):
         pass
+
+
+def test_a_cluster_has_the_cpus_that_this_process_may_use(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrkd_ray.distributed.cluster.cpus", lambda: 3)
+    for least in (1, 5):
+        with connect(None, least):
+            pass
+    assert [calls[0]["num_cpus"], calls[2]["num_cpus"]] == [3, 5]
+
+
+def test_a_control_service_that_is_gone_ends_the_process_in_one_sentence() -> None:
+    code = """
+import socket, threading
+from mrkd_ray.distributed import gcs_watch
+gcs_watch.EVERY = 0.01
+server = socket.create_server(("127.0.0.1", 0))
+with gcs_watch.watched("%s:%d" % server.getsockname()):
+    server.close()
+    threading.Event().wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "gcs_server) has ended" in done.stderr
+    assert "--resume" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_what_sigterm_does_is_kept_also_from_another_thread() -> None:
