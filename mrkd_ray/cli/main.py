@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -219,7 +220,7 @@ def recommend(
         choice = choose(config, to, force=force)
     console = Console()
     show(choice, config.fold, config.verified_only, console)
-    run = shlex.join(["mrkd", "grid", str(to)])
+    run = shlex.join([_program(), "grid", str(to)])
     console.print(f"Run it: {run}", markup=False, soft_wrap=True)
 
 
@@ -234,6 +235,9 @@ def _grouped(config: C) -> C:
     """Return the configuration, on a terminal with an answer to whether names tell groups."""
     if config.group_by is not None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return config
+    from rich.console import Console
+
+    from mrkd_ray.common.progress import say
     from mrkd_ray.datasets.name_groups import guess
     from mrkd_ray.datasets.opening import EMBEDDED, open_dataset
 
@@ -244,18 +248,25 @@ def _grouped(config: C) -> C:
     if found is None or dataset.gives_sides:
         return config
     option = shlex.join(["--group-by", found.pattern])
-    print(f"{config.data}: {found.sentence}.", file=sys.stderr)
-    answer = typer.confirm(
-        "Are they speakers or source recordings, never to be both trained on and tested? "
-        f"(Not asked with {option}, or --group-by none)",
-        err=True,
-    )
+    console = Console(stderr=True, highlight=False)
+    for line in (
+        f"{config.data}: {found.sentence}, for example {' and '.join(found.example)}.",
+        "Do clips that share it come from one speaker or one source recording? Then a test on some "
+        "of them after training on others is too easy.",
+        f"  y: each of the {found.groups} groups is trained on or tested, as a whole ({option})",
+        "  N: every clip stands for itself (--group-by none)",
+    ):
+        say(console, line)
+    answer = typer.confirm("Keep them together?", err=True)
     return config.model_copy(update={"group_by": found.pattern if answer else "none"})
 
 
 @contextmanager
 def _stopped(kept: str) -> Iterator[None]:
     """Exit with one line where cells failed, or where Ctrl-C came: how far it was, then `kept`."""
+    from rich.console import Console
+
+    from mrkd_ray.common.progress import say
     from mrkd_ray.grid.run import CellsFailed
 
     try:
@@ -264,7 +275,7 @@ def _stopped(kept: str) -> Iterator[None]:
         print(f"error: {printable_lines(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stopped:
-        print(f"{str(stopped) or 'Stopped.'} {kept}", file=sys.stderr)
+        say(Console(stderr=True), f"{str(stopped) or 'Stopped.'} {kept}")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -280,14 +291,20 @@ def _run(config: GridConfig, resume: bool) -> None:
     results.show(console)
     if config.conclusion:
         console.print(f"\n{config.conclusion}\n", markup=False, highlight=False)
-    report = shlex.join(["mrkd", "report", str(from_here(results.folder))])
+    report = shlex.join([_program(), "report", str(from_here(results.folder))])
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
     if results.best and results.best.bytes is not None:
         _print_use(results.best_folder, console)
 
 
+def _program() -> str:
+    """Return how this command is called from here: by its path where the shell finds no `mrkd`."""
+    beside = Path(sys.executable).with_name("mrkd")
+    return "mrkd" if shutil.which("mrkd") or not beside.exists() else str(from_here(beside))
+
+
 def _print_use(best: Path, console: Console) -> None:
-    use = shlex.join(["mrkd", "predict", str(from_here(best)), "FILE"])
+    use = shlex.join([_program(), "predict", str(from_here(best)), "FILE"])
     console.print(f"Use it: {use}", markup=False, soft_wrap=True)
 
 
@@ -444,9 +461,9 @@ def download(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A grid's results folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run's results folder.")],
 ) -> None:
-    """Write a grid's report.html: tables beside the paper's, figures, what was run."""
+    """Write a run's report.html: the model to use, tables, figures, and what was run."""
     from rich.console import Console
 
     from mrkd_ray.report.page import write

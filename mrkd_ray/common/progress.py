@@ -31,7 +31,7 @@ WIDE = 100  # columns of a terminal from which bars are long
 def say(console: Console, text: str) -> None:
     """Print a sentence: on a terminal broken between words, elsewhere as one line."""
     text = printable_lines(text)
-    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 class Display:
@@ -48,15 +48,17 @@ class Display:
     def __init__(self, console: Console, *, every: float = EVERY) -> None:
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}", table_column=_short(2)),
+            TextColumn("{task.description}", table_column=_short(3)),
             BarColumn(bar_width=20 if console.width >= WIDE else 6),
             _Count(table_column=Column(no_wrap=True)),
             TextColumn(
                 "{task.fields[figures]}",
                 style="cyan",
-                table_column=_short(3),
+                table_column=_short(3 if console.width >= WIDE else 2),
             ),
-            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(
+                compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)
+            ),
             console=console,
             disable=not console.is_terminal,
             expand=True,
@@ -128,7 +130,11 @@ class Display:
         self._since = time.monotonic()
         self._status = f"cell 1/{cells} is starting" if cells else ""
         self._grid = self._progress.add_task(
-            f"Grid, {cells} cells", total=cycles, completed=begun, figures=""
+            f"{cells} cell{'s' * (cells > 1)}",
+            total=cycles,
+            completed=begun,
+            figures="processes are starting",
+            visible=cells > 0,
         )
 
     def cycle(
@@ -140,15 +146,16 @@ class Display:
             self._cells[key] = self._progress.add_task(
                 f"  {title}", total=cycles, completed=begun, figures=""
             )
-        self._progress.update(self._cells[key], completed=done, figures=figures)
+        shown = figures if self._console.width >= WIDE else figures.partition("  ")[0]
+        self._progress.update(self._cells[key], completed=done, figures=shown)
         self._done[key], self._unrun[key] = done - begun, cycles - done
         run = sum(self._done.values())
-        self._progress.update(self._grid, completed=self._begun + run)
+        self._progress.update(self._grid, completed=self._begun + run, figures="")
         to_run = max(0, self._total - self._begun - run)  # a cell taken up again runs cycles twice
         left = (time.monotonic() - self._since) / max(1, run) * to_run
         self._status = (
-            f"cell {min(self._ended + 1, self._of_cells)}/{self._of_cells} cycle {done}/{cycles} "
-            f"{figures}; {time_text(left)} left of all"
+            f"cell {min(self._ended + 1, self._of_cells)}/{self._of_cells} {title}: "
+            f"cycle {done}/{cycles}  {figures}  {time_text(left)} left of all"
         )
 
     def end(self, key: str) -> None:

@@ -14,7 +14,8 @@ T = TypeVar("T")
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that nobody registered: nearest match first, then all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    longer = [known for known in names if name and known.startswith(f"{name}_")]
+    near = longer or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UserError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
 

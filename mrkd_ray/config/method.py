@@ -223,7 +223,7 @@ class Budget(StrictModel):
     cycles: int | None = Field(
         None,
         ge=1,
-        description="Q: cycles of Algorithm 1; Q x (b + d) epochs in all. "
+        description="How long to train: Q cycles, each of b + d epochs (two by default). "
         f"Default: {GPU_CYCLES} with GPUs (as published), {CPU_CYCLES} without.",
         json_schema_extra=BASIC,
     )

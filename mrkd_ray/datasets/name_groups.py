@@ -20,6 +20,7 @@ from mrkd_ray.datasets.splits import Split
 
 MOST = 0.8  # of the clips: names that a few others stand among are still a scheme of names
 ONE_WORD = 0.8  # of the clips: a word in more of them is what names begin with
+TAKES = 0.1  # of the clips: that many share their name but for its last part
 DEPTH = 4  # parts of a name, or folders, that are looked at
 
 
@@ -68,10 +69,14 @@ class Guess:
     Attributes:
         pattern: for `with_groups`; every name matches.
         sentence: what was seen, for people.
+        groups: that the pattern makes of all clips.
+        example: the names of two files of one group.
     """
 
     pattern: str
     sentence: str
+    groups: int
+    example: tuple[str, str]
 
 
 def guess(dataset: Dataset) -> Guess | None:
@@ -79,11 +84,27 @@ def guess(dataset: Dataset) -> Guess | None:
 
     It is the folder that files lie in or the first part of their names, less what is the same in
     all and what only says the class. Counters are none: most clips must share their word with
-    others, and a number (of which there must be three) with others of their class. None as well
-    where the data set says itself which clips are of one group.
+    others, and a number (of which there must be three) with others of their class. Where names
+    are the same but for their last part, takes of one recording, that comes before a number which
+    tells less. None as well where the data set says itself which clips are of one group.
     """
     if _gives_groups(dataset):
         return None
+    found = _word(dataset)
+    if found is None or found[2]:
+        found = _takes(dataset, found[2] if found else 0) or found
+    if found is None:
+        return None
+    pattern, sentence, _ = found
+    by_group = defaultdict(list)
+    for clip in dataset.clips:
+        by_group[group_of(clip, pattern)].append(PurePosixPath(clip.clip_id).name)
+    first = max(by_group.values(), key=len)
+    return Guess(pattern, sentence, len(by_group), (first[0], first[1]))
+
+
+def _word(dataset: Dataset) -> tuple[str, str, int] | None:
+    """Return a pattern for one part of the names, a sentence, and how many numbers it is of."""
     for scheme in _schemes():
         for pattern, sentence in scheme:
             found = [(clip.label, group_of(clip, pattern)) for clip in dataset.clips]
@@ -95,12 +116,37 @@ def guess(dataset: Dataset) -> Guess | None:
             counts = Counter(value for _, value in named)
             if _are_groups(named, counts):
                 words = [repr(value) for value, n in counts.most_common() if n > 1]
-                return Guess(
-                    pattern if len(named) == len(found) else f"{pattern}|.+",
-                    sentence.format(len(words), few(words, limit=3)),
-                )
+                whole = pattern if len(named) == len(found) else f"{pattern}|.+"
+                said = sentence.format(len(words), few(words, limit=3))
+                return whole, said, len(counts) if _numbers(named) else 0
             break
     return None
+
+
+def _takes(dataset: Dataset, numbers: int) -> tuple[str, str, int] | None:
+    """Return a pattern for names without their last part, where it tells takes of recordings.
+
+    Each of these names is of one class, and a part of the clips share theirs: `1-211-A`, `1-211-B`.
+    They are more than a class and one of so many numbers make.
+    """
+    pattern = r"^(.+)[-_ ][^-_ ]+$"
+    found = [(clip.label, group_of(clip, pattern)) for clip in dataset.clips]
+    named = [(label, value) for label, value in found if value is not None]
+    if len(named) < MOST * len(found) or _says_nothing(named):
+        return None
+    counts = Counter(value for _, value in named)
+    several = [value for value, n in counts.most_common() if n > 1]
+    of_one_class = len({*named}) == len(counts)
+    classes = len({label for label, _ in named})
+    if not of_one_class or len(counts) <= numbers * classes:
+        return None
+    if sum(counts[value] for value in several) < TAKES * len(found):
+        return None
+    if max(counts.values()) > ONE_WORD * len(found) or len(several) < 3:
+        return None
+    words = few(map(repr, several), limit=3)
+    sentence = f"{len(several)} names are shared by files but for their last part ({words})"
+    return pattern if len(named) == len(found) else f"{pattern}|.+", sentence, 0
 
 
 def crossing(dataset: Dataset, splits: Sequence[Split]) -> str | None:
@@ -161,6 +207,10 @@ def _is_label(value: str, label: str) -> bool:
     return words and (value in label or label in value)
 
 
+def _numbers(named: Sequence[tuple[str, str]]) -> bool:
+    return sum(value.isdigit() for _, value in named) > len(named) / 2
+
+
 def _are_groups(named: Sequence[tuple[str, str]], counts: Counter[str]) -> bool:
     """Whether most clips share their value with others. Pairs: label and value."""
     several = {value for value, n in counts.items() if n > 1}
@@ -168,7 +218,7 @@ def _are_groups(named: Sequence[tuple[str, str]], counts: Counter[str]) -> bool:
         return False
     if max(counts.values()) > ONE_WORD * len(named):
         return False
-    if sum(value.isdigit() for _, value in named) <= len(named) / 2:
+    if not _numbers(named):
         return len(several) > 1
     within = sum(n for n in Counter(named).values() if n > 1)  # a counter is once in each class
     return len(several) > 2 and within >= len(named) / 2

@@ -5,6 +5,7 @@ A new layout is one module in `layouts/` with a function under `@layout(...)`.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 import re
@@ -61,6 +62,12 @@ def open_dataset(data: str | Path, cache: Path) -> Dataset:
         parent, _, subset = str(path).rpartition("#")
         path = Path(parent)
     if not path.exists():
+        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        if near := difflib.get_close_matches(path.name, beside, n=1):
+            raise UserError(
+                f"data {str(data)!r}: no such file or folder. Did you mean "
+                f"{str(path.parent / near[0])!r}?"
+            )
         raise UserError(
             f"data {str(data)!r}: no such file or folder; `mrkd download` fetches the paper's "
             f"data sets.{_layouts()}"

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -117,7 +118,23 @@ def connect(
         with watched(gcs) if gcs else nullcontext():
             yield Cluster(_sizes(), (*lines, *_prometheus()))
     finally:
-        ray.shutdown()
+        with _undisturbed():
+            ray.shutdown()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Take no Ctrl-C and no SIGTERM: half a shutdown waits a minute for what it ended itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which gets no signals
+        return
+    taken = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in taken]
+    try:
+        yield
+    finally:
+        for number, handler in zip(taken, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager

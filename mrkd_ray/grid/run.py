@@ -108,7 +108,10 @@ def run(
             grid_folder.write_request(folder, opened.config, opened.prepared.skipped)
             for source, count in grid_folder.take_over(finished, folder).items():
                 made_at = grid_folder.commit_of(source)
-                tell(f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}")
+                tell(
+                    f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}; "
+                    "another --output trains them anew"
+                )
             if len(finished) < len(grid):
                 compute(opened.prepared, opened.workers.map, opened.display)
             try:
@@ -142,6 +145,8 @@ def _how_far(grid: Sequence[Cell], folder: Path) -> str:
         return f"Stopped with {finished}; of the others every finished cycle is kept."
     done = cell_files.cycles_done(folder / "cells" / left[0].key)
     total = left[0].training.cycles
+    if done == 0:
+        return "Stopped before the first cycle was done."
     return f"Stopped after cycle {done} of {total}; nothing up to there is lost."
 
 

@@ -61,6 +61,7 @@ def render(results: GridResults, sections: list[Section], best: Best | None) -> 
     import yaml
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    of_paper = results.config.get("reported") is not None  # beside figures of the paper
     environment = Environment(
         loader=PackageLoader("mrkd_ray.report", ""),
         autoescape=True,
@@ -77,7 +78,7 @@ def render(results: GridResults, sections: list[Section], best: Best | None) -> 
         sections=[section for section in sections if section.figures or section.note],
         facts=facts(results),
         config=yaml.safe_dump(results.config, sort_keys=False),
-        sources=[f"Reported figures: {paper.SOURCE}.", paper.TSNE_NOTE],
+        sources=[f"Reported figures: {paper.SOURCE}.", paper.TSNE_NOTE] if of_paper else [],
     )
 
 
@@ -193,7 +194,10 @@ def findings(table: pd.DataFrame) -> list[str]:
     if conditions(table) == ["independent"]:
         return ["Each branch was trained alone: nothing was distilled."]
     if branches.empty:
-        return ["No branch was also trained alone: the gain of distillation cannot be told."]
+        return [
+            "No branch was also trained alone, so nobody knows what teaching changed. "
+            "--independent trains them too."
+        ]
     main, other, *_ = metrics.named(table.columns)
     found = [
         f"The {main.title} of a distilled branch, beside the same branch trained alone, is "

@@ -206,7 +206,7 @@ def show(found: Comparison, console: Console) -> None:
     shown.add_column("model", overflow="fold", ratio=1)
     shown.add_column(f"% {main.title}", justify="right", no_wrap=True)
     shown.add_column(other.title, justify="right", no_wrap=True)
-    shown.add_column("less the first [95%]", justify="right", no_wrap=True)
+    shown.add_column("minus the first [95%]", justify="right", no_wrap=True)
     for heading in ("", "param.", "MB", "ms"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in found.rows:
@@ -252,9 +252,9 @@ def caption(found: Comparison) -> str:
     runs = len(found.rows[0].kind.scores)
     text = f"Means over {runs} runs" if runs > 1 else "One run"
     text += (
-        ". Less the first: paired by fold, seed and clip, with a bootstrap's interval; ns: not "
-        "significant, it holds 0. These scores also choose: of the chosen model they are a little "
-        "too high."
+        ". Minus the first: the difference to the first model, paired by fold, seed and clip, with "
+        "a bootstrap's interval; ns: not significant, it holds 0. These scores also choose: of the "
+        "chosen model they are a little too high."
     )
     processor = next((row.latency.processor for row in found.rows if row.latency), None)
     if processor:

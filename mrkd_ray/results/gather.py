@@ -63,6 +63,11 @@ class Results:
     seconds: float = 0.0
     best: Best | None = None
 
+    def __str__(self) -> str:
+        """Where the results are, and the model to use."""
+        best = f"; best model: {self.best.text}" if self.best else ""
+        return f"results in {self.folder}{best}"
+
     @property
     def best_folder(self) -> Path:
         """What `load`, `mrkd predict`, `evaluate` and `export` take."""
@@ -72,10 +77,11 @@ class Results:
         """Print the table, how long the run took, and where the results are."""
         printed_table.show(self.table, console)
         cells_done = self.tidy["cell"].replace("", None).nunique() if len(self.tidy) else 0
-        console.print(f"{cells_done} cells; this run took {time_text(self.seconds)}.")
+        cells = f"{cells_done} cell{'s' * (cells_done != 1)}"
+        say(console, f"{cells}; this run took {time_text(self.seconds)}.")
         if self.best:
             say(console, f"Best model: {self.best.text}")
-        console.print(f"Results: {from_here(self.folder)}", markup=False, soft_wrap=True)
+        say(console, f"Results: {from_here(self.folder)}")
 
 
 def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0) -> Results:

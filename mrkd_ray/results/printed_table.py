@@ -35,7 +35,8 @@ def show(table: pd.DataFrame, console: Console) -> None:
     for (cohort, variant, temperature), rows in table.groupby(keys, sort=False, dropna=False):
         at = "" if rows["temperature"].isna().all() else f", T = {temperature:g}"
         title = f"{str(cohort).replace('+', ' + ')}{variant and f', {variant}'}{at}"
-        shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        console.print(title, style="bold", markup=False, highlight=False)
+        shown = Table(box=SIMPLE_HEAD)
         shown.show_edge, shown.padding = False, (0, 0, 0, 0)  # a space between columns is left
         shown.add_column("model", min_width=21, overflow="fold")
         shown.add_column("%", no_wrap=True)

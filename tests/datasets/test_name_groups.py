@@ -115,6 +115,18 @@ def takes(*begins: str, count: int = 4) -> list[str]:
             "^[^/]*/([^/]+)/",
             "lie in one of 2 folders",
         ),
+        # ESC-50's: a fold, a source recording, a take
+        (
+            [
+                f"{c}/{fold}-{100 * i + 10 * fold + source}-{take}.wav"
+                for i, c in enumerate("ab")
+                for fold in range(4)
+                for source in (0, 1)
+                for take in "AB"
+            ],
+            "^(.+)[-_ ][^-_ ]+$",
+            "16 names are shared by files but for their last part ('0-0', '0-1', '1-10' and 13",
+        ),
         # one name in twenty is of no scheme
         ([*classes(*takes("anna_", "bob_")), "dog/x.wav"], "^([^_]+)_|.+", "'anna'"),
     ],
@@ -125,6 +137,10 @@ def test_names_that_may_tell_groups(names: list[str], pattern: str, told: str) -
     assert found is not None
     assert found.pattern == pattern
     assert told in found.sentence
+    together = with_groups(dataset, pattern)
+    assert found.groups == len(set(groups(together)))
+    named = {clip.path.name: clip.group for clip in together.clips}
+    assert len({named[name] for name in found.example}) == 1
     assert None not in groups(with_groups(dataset, pattern))
     warning = crossing(dataset, make_splits(dataset, "all", seed=0))
     assert warning is not None

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as Drawing
 
 from mrkd_ray.report.curves import Curves, learning_curves
 from mrkd_ray.report.figures import (
+    NO_BASELINE,
     Section,
     agreement,
     calibration,
@@ -141,7 +142,7 @@ def test_a_note_says_what_was_chosen_and_what_is_missing(
     monkeypatch.setattr(embedding, "embed", fake_embed)
     notes = {section.title: section.note for section in sections}
     assert "'nowhere'" in notes["What the networks see"]
-    assert "two kinds of partners" in notes["Modes of distillation"]
+    assert notes["Modes of distillation"] == ""  # one kind of partner: no such section
     assert "nearest to 2" in notes["Learning curves"]
     assert notes["Variants of the method"] == ""  # the grid has none: no such section
     fields = {"independent": False, "variants": {"one": {}, "two": {"kl_weight": 2}}}
@@ -151,12 +152,12 @@ def test_a_note_says_what_was_chosen_and_what_is_missing(
             assert section.figures
         else:
             assert section.figures == ()
-            assert section.note.startswith("No figure")
+            assert section.note in ("", NO_BASELINE)
     one = fake_grid(tmp_path / "one", pairings=("cqt:vgg_small",), temperatures=(2,))
     notes = {
         section.title: section.note for section in figures(read_results(one)) if not section.figures
     }
-    assert notes["Agreement between branches"] == "No figure: every cohort has one branch."
+    assert notes["Agreement between branches"] == ""  # every cohort has one branch
     assert not any("alone, to compare" in note for note in notes.values())
 
 

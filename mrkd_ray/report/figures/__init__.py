@@ -71,13 +71,13 @@ def figures(results: GridResults) -> list[Section]:
         return [
             _clip(results),
             _variants(results),
-            Section("Modes of distillation", one(modes.figure, "modes"), _modes_note(results)),
-            section("Logits of the test clips", *each(embedding.figure, "tsne")),
+            Section("Modes of distillation", one(modes.figure, "modes")),
+            section("Logits of the test clips", *each(embedding.figure, "tsne"), missing=""),
             section("Learning curves", *each(learning.figure, "learning")),
             section(
                 "Agreement between branches",
                 *one(agreement.figure, "agreement"),
-                missing="No figure: every cohort has one branch.",
+                missing="",
             ),
             section(
                 "Classes",
@@ -115,13 +115,3 @@ def _variants(results: GridResults) -> Section:
     drawn = variants.figure(results, "variants")
     missing = NO_BASELINE if len(results.config["variants"]) > 1 and not drawn else ""
     return Section("Variants of the method", drawn, missing)
-
-
-def _modes_note(results: GridResults) -> str:
-    _, cohorts = modes.find(results)
-    if len(cohorts) > 1:
-        return ""
-    return (
-        "No figure: it takes one branch, trained alone too, with at least two kinds of partners: "
-        "of another network, another representation, or both."
-    )

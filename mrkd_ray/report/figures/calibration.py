@@ -52,7 +52,7 @@ def draw(name: str, both: Mapping[Condition, Calibration]) -> Drawing:
         x, y = 100 * found.confidence[some], 100 * found.accuracy[some]
         axes.plot(x, y, color=colour, lw=1, alpha=0.4)
         sizes = 5 + 250 * found.clips[some] / found.clips.sum()
-        axes.scatter(x, y, s=np.asarray(sizes), color=colour, alpha=0.85, lw=0)
+        axes.scatter(x, y, s=np.asarray(sizes), color=colour, alpha=0.85, lw=0, clip_on=False)
         axes.text(
             99, 12 - 9 * i, f"{condition}: ECE {100 * found.ece:.1f}", color=colour, ha="right"
         )
