@@ -98,7 +98,7 @@ def missing(
     """
     damaged = damaged or {}
     stored = {name: store.index().entries for name, store in stores.items()}
-    folder = next(iter(stores.values())).folder.parent
+    folder = next((store.folder.parent for store in stores.values()), Path())
     jobs: dict[str, Job] = {}
     for clip in dataset.recordings:
         content = digests[clip.clip_id]

@@ -114,7 +114,7 @@ class GridResults:
         for cell in self.tidy["cell"].unique():
             path = self.folder / "cells" / cell / "environment.json"
             if cell and path.is_file():
-                found[cell] = read_json(path, "packages")
+                found[cell] = read_json(path, "commit", "date")
         return found
 
     @cached_property
