@@ -140,6 +140,9 @@ Window = Annotated[float | Literal["whole"], BeforeValidator(_parse_window)]
 
 BranchField = Annotated[BranchSpec, BeforeValidator(_parse_branch), PlainSerializer(str)]
 
+BranchList = Annotated[tuple[BranchField, ...], BeforeValidator(_parse_cohort)]
+"""Also as one text, `a:b+c:d`."""
+
 CohortSpec = Annotated[tuple[BranchField, ...], Field(min_length=1), BeforeValidator(_parse_cohort)]
 
 Numbers = BeforeValidator(_parse_numbers)

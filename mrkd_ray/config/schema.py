@@ -19,7 +19,7 @@ from pydantic import (
 
 from mrkd_ray.config.fields import (
     BASIC,
-    BranchField,
+    BranchList,
     BranchSpec,
     CohortSpec,
     Count,
@@ -79,7 +79,7 @@ class Variant(Options, Budget, Published):
 class TrainConfig(Method, Budget, Run, Published):
     """One cohort, on one or several folds."""
 
-    branches: tuple[BranchField, ...] = Field(
+    branches: BranchList = Field(
         (),
         description="A branch: a representation and a network, such as cqt:vgg_small. `mrkd list` "
         "has their names. Repeat it for every branch of the cohort. Default: heads on mn04 where "
@@ -237,7 +237,7 @@ class RecommendConfig(Learning, Branches):
         "ones; on GPUs give those that you would use.",
         json_schema_extra=BASIC,
     )
-    branches: tuple[BranchField, ...] | None = Field(
+    branches: BranchList | None = Field(
         None, description="A candidate besides those, such as cqt:vgg_small. Repeat it for others."
     )
     size: int = Field(2, ge=2, le=5, description="Branches of the cohort.", json_schema_extra=BASIC)

@@ -22,7 +22,7 @@ from mrkd_ray.cells.intact import result_of
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import run_cell
 from mrkd_ray.cells.tasks import branch_tasks
-from mrkd_ray.cli.main import _grouped, main
+from mrkd_ray.cli.main import _grouped, _program, main
 from mrkd_ray.cli.options import GROUPS
 from mrkd_ray.config.method import PAPER
 from mrkd_ray.config.parsing import parse
@@ -203,8 +203,20 @@ def test_on_a_terminal_it_asks_whether_names_tell_groups(
     config = _grouped(parse(CheckedData, {"data": str(tmp_path), "group_by": given}, "test"))
     assert config.group_by == taken
     asked = terminal and given is None
-    assert ("'anna', 'bob'" in shown.getvalue()) is asked
-    assert ("--group-by '^([^_]+)_'" in shown.getvalue()) is asked
+    told = " ".join(shown.getvalue().split())
+    assert ("'anna', 'bob'" in told) is asked
+    assert ("2 groups" in told) is asked
+    assert ("--group-by '^([^_]+)_'" in told) is asked
+
+
+def test_mrkd_is_called_by_its_path_where_the_shell_does_not_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(MRKD.parents[1])
+    monkeypatch.setenv("PATH", str(MRKD.parent))
+    assert _program() == "mrkd"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _program() == str(MRKD.relative_to(MRKD.parents[1]))
 
 
 def test_it_does_not_ask_where_the_data_say_who_is_tested(
@@ -534,7 +546,7 @@ def test_train_writes_a_run_folder_and_python_gives_the_same(
     assert "distilled" in done.stdout
     folder = tmp_path / "cli" / "train"
     last = done.stdout.splitlines()[-1]
-    assert last == f"Use it: mrkd predict {folder / 'best'} FILE"
+    assert last == f"Use it: {_program()} predict {folder / 'best'} FILE"
     used = mrkd(*last.split()[3:-1], clips / "00.wav")
     assert used.stdout.startswith(f"{clips / '00.wav'}: "), used.stderr
     compared = mrkd("compare", folder, "--choose", "size")
