@@ -49,14 +49,17 @@ class BranchModel:
         Args:
             ticks: the clip's length (`representations.timing`).
         """
+        windows, clip = self.windows(frames, ticks), np.zeros(1, np.int64)
+        map_ = map if len(windows.even_starts(clip)[1]) <= BATCH else side_by_side
+        return self.probabilities_of(clip_logits(self.model.network, windows, clip, map_))
+
+    def windows(self, frames: Float32, ticks: int) -> Windows:
+        """Return the windows of one clip; arguments as of `probabilities`."""
         length, ticks_ = np.array([[len(frames)], [ticks]], np.int64)
         bank = Bank(frames, np.zeros(1, np.int64), length, ticks_)
         timing = REPRESENTATIONS[self.model.representation].timing
         window = self.model.window_ticks
-        windows = Windows(bank, self.model.statistics, self._device, timing, ticks=window)
-        clip = np.zeros(1, np.int64)
-        map_ = map if len(windows.even_starts(clip)[1]) <= BATCH else side_by_side
-        return self.probabilities_of(clip_logits(self.model.network, windows, clip, map_))
+        return Windows(bank, self.model.statistics, self._device, timing, ticks=window)
 
     def logits_of_parts(self, recording: decoding.LongRecording) -> LogitsOfParts:
         """Return what takes the static frames of a long recording, part by part."""

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mrkd_ray.common.arrays import Float32, Float64, Int64
 from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.recommend.costs import Cost
 from mrkd_ray.scores import diversity, doubtful_labels, metrics
 from mrkd_ray.scores.ensemble import mean_probabilities
 from mrkd_ray.scores.intervals import standard_error
@@ -42,6 +43,7 @@ class Probed:
         probabilities: [C, N, M], by networks that were trained on other clips.
         parts: how many parts of the training clips these are.
         all_verified: whether each label that is trained on was verified.
+        costs: of each candidate; empty where they were not measured.
     """
 
     candidates: tuple[BranchSpec, ...]
@@ -51,6 +53,7 @@ class Probed:
     probabilities: Float32
     parts: int
     all_verified: bool = True
+    costs: tuple[Cost, ...] = ()
 
     @cached_property
     def hits(self) -> Float64:

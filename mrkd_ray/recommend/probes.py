@@ -111,6 +111,15 @@ def read(folder: Path, probes: Sequence[Cell], dataset: Dataset) -> Probed:
     )
 
 
+def models(folder: Path, probes: Sequence[Cell]) -> list[Path]:
+    """Return the folder of a trained model of each candidate, in the order of `read`."""
+    found = {cell.branches[0]: cell for cell in reversed(probes)}
+    return [
+        folder / "cells" / found[branch].key / "branches" / found[branch].names[0]
+        for branch in dict.fromkeys(cell.branches[0] for cell in probes)
+    ]
+
+
 @dataclass(frozen=True)
 class Clock:
     """What the probes take, by `mrkd plan`'s measure of one probe of each network.

@@ -25,10 +25,11 @@ from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.opening import OpenGrid, open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.run import CellsFailed, listed, run_cells
-from mrkd_ray.recommend import probes, show
+from mrkd_ray.recommend import costs, probes, show
 from mrkd_ray.recommend.choice import Choice, choose
 from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.results.latency import typical_seconds
 
 
 def recommend(
@@ -81,9 +82,14 @@ def recommend(
                     f"them up again.\n{listed(failed)}\nWhat is finished is in {folder}."
                 )
             probed = probes.read(folder, wanted, prepared.dataset)
-            choice = choose(probed, config.size, config.margin)
-            for name, text in show.tables(choice).items():
-                write_text(folder / name, text)
+    # The workers have ended: nothing else computes while models are timed.
+    seconds = typical_seconds(asked.model_dump(mode="json"))
+    models = [[path] for path in probes.models(folder, wanted)]
+    with console.status("Measuring what the candidates cost"):
+        measured = tuple(costs.measure(paths, seconds) for paths in models)
+    choice = choose(replace(probed, costs=measured), config.size, config.margin)
+    for name, text in (show.tables(choice) | show.drawing(choice)).items():
+        write_text(folder / name, text)
     write_text(to, show.grid_file(choice, config))
     console.print(f"Probes: {folder}", markup=False, soft_wrap=True)
     return choice

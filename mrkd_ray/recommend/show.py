@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,12 @@ import numpy as np
 from rich.console import Console
 
 from mrkd_ray.common import environment
-from mrkd_ray.common.text import to_cell
+from mrkd_ray.common.text import milliseconds_text, to_cell
 from mrkd_ray.config.method import Learning
 from mrkd_ray.config.run import Branches
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.recommend.choice import ERRORS, Choice, Probed, RankedCohort
+from mrkd_ray.recommend.costs import Cost, draw, front
 from mrkd_ray.scores import diversity
 from mrkd_ray.scores.doubtful_labels import FEWEST
 from mrkd_ray.scores.intervals import standard_error
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 SHOWN = 12
 """Candidates in the matrix, the most accurate: more do not fit on a terminal."""
 LABELS = "labels.csv"
+DRAWING = "accuracy_over_cost.svg"
 DOUBTFUL = 0.05
 """Estimated part of wrong labels from which on distilling is advised, if it is told from none."""
 
@@ -62,8 +65,35 @@ def sentences(choice: Choice, fold: int, verified_only: bool) -> Iterator[str]:
         if choice.tied > others / 2:
             told += " Take it as one of several good guesses, or give more clips."
         yield f"{told} Its figures flatter it, as the best of many."
+    yield from _cost(probed)
     yield (f"The test clips of fold {fold} took no part in the choice, so they can judge it.")
     yield from _labels(choice, verified_only)
+
+
+def _cost(probed: Probed) -> Iterator[str]:
+    """Say what accuracy costs: candidates that are better than all that are faster."""
+    if not probed.costs:
+        return
+    best = front(probed.costs, list(probed.accuracy))
+    first = probed.costs[best[0]]
+    text = (
+        f"Cost of a clip of {first.seconds:.3g} s on one core: {probed.candidates[best[0]]} is the "
+        f"cheapest ({100 * probed.accuracy[best[0]]:.1f} %; {first.text})."
+    )
+    for before, i in itertools.pairwise(best):
+        more = 100 * (probed.accuracy[i] - probed.accuracy[before])
+        text += f" {probed.candidates[i]} brings {more:+.1f} points ({probed.costs[i].text})."
+    left = len(probed.costs) - len(best)
+    yield text + (f" The other {left} cost more and are no better." if left else "")
+
+
+def drawing(choice: Choice) -> dict[str, str]:
+    """Return the SVG of accuracy over cost, by its file's name; nothing where costs lack."""
+    probed = choice.probed
+    names = [str(candidate) for candidate in probed.candidates]
+    if not probed.costs:
+        return {}
+    return {DRAWING: draw(names, probed.costs, list(probed.accuracy))}
 
 
 def show(choice: Choice, fold: int, verified_only: bool, console: Console) -> None:
@@ -74,14 +104,22 @@ def show(choice: Choice, fold: int, verified_only: bool, console: Console) -> No
     probed, chosen = choice.probed, choice.cohorts[0].members
     order = sorted(range(len(probed.candidates)), key=lambda i: -probed.accuracy[i])
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("", "candidate", "accuracy %", "log-loss", ""):
-        right = heading in ("", "accuracy %", "log-loss")
+    measured = ("ms", "M mult.", "k param.") if probed.costs else ()
+    for heading in ("", "candidate", "accuracy %", "log-loss", *measured, " "):
+        right = heading not in ("candidate", " ")
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for number, i in enumerate(order, start=1):
         mark = "chosen" if i in chosen else "" if i in choice.admitted else "too weak"
         loss = float(probed.losses([i]).mean())
-        row = (str(number), str(probed.candidates[i]), _accuracy(probed, i), f"{loss:.3f}", mark)
-        table.add_row(*row, style="bold" if i in chosen else None)
+        row = [str(number), str(probed.candidates[i]), _accuracy(probed, i), f"{loss:.3f}"]
+        if probed.costs:
+            cost = probed.costs[i]
+            row += [
+                milliseconds_text(cost.milliseconds),
+                f"{cost.multiplications / 1e6:.1f}",
+                f"{cost.parameters / 1e3:.0f}",
+            ]
+        table.add_row(*row, mark, style="bold" if i in chosen else None)
     console.print(table)
     console.print()
     console.print(_matrix(probed, order[:SHOWN]))
@@ -111,6 +149,7 @@ def tables(choice: Choice) -> dict[str, str]:
             "clips": len(probed.labels),
             "admitted": i in choice.admitted,
         }
+        | ({} if not probed.costs else _columns(probed.costs[i]))
         for i, candidate in enumerate(probed.candidates)
     ]
     measures = (diversity.disagreement, diversity.correlation, diversity.yule_q)
@@ -144,6 +183,14 @@ def tables(choice: Choice) -> dict[str, str]:
     ]
     named = {"probes.csv": candidates, "pairs.csv": pairs, "cohorts.csv": cohorts, LABELS: labels}
     return {name: pd.DataFrame(rows).to_csv(index=False) for name, rows in named.items()}
+
+
+def _columns(cost: Cost) -> dict[str, float]:
+    return {
+        "milliseconds": cost.milliseconds,
+        "multiplications": cost.multiplications,
+        "parameters": cost.parameters,
+    }
 
 
 def grid_file(choice: Choice, config: RecommendConfig) -> str:

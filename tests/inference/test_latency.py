@@ -44,6 +44,26 @@ def test_the_size_is_that_of_the_network(folder: Path) -> None:
     assert size == (folder / "model.safetensors").stat().st_size
 
 
+def test_multiplications_are_those_of_all_windows_and_of_what_is_shared_once(folder: Path) -> None:
+    products = []
+
+    def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        assert isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)
+        products.append(output.numel() * layer.weight[0].numel())
+
+    network, _ = build("vgg_small", 4)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, 64, 150))
+    one = latency.multiplications([folder], 1.4)  # a window
+    three = latency.multiplications([folder], 4.2)
+    assert three == pytest.approx(3 * one, rel=0.01)
+    twice = latency.multiplications([folder, folder], 1.4)
+    assert twice - one == sum(products)
+
+
 def test_a_whole_clip_is_classified_on_one_thread(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,8 @@ from mrkd_ray.config.grid_files import read_grid
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.recommend.choice import Choice, Probed, choose
-from mrkd_ray.recommend.show import grid_file, show, tables
+from mrkd_ray.recommend.costs import Cost, front
+from mrkd_ray.recommend.show import drawing, grid_file, show, tables
 
 CLIPS = 100
 
@@ -49,6 +50,34 @@ def printed(choice: Choice) -> str:
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
+
+
+def cost(milliseconds: float) -> Cost:
+    return Cost(
+        multiplications=27_000_000,
+        parameters=530_000,
+        milliseconds=milliseconds,
+        seconds=5.0,
+        processor="x",
+    )
+
+
+def test_what_each_candidate_brings_at_what_cost() -> None:
+    choice = made(range(20), range(30), range(10))
+    probed = replace(choice.probed, costs=(cost(9.0), cost(30.0), cost(12.0)))
+    assert front(probed.costs, list(probed.accuracy)) == [0, 2]
+    choice = replace(choice, probed=probed)
+    text = " ".join(printed(choice).split())
+    assert "5 s on one core: logmel64:vgg_small is the cheapest (80.0 %; 9.0 ms, 27.0 M" in text
+    assert "mfcc:vgg_small brings +10.0 points (12.0 ms" in text
+    assert "The other 1 cost more and are no better." in text
+    assert "27.0 530" in text
+    rows = pd.read_csv(io.StringIO(tables(choice)["probes.csv"]))
+    assert rows["milliseconds"].tolist() == [9, 30, 12]
+    (svg,) = drawing(choice).values()
+    assert "logmel64:vgg_small" in svg
+    assert "cqt:vgg_small" not in svg
+    assert not drawing(made(range(20), range(30)))
 
 
 def test_candidates_pairs_and_how_sure_the_choice_is() -> None:
