@@ -422,7 +422,7 @@ def download(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="fsdkaggle2018|tut2018|esc50|mn04",
+            metavar="fsdkaggle2018|tut2018|esc50|mn04|mn10",
             help="The data set, or the pretrained weights.",
         ),
     ],

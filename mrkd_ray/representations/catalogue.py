@@ -294,20 +294,24 @@ def logmel_mn(recordings: Recordings, bins: int) -> Tensor:
     return mobilenet.filled(mobilenet.logmel(waveforms), AUDIOSET.frames(waveforms.shape[1]))
 
 
-@representation(
-    "mn04",
-    bins=384,
-    description="what a small network trained on AudioSet hears: its embedding, every 0.32 s",
-    timing=EMBEDDING,
-    gain=[0.0] * 384,
-    reach=5.0,  # of its convolutions; its squeezes take the mean of all that they are given
-    weights="mn04",
-)
-def mn04(recordings: Recordings, bins: int) -> Tensor:
-    """The last convolution of EfficientAT's frozen `mn04`, the mean over its bands."""
+def _embedding(recordings: Recordings, bins: int, network: str) -> Tensor:
+    """The last convolution of a frozen network of EfficientAT's, the mean over its bands."""
     from mrkd_ray.representations import mobilenet
 
     waveforms = recordings.waveforms
-    network = mobilenet.trained("mn04", waveforms.device)
-    found = network.embedding(mobilenet.logmel(waveforms)[:, None])
+    trained = mobilenet.trained(network, waveforms.device)
+    found = trained.embedding(mobilenet.logmel(waveforms)[:, None])
     return mobilenet.filled(found, EMBEDDING.frames(waveforms.shape[1]))
+
+
+for _name, _bins, _size in (("mn04", 384, "small"), ("mn10", 960, "medium-sized")):
+    representation(
+        _name,
+        bins=_bins,
+        description=f"what a {_size} network trained on AudioSet hears: its embedding, every "
+        "0.32 s",
+        timing=EMBEDDING,
+        gain=[0.0] * _bins,
+        reach=5.0,  # of its convolutions; its squeezes take the mean of all that they are given
+        weights=_name,
+    )(functools.partial(_embedding, network=_name))

@@ -25,11 +25,12 @@ class WeightsFile:
         file: its name.
         url: of its official release.
         size: in bytes.
-        sha256: of its bytes.
+        sha256: of its bytes; of one that is known in part only, its begin and end around `...`.
         licence: of the weights.
         citation: what to cite.
         width: of the network's channels.
-        backbone: the digest of its features (`mobilenet.digest`), as models bring them along.
+        backbone: the digest of its features (`mobilenet.digest`), as models bring them along;
+            empty where it is not known, and models bring none.
     """
 
     file: str
@@ -39,7 +40,13 @@ class WeightsFile:
     licence: str
     citation: str
     width: float
-    backbone: str
+    backbone: str = ""
+
+    def is_official(self, size: int, sha256: str) -> bool:
+        """Return whether a file of this size and sha256 is the official one."""
+        begin, dots, end = self.sha256.partition("...")
+        same = sha256.startswith(begin) and sha256.endswith(end) if dots else sha256 == begin
+        return same and size == self.size
 
 
 _RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
@@ -59,6 +66,15 @@ FILES = {
         citation=_CITATION,
         width=0.4,
         backbone="a33d6a87fb2824e6141c612ad69daac0ba61320a80952da931457568a397914d",
+    ),
+    "mn10": WeightsFile(
+        file="mn10_as_mAP_471.pt",
+        url=f"{_RELEASE}/mn10_as_mAP_471.pt",
+        size=19_708_753,
+        sha256="0bd7dc24...8a4e",
+        licence=_LICENCE,
+        citation=_CITATION,
+        width=1.0,
     ),
 }
 
@@ -91,7 +107,7 @@ def find(name: str) -> Path:
             f"{path.parent}. Fetch them: mrkd download {name}. Or set {FOLDER} to the folder that "
             "has the file."
         )
-    return _verified(path, entry.sha256, path.stat().st_mtime_ns)
+    return _verified(path, name, path.stat().st_mtime_ns)
 
 
 def fetch(name: str, to: Path | None = None) -> Path:
@@ -107,23 +123,24 @@ def fetch(name: str, to: Path | None = None) -> Path:
     import requests
 
     entry, target = FILES[name], to or folder()
+    known = None if "..." in entry.sha256 else f"sha256:{entry.sha256}"
     try:
         pooch.get_logger().setLevel("ERROR")
-        path = pooch.retrieve(entry.url, f"sha256:{entry.sha256}", entry.file, target)
+        path = Path(pooch.retrieve(entry.url, known, entry.file, target))
     except (OSError, ValueError, requests.RequestException) as error:
         raise UserError(
             f"{name}: {entry.url} cannot be had ({error}). Download it in another way, put it into "
             f"{target} as {entry.file}, and call again."
         ) from None
-    return Path(path)
+    return _verified(path, name, path.stat().st_mtime_ns)
 
 
 @functools.cache
-def _verified(path: Path, sha256: str, changed: int) -> Path:
-    found = sha256_of(path)
-    if found != sha256:
+def _verified(path: Path, name: str, changed: int) -> Path:
+    entry, size, found = FILES[name], path.stat().st_size, sha256_of(path)
+    if not entry.is_official(size, found):
         raise UserError(
-            f"{path}: not the official file: its sha256 is {found}, not {sha256}. Remove it and "
-            "fetch it again."
+            f"{path}: not the official file: it has {size} bytes and the sha256 {found}, not "
+            f"{entry.size} and {entry.sha256}. Remove it and fetch it again."
         )
     return path

@@ -18,6 +18,7 @@ import torch
 from mrkd_ray.audio import decoding
 from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.hashing import sha256_of
 from mrkd_ray.representations import mobilenet, pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 from tests.representations.test_catalogue import noise
@@ -100,6 +101,35 @@ def test_without_the_file_the_command_that_fetches_it_is_named(
 def test_the_version_holds_the_bytes_of_the_weights() -> None:
     sha256 = pretrained.FILES["mn04"].sha256
     assert REPRESENTATIONS["mn04"].params["weights"] == sha256
+
+
+def test_a_sha256_that_is_known_in_part_is_compared_in_that_part() -> None:
+    entry = pretrained.FILES["mn10"]
+    begin, end = entry.sha256.split("...")
+    whole = begin + "0" * (64 - len(begin + end)) + end
+    assert entry.is_official(entry.size, whole)
+    assert not entry.is_official(entry.size + 1, whole)
+    assert not entry.is_official(entry.size, "f" + whole[1:])
+    assert not entry.is_official(entry.size, whole[:-1] + "0")
+
+
+def test_the_larger_networks_embedding_is_computed_from_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network = mobilenet.AudioMobileNet(1.0, 527)
+    file = tmp_path / pretrained.FILES["mn10"].file
+    torch.save(network.state_dict(), file)
+    entry = replace(pretrained.FILES["mn10"], size=file.stat().st_size, sha256=sha256_of(file))
+    monkeypatch.setitem(pretrained.FILES, "mn10", entry)
+    monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
+    waveform = noise(40_000)
+    found = compute_clip(["mn10"], Recording(waveform, 32_000))["mn10"]
+    with torch.no_grad():
+        mel = mobilenet.logmel(torch.from_numpy(waveform)[None])[:, None]
+        expected = network.eval().embedding(mel)[0].T
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    mobilenet.trained.cache_clear()
 
 
 @pytest.fixture
