@@ -423,7 +423,8 @@ def download(
         str,
         typer.Argument(
             metavar="fsdkaggle2018|tut2018|esc50|mn04|mn10",
-            help="The data set, or the pretrained weights.",
+            help="The data set, or the pretrained weights: also those of any network of "
+            "torchvision or timm from ImageNet, for REPRESENTATION@NETWORK.",
         ),
     ],
     to: Annotated[
@@ -432,6 +433,13 @@ def download(
             metavar="DIR",
             help="Folder for it. --data takes a data set's then. Weights lie where every command "
             "finds them by default.",
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Of a network from ImageNet: its weights in a file that is here already.",
         ),
     ] = None,
 ) -> None:
@@ -443,6 +451,7 @@ def download(
     from rich.console import Console
 
     from mrkd_ray.datasets.download.fetching import download as fetch
+    from mrkd_ray.datasets.download.sources import SOURCES
     from mrkd_ray.representations import pretrained
 
     if name in pretrained.FILES:
@@ -450,6 +459,12 @@ def download(
         print(f"{name}: {entry.size / 1e6:.0f} MB. Licence: {entry.licence}.\n{entry.citation}.")
         print(pretrained.fetch(name, to))
         return
+    if name not in SOURCES:
+        from mrkd_ray.networks.freezing import can_freeze, freeze
+
+        if can_freeze(name):
+            print(freeze(name, file, to))
+            return
     if to is None:
         raise UserError(f"--to: give a folder for the data set: --to data/{name}")
     try:

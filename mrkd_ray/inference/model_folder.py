@@ -23,7 +23,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import link_or_copy, replacing, write_json, write_text
 from mrkd_ray.common.reading import Damaged, check_regular, parse_json
 from mrkd_ray.common.text import is_printable
-from mrkd_ray.representations import pretrained
+from mrkd_ray.representations import frozen, pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.representations.timing import WINDOW_TICKS
 
@@ -211,6 +211,10 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
 
     config = read_config(folder)
     representation = config["representation"]
+    _, at, network_from_imagenet = representation.partition(frozen.SEPARATOR)
+    if at and (folder / BACKBONE).is_file():  # its sha256 is in the version
+        check_regular(folder / BACKBONE)
+        frozen.bring(network_from_imagenet, folder / BACKBONE)
     entry = REPRESENTATIONS[representation]
     version = entry.version
     if version != config["representation_version"]:

@@ -83,9 +83,9 @@ def load_weights(
     if str(weights) == "none":
         return WeightsReport(source="none")
     if str(weights) == "imagenet":
-        source, tensors = _imagenet(name)
+        source, tensors = imagenet_tensors(name)
     else:
-        source, tensors = str(weights), _read(Path(weights).expanduser())
+        source, tensors = str(weights), read_tensors(Path(weights).expanduser())
     tensors = {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in tensors.items()}
     tensors = official(tensors)
     report = _copy(network.state_dict(), tensors, source, classifier)
@@ -125,7 +125,7 @@ def _copy(
     )
 
 
-def _imagenet(name: str) -> tuple[str, dict[str, Tensor]]:
+def imagenet_tensors(name: str) -> tuple[str, dict[str, Tensor]]:
     """Return (file, its tensors) of torchvision's best weights, downloading them where needed.
 
     Of timm's default ones for a network of timm's.
@@ -148,10 +148,11 @@ def _imagenet(name: str) -> tuple[str, dict[str, Tensor]]:
                 f"weights: imagenet: {file} is not there and cannot be downloaded from {url} "
                 f"({error}). Put the file there by hand, or use weights: none or weights: PATH"
             ) from error
-    return str(file), _read(file)
+    return str(file), read_tensors(file)
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a state dict by name. Raises UserError where it is none."""
     if not file.is_file():
         raise UserError(f"weights {file}: no such file; give none, imagenet or a path")
     if file.suffix not in SUFFIXES:

@@ -121,7 +121,7 @@ def candidates_of(config: RecommendConfig) -> tuple[BranchSpec, ...]:
     product = [
         BranchSpec(representation=name, network=network)
         for name in names
-        for network in config.networks or (HEADS if REPRESENTATIONS[name].weights else STANDS_FOR)
+        for network in config.networks or (HEADS if REPRESENTATIONS[name].embedding else STANDS_FOR)
     ]
     found = tuple(dict.fromkeys([*product, *(config.branches or ())]))
     if len(found) < config.size:

@@ -30,7 +30,7 @@ import numpy as np
 from mrkd_ray.audio.decoding import SAMPLE_RATE, Recording
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import Registry
-from mrkd_ray.representations import pretrained
+from mrkd_ray.representations import frozen, pretrained
 from mrkd_ray.representations.filters import FRAME, HOP, digest
 from mrkd_ray.representations.timing import AUDIOSET, EMBEDDING, PAPER, WINDOW_TICKS, Timing
 
@@ -58,7 +58,13 @@ class Representation:
     linear: bool = False  # proportional to the samples: normalised by one scale, gain multiplies
     normalised: bool = False  # as its networks know it: taken as it is
     weights: str = ""  # the pretrained weights that it is made with, by their name
+    frozen: str = ""  # the network from ImageNet that it is made with
     reach: float = 1.0  # seconds of the recording, before a frame and after it, that it depends on
+
+    @property
+    def embedding(self) -> bool:
+        """Whether it is what a frozen network hears or sees: for a head."""
+        return bool(self.weights or self.frozen)
 
     def check(self) -> None:
         """Raise UserError if the pretrained weights that it needs are not there."""
@@ -82,7 +88,32 @@ class Representation:
         return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
 
 
-REPRESENTATIONS: Registry[Representation] = Registry("representation")
+class Representations(Registry[Representation]):
+    """The registered representations, and `REPRESENTATION@NETWORK` (`frozen`) where it is there."""
+
+    def __getitem__(self, name: str) -> Representation:
+        """Return the representation of this name. Raises UserError where there is none."""
+        base, at, network = name.partition(frozen.SEPARATOR)
+        return _frozen(super().__getitem__(base), network) if at else super().__getitem__(name)
+
+
+REPRESENTATIONS = Representations("representation")
+
+
+def _frozen(base: Representation, network: str) -> Representation:
+    found = frozen.find(network)
+    return Representation(
+        name=f"{base.name}{frozen.SEPARATOR}{network}",
+        bins=found.bins,
+        description=f"what {network} from ImageNet sees in {base.name}",
+        transform=lambda recordings: frozen.embed(base.transform(recordings), network),
+        params={**base.params, "of": base.name, "bins": base.bins, "network": found.sha256},
+        constants=base.constants,
+        timing=Timing(base.timing.sample_rate, frozen.HOP * base.timing.hop),
+        gain=(0.0,) * found.bins,
+        frozen=network,
+        reach=base.reach + frozen.HOP * base.timing.frame_seconds,
+    )
 
 
 def representation(

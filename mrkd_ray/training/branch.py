@@ -26,7 +26,7 @@ from mrkd_ray.method import losses
 from mrkd_ray.method.algorithm import learning_rate
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.networks.catalogue import build, initial_weights
-from mrkd_ray.representations import mobilenet, pretrained
+from mrkd_ray.representations import frozen, mobilenet, pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
 from mrkd_ray.training import checkpoints, device_memory
@@ -239,7 +239,10 @@ class Branch:
 
     def _backbone(self) -> Path | None:
         """Return the file of the frozen network behind the features, beside these; if any."""
-        weights = REPRESENTATIONS[self.task.spec.representation].weights
+        representation = REPRESENTATIONS[self.task.spec.representation]
+        weights = representation.weights
+        if representation.frozen:
+            return frozen.find(representation.frozen).file
         if not weights or not pretrained.FILES[weights].backbone:
             return None
         file = self.task.store.folder / BACKBONE
