@@ -6,17 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torchvision import models
 
-from mrkd_ray.audio.decoding import SAMPLE_RATE, Recording
+from mrkd_ray.audio.decoding import SAMPLE_RATE, LongRecording, Recording
+from mrkd_ray.audio.decoding import load as load_recording
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.inference.classifier import load
 from mrkd_ray.inference.model_folder import write_model
 from mrkd_ray.networks.catalogue import build
 from mrkd_ray.networks.freezing import can_freeze, freeze
-from mrkd_ray.representations import frozen, pretrained
+from mrkd_ray.representations import frozen, parts, pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 
 FILES = {
@@ -88,6 +90,18 @@ def test_networks_of_both_libraries_become_representations(network: str, folder:
     found = compute_clip([f"mfcc@{network}"], noise())[f"mfcc@{network}"]
     assert found.shape[1] == REPRESENTATIONS[f"mfcc@{network}"].bins
     assert np.isfinite(found).all()
+
+
+def test_a_long_recording_is_seen_in_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(frozen.backbone("squeezenet1_0").state_dict(), folder / "random.pth")
+    freeze("squeezenet1_0", folder / "random.pth")
+    name = "logmel64@squeezenet1_0"
+    soundfile.write(folder / "long.wav", noise(13.3).at(SAMPLE_RATE), SAMPLE_RATE)
+    monkeypatch.setattr(parts, "SECONDS", 4.0)
+    made = parts.compute_parts([name], LongRecording(folder / "long.wav"))
+    found = np.concatenate([frames for _, frames in made])
+    whole = compute_clip([name], load_recording(folder / "long.wav"))[name]
+    np.testing.assert_allclose(found, whole, rtol=0, atol=1e-4)
 
 
 def test_a_model_brings_its_network(

@@ -12,7 +12,7 @@ from mrkd_ray.audio.decoding import SAMPLE_RATE, AudioError, LongRecording, load
 from mrkd_ray.representations import parts
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 
-NAMES = sorted(set(REPRESENTATIONS) - {"mn04"})  # which needs weights, and hears means
+NAMES = sorted(set(REPRESENTATIONS) - {"mn04", "mn10"})  # which need weights, and hear means
 
 
 def sweep(file: Path, seconds: float, rate: int = 44_100) -> Path:
