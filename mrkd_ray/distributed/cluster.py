@@ -23,6 +23,7 @@ from mrkd_ray.common.parallel_map import X, Y
 from mrkd_ray.distributed import sessions
 from mrkd_ray.distributed.failures import cause
 from mrkd_ray.distributed.gcs_watch import watched
+from mrkd_ray.distributed.loopback import closed
 
 SLOW_START = "timed out during startup"  # of Ray's message, whose limit of 30 s cannot be set
 LONG_PATH = "AF_UNIX path length"
@@ -108,6 +109,13 @@ def connect(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Soft labels give their memory to the next cycle's: pages that are in use already are fast.
     os.environ.setdefault("RAY_free_objects_period_milliseconds", "0")
+    with nullcontext() if address else closed():
+        yield from _connected(address, min_cpus, source, dashboard)
+
+
+def _connected(
+    address: str | None, min_cpus: int, source: str, dashboard: bool
+) -> Iterator[Cluster]:
     try:
         with _sigterm_kept():
             made = _join(address, source) if address else _start(min_cpus, dashboard)

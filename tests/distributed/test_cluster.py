@@ -99,13 +99,14 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     monkeypatch.setattr("mrkd_ray.distributed.cluster._knock", lambda address: None)
     for name in AUTH:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # a token is written there
     return made
 
 
 @pytest.mark.parametrize(
     ("variables", "token"),
     [
-        ({}, ""),
+        ({}, " (token: cat ~/.ray/auth_token)"),  # which is asked for, whatever Ray's default
         ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "secret"}, ""),
         ({"RAY_AUTH_MODE": "token"}, " (token: cat ~/.ray/auth_token)"),
         (
