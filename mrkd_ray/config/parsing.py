@@ -12,11 +12,15 @@ from pydantic.fields import FieldInfo
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
+from mrkd_ray.common.text import printable
 from mrkd_ray.config import yaml_files
 from mrkd_ray.config.fields import RENAMED, REPEATED, current_names, flag
 from mrkd_ray.config.schema import Variant
 
 C = TypeVar("C", bound=BaseModel)
+
+LONGEST = 200
+"""Characters of a value that an error shows."""
 
 COMMAND_LINE = "command line"
 PYTHON = "train()"
@@ -54,11 +58,18 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
             if any(e["loc"][:depth] == item["loc"] != e["loc"] for e in error.errors()):
                 continue  # what is wrong inside it is reported
             # The place in the user's terms: without pydantic's names for members of a union.
-            parts = [p for p in item["loc"] if isinstance(p, int) or re.fullmatch(r"[\w.-]+", p)]
-            where = parts[0] if parts[:1] == ["folds"] else ".".join(map(str, parts))
-            where = str(where) or "configuration"
+            unknown_field = item["type"] == "extra_forbidden"
+            parts = [
+                printable(p)
+                for i, p in enumerate(item["loc"], 1)
+                if isinstance(p, int)
+                or re.fullmatch(r"[\w.-]+", p)
+                or (unknown_field and i == depth)
+            ]
+            where = parts[0] if parts[:1] == ["folds"] else ".".join(parts)
+            where = where or "configuration"
             told = item["type"] == "missing" or not item["loc"]
-            given = "" if told else f" (got {item['input']!r})"
+            given = "" if told else f" (got {_cut(repr(item['input']))})"
             if item["type"] == "string_type" and isinstance(item["input"], (bool, int, float)):
                 given += ": YAML reads it so; write it in quotes"
             message = f"{where}: {item['msg'].removeprefix('Value error, ')}{given}"
@@ -66,7 +77,7 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
                 message = f"folds: all, or whole numbers such as 1,2 or 1..3{given}"
             elif item["type"] == "missing" and where in model.model_fields:
                 message = f"{where}: {_missing(where, model.model_fields[where], source)}"
-            elif item["type"] == "extra_forbidden":
+            elif unknown_field:
                 message = f"{where}: unknown field"
                 if len(parts) == 1:
                     message = str(unknown("field", where, model.model_fields))
@@ -75,6 +86,10 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
             found.setdefault(where, message)
         lines = [f"{source}: {len(found)} problem(s) in the configuration", *found.values()]
         raise UserError("\n  ".join(lines)) from None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _missing(name: str, info: FieldInfo, source: str) -> str:
