@@ -59,12 +59,11 @@ def parse(model: type[C], values: dict[str, Any], source: str) -> C:
                 continue  # what is wrong inside it is reported
             # The place in the user's terms: without pydantic's names for members of a union.
             unknown_field = item["type"] == "extra_forbidden"
+            own = item["loc"][-1:] if unknown_field else ()  # a name that the user made up
             parts = [
                 printable(p)
-                for i, p in enumerate(item["loc"], 1)
-                if isinstance(p, int)
-                or re.fullmatch(r"[\w.-]+", p)
-                or (unknown_field and i == depth)
+                for p in item["loc"]
+                if isinstance(p, int) or re.fullmatch(r"[\w.-]+", p) or p in own
             ]
             where = parts[0] if parts[:1] == ["folds"] else ".".join(parts)
             where = where or "configuration"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ray._private import ray_constants
-from ray._raylet import Config
+from ray._raylet import Config  # type: ignore[attr-defined]
 
 REACHED = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 """Ray's variable for whether other machines can join: with 0 all of it listens on 127.0.0.1.

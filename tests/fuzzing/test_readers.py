@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing.readers import READERS, read
 
-EXAMPLES = 60
-"""Of each kind and reader: seconds, in CI. The same ones in each run, so that CI is no lottery."""
+MORE = int(os.environ.get("MRKD_FUZZ", 0))
+EXAMPLES = MORE or 60
+"""Of each kind and reader: seconds, in CI. The same ones in each run, so that CI is no lottery.
+
+`MRKD_FUZZ=5000 python -m pytest tests/fuzzing` tries as many others.
+"""
 
 TOKENS = [
     *(b"\x00", b"\xff", b"\n", b"\r", b'"', b"'", b",", b";", b":", b"\\", b"{", b"}", b"[", b"]"),
@@ -45,7 +51,7 @@ def damaged(draw: st.DrawFn, good: bytes) -> bytes:
 bounded = settings(
     max_examples=EXAMPLES,
     deadline=None,
-    derandomize=True,
+    derandomize=not MORE,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
