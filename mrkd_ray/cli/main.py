@@ -344,6 +344,8 @@ def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) ->
     epilog=ending(
         "mrkd predict results/train/best recording.wav",
         "mrkd predict results/train/best recordings 'more/*.flac'",
+        "mrkd predict results/train/best night.flac --window 3 --hop 1 \\\n"
+        "    --format raven --output night.txt",
     )
 )
 def predict(
@@ -358,49 +360,57 @@ def predict(
     threshold: Annotated[
         float,
         typer.Option(
-            metavar="X", min=0, max=1, help="Of a multi-label model: print classes from here up."
+            metavar="X",
+            min=0,
+            max=1,
+            help="Least probability of what is listed: of a multi-label model's classes, and of "
+            "events in windows.",
         ),
     ] = 0.5,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.05,
+            help="Look at windows of this length, and list events: what is heard from when to "
+            "when. Windows that touch and agree are one event.",
+        ),
+    ] = None,
+    hop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0.01, help="From one window to the next. Default: --window."
+        ),
+    ] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar="text|csv|raven|audacity",
+            help="csv: the probability of every class, a row for each file or window. raven and "
+            "audacity: events, as a selection table or a label track.",
+        ),
+    ] = "text",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write there; default: print.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Classify recordings."""
-    from rich.console import Console
-
-    from mrkd_ray.common.progress import Display
+    from mrkd_ray.cli.prediction import Asked, run
     from mrkd_ray.inference.classifier import load
     from mrkd_ray.inference.inputs import recordings
 
     files = recordings(inputs)
-    classifier = load(model)
-    rows: list[dict[str, Any]] = []
-    failed: list[UserError] = []
-
-    def on_error(error: UserError) -> None:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        failed.append(error)
-
-    out = sys.stdout  # the display stands in for it
-    watched = out.isatty() and not as_json  # what is printed shows how far it is
-    console = Console(stderr=True, quiet=True, force_terminal=False) if watched else None
-    with Display(console or Console(stderr=True)) as display:
-        show = display.step("Classifying")
-        for done, (file, scores) in enumerate(classifier.predict_all(files, on_error=on_error), 1):
-            show(done + len(failed), len(files))
-            if classifier.multi_label:
-                found = [label for label, score in scores.items() if score >= threshold]
-                row: dict[str, Any] = {"labels": found}
-            else:
-                found = list(scores)[:top]
-                row = {"label": found[0]}
-            if as_json:
-                rows.append({"file": str(file), **row, "scores": scores})
-            else:
-                shown = [f"{label} {100 * scores[label]:.1f} %" for label in found]
-                none = f"no class from {100 * threshold:g} % up"
-                print(printable(f"{file}: {', '.join(shown) or none}"), file=out)
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    if failed:
+    asked = Asked.checked(
+        format=format,
+        as_json=as_json,
+        window=window,
+        hop=hop,
+        top=top,
+        threshold=threshold,
+        files=len(files),
+    )
+    if run(load(model), files, asked, output):
         raise typer.Exit(2)
 
 

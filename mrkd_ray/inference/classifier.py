@@ -19,6 +19,7 @@ from mrkd_ray.inference.clip_logits import BATCH, clip_logits
 from mrkd_ray.inference.inputs import recordings
 from mrkd_ray.inference.long_recordings import LogitsOfParts
 from mrkd_ray.inference.model_folder import is_model, read_model
+from mrkd_ray.inference.spans import Span, segments
 from mrkd_ray.inference.threads import of_files, side_by_side
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
@@ -148,6 +149,33 @@ class Classifier:
             if on_error is None:
                 raise error
             on_error(error)
+
+    def predict_windows(
+        self, file: str | Path, window: float, hop: float | None = None
+    ) -> Iterator[Span]:
+        """Yield the probabilities in each window of a recording, in order of time.
+
+        Each is what `predict` returns of a file that holds the window alone. The recording's file
+        is streamed, so that memory does not grow with its length.
+
+        Args:
+            file: the recording.
+            window: its length in seconds.
+            hop: seconds from the start of one to the next; default: `window`.
+
+        Raises:
+            UserError: the file cannot be decoded; names it.
+        """
+
+        def classified(segment: tuple[float, float, decoding.Recording]) -> Span:
+            start, end, recording = segment
+            found = mean_probabilities(self.branches_of(recording)).astype(np.float32)
+            return Span(start, end, found)
+
+        try:
+            yield from side_by_side(classified, segments(Path(file), window, hop or window))
+        except (decoding.AudioError, OSError) as error:
+            raise UserError(f"{file}: cannot be classified: {error}") from None
 
     def by_class(self, probabilities: Float32) -> dict[str, float]:
         """Return probabilities [M] by class, the highest first."""

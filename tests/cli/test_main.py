@@ -549,6 +549,16 @@ def test_train_writes_a_run_folder_and_python_gives_the_same(
     assert last == f"Use it: {_program()} predict {folder / 'best'} FILE"
     used = mrkd(*last.split()[3:-1], clips / "00.wav")
     assert used.stdout.startswith(f"{clips / '00.wav'}: "), used.stderr
+    table = tmp_path / "events.txt"
+    windows = ("--window", "0.2", "--threshold", "0", "--format")
+    for kind in ("raven", "csv"):
+        written = mrkd(*last.split()[3:-1], clips / "00.wav", *windows, kind, "--output", table)
+        assert (written.returncode, written.stdout) == (0, ""), written.stderr
+        head = ["Selection", "View"] if kind == "raven" else ["file", "start", "end", "clicks"]
+        assert lines(table)[0].split("\t" if kind == "raven" else ",")[: len(head)] == head
+    ends = [float(line.split(",")[2]) for line in lines(table)[1:]]
+    assert ends[-1] == pytest.approx(soundfile.info(clips / "00.wav").duration, abs=1e-3)
+    refused(mrkd("predict", folder / "best", clips / "00.wav", "--hop", "1"), "--window too")
     compared = mrkd("compare", folder, "--choose", "size")
     assert compared.returncode == 0, compared.stderr
     assert compared.stdout.splitlines()[-1] == last
