@@ -30,6 +30,7 @@ class Circumstances:
         held_out: clips that are held out of training.
         whole_window: ticks of a window that holds a whole clip.
         all_verified: every clip that is not tested has a verified label.
+        frozen: of each branch, whether its representation is a frozen pretrained one.
     """
 
     temperature: float | None
@@ -42,6 +43,7 @@ class Circumstances:
     held_out: int
     whole_window: int
     all_verified: bool
+    frozen: tuple[bool, ...]
 
 
 def effective(training: Training, where: Circumstances) -> Training:
@@ -98,6 +100,13 @@ def idle(training: Training, where: Circumstances) -> Iterator[tuple[str, str]]:
             reasons["t_squared"] = "at T = 1 it multiplies by 1"
         elif training.kl_weight == 0:
             reasons["t_squared"] = "kl_weight is 0"
+        if len(set(where.frozen)) == 1:
+            why = "no branch has a mate with a frozen pretrained representation, such as mn04"
+            reasons["embedding_weight"] = why
+        if not any(where.frozen):
+            reasons["neighbours"] = "no branch has a frozen pretrained representation, such as mn04"
+        elif not training.trust and _all_labelled(training, where):
+            reasons["neighbours"] = "it is for trust and for unlabelled clips"
     if where.all_verified:
         why = "every label that could be trained on is verified"
         reasons |= dict.fromkeys(("verified_only", "unverified_ce", "unverified_kl"), why)
@@ -112,9 +121,17 @@ def idle(training: Training, where: Circumstances) -> Iterator[tuple[str, str]]:
         reasons["class_weights"] = "all classes have as many clips"
     if wrong_count(training.label_noise, sum(where.labels) + where.held_out) == 0:
         reasons["label_noise"] = "of so few clips it is none"
-    if all(kept_count(training.labelled, count) == count for count in where.labels):
+    if _all_keep_their_label(training, where):
         reasons["labelled"] = "of so few clips it is all"
     plain = training.at_default(reasons)
     for name, why in reasons.items():
         if getattr(training, name) != getattr(plain, name):
             yield name, why
+
+
+def _all_keep_their_label(training: Training, where: Circumstances) -> bool:
+    return all(kept_count(training.labelled, count) == count for count in where.labels)
+
+
+def _all_labelled(training: Training, where: Circumstances) -> bool:
+    return where.clips == sum(where.labels) and _all_keep_their_label(training, where)

@@ -9,9 +9,12 @@ import numpy as np
 
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.prepared import Prepared
+from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.label_experiments import keep_labels, with_noise
 from mrkd_ray.datasets.splits import Split, rarest
+from mrkd_ray.features.store import FeatureStore
+from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.training.branch_task import BranchTask, Part
 
 Labels = Mapping[str, Any]
@@ -34,6 +37,8 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
             spec=spec,
             training=cell.training,
             store=prepared.stores[spec.representation],
+            embeddings=_embeddings(cell, spec, prepared),
+            neighbourhood=_frozen(cell, prepared) if cell.training.neighbours else (),
             classes=dataset.classes,
             train=_part(dataset, labelled, labels),
             held_out=_part(dataset, split.held_out, labels),
@@ -83,6 +88,20 @@ def labelled_and_not(
         tuple(clip_id for clip_id in split.train if clip_id in kept),
         (*hidden, *(clip.clip_id for clip in dataset.unlabelled)),
     )
+
+
+def _embeddings(cell: Cell, spec: BranchSpec, prepared: Prepared) -> tuple[FeatureStore, ...]:
+    """Return the stores of the frozen representations that a branch learns to predict."""
+    if cell.training.embedding_weight == 0 or REPRESENTATIONS[spec.representation].embedding:
+        return ()
+    return _frozen(cell, prepared)
+
+
+def _frozen(cell: Cell, prepared: Prepared) -> tuple[FeatureStore, ...]:
+    """Return the stores of a cohort's frozen representations, each once."""
+    used = (spec.representation for spec in cell.branches)
+    names = dict.fromkeys(name for name in used if REPRESENTATIONS[name].embedding)
+    return tuple(prepared.stores[name] for name in names)
 
 
 def _part(dataset: Dataset, clip_ids: Sequence[str], labels: Labels) -> Part:

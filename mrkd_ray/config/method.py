@@ -58,6 +58,8 @@ DISTILLATION = (
     "teacher_momentum",
     "trust",
     "unverified_kl",
+    "embedding_weight",
+    "neighbours",
 )
 """Fields of `Training` that change nothing where there is no teacher."""
 
@@ -167,6 +169,22 @@ class Options(Learning):
         lt=1,
         description="Part of each cycle's teacher that stays in the next: an average over cycles. "
         "Used with soft_labels: clip, and by trust.",
+    )
+    embedding_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of a loss by which the branches also learn to predict the embedding "
+        "that a frozen pretrained mate (mn04:linear, say) has of the same window, in every cycle: "
+        "cosine distance, after a linear layer that the trained model leaves out. 3 to 10 are "
+        "usual. 0: none.",
+    )
+    neighbours: int = Field(
+        0,
+        ge=0,
+        description="Ask so many nearest neighbours in the frozen embeddings of the cohort (those "
+        "of mn04, say). Labels spread from neighbour to neighbour to unlabelled clips, which learn "
+        "them; trust also asks whether neighbours have the same label, from the first cycle on. 5 "
+        "to 10 are usual. 0: none.",
     )
     trust: bool = Field(
         False,

@@ -63,7 +63,14 @@ def check_names(config: GridConfig) -> None:
 
 def check_multi_label(trainings: Iterable[Training]) -> None:
     """Refuse options that have no meaning where a clip may have several labels."""
-    if any(training.label_noise > 0 for training in trainings):
+    for training in trainings:
+        if training.neighbours > 0:
+            raise UserError(
+                "neighbours: for data with one label a clip. This data set is multi-label "
+                "(its csv has a column labels): leave it out."
+            )
+        if training.label_noise == 0:
+            continue
         raise UserError(
             "label_noise: for data with one label a clip. This data set is multi-label "
             "(its csv has a column labels): leave it out."
@@ -214,6 +221,7 @@ def _circumstances(
         branches=len(branches),
         default_lr=rates.pop() if len(rates) == 1 else None,
         bins=max(0 if entry.linear else entry.bins for entry in entries),
+        frozen=tuple(entry.embedding for entry in entries),
         **split,
     )
 

@@ -110,6 +110,11 @@ def distillation_loss(
     return ce_weight * ce + factor * kl, ce, kl
 
 
+def embedding_distance(predicted: Tensor, embeddings: Tensor) -> Tensor:
+    """Return 1 less the cosine of predicted [N, D] and given embeddings [N, D]: the mean over N."""
+    return 1 - F.cosine_similarity(predicted, embeddings, dim=1).mean()
+
+
 def trust(targets: Tensor, teacher: Tensor) -> Tensor:
     """Weigh hard labels by the teacher's belief in them: a wrong one is often seen by others.
 

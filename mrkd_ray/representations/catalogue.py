@@ -346,3 +346,23 @@ for _name, _bins, _size in (("mn04", 384, "small"), ("mn10", 960, "medium-sized"
         reach=5.0,  # of its convolutions; its squeezes take the mean of all that they are given
         weights=_name,
     )(functools.partial(_embedding, network=_name))
+
+
+@representation(
+    "mn04_context",
+    bins=896,
+    description="the last two layers of that network, over the 10 s around each frame",
+    timing=EMBEDDING,
+    gain=[0.0] * 896,
+    weights="mn04_context",
+    reach=10.0,  # of `mn04`, and half of the context
+    context=31,  # frames: what it was trained on, and the whole of a clip of 5 s
+)
+def mn04_context(recordings: Recordings, bins: int, context: int) -> Tensor:
+    """`mn04` and the hidden layer of its AudioSet classifier, as `AudioMobileNet.summary`."""
+    from mrkd_ray.representations import mobilenet
+
+    waveforms = recordings.waveforms
+    network = mobilenet.trained("mn04_context", waveforms.device)
+    found = network.summary(network.embedding(mobilenet.logmel(waveforms)[:, None]), context)
+    return mobilenet.filled(found, EMBEDDING.frames(waveforms.shape[1]))

@@ -7,6 +7,7 @@ MobileNetV3's. The front-end gives what theirs gives, without torchaudio.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import re
@@ -124,6 +125,22 @@ class AudioMobileNet(nn.Module):
         found: Tensor = self.features(x).mean(dim=2)
         return found
 
+    def summary(self, embedding: Tensor, context: int) -> Tensor:
+        """What the classifier makes of the mean over `context` frames around each frame.
+
+        Args:
+            embedding: [B, channels, frames], of `embedding`.
+            context: an odd number of frames; at the ends, those that there are.
+
+        Returns:
+            [B, channels + hidden, frames]: that mean, which the classifier sees, and its hidden
+            layer, both as signed square roots, which spread them more evenly.
+        """
+        mean = F.avg_pool1d(embedding, context, 1, context // 2, count_include_pad=False).mT
+        linear, activation = self.classifier[2:4]
+        both = torch.cat([mean, activation(linear(mean))], dim=-1).mT
+        return both.sign() * both.abs().sqrt()
+
 
 def official(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of an official file by `AudioMobileNet`'s names and in its shapes."""
@@ -136,20 +153,30 @@ def official(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_backbone(name: str, file: Path) -> None:
-    """Write what the embedding of the trained network of this name needs, as safetensors.
+    """Write what the representations made with weights `name` need, as safetensors.
 
     Raises:
         UserError: as `trained`.
     """
-    tensors = trained(name, torch.device("cpu")).features.state_dict()
+    tensors = _needed(name, copy.deepcopy(trained(name, torch.device("cpu")))).state_dict()
     with replacing(file) as temporary:
         save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
 
 
 def backbone_shapes(name: str) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the tensors that `write_backbone` writes."""
-    features = AudioMobileNet(pretrained.FILES[name].width, 527).features
-    return {key: tuple(tensor.shape) for key, tensor in features.state_dict().items()}
+    needed = _needed(name, AudioMobileNet(pretrained.FILES[name].width, 527))
+    return {key: tuple(tensor.shape) for key, tensor in needed.state_dict().items()}
+
+
+def _needed(name: str, network: AudioMobileNet) -> nn.Module:
+    """Take from a network what its representations do not need; return what is left of it."""
+    if pretrained.FILES[name].hidden:
+        network.classifier = network.classifier[:-1]
+        return network
+    network.classifier = nn.Sequential()
+    features: nn.Module = network.features
+    return features
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -185,15 +212,14 @@ def carry(name: str, tensors: Mapping[str, Tensor]) -> bool:
 def trained(name: str, device: torch.device) -> AudioMobileNet:
     """Return the network of this name as it was trained on AudioSet, in evaluation mode.
 
-    One that a model brought (`carry`) has no classifier.
+    One that a model brought (`carry`) has what its representations need.
 
     Raises:
         UserError: its file is not there, or is not the official one.
     """
     network = AudioMobileNet(pretrained.FILES[name].width, 527)
     if name in _carried and not pretrained.there(name):
-        network.features.load_state_dict(_carried[name])
-        network.classifier = nn.Sequential()
+        _needed(name, network).load_state_dict(_carried[name])
         return network.to(device).eval().requires_grad_(False)
     file = pretrained.find(name)
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
@@ -29,8 +29,9 @@ class WeightsFile:
         licence: of the weights.
         citation: what to cite.
         width: of the network's channels.
-        backbone: the digest of its features (`mobilenet.digest`), as models bring them along;
-            empty where it is not known, and models bring none.
+        backbone: the digest of what models bring along (`mobilenet.digest`); empty where it is
+            not known, and models bring none.
+        hidden: whether that is also the hidden layer of the classifier, besides the features.
     """
 
     file: str
@@ -41,6 +42,7 @@ class WeightsFile:
     citation: str
     width: float
     backbone: str = ""
+    hidden: bool = False
 
     def is_official(self, size: int, sha256: str) -> bool:
         """Return whether a file of this size and sha256 is the official one."""
@@ -77,6 +79,11 @@ FILES = {
         width=1.0,
     ),
 }
+FILES["mn04_context"] = replace(
+    FILES["mn04"],
+    backbone="5080202001b88e49bb418086a3782acfa2e8e354b16d8b77dbc482eb8e8e3f88",
+    hidden=True,
+)
 
 
 def folder() -> Path:

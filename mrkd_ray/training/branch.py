@@ -32,6 +32,7 @@ from mrkd_ray.scores import metrics
 from mrkd_ray.training import checkpoints, device_memory
 from mrkd_ray.training.branch_task import BranchTask
 from mrkd_ray.training.compute import Compute
+from mrkd_ray.training.embeddings import Embeddings, Predictor
 from mrkd_ray.training.minibatches import Minibatches
 from mrkd_ray.training.targets import Teacher, TeacherMemory, distributions
 
@@ -60,9 +61,17 @@ class Branch:
                 task.spec.network, len(task.classes), weights, bins=task.store.bins
             )
         self.network = self.compute.place(network)
+        self.embeddings = self.predictor = None
+        learnt = [*self.network.parameters()]
+        if task.embeddings:
+            self.embeddings = Embeddings(task, self.compute.device)
+            with self._deterministic("embeddings"):
+                self.predictor = Predictor(network, self.embeddings.width)
+            self.predictor.to(self.compute.device)
+            learnt += self.predictor.parameters()
         self.initial_lr = task.training.lr or default_lr(weights)
         self.optimiser = torch.optim.SGD(
-            self.network.parameters(),
+            learnt,
             lr=self.initial_lr,
             momentum=task.training.momentum,
             weight_decay=task.training.weight_decay,
@@ -75,7 +84,7 @@ class Branch:
             name: np.arange(end - len(part), end, dtype=np.int64)
             for name, part, end in zip(("taught", "held_out", "test"), parts, ends, strict=True)
         }
-        self.minibatches = Minibatches(task, self.windows, self._clips["taught"])
+        self.minibatches = Minibatches(task, self.windows, self._clips["taught"], self.embeddings)
         self.memory = TeacherMemory(task.training)
         self._figures: dict[str, Any] = {}
         self.recorder = Recorder()
@@ -86,7 +95,7 @@ class Branch:
         """Single branch training, Eq. 1, for `epochs` epochs of this cycle."""
         with self._phase("train"):
             for epoch in range(epochs):
-                self._figures["loss_ce"] = self._epoch(epoch, window=epoch)[0]
+                self._figures["loss_ce"], _ = self._epoch(epoch, window=epoch)
 
     def soft_labels(self, temperature: float) -> Float32:
         """Eq. 2 for all training clips and unlabelled ones.
@@ -165,6 +174,7 @@ class Branch:
                 self.cycle,
                 self.compute.precision,
                 self.memory.belief,
+                self.predictor,
             )
         return figures | self._figures
 
@@ -207,6 +217,7 @@ class Branch:
             self.optimiser,
             self.compute.precision,
             self.compute.device,
+            self.predictor,
         )
         return self.cycle
 
@@ -280,7 +291,7 @@ class Branch:
         training = self.task.training
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()
-        sums = torch.zeros(2, device=self.compute.device)
+        sums = torch.zeros(3, device=self.compute.device)
         steps = 0
         self.network.train()
         with self._deterministic("dropout", epoch):
@@ -301,12 +312,18 @@ class Branch:
                         ce_weight=training.ce_weight,
                         weights=batch.weights,
                     )
-                    sums += torch.stack((ce.detach(), kl.detach()))
+                    sums[:2] += torch.stack((ce.detach(), kl.detach()))
+                if self.predictor is not None and batch.embeddings is not None:
+                    distance = losses.embedding_distance(self.predictor(), batch.embeddings)
+                    loss = loss + training.embedding_weight * distance
+                    sums[2] += distance.detach()
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimiser.step()
                 steps += 1
-        ce_mean, kl_mean = (sums / steps).tolist()
+        ce_mean, kl_mean, distance_mean = (sums / steps).tolist()
+        if self.predictor is not None:
+            self._figures["loss_embedding"] = distance_mean
         return ce_mean, kl_mean
 
     def _virtual_logits(self, epoch: int) -> Tensor:

@@ -41,6 +41,8 @@ class BranchTask:
     test: Part
     fold: int
     seed: int
+    embeddings: tuple[FeatureStore, ...] = ()  # of frozen mates, which it learns to predict
+    neighbourhood: tuple[FeatureStore, ...] = ()  # frozen ones, in which its clips are neighbours
     unlabelled: tuple[str, ...] = ()  # clip_ids, for distillation epochs; a baseline has none
     more_windows: int = 0  # of an epoch beyond one a training clip: the cohort's unlabelled clips
     device: str = "cpu"

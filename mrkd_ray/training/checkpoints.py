@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
@@ -34,6 +34,9 @@ HISTORY = ("history.csv", "predicted.npy")
 """Files of the cell's folder, written anew after each cycle: a checkpoint has those before it."""
 
 
+_PREDICTOR = "predictor."
+
+
 # One branch ------------------------------------------------------------------------------------
 
 
@@ -45,17 +48,21 @@ def save_branch(
     cycle: int,
     precision: str,
     belief: torch.Tensor | None = None,
+    predictor: torch.nn.Module | None = None,
 ) -> None:
     """Write weights, momentum, the next cycle, and "fp32" or "bf16", in which they were computed.
 
-    `belief` [N, M], where there is one, is what the branch remembers of its teachers.
+    `belief` [N, M], where there is one, is what the branch remembers of its teachers. `predictor`,
+    where there is one, predicts embeddings.
 
     The learning rate follows from the cycle.
     """
     import torch
 
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
-    for key, parameter in network.named_parameters():
+    if predictor is not None:
+        tensors |= {f"{_PREDICTOR}{key}": value for key, value in predictor.state_dict().items()}
+    for key, parameter in _learnt(network, predictor):
         momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{key}"] = momentum
@@ -73,6 +80,7 @@ def load_branch(
     optimiser: torch.optim.Optimizer,
     precision: str,
     device: torch.device,
+    predictor: torch.nn.Module | None = None,
 ) -> tuple[int, torch.Tensor | None]:
     """Restore what `save_branch` wrote; return the next cycle and the belief, if any.
 
@@ -97,7 +105,9 @@ def load_branch(
             f"{path}: precedes cycle {cycle} and not the folder's; remove {folder} to begin anew"
         )
     _take_weights(network, tensors)
-    for key, parameter in network.named_parameters():
+    if predictor is not None:
+        _take_weights(predictor, tensors, _PREDICTOR)
+    for key, parameter in _learnt(network, predictor):
         momentum = tensors.get(f"momentum.{key}")
         if momentum is not None:
             buffer = torch.empty_like(parameter)  # keeps the parameter's memory format
@@ -110,14 +120,24 @@ def load_weights(folder: Path, name: str, network: torch.nn.Module, device: torc
     _take_weights(network, read_tensors(folder, f"{name}.safetensors", device))
 
 
-def _take_weights(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    network.load_state_dict(
+def _take_weights(
+    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], prefix: str = "network."
+) -> None:
+    module.load_state_dict(
         {
-            key.removeprefix("network."): value
+            key.removeprefix(prefix): value
             for key, value in tensors.items()
-            if key.startswith("network.")
+            if key.startswith(prefix)
         }
     )
+
+
+def _learnt(
+    network: torch.nn.Module, predictor: torch.nn.Module | None
+) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    yield from network.named_parameters()
+    if predictor is not None:
+        yield from predictor.named_parameters(prefix=_PREDICTOR.removesuffix("."))
 
 
 # A cohort --------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from mrkd_ray.method import losses
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.training.augmentation import Augmentation
 from mrkd_ray.training.branch_task import BranchTask
+from mrkd_ray.training.embeddings import Embeddings
 from mrkd_ray.training.targets import HardLabels, Teacher
 
 
@@ -34,6 +35,7 @@ class Minibatch(NamedTuple):
     targets: Tensor  # [B, M], hard labels, weighted and mixed; multi-label [B, M, 2]
     teacher: Tensor | None  # [B, M]
     weights: Tensor | None  # [B], of L_kl
+    embeddings: Tensor | None  # [B, D], of frozen mates, mixed alike
 
 
 class Minibatches:
@@ -43,10 +45,18 @@ class Minibatches:
         task: the branch's.
         windows: of all its clips.
         clips: places in `windows` of the task's `taught` clips.
+        embeddings: of the frozen mates that the branch learns to predict, if any.
     """
 
-    def __init__(self, task: BranchTask, windows: Windows, clips: Index) -> None:
+    def __init__(
+        self,
+        task: BranchTask,
+        windows: Windows,
+        clips: Index,
+        embeddings: Embeddings | None = None,
+    ) -> None:
         self._task, self._windows, self._clips = task, windows, clips
+        self._embeddings = embeddings
         self._device = device = windows.device
         representation = REPRESENTATIONS[task.spec.representation]
         level = torch.from_numpy(representation.levels / windows.statistics.std[0]).to(device)
@@ -79,6 +89,7 @@ class Minibatches:
         """
         task, training = self._task, self._task.training
         alpha, size = training.mixup, training.batch_size
+        untaught = virtual  # soft labels are made, nothing is learnt
         virtual = virtual or (teacher is not None and training.soft_labels == "virtual")
         rng = task.rng(cycle, "order", "virtual" if virtual else task.name, epoch)
         alone, n = teacher is None and not virtual, len(task.train.clip_ids)
@@ -102,10 +113,14 @@ class Minibatches:
             self._augmentation.draw(len(pool), own, shared)
         own_clips, own_starts = split(clips, size), split(starts, size)
         hard, kl_weights = self._hard_labels.targets(teacher), self._hard_labels.kl_weights
+        known = None
+        if self._embeddings and not untaught:
+            known = self._embeddings.batches(order, starts, size)
         for i, inputs in enumerate(self._windows.batches(clips, starts, size)):
             targets = hard[rows[i]]
             soft = teacher.rows[rows[i]] if teacher is not None else None
             weights = kl_weights[rows[i]] if kl_weights is not None else None
+            embeddings = next(known) if known is not None else None
             if self._augmentation.on:
                 inside = self._windows.inside(own_clips[i], own_starts[i])
                 inputs = self._augmentation.apply(inputs, changes[i], inside)
@@ -117,4 +132,6 @@ class Minibatches:
                 if soft is not None and not virtual:
                     soft = losses.mix(soft, shares[i])
                 weights = losses.mix(weights, shares[i]) if weights is not None else None
-            yield Minibatch(rows[i], inputs, targets, soft, weights)
+                if embeddings is not None:
+                    embeddings = losses.mix(embeddings, shares[i])
+            yield Minibatch(rows[i], inputs, targets, soft, weights, embeddings)

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrkd_ray.config.method import Training
-from mrkd_ray.method import losses
+from mrkd_ray.method import losses, neighbours
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.training.branch_task import BranchTask, Part
+from mrkd_ray.training.embeddings import clip_embeddings
 
 
 class Teacher(NamedTuple):
@@ -75,7 +76,9 @@ def balanced(labels: Tensor) -> Tensor:
 
 
 class HardLabels:
-    """The hard labels of a task's `taught` clips as weighted distributions; 0 for unlabelled ones.
+    """The hard labels of a task's `taught` clips as weighted distributions.
+
+    Those of unlabelled clips are 0, or what spreads to them from their neighbours.
 
     Attributes:
         kl_weights: [N], of each clip in L_kl; None where all are 1.
@@ -94,17 +97,30 @@ class HardLabels:
         weights[1, unverified] = training.unverified_kl
         doubted = torch.zeros(len(task.taught), dtype=torch.bool)
         nobody_says = not unverified and not training.verified_only
-        doubted[slice(None) if nobody_says else unverified] = True
+        labelled = len(task.train.clip_ids)
+        doubted[slice(labelled) if nobody_says else unverified] = True
         self._trusts = training.trust
         self._distributions = kind.distributions
-        self._says = torch.cat([says, zeros]).to(device)
-        self._weighted = self._says * weights[0].view(by_clip).to(device)
+        says = torch.cat([says, zeros])
+        weighted = says * weights[0].view(by_clip)
+        agreement = None
+        if task.neighbourhood:  # on the CPU, where sums have one order
+            embeddings, count = clip_embeddings(task.neighbourhood, task), training.neighbours
+            agreement = neighbours.agreement(embeddings, says, count).to(device)
+            weighted[labelled:] = neighbours.spread(embeddings, says, count)[labelled:]
+        self._says, self._weighted = says.to(device), weighted.to(device)
+        self._agreement = agreement
         self._doubted = doubted.view(by_clip).to(device)
         self.kl_weights = weights[1].to(device) if training.unverified_kl != 1 else None
 
     def targets(self, teacher: Teacher | None) -> Tensor:
-        """Return the targets [N, M] of L_ce: weighted by trust where there is a teacher."""
-        if not self._trusts or teacher is None or teacher.belief is None:
+        """Return the targets [N, M] of L_ce: weighted by trust where anyone is asked."""
+        belief = self._agreement
+        if teacher is not None and teacher.belief is not None:
+            belief = self._distributions(teacher.belief)
+            if self._agreement is not None:  # both have to believe it
+                belief = belief * self._agreement
+        if not self._trusts or belief is None:
             return self._weighted
-        trust = losses.trust(self._says, self._distributions(teacher.belief))
+        trust = losses.trust(self._says, belief)
         return self._weighted * trust.where(self._doubted, 1.0)

@@ -40,6 +40,7 @@ AT_HOME = Circumstances(  # of a cohort of `BRANCHES` on fold 1 of the small dat
     held_out=0,
     whole_window=200,
     all_verified=False,
+    frozen=(True, False),
 )
 
 
@@ -95,6 +96,15 @@ OPTIONS = {
         ),
     ),
     "trust": Option(True),
+    "embedding_weight": Option(
+        3.0, idles=(({}, {"frozen": (False, False)}),), trains=False
+    ),  # no mn04 here
+    "neighbours": Option(
+        5,
+        acts={"trust": True},
+        idles=(({"trust": True}, {"frozen": (False, False)}), ({}, {})),
+        trains=False,
+    ),
     "early_stop": Option(1, acts={"cycles": 4}),
     "held_out": Option(0.2, trains=False),  # of the splits: refused where nobody looks at them
     "verified_only": Option(True, idles=(VERIFIED,), trains=False),  # of the splits

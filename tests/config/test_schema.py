@@ -280,6 +280,8 @@ CHANGED: dict[str, Any] = {
     "folds": (2, 4),
     "window": "whole",
     "class_weights": "balanced",
+    "embedding_weight": 3.0,
+    "neighbours": 5,
     "split_seed": 9,
     "group_by": "^[a-z]",
     "skip_bad": True,

@@ -26,19 +26,24 @@ from mrkd_ray.representations.catalogue import REPRESENTATIONS
 @pytest.fixture
 def folder(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model of `mn04:linear` with random weights, made where the official file is."""
+    return make(shared, tmp_path, monkeypatch, "mn04")
+
+
+def make(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Path:
     monkeypatch.setenv(pretrained.FOLDER, str(shared / "weights"))
     monkeypatch.setattr(mobilenet, "_carried", {})
     mobilenet.trained.cache_clear()
-    mobilenet.write_backbone("mn04", tmp_path / "store.safetensors")
+    mobilenet.write_backbone(name, tmp_path / "store.safetensors")
     torch.manual_seed(0)
+    bins = REPRESENTATIONS[name].bins
     write_model(
         tmp_path / "model",
-        branch="mn04-linear",
-        representation="mn04",
-        representation_version=REPRESENTATIONS["mn04"].version,
+        branch=f"{name}-linear",
+        representation=name,
+        representation_version=REPRESENTATIONS[name].version,
         network_name="linear",
-        network=build("linear", 5, bins=384)[0],
-        statistics=Statistics(np.zeros((3, 384), np.float32), np.full((3, 384), 0.1, np.float32)),
+        network=build("linear", 5, bins=bins)[0],
+        statistics=Statistics(np.zeros((3, bins), np.float32), np.full((3, bins), 0.1, np.float32)),
         classes="abcde",
         multi_label=False,
         trained_on=(),
@@ -64,6 +69,16 @@ def test_its_folder_is_enough_where_the_weights_are_not(
     features = mobilenet.trained("mn04", torch.device("cpu")).features
     assert parameters == sum(p.numel() for p in features.parameters()) + 385 * 5
     assert size > 4 * parameters
+
+
+def test_the_hidden_layer_comes_along_where_it_is_needed(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(shared, tmp_path, monkeypatch, "mn04_context")
+    expected = load(folder).branches_of(Recording(noise()))
+    monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
+    mobilenet.trained.cache_clear()
+    np.testing.assert_array_equal(load(folder).branches_of(Recording(noise())), expected)
 
 
 def test_a_folder_from_before_needs_the_weights_and_says_so(

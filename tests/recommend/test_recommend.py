@@ -111,14 +111,15 @@ def test_candidates_are_what_small_networks_see_unless_some_are_named(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = candidates_of(config(clips, tmp_path, representations=None, networks=None))
-    others = {"waveform", "logmel_mn", "mn04", "mn10"}
+    others = {"waveform", "logmel_mn", "mn04", "mn04_context", "mn10"}
     assert {branch.representation for branch in every} == set(REPRESENTATIONS) - others
     assert {branch.network for branch in every} == {"resnet_small", "vgg_small"}
     # Embeddings are tried with heads, and first, where their weights are.
     monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
     (tmp_path / pretrained.FILES["mn04"].file).touch()
     more = candidates_of(config(clips, tmp_path, representations=None, networks=None))
-    assert list(map(str, more)) == ["mn04:linear", "mn04:mlp", *map(str, every)]
+    heads = ["mn04:linear", "mn04:mlp", "mn04_context:linear", "mn04_context:mlp"]
+    assert list(map(str, more)) == [*heads, *map(str, every)]
     besides = ["mfcc:resnet18", "cqt:resnet18"]
     named = candidates_of(
         config(clips, tmp_path, networks="vgg_small, resnet18,vgg_small", branches=besides)

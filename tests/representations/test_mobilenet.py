@@ -171,3 +171,28 @@ def test_other_bytes_are_refused_and_not_kept(released: tuple[Path, Path]) -> No
         pretrained.fetch("mn04")
     assert not pretrained.there("mn04")
     assert not list(folder.glob("*"))
+
+
+def test_the_context_is_the_classifiers_hidden_layer_of_a_clip_of_at_most_ten_seconds(
+    weights: Path, shared: Path
+) -> None:
+    frames = compute_clip(["mn04", "mn04_context"], recording(CLIPS[0], shared))
+    network = mobilenet.trained("mn04", torch.device("cpu"))
+    mean = torch.from_numpy(frames["mn04"].mean(axis=0))
+    with torch.no_grad():
+        hidden = network.classifier[2:4](mean)
+    both = torch.cat([mean, hidden]).numpy()
+    expected = np.sign(both) * np.sqrt(np.abs(both))
+    for frame in frames["mn04_context"]:  # of 5 s: each frame's context is all of it
+        np.testing.assert_allclose(frame, expected, atol=1e-4)
+
+
+def test_the_context_moves_with_the_frames_of_a_longer_clip() -> None:
+    network = mobilenet.AudioMobileNet(0.4, 527).eval()
+    embedding = torch.rand(1, 384, 9)
+    with torch.no_grad():
+        found = network.summary(embedding, 3)
+        alone = network.summary(embedding[..., 3:6].mean(dim=2, keepdim=True), 1)
+        end = network.summary(embedding[..., :2].mean(dim=2, keepdim=True), 1)
+    torch.testing.assert_close(found[..., 4:5], alone)
+    torch.testing.assert_close(found[..., :1], end)
