@@ -9,6 +9,7 @@ import os
 import pickle
 import resource
 import shutil
+import zipfile
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -109,6 +110,29 @@ def test_malicious_weights_are_not_run(
     with pytest.raises(UserError, match="cannot be read"):
         load_weights(network, "vgg_small", file, classifier="x")
     assert not mark.exists()
+
+
+def test_weights_that_would_be_larger_than_their_file_are_refused(tmp_path: Path) -> None:
+    network, _ = catalogue.build("vgg_small", 3)
+    torch.save({"x": torch.zeros(10_000)}, tmp_path / "plain.pt")
+    bomb = tmp_path / "bomb.pt"
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for each in plain.infolist():
+            packed.writestr(each.filename, plain.read(each))
+    with pytest.raises(UserError, match=r"bomb\.pt: cannot be read .*compressed"):
+        load_weights(network, "vgg_small", bomb, classifier="x")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    network, _ = catalogue.build("vgg_small", 3)
+    state = network.state_dict()
+    state["0.weight" if "0.weight" in state else next(iter(state))].fill_(torch.nan)
+    torch.save(state, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match="holds NaN"):
+        load_weights(network, "vgg_small", tmp_path / "nan.pth", classifier="x")
 
 
 def object_array(bomb: bytes) -> bytes:

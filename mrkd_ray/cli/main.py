@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shlex
 import shutil
@@ -21,7 +20,7 @@ import typer
 from mrkd_ray.cli.options import Commands, config_command, ending
 from mrkd_ray.common import failures
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import from_here
+from mrkd_ray.common.files import from_here, json_text
 from mrkd_ray.common.text import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -187,7 +186,7 @@ def plan(
 
     made = make(_grouped(read_grid(grid, values, scale)), resume=resume)
     if as_json:
-        print(json.dumps(asdict(made), indent=2))
+        print(json_text(asdict(made)), end="")
     else:
         show(made, Console())
 
@@ -331,7 +330,7 @@ def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) ->
     asked = parse(Data, values, COMMAND_LINE)
     report = score(model, asked.data, asked.cache, skip_bad=asked.skip_bad)
     if as_json:
-        print(json.dumps(report, indent=2))
+        print(json_text(report), end="")
         return
     left_out = f"{report['trained_on']} that it was trained on and {report['skipped']} bad ones"
     print(f"{report['clips']} clips of {report['data']}; left out {left_out}")
@@ -523,7 +522,7 @@ def compare(
     with Console(stderr=True).status("Measuring"):
         found = models.compare(folder, by)
     if as_json:
-        print(json.dumps(models.as_json(found), indent=2))
+        print(json_text(models.as_json(found)), end="")
         return
     console = Console()
     models.show(found, console)

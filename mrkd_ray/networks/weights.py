@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -164,6 +165,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
             content = load_file(file)
         else:
+            _check_stored(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what a broken file raises is anyone's guess
         reason = str(error).split("\n")[0] or type(error).__name__
@@ -172,7 +174,22 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
         raise UserError(f"weights {file}: expected a state dict, that is tensors by name")
+    for key, value in content.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise UserError(f"weights {file}: tensor {key!r} holds NaN or infinite values")
     return content
+
+
+def _check_stored(file: Path) -> None:
+    """Refuse an archive that is larger than its file: PyTorch's are not compressed.
+
+    Raises:
+        ValueError: it is compressed.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+                raise ValueError("it is compressed, and PyTorch writes no such files")
 
 
 def _few(names: Any) -> str:
