@@ -215,7 +215,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests between processes (`pytest -n 2 --dist loadgroup`), the long ones first.
 
     All that use the cluster stay in one process, the tests of another file in one as well, so that
-    a fixture of the session or of a file is made where it is needed, and no more.
+    a fixture of the session or of a file is made where it is needed, and no more. Those that follow
+    the documentation's pages take as long as all others that use a cluster: they have one of their
+    own, in another process.
     """
 
     def rank(item: pytest.Item) -> int:
@@ -225,5 +227,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=rank)
     for item in items:
-        group = "cluster" if rank(item) == 0 else str(item.path)
+        together = rank(item) == 0 and item.path.name != "test_snippets.py"
+        group = "cluster" if together else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
