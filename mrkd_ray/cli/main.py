@@ -224,7 +224,11 @@ def recommend(
 
 
 def _note(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr)
+    from rich.console import Console
+
+    from mrkd_ray.common.progress import say
+
+    say(Console(stderr=True), f"note: {line}")
 
 
 C = TypeVar("C", bound="CheckedData")
