@@ -501,6 +501,23 @@ def report(
     print(path)
 
 
+@app.command(epilog=ending("mrkd status results/my_clips"))
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="RESULTS", help="A run's results folder.")],
+    as_json: Json = False,
+) -> None:
+    """Say how far a run is: while it goes on, from any machine that sees its folder, or after."""
+    from rich.console import Console
+
+    from mrkd_ray.grid import status as of_run
+
+    found = of_run.read(folder)
+    if as_json:
+        print(json.dumps(of_run.as_json(found), indent=2))
+    else:
+        of_run.show(found, Console())
+
+
 @app.command(
     epilog=ending("mrkd compare results/my_clips", "mrkd compare results/my_clips --choose size")
 )

@@ -6,7 +6,7 @@ import itertools
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from mrkd_ray.datasets.checking.problems import Skipped
 from mrkd_ray.training import checkpoints
 
 ENVIRONMENT, REQUEST, DAMAGED = "environment.json", "grid.yaml", "damaged"
+CELLS = "cells.json"
 SAME_VERSIONS = ("mrkd-ray", "torch")
 """Packages of which a cell must have been made with this version to be taken over."""
 
@@ -88,7 +89,9 @@ def locked(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: another run is writing there; wait for it or end it") from None
 
 
-def write_request(folder: Path, config: GridConfig, skipped: Sequence[Skipped]) -> None:
+def write_request(
+    folder: Path, config: GridConfig, skipped: Sequence[Skipped], cells: Iterable[Cell]
+) -> None:
     """Write what is asked of this run, and what it and those before it in the folder run with."""
     made_with = environment.describe()
     if (folder / ENVIRONMENT).exists():
@@ -96,6 +99,8 @@ def write_request(folder: Path, config: GridConfig, skipped: Sequence[Skipped]) 
     write_text(folder / REQUEST, to_yaml(config))
     write_json(folder / ENVIRONMENT, made_with)
     write_json(folder / "skipped.json", [clip._asdict() for clip in skipped])
+    listed = {cell.key: {"title": cell.title, "cycles": cell.training.cycles} for cell in cells}
+    write_json(folder / CELLS, listed)
 
 
 def finished(

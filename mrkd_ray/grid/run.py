@@ -105,7 +105,7 @@ def run(
             for line in grid_folder.set_aside(grid, folder):
                 tell(f"warning: {line}")
             finished = grid_folder.finished(grid, folder, config.name, tell)
-            grid_folder.write_request(folder, opened.config, opened.prepared.skipped)
+            grid_folder.write_request(folder, opened.config, opened.prepared.skipped, grid)
             for source, count in grid_folder.take_over(finished, folder).items():
                 made_at = grid_folder.commit_of(source)
                 tell(

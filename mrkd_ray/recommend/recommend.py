@@ -72,7 +72,7 @@ def recommend(
             opened, left = _in_time(opened, left, config.minutes, console)
         wanted, prepared = opened.cells, opened.prepared
         with grid_folder.locked(folder):
-            grid_folder.write_request(folder, asked, prepared.skipped)
+            grid_folder.write_request(folder, asked, prepared.skipped, wanted)
             if left:
                 compute(prepared, opened.workers.map, opened.display)
             failed = run_cells(opened, folder)

@@ -162,7 +162,7 @@ def test_a_cell_of_another_version_or_one_taken_over_itself_is_not_taken_over(
     made_in["packages"]["torch"] = "1.0"
     write_json(tmp_path / "one" / grid_folder.ENVIRONMENT, made_in)
     assert found(cell, tmp_path, "three") is None
-    grid_folder.write_request(tmp_path / "one", config(), [])  # resumed with this version
+    grid_folder.write_request(tmp_path / "one", config(), [], [])  # resumed with this version
     assert found(cell, tmp_path, "three") is None
     written = json.loads((tmp_path / "one" / grid_folder.ENVIRONMENT).read_text())
     torch = environment.versions(["torch"])["torch"]
