@@ -513,7 +513,7 @@ def status(
 
     found = of_run.read(folder)
     if as_json:
-        print(json.dumps(of_run.as_json(found), indent=2))
+        print(json_text(of_run.as_json(found)), end="")
     else:
         of_run.show(found, Console())
 

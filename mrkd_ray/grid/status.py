@@ -13,6 +13,7 @@ from rich.console import Console
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.intact import result_of
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.progress import say
 from mrkd_ray.common.reading import Damaged, read_json
 from mrkd_ray.common.text import printable, time_text
 from mrkd_ray.grid.folder import CELLS
@@ -63,9 +64,7 @@ class Status:
     def seconds_left(self) -> float | None:
         """An estimate from the cycles that were run; None where nothing runs or was run."""
         done = sum(cell.cycles_done for cell in self.cells)
-        left = sum(
-            cell.cycles - cell.cycles_done for cell in self.cells if cell.state != "finished"
-        )
+        left = sum(cell.cycles - cell.cycles_done for cell in self.cells)  # of finished ones 0
         if not (self.running and done):
             return None
         each = sum(cell.seconds for cell in self.cells) / done
@@ -141,7 +140,7 @@ def show(status: Status, console: Console) -> None:
     now = "is running" if status.running else "no run goes on there"
     more = "" if left is None else f"; about {time_text(left)} left"
     line = f"{status.folder}: {now}. Cells: {', '.join(counts)}{more}."
-    console.print(printable(line), markup=False, highlight=False)
+    say(console, printable(line))
     shown = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("cell", ratio=1, overflow="ellipsis", no_wrap=True)
     for name in ("state", "cycle", "figures", "written"):
