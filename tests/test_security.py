@@ -279,7 +279,7 @@ def test_a_header_that_promises_more_than_there_is_is_refused(model: Path) -> No
         load(model)
 
 
-@pytest.mark.parametrize("line", ["../secret", "/etc/passwd", "a/../../b", "..\\b"])
+@pytest.mark.parametrize("line", ["../secret", "/etc/passwd", "a/../../b", "..\\b", "a\x00"])
 def test_a_manifest_names_nothing_outside_its_folder(line: str, model: Path) -> None:
     (model / manifest.NAME).write_text(f"{'0' * 64}  {line}\n")
     with pytest.raises(UserError, match="not a line of a manifest"):

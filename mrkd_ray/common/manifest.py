@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from mrkd_ray.common.files import write_text
 from mrkd_ray.common.hashing import sha256_of
 from mrkd_ray.common.reading import Damaged, read_bytes, read_text
+from mrkd_ray.common.text import is_printable
 
 NAME = "SHA256SUMS"
 
@@ -112,7 +113,8 @@ def _other(folder: Path, name: str) -> Damaged:
 
 def _inside(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    return not name.startswith("/") and ".." not in parts and "\\" not in name
+    odd = "\\" in name or not is_printable(name)
+    return not odd and not name.startswith("/") and ".." not in parts
 
 
 def _files(folder: Path, left_out: set[str]) -> Iterable[Path]:
