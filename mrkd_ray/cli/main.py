@@ -275,6 +275,8 @@ def _stopped(kept: str) -> Iterator[None]:
     try:
         yield
     except CellsFailed as error:
+        if error.results and len(error.results.table):
+            error.results.show(Console())
         print(f"error: {printable_lines(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stopped:

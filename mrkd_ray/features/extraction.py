@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from mrkd_ray.audio import decoding
 from mrkd_ray.common.arrays import Float32
@@ -54,6 +54,7 @@ def extract(
     stores: Mapping[str, FeatureStore],
     map_: MapFn[tuple[Job, ...], list[Done]] = serial_map,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    waiting: Callable[[str], AbstractContextManager[None]] = lambda what: nullcontext(),
 ) -> None:
     """Compute what is not stored yet.
 
@@ -69,6 +70,7 @@ def extract(
         map_: maps `compute_chunk` over chunks of jobs.
         progress: called with (clips done, clips to compute) at the start and after each chunk;
             never where all is stored.
+        waiting: shows what is waited for while its block runs.
 
     Raises:
         UserError: a clip cannot be decoded.
@@ -78,7 +80,13 @@ def extract(
         return
     (folder,) = {store.folder.parent for store in stores.values()}
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    with ExitStack() as held:
+        lock = FileLock(folder / "lock")
+        try:
+            held.enter_context(lock.acquire(timeout=0))
+        except Timeout:
+            with waiting(f"Waiting for another run that computes features in {folder}"):
+                held.enter_context(lock.acquire())
         bad = {name: store.damaged(digests.values()) for name, store in stores.items()}
         jobs = missing(dataset, digests, stores, bad)
         if jobs:

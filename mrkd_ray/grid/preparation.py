@@ -184,4 +184,4 @@ def compute(prepared: Prepared, map_: Map, display: Display) -> None:
         UserError: a clip cannot be decoded.
     """
     show = display.step(f"Computing {', '.join(prepared.stores)}")
-    extract(prepared.dataset, prepared.digests, prepared.stores, map_, show)
+    extract(prepared.dataset, prepared.digests, prepared.stores, map_, show, display.waiting)

@@ -59,7 +59,15 @@ class Stopped(KeyboardInterrupt):
 
 
 class CellsFailed(RuntimeError):
-    """Some cells did not finish; `--resume` takes them up again."""
+    """Some cells did not finish; `--resume` takes them up again.
+
+    Attributes:
+        results: of those that did, where they were gathered.
+    """
+
+    def __init__(self, message: str, results: Results | None = None) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 def run(
@@ -120,21 +128,28 @@ def run(
                 raise Stopped(_how_far(grid, folder)) from None
             failed += grid_folder.damaged(grid, folder)
             elapsed = time.perf_counter() - began
-            gathered = gather(folder, config.name, [*opened.cells, *opened.untaught], elapsed)
+            failed = [(key, last_line(error)) for key, error in failed]
+            wanted = [*opened.cells, *opened.untaught]
+            gathered = gather(folder, config.name, wanted, elapsed, failed)
             if config.profile:
                 _show_profiles(folder, grid, console)
     if failed:
         raise CellsFailed(
             f"{len(failed)} of {len(grid)} cells did not finish; --resume takes them up again.\n"
-            f"{listed(failed)}\nWhat is finished is in {folder}."
+            f"{listed(failed)}\nWhat is finished is in {folder}.",
+            gathered,
         )
     return gathered
 
 
 def listed(failed: Sequence[tuple[str, str]]) -> str:
     """Return a line for each cell that failed, with the last line of its error."""
-    lines = ((key, error.strip().splitlines() or ["no reason is known"]) for key, error in failed)
-    return "\n".join(f"  {key}: {error[-1]}" for key, error in lines)
+    return "\n".join(f"  {key}: {last_line(error)}" for key, error in failed)
+
+
+def last_line(error: str) -> str:
+    """Return the last line of an error, which says what happened."""
+    return (error.strip().splitlines() or ["no reason is known"])[-1]
 
 
 def _how_far(grid: Sequence[Cell], folder: Path) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from mrkd_ray.cells.cell import named
 from mrkd_ray.common.files import write_text
+from mrkd_ray.common.reading import read_rows
 from mrkd_ray.common.text import time_text
 from mrkd_ray.report.figures import Section, figures
 from mrkd_ray.report.grid_results import GridResults, read_results
@@ -22,6 +23,7 @@ from mrkd_ray.report.paper_tables.tables import tables
 from mrkd_ray.results import best as best_of_run
 from mrkd_ray.results.best import Best
 from mrkd_ray.results.compare import RULES
+from mrkd_ray.results.gather import FAILED, Failed
 from mrkd_ray.results.latency import with_latency
 from mrkd_ray.results.models import trained_kinds
 from mrkd_ray.results.printed_table import conditions, interval, range_of
@@ -76,10 +78,17 @@ def render(results: GridResults, sections: list[Section], best: Best | None) -> 
         findings=findings(results.table),
         tables=tables(results),
         sections=[section for section in sections if section.figures or section.note],
+        failed=failed(results.folder),
         facts=facts(results),
         config=yaml.safe_dump(results.config, sort_keys=False),
         sources=[f"Reported figures: {paper.SOURCE}.", paper.TSNE_NOTE] if of_paper else [],
     )
+
+
+def failed(folder: Path) -> list[dict[str, str]]:
+    """Return the cells that did not finish, as `failed.csv` has them."""
+    path = folder / FAILED
+    return read_rows(path, Failed._fields) if path.exists() else []
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +34,17 @@ if TYPE_CHECKING:
 Baselines = Mapping[tuple[str, str, str], Runs]  # by variant, cohort and branch
 
 
+FAILED = "failed.csv"
+
+
+class Failed(NamedTuple):
+    """A cell that did not finish: what it is, why, and its key."""
+
+    title: str
+    error: str
+    cell: str
+
+
 @dataclass(frozen=True)
 class Results:
     """A grid's results.
@@ -55,6 +68,7 @@ class Results:
         seconds: wall time of the run that returned this.
         best: the model that the run recommends, whose folder is `best_folder`; None where no cell
             is finished.
+        failed: the cells that did not finish (`failed.csv`).
     """
 
     folder: Path
@@ -62,6 +76,7 @@ class Results:
     table: pd.DataFrame
     seconds: float = 0.0
     best: Best | None = None
+    failed: tuple[Failed, ...] = ()
 
     def __str__(self) -> str:
         """Where the results are, and the model to use."""
@@ -75,7 +90,10 @@ class Results:
 
     def show(self, console: Console) -> None:
         """Print the table, how long the run took, and where the results are."""
-        printed_table.show(self.table, console)
+        if len(self.table):
+            printed_table.show(self.table, console)
+        for each in self.failed:
+            say(console, f"failed: {each.title}: {each.error}")
         cells_done = self.tidy["cell"].replace("", None).nunique() if len(self.tidy) else 0
         cells = f"{cells_done} cell{'s' * (cells_done != 1)}"
         say(console, f"{cells}; this run took {time_text(self.seconds)}.")
@@ -84,11 +102,20 @@ class Results:
         say(console, f"Results: {from_here(self.folder)}")
 
 
-def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0) -> Results:
+def gather(
+    folder: Path,
+    grid: str,
+    wanted: Sequence[Cell],
+    seconds: float = 0.0,
+    failed: Sequence[tuple[str, str]] = (),
+) -> Results:
     """Collect the finished ones among the wanted cells of a grid's folder; write CSVs and `best/`.
 
     A cell is compared with the baselines that it names, which have its own options and budget.
     One of which a file is damaged counts as not finished.
+
+    Args:
+        failed: keys of the cells that did not finish, and why.
     """
     import pandas as pd
 
@@ -116,7 +143,24 @@ def gather(folder: Path, grid: str, wanted: Sequence[Cell], seconds: float = 0.0
         write_text(folder / name, text)
     manifest.write_only(folder, {name: text.encode() for name, text in texts.items()})
     best = best_of_run.recommend(folder, trained_kinds(rows))
-    return Results(folder, tidy, compared, seconds, best)
+    return Results(folder, tidy, compared, seconds, best, _write_failed(folder, wanted, failed))
+
+
+def _write_failed(
+    folder: Path, wanted: Sequence[Cell], failed: Sequence[tuple[str, str]]
+) -> tuple[Failed, ...]:
+    """Write `failed.csv`, or remove it where all cells finished."""
+    titles = {cell.key: cell.title for cell in wanted}
+    found = tuple(Failed(titles.get(key, key), error, key) for key, error in failed)
+    if found:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(Failed._fields)
+        writer.writerows([[to_cell(value) for value in each] for each in found])
+        write_text(folder / FAILED, text.getvalue())
+    else:
+        (folder / FAILED).unlink(missing_ok=True)
+    return found
 
 
 def _read(cell: Cell, folder: Path) -> tuple[dict[str, Any], dict[str, Model]] | None:

@@ -287,7 +287,42 @@ class Branch:
     def _epoch(
         self, epoch: int, window: int, teacher: Teacher | None = None
     ) -> tuple[float, float]:
-        """One epoch; returns the mean L_ce and L_kl over batches."""
+        """One epoch; returns the mean L_ce and L_kl over batches.
+
+        Raises:
+            UserError: the device has too little memory; says which batches it has room for.
+        """
+        try:
+            return self._steps(epoch, window, teacher)
+        except torch.OutOfMemoryError:
+            pass  # its traceback holds the tensors: they are free from here on
+        raise UserError(self._out_of_memory())
+
+    def _out_of_memory(self) -> str:
+        task, size = self.task, self.task.training.batch_size
+        sizes = (size >> i for i in range(1, size.bit_length() - 1))  # down to 2
+        fitting = next((smaller for smaller in sizes if self._fits(smaller)), None)
+        mend = f"--batch-size {fitting} fits" if fitting else "not even two windows fit"
+        return (
+            f"branch {task.name}: {self.compute.device} has too little memory for batches of {size}"
+            f" windows: {mend}. Or keep the windows off it (--window-memory streamed, now "
+            f"{self.windows.kept}), or put fewer branches on a card (--gpus-per-branch)."
+        )
+
+    def _fits(self, size: int) -> bool:
+        """Return whether a step with so many windows fits into the device's memory."""
+        self.optimiser.zero_grad(set_to_none=True)
+        free_memory()
+        frames = self.windows.timing.window(self.task.window_ticks)
+        shape = (size, 3, self.task.store.bins, frames)
+        try:
+            inputs = torch.zeros(shape, device=self.compute.device)
+            self._logits(inputs).sum().backward()  # type: ignore[no-untyped-call]
+        except torch.OutOfMemoryError:
+            return False
+        return True
+
+    def _steps(self, epoch: int, window: int, teacher: Teacher | None) -> tuple[float, float]:
         training = self.task.training
         for group in self.optimiser.param_groups:
             group["lr"] = self._lr()

@@ -3,6 +3,7 @@ import multiprocessing
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -500,3 +501,29 @@ def test_statistics_that_are_not_finite_are_refused(root: Path) -> None:
     change_frames(store, lambda frames: frames[2].fill(np.nan))
     with pytest.raises(UserError, match="not finite"):
         statistics(store.bank(sorted(LENGTHS)))
+
+
+def test_one_that_waits_for_another_run_says_so(root: Path) -> None:
+    store = run(root, ("logmel64",))["logmel64"]
+    folder = store.folder.parent
+    told: list[str] = []
+    begun, over = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with FileLock(folder / "lock"):
+            begun.set()
+            over.wait(60)
+
+    @contextmanager
+    def waiting(what: str) -> Iterator[None]:
+        told.append(what)
+        over.set()
+        yield
+
+    threading.Thread(target=other).start()
+    assert begun.wait(60)
+
+    run(root, ("cqt",), waiting=waiting)
+    assert told == [f"Waiting for another run that computes features in {folder}"]
+    run(root, ("mfcc",), waiting=waiting)
+    assert len(told) == 1

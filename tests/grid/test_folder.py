@@ -216,3 +216,18 @@ def test_cells_that_an_earlier_version_named_otherwise_are_found_and_renamed(
     before.mkdir()  # both are there: what is finished under today's name stays
     assert grid_folder.rename_former([cell], folder) == 0
     assert result_of(after) == RESULT
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_run(
+    one: tuple[Cell, Path], tmp_path: Path
+) -> None:
+    _, cell = one
+    folder = tmp_path / "one"
+    before = sorted(folder.rglob("*"))
+    (folder / ".two.tmp").mkdir()
+    (cell / ".a1b2.tmp").write_text("half")
+    (cell / "branches" / "x").mkdir()
+    (cell / "branches" / "x" / ".a1b2.tmp").write_text("half")
+    with grid_folder.locked(folder):
+        left = set(folder.rglob("*")) - set(before)
+    assert {path.name for path in left} <= {".lock", "x"}

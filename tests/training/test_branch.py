@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.arrays import Float32
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, split
@@ -763,3 +764,20 @@ def test_the_number_of_threads_is_put_back(make_tasks: TaskMaker) -> None:
     finally:
         torch.set_num_threads(before)
     assert set(inside) == {2}
+
+
+def test_a_device_with_too_little_memory_names_the_batches_that_fit(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks("logmel64:resnet_small", batch_size=12)
+    branch = Branch(task)
+    logits = branch.compute.logits
+
+    def limited(network: torch.nn.Module, windows: torch.Tensor) -> torch.Tensor:
+        if len(windows) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits(network, windows)
+
+    monkeypatch.setattr(branch.compute, "logits", limited)
+    with pytest.raises(UserError, match=r"logmel64-resnet_small: cpu .* batches of 12 .*-size 3 f"):
+        branch.train(1)
