@@ -437,7 +437,7 @@ def download(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="fsdkaggle2018|tut2018|esc50|mn04|mn10",
+            metavar="fsdkaggle2018|tut2018|esc50|mn04|mn10|panns_cnn10|...",
             help="The data set, or the pretrained weights: also those of any network of "
             "torchvision or timm from ImageNet, for REPRESENTATION@NETWORK.",
         ),
@@ -471,7 +471,7 @@ def download(
 
     if name in pretrained.FILES:
         entry = pretrained.FILES[name]
-        print(f"{name}: {entry.size / 1e6:.0f} MB. Licence: {entry.licence}.\n{entry.citation}.")
+        print(f"{name}: {entry.file}. Licence: {entry.licence}.\nCite: {entry.citation}.")
         print(pretrained.fetch(name, to))
         return
     if name not in SOURCES:

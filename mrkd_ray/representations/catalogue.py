@@ -158,7 +158,7 @@ def representation(
                     "frame": FRAME,
                     "hop": timing.hop,
                     **params,
-                    **({"weights": pretrained.FILES[weights].sha256} if weights else {}),
+                    **({"weights": pretrained.FILES[weights].identity} if weights else {}),
                 },
                 constants=constants,
                 timing=timing,
@@ -366,3 +366,22 @@ def mn04_context(recordings: Recordings, bins: int, context: int) -> Tensor:
     network = mobilenet.trained("mn04_context", waveforms.device)
     found = network.summary(network.embedding(mobilenet.logmel(waveforms)[:, None]), context)
     return mobilenet.filled(found, EMBEDDING.frames(waveforms.shape[1]))
+
+
+def _panns(recordings: Recordings, bins: int, network: str) -> Tensor:
+    """The last convolution of a frozen network of the PANNs, the mean over its bands."""
+    from mrkd_ray.representations import panns
+
+    return panns.trained(network, recordings.waveforms.device).embedding(recordings.waveforms)
+
+
+for _name, _bins, _stride in (("panns_cnn10", 512, 16), ("panns_mobilenetv1", 1024, 32)):
+    representation(
+        _name,
+        bins=_bins,
+        description=f"what PANNs' network hears, trained on AudioSet: every {_stride / 100:g} s",
+        timing=Timing(AUDIOSET.sample_rate, _stride * AUDIOSET.hop),
+        gain=[0.0] * _bins,
+        reach=5.0,
+        weights=_name,
+    )(functools.partial(_panns, network=_name))

@@ -6,6 +6,7 @@ Nothing here loads PyTorch.
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,11 +25,12 @@ class WeightsFile:
     Attributes:
         file: its name.
         url: of its official release.
-        size: in bytes.
-        sha256: of its bytes; of one that is known in part only, its begin and end around `...`.
         licence: of the weights.
         citation: what to cite.
-        width: of the network's channels.
+        size: in bytes; None where it is not known.
+        sha256: of its bytes; of one that is known in part only, its begin and end around `...`.
+        md5: of its bytes, where that is what its publisher gives.
+        width: of EfficientAT's networks' channels.
         backbone: the digest of what models bring along (`mobilenet.digest`); empty where it is
             not known, and models bring none.
         hidden: whether that is also the hidden layer of the classifier, besides the features.
@@ -36,19 +38,26 @@ class WeightsFile:
 
     file: str
     url: str
-    size: int
-    sha256: str
     licence: str
     citation: str
-    width: float
+    size: int | None = None
+    sha256: str = ""
+    md5: str = ""
+    width: float = 0.0
     backbone: str = ""
     hidden: bool = False
 
-    def is_official(self, size: int, sha256: str) -> bool:
-        """Return whether a file of this size and sha256 is the official one."""
+    @property
+    def identity(self) -> str:
+        """What is known of its bytes, for keys and errors."""
+        return self.sha256 or f"md5:{self.md5}"
+
+    def is_official(self, size: int, sha256: str, md5: str) -> bool:
+        """Return whether a file of this size and these hashes is the official one."""
         begin, dots, end = self.sha256.partition("...")
         same = sha256.startswith(begin) and sha256.endswith(end) if dots else sha256 == begin
-        return same and size == self.size
+        same = md5 == self.md5 if self.md5 else same
+        return same and self.size in (None, size)
 
 
 _RELEASE = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
@@ -57,6 +66,13 @@ _CITATION = (
     "Knowledge Distillation, ICASSP 2023"
 )
 _LICENCE = "MIT, Copyright (c) 2022 Florian Schmid"
+
+_PANNS = "https://zenodo.org/records/3987831/files"
+_PANNS_CITATION = (
+    "Kong et al., PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern "
+    "Recognition, IEEE/ACM TASLP 28, 2020"
+)
+_PANNS_LICENCE = "see Zenodo record 3987831"
 
 FILES = {
     "mn04": WeightsFile(
@@ -77,6 +93,20 @@ FILES = {
         licence=_LICENCE,
         citation=_CITATION,
         width=1.0,
+    ),
+    "panns_cnn10": WeightsFile(
+        file="Cnn10_mAP=0.380.pth",
+        url=f"{_PANNS}/Cnn10_mAP=0.380.pth",
+        md5="bfb1f1f9968938fa8ef4012b8471f5f6",
+        licence=_PANNS_LICENCE,
+        citation=_PANNS_CITATION,
+    ),
+    "panns_mobilenetv1": WeightsFile(
+        file="MobileNetV1_mAP=0.389.pth",
+        url=f"{_PANNS}/MobileNetV1_mAP=0.389.pth",
+        md5="a419303e1c88aa1b9d2ac3811563d371",
+        licence=_PANNS_LICENCE,
+        citation=_PANNS_CITATION,
     ),
 }
 FILES["mn04_context"] = replace(
@@ -110,7 +140,7 @@ def find(name: str) -> Path:
     path = folder() / entry.file
     if not path.is_file():
         raise UserError(
-            f"{name}: its weights, {entry.file} ({entry.size / 1e6:.0f} MB), are not in "
+            f"{name}: its weights, {entry.file}, are not in "
             f"{path.parent}. Fetch them: mrkd download {name}. Or set {FOLDER} to the folder that "
             "has the file."
         )
@@ -130,7 +160,9 @@ def fetch(name: str, to: Path | None = None) -> Path:
     import requests
 
     entry, target = FILES[name], to or folder()
-    known = None if "..." in entry.sha256 else f"sha256:{entry.sha256}"
+    known: str | None = f"md5:{entry.md5}" if entry.md5 else f"sha256:{entry.sha256}"
+    if "..." in entry.sha256:
+        known = None
     try:
         pooch.get_logger().setLevel("ERROR")
         path = Path(pooch.retrieve(entry.url, known, entry.file, target))
@@ -145,9 +177,11 @@ def fetch(name: str, to: Path | None = None) -> Path:
 @functools.cache
 def _verified(path: Path, name: str, changed: int) -> Path:
     entry, size, found = FILES[name], path.stat().st_size, sha256_of(path)
-    if not entry.is_official(size, found):
+    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if entry.md5 else ""
+    if not entry.is_official(size, found, md5):
+        wanted = entry.identity + (f" and {entry.size} bytes" if entry.size else "")
         raise UserError(
-            f"{path}: not the official file: it has {size} bytes and the sha256 {found}, not "
-            f"{entry.size} and {entry.sha256}. Remove it and fetch it again."
+            f"{path}: not the official file: its sha256 is {found} (md5 {md5 or '-'}, {size} bytes)"
+            f", not {wanted}. Remove it and fetch it again."
         )
     return path

@@ -111,7 +111,7 @@ def test_candidates_are_what_small_networks_see_unless_some_are_named(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = candidates_of(config(clips, tmp_path, representations=None, networks=None))
-    others = {"waveform", "logmel_mn", "mn04", "mn04_context", "mn10"}
+    others = {"waveform", "logmel_mn", *pretrained.FILES}
     assert {branch.representation for branch in every} == set(REPRESENTATIONS) - others
     assert {branch.network for branch in every} == {"resnet_small", "vgg_small"}
     # Embeddings are tried with heads, and first, where their weights are.

@@ -107,10 +107,11 @@ def test_a_sha256_that_is_known_in_part_is_compared_in_that_part() -> None:
     entry = pretrained.FILES["mn10"]
     begin, end = entry.sha256.split("...")
     whole = begin + "0" * (64 - len(begin + end)) + end
-    assert entry.is_official(entry.size, whole)
-    assert not entry.is_official(entry.size + 1, whole)
-    assert not entry.is_official(entry.size, "f" + whole[1:])
-    assert not entry.is_official(entry.size, whole[:-1] + "0")
+    assert entry.size
+    assert entry.is_official(entry.size, whole, "")
+    assert not entry.is_official(entry.size + 1, whole, "")
+    assert not entry.is_official(entry.size, "f" + whole[1:], "")
+    assert not entry.is_official(entry.size, whole[:-1] + "0", "")
 
 
 def test_the_larger_networks_embedding_is_computed_from_its_file(

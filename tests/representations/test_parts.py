@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 from mrkd_ray.audio.decoding import SAMPLE_RATE, AudioError, LongRecording, load, load_or_stream
-from mrkd_ray.representations import parts
+from mrkd_ray.representations import parts, pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 
-NAMES = sorted(set(REPRESENTATIONS) - {"mn04", "mn10"})  # which need weights, and hear means
+NAMES = sorted(set(REPRESENTATIONS) - set(pretrained.FILES))  # which need weights
 
 
 def sweep(file: Path, seconds: float, rate: int = 44_100) -> Path:
