@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.schema import TrainConfig
@@ -18,7 +19,8 @@ HEADS = ("mn04:linear", "mn04:mlp")
 def with_branches(config: TrainConfig, tell: Callable[[str], None]) -> TrainConfig:
     """Return the configuration with branches, where it has none.
 
-    Heads where the weights from AudioSet are here, else the small networks.
+    Heads where the weights from AudioSet are here, else the small networks. A head on the whole
+    clip is better than one on a part of it (docs/how-to/pretrained.md): so they get the window.
 
     Args:
         tell: called with a line for people where branches are chosen.
@@ -30,11 +32,15 @@ def with_branches(config: TrainConfig, tell: Callable[[str], None]) -> TrainConf
     chosen = [
         BranchSpec(representation=r, network=n) for r, n in (name.split(":") for name in names)
     ]
+    update: dict[str, Any] = {"branches": tuple(chosen)}
     line = f"No --branch: {' and '.join(names)}."
     if here:
+        if "window" not in config.model_fields_set:
+            update["window"] = "whole"
+            line = line.removesuffix(".") + ", --window whole."
         line += " Whether networks that are trained on your clips alone do better: mrkd recommend"
     else:
         line += " Pretrained weights (4 MB) know everyday sounds far better: "
         line += f"mrkd download {PRETRAINED}"
     tell(line)
-    return config.model_copy(update={"branches": tuple(chosen)})
+    return config.model_copy(update=update)

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from mrkd_ray.common import environment
-from mrkd_ray.common.text import milliseconds_text, to_cell
+from mrkd_ray.common.text import count_text, milliseconds_text, to_cell
 from mrkd_ray.config.method import Learning
 from mrkd_ray.config.run import Branches
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
@@ -104,22 +104,14 @@ def show(choice: Choice, fold: int, verified_only: bool, console: Console) -> No
     probed, chosen = choice.probed, choice.cohorts[0].members
     order = sorted(range(len(probed.candidates)), key=lambda i: -probed.accuracy[i])
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    measured = ("ms", "M mult.", "k param.") if probed.costs else ()
-    for heading in ("", "candidate", "accuracy %", "log-loss", *measured, " "):
-        right = heading not in ("candidate", " ")
+    for heading in ("", "candidate", "accuracy %", "log-loss", ""):
+        right = heading in ("", "accuracy %", "log-loss")
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for number, i in enumerate(order, start=1):
         mark = "chosen" if i in chosen else "" if i in choice.admitted else "too weak"
         loss = float(probed.losses([i]).mean())
-        row = [str(number), str(probed.candidates[i]), _accuracy(probed, i), f"{loss:.3f}"]
-        if probed.costs:
-            cost = probed.costs[i]
-            row += [
-                milliseconds_text(cost.milliseconds),
-                f"{cost.multiplications / 1e6:.1f}",
-                f"{cost.parameters / 1e3:.0f}",
-            ]
-        table.add_row(*row, mark, style="bold" if i in chosen else None)
+        row = (str(number), str(probed.candidates[i]), _accuracy(probed, i), f"{loss:.3f}", mark)
+        table.add_row(*row, style="bold" if i in chosen else None)
     console.print(table)
     console.print()
     console.print(_matrix(probed, order[:SHOWN]))
@@ -128,6 +120,9 @@ def show(choice: Choice, fold: int, verified_only: bool, console: Console) -> No
         "their errors, 0 where independent.",
         style="dim",
     )
+    if probed.costs:
+        console.print()
+        console.print(_costs(probed, order))
     for sentence in sentences(choice, fold, verified_only):
         console.print(sentence, markup=False, highlight=False)
 
@@ -289,6 +284,21 @@ def _matrix(probed: Probed, order: list[int]) -> Table:
         left = [f"{value:.2f}".replace("nan", "-") for value in below[i, :i]]
         right = [f"{100 * value:.0f}" for value in above[i, i + 1 :]]
         table.add_row(str(i + 1), *left, "", *right)
+    return table
+
+
+def _costs(probed: Probed, order: list[int]) -> Table:
+    """What a clip costs, of the candidates at these places."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("", "ms", "multiplications", "parameters"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for number, i in enumerate(order, start=1):
+        cost = probed.costs[i]
+        counts = (count_text(cost.multiplications), count_text(cost.parameters))
+        table.add_row(str(number), milliseconds_text(cost.milliseconds), *counts)
     return table
 
 

@@ -21,6 +21,9 @@ def test_branches_depend_on_whether_the_weights_are_here(
     told: list[str] = []
     asked = with_branches(TrainConfig(data="x"), told.append)
     assert tuple(map(str, asked.branches)) == (HEADS if here else SMALL)
+    assert asked.window == ("whole" if here else 1.5)
+    given = with_branches(TrainConfig(data="x", window=1.5), lambda line: None)
+    assert given.window == 1.5
     (line,) = told
     assert line.endswith("mrkd recommend" if here else "mrkd download mn04")
     assert with_branches(asked, told.append) == asked
