@@ -67,11 +67,16 @@ def front(costs: Sequence[Cost], accuracies: Sequence[float]) -> list[int]:
 
 def draw(names: Sequence[str], costs: Sequence[Cost], accuracies: Sequence[float]) -> str:
     """Return an SVG of accuracies in [0, 1] over milliseconds, with the front as a line."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     from mrkd_ray.report.figures import style
 
     with style.look():
         drawing, axes = style.new(3.4, xlabel="ms a clip, one core", ylabel="accuracy, %")
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         best = front(costs, accuracies)
         times = [cost.milliseconds for cost in costs]
         percent = [100 * accuracy for accuracy in accuracies]
@@ -87,6 +92,7 @@ def draw(names: Sequence[str], costs: Sequence[Cost], accuracies: Sequence[float
                 textcoords="offset points",
                 fontsize=7,
             )
+        axes.set_xlim(min(times) / 1.5, max(times) * 2)
         drawing.set_facecolor("white")
         text = io.StringIO()
         drawing.savefig(text, format="svg", facecolor="white", metadata={"Date": None})

@@ -351,7 +351,7 @@ for _name, _bins, _size in (("mn04", 384, "small"), ("mn10", 960, "medium-sized"
 @representation(
     "mn04_context",
     bins=896,
-    description="the last two layers of that network, over the 10 s around each frame",
+    description="the last two layers of that small network, over the 10 s around each frame",
     timing=EMBEDDING,
     gain=[0.0] * 896,
     weights="mn04_context",

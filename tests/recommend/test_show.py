@@ -77,6 +77,8 @@ def test_what_each_candidate_brings_at_what_cost() -> None:
     (svg,) = drawing(choice).values()
     assert "logmel64:vgg_small" in svg
     assert "cqt:vgg_small" not in svg
+    assert ">10<" in svg
+    assert "math" not in svg  # numbers, not the source of formulas
     assert not drawing(made(range(20), range(30)))
 
 
