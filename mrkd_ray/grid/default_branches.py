@@ -19,8 +19,8 @@ HEADS = ("mn04:linear", "mn04:mlp")
 def with_branches(config: TrainConfig, tell: Callable[[str], None]) -> TrainConfig:
     """Return the configuration with branches, where it has none.
 
-    Heads where the weights from AudioSet are here, else the small networks. A head on the whole
-    clip is better than one on a part of it (docs/how-to/pretrained.md): so they get the window.
+    Heads where the weights from AudioSet are here, else the small networks. `linear` on the whole
+    clip is the best of them (docs/how-to/pretrained.md): so they get that window.
 
     Args:
         tell: called with a line for people where branches are chosen.
