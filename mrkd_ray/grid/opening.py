@@ -32,7 +32,7 @@ from mrkd_ray.grid.network_checks import Checked, Initial, check_networks
 from mrkd_ray.grid.preparation import check_data, open_data, warn_of_names
 from mrkd_ray.grid.workers import Workers, workers_of
 
-Finished = Callable[[list[Cell]], bool]
+Finished = Callable[[list[Cell], Prepared], bool]
 """Says whether all of these cells are finished."""
 
 
@@ -173,7 +173,7 @@ def _cells(
 
         asked, note = _with_cycles(config, prepared, checked.networks, gpus, resume)
         cells = expand(asked, prepared, checked.networks, gpus)
-        if finished(_to_run(config, cells)):
+        if finished(_to_run(config, cells), prepared):
             return asked, cells, note
     asked, note = _with_cycles(config, prepared, checked.networks, workers.gpus, resume)
     cells = expand(asked, prepared, checked.networks, workers.gpus)

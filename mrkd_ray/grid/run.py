@@ -95,7 +95,7 @@ def run(
     def tell(line: str) -> None:
         say(console, line)
 
-    def finished_there(cells: Sequence[Cell]) -> bool:
+    def finished_there(cells: Sequence[Cell], prepared: Prepared) -> bool:
         folder = grid_folder.choose(config.output, config.name, cells, resume)
         found = grid_folder.finished(cells, folder, config.name)
         return all(cell.key in found for cell in cells)

@@ -77,14 +77,19 @@ def with_parts(opened: OpenGrid, parts: Sequence[Split], seed: int) -> OpenGrid:
     Args:
         seed: of the parts, as `parts_of` returns it.
     """
+    prepared = replace(opened.prepared, splits=tuple(parts))
+    return replace(opened, cells=of_parts(opened.cells, parts, seed), prepared=prepared)
+
+
+def of_parts(cells: Sequence[Cell], parts: Sequence[Split], seed: int) -> list[Cell]:
+    """Return the probes of a grid's cells; see `with_parts`."""
     drawn = (seed,) if seed else ()
-    cells = []
-    for cell in opened.cells:
+    probes = []
+    for cell in cells:
         if cell.condition == "independent":
             content = hash_of("probe", cell.content, cell.fold, *drawn)
-            cells += [replace(cell, fold=part.fold, content=content) for part in parts]
-    prepared = replace(opened.prepared, splits=tuple(parts))
-    return replace(opened, cells=cells, prepared=prepared)
+            probes += [replace(cell, fold=part.fold, content=content) for part in parts]
+    return probes
 
 
 def read(folder: Path, probes: Sequence[Cell], dataset: Dataset) -> Probed:

@@ -7,6 +7,7 @@ the answer is a grid file (`show`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from rich.console import Console
 
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.intact import result_of
+from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders, write_text
 from mrkd_ray.common.progress import say
 from mrkd_ray.common.text import time_text
 from mrkd_ray.config.cpu_scale import STANDS_FOR
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.config.schema import RecommendConfig
+from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.opening import OpenGrid, open_grid
 from mrkd_ray.grid.preparation import compute
@@ -56,12 +58,17 @@ def recommend(
         raise UserError(f"{to} is there: --force writes over it, --to FILE writes elsewhere")
     check_folders(to.parent)
     asked = config.as_grid(candidates)
-    with open_grid(asked, console) as opened:
+
+    def finished(cells: Sequence[Cell], prepared: Prepared) -> bool:
+        own = probes.of_parts(cells, *probes.parts_of(prepared.dataset, config))
+        folder = _folder(asked, own)
+        return all(result_of(folder / "cells" / cell.key) is not None for cell in own)
+
+    begun = any(grid_folder.newest_first(asked.output, asked.name))
+    with open_grid(asked, console, finished if begun else None) as opened:
         parts, seed = probes.parts_of(opened.prepared.dataset, config)
         opened = probes.with_parts(opened, parts, seed)
-        folder = grid_folder.choose(asked.output, asked.name, opened.cells, resume=True)
-        if folder.exists() and not grid_folder.same_versions(folder):
-            folder = grid_folder.choose(asked.output, asked.name, opened.cells, resume=False)
+        folder = _folder(asked, opened.cells)
         if folder.exists():
             with grid_folder.locked(folder):
                 grid_folder.rename_former(opened.cells, folder)
@@ -93,6 +100,14 @@ def recommend(
     write_text(to, show.grid_file(choice, config))
     console.print(f"Probes: {folder}", markup=False, soft_wrap=True)
     return choice
+
+
+def _folder(asked: GridConfig, cells: Sequence[Cell]) -> Path:
+    """Return where probes lie, or will: with those of these versions that are finished."""
+    folder = grid_folder.choose(asked.output, asked.name, cells, resume=True)
+    if folder.exists() and not grid_folder.same_versions(folder):
+        folder = grid_folder.choose(asked.output, asked.name, cells, resume=False)
+    return folder
 
 
 HEADS = ("linear", "mlp")

@@ -19,6 +19,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.datasets.opening import Dataset, open_dataset
 from mrkd_ray.grid import run as grid
+from mrkd_ray.grid.workers import Start
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.recommend.recommend import candidates_of, recommend
 from mrkd_ray.recommend.show import show
@@ -180,7 +181,13 @@ def test_from_clips_to_a_grid_that_runs(
     shown = Console(record=True, quiet=True)
     with pytest.raises(UserError, match="--force"):
         recommend(asked, file, console=shown)
-    again = recommend(asked, file, force=True, console=shown)
+
+    def started(self: Start) -> None:
+        raise AssertionError("a cluster, for probes that are all finished")
+
+    monkeypatch.setattr(Start, "begin", started)
+    ray = asked.model_copy(update={"runner": "ray"})
+    again = recommend(ray, file, force=True, console=shown)
     assert again.cohorts[0].members == choice.cohorts[0].members
     assert again.cohorts[0].log_loss == choice.cohorts[0].log_loss
     assert made == {path: path.stat().st_mtime_ns for path in results.glob("cells/*/result.json")}
