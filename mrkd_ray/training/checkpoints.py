@@ -198,7 +198,8 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     """Return the figures of the last cycle of a checkpoint. Raises Damaged."""
     path = folder / "rows.json"
     rows: list[dict[str, Any]] = parse_json(path, read_text(path))
-    if not rows or not all(isinstance(row, dict) and "predicted" in row for row in rows):
+    whole = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    if not (whole and rows and all("predicted" in row for row in rows)):
         raise Damaged(path, "not the figures of a cycle")
     return rows
 
