@@ -120,7 +120,7 @@ def test_a_table_without_marks_is_marked_all_the_same(folder: Path) -> None:
     path = folder / "table.csv"
     table = pd.read_csv(path)
     marks = [name for name in table if name.endswith("_mark")]
-    assert len(marks) == 6
+    assert len(marks) == 8
     table.drop(columns=marks).to_csv(path, index=False)
     without = read_results(folder)
     assert page.findings(without.table) == page.findings(results.table)
