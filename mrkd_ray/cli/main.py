@@ -478,6 +478,7 @@ def download(
         from mrkd_ray.networks.freezing import can_freeze, freeze
 
         if can_freeze(name):
+            print(f"{name}: trained on ImageNet. Licence and citation: its library's page of it.")
             print(freeze(name, file, to))
             return
     if to is None:
