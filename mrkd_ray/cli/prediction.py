@@ -131,7 +131,7 @@ def _said(
             yield files_of.csv_rows(file, spans, window=windows), done
         elif asked.format == "json":
             rows = [_row(classifier, file, span, asked) for span in spans]
-            text = ",\n".join(json.dumps(row, indent=2) for row in rows)
+            text = ",\n".join(json.dumps(row, indent=2, allow_nan=False) for row in rows)
             yield (",\n" if done > 1 else "\n") + text, done
         elif not windows:
             yield f"{_line(classifier, file, spans[0], asked)}\n", done
