@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mrkd_ray.common import manifest
 from mrkd_ray.common.reading import LARGEST, Damaged
+from mrkd_ray.common.text import from_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,5 +33,7 @@ def read_table(path: Path) -> pd.DataFrame | None:
         return None
     except ValueError as error:
         raise Damaged(path, f"not a table ({error})") from None
+    if "dataset" in frame:
+        frame["dataset"] = frame["dataset"].map(from_cell, na_action="ignore")
     words = frame.select_dtypes(exclude="number").columns
     return frame.fillna(dict.fromkeys(words, "")) if len(frame) else None

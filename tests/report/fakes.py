@@ -33,7 +33,7 @@ def fake_grid(
     temperatures: tuple[float, ...] = (1, 2, 4),
     folds: tuple[int, ...] = (1, 2),
     seeds: tuple[int, ...] = (0,),
-    classes: int = 5,
+    classes: int | tuple[str, ...] = 5,
     clips: int = 30,
     dataset: str = "fake",
     gain: float = 0.1,
@@ -44,7 +44,7 @@ def fake_grid(
     asked["paper"] = True
     asked |= {"name": folder.name, "folds": folds, "seeds": seeds, **fields}
     config = parse(GridConfig, asked, "fake")
-    names = tuple(f"class {i}" for i in range(classes))
+    names = classes if isinstance(classes, tuple) else tuple(f"class {i}" for i in range(classes))
     rng = np.random.default_rng(0)
     done: dict[str, Cell] = {}
     for pairing, fold, seed in product(config.cohorts, folds, seeds):
@@ -69,7 +69,7 @@ def fake_grid(
                 alone *= config.independent
                 cell = with_baselines(cell, alone)
                 done |= {c.key: c for c in (*alone, cell)}
-    labels = np.arange(clips) % classes
+    labels = np.arange(clips) % len(names)
     for cell in done.values():
         if config.alone and cell.condition == "distilled":
             continue

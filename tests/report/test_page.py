@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -243,3 +244,30 @@ def test_as_many_and_as_large_cohorts_as_are_drawn_stay_below_5_mb(
         tmp_path / "g", pairings=pairings, temperatures=(2,), folds=(1,), classes=50, clips=490
     )
     assert page.write(folder).stat().st_size < 5e6
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "$x^{",
+    '"><img src=x onerror=alert(2)>',
+    "&lt;b&gt;",
+    "=1+1",
+)
+
+
+def test_hostile_names_of_classes_and_data_are_shown_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "embed", fake_embed)
+    folder = fake_grid(
+        tmp_path / "g",
+        pairings=TABLE6[:1],
+        temperatures=(2,),
+        folds=(1,),
+        classes=HOSTILE,
+        dataset=HOSTILE[0],
+    )
+    text = page.write(folder).read_text()
+    assert not re.search(r"<script|<img|<b>", text)
+    for name in HOSTILE:
+        assert html.escape(name, quote=False) in text or html.escape(name) in text
