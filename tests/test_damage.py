@@ -28,6 +28,7 @@ from mrkd_ray.inference.classifier import load
 from mrkd_ray.report.grid_results import read_results
 from mrkd_ray.results.compare import read_kinds
 from mrkd_ray.results.gather import gather
+from mrkd_ray.results.models import size
 from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch_task import BranchTask
 from mrkd_ray.training.local_cohort import LocalCohort
@@ -397,3 +398,11 @@ def test_the_resumed_grid_says_where_it_goes_on(cell: Path, tmp_path: Path) -> N
     assert line.startswith(f"{last / 'rows.json'}: damaged")
     assert line.endswith("goes on from its checkpoint after cycle 2")
     assert list(grid_folder.set_aside([CELL], folder)) == []
+
+
+def test_the_size_of_a_model_that_is_no_file_is_not_waited_for(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(taught(whole) / "branches" / "cqt-vgg_small", folder)
+    assert size([folder]) is not None
+    pipe(folder / "model.safetensors")
+    assert size([folder]) is None

@@ -178,6 +178,7 @@ def read_size(folder: Path) -> tuple[int, int]:
     parameters = size = 0
     backbone = folder / BACKBONE
     for path in (folder / TENSORS, *([backbone] if backbone.exists() else [])):
+        check_regular(path)
         with safe_open(path, "numpy") as file:
             learned = [name for name in file.keys() if name.split(".")[-1] not in NOT_LEARNED]  # noqa: SIM118
             parameters += sum(math.prod(file.get_slice(name).get_shape()) for name in learned)

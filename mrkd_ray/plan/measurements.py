@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from mrkd_ray.cells.cell import Cell, branch_names, without_teacher
 from mrkd_ray.cells.run import PROFILE
+from mrkd_ray.common.reading import read_rows
 from mrkd_ray.common.timeline import Span, read_trace
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import Training
@@ -178,8 +178,7 @@ def probed_kind(like: Sequence[Ran]) -> ProbedKind:
     rest = [
         ran.cycle - cycle_seconds(ran.phases, rest=0.0, one_by_one=ran.one_by_one) for ran in like
     ]
-    with (folder / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))[-len(names) :]
+    rows = read_rows(folder / "history.csv", ("peak_bytes",))[-len(names) :]
     peaks = tuple(int(row["peak_bytes"]) for row in rows)
     configs = [read_config(folder / "branches" / name) for name in names]
     windows = tuple(config["windows"]["bytes"] for config in configs)
