@@ -48,9 +48,17 @@ def file_of(network: str) -> Path:
 
 
 def bring(network: str, file: Path) -> None:
-    """Take a network's file from a model's folder, where there is none in the folder of weights."""
-    if not file_of(network).is_file():
-        _brought[network] = file
+    """Take a network's file from a model's folder, where there is none in the folder of weights.
+
+    Raises:
+        UserError: another model brought another network of this name.
+    """
+    if file_of(network).is_file():
+        return
+    before = _brought.setdefault(network, file)
+    if before.is_file() and sha256_of(before) != sha256_of(file):
+        raise UserError(f"{file}: another {network} than {before}; use one of the models at a time")
+    _brought[network] = file
 
 
 def find(network: str) -> Frozen:

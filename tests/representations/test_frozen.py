@@ -130,3 +130,6 @@ def test_a_model_brings_its_network(
     expected = load(tmp_path / "model").branches_of(noise())
     monkeypatch.setenv(pretrained.FOLDER, str(tmp_path / "elsewhere"))
     np.testing.assert_array_equal(load(tmp_path / "model").branches_of(noise()), expected)
+    (tmp_path / "other").write_bytes(b"of a stranger")
+    with pytest.raises(UserError, match="another squeezenet1_0"):
+        frozen.bring("squeezenet1_0", tmp_path / "other")
