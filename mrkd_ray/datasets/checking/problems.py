@@ -140,8 +140,9 @@ def check(
 
     Args:
         splits_fn: makes the splits of a data set; called again whenever clips are left out.
-        skip_bad: leave out what is bad instead of stopping. Of the same bytes in train and test
-            the training copy goes; of a class that cannot be both trained on and tested, all goes.
+        skip_bad: leave out what is bad instead of stopping, bad files first. Of the same bytes in
+            train and test the training copy goes; of a class that cannot be both trained on and
+            tested, all goes.
 
     Returns:
         The data set to use, the warnings about it, and the clips left out with the reason.
@@ -151,6 +152,14 @@ def check(
             does not mend, such as fewer than two classes.
     """
     skipped: list[Skipped] = []
+    if skip_bad:  # before anything is split: that takes long
+        skipped += [
+            Skipped(clip.clip_id, f"{scan.problem}: {scan.detail}")
+            for clip in dataset.recordings
+            if (scan := scans[clip.clip_id]).problem is not None
+        ]
+    if skipped:
+        dataset = dataset.without([clip.clip_id for clip in skipped])
     while True:
         found = _all_problems(dataset, scans, splits_fn)
         errors = [problem for problem in found if problem.severity == "error"]

@@ -76,7 +76,8 @@ class Heard:
         self._low = min(self._low, float(samples.min()))
         self._high = max(self._high, float(samples.max()))
         self._sums += samples.sum(dtype=np.float64), np.einsum("n,n", samples, samples, dtype=float)
-        self._sound.update(np.round(samples * 32768.0).astype("<i4").data)
+        with np.errstate(invalid="ignore"):  # 1e25 is no number of steps
+            self._sound.update(np.round(samples * 32768.0).astype("<i4").data)
 
     @property
     def power(self) -> float:

@@ -11,7 +11,14 @@ import soundfile
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.checking import scan as scan_module
-from mrkd_ray.datasets.checking.problems import ClipScan, Problem, check, problems, scan
+from mrkd_ray.datasets.checking.problems import (
+    ClipScan,
+    Problem,
+    Skipped,
+    check,
+    problems,
+    scan,
+)
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.datasets.splits import Split, make_splits
 from tests.conftest import SHARED
@@ -382,3 +389,19 @@ def test_a_rare_class_that_leaves_fewer_folds_is_named() -> None:
     alone = tuple(replace(clip, fold=i % 2, group=None) for i, clip in enumerate(clips))
     dataset = replace(dataset, clips=alone)  # as its author divided it
     assert problems(dataset, good(dataset), splits_of(dataset)) == []
+
+
+def test_bad_files_are_left_out_before_anything_is_split(root: Path) -> None:
+    dataset = open_dataset(root, root)
+    scans = scan(dataset, root.parent / "c", serial)
+    first, *others = scans
+    scans[first] = ClipScan(digest="x", problem="silent", detail="peak 0")
+    seen: list[int] = []
+
+    def split(dataset: Dataset) -> list[Split]:
+        seen.append(len(dataset.clips))
+        return make_splits(dataset, None, 0)
+
+    left, _, skipped = check(dataset, scans, split, skip_bad=True)
+    assert skipped == [Skipped(first, "silent: peak 0")]
+    assert seen == [len(others)] == [len(left.clips)]
