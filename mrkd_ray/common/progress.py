@@ -94,6 +94,10 @@ class Display:
             now = datetime.now().strftime("%H:%M")
             self._console.print(f"{now} {status}", markup=False, highlight=False, soft_wrap=True)
 
+    def tell(self, text: str) -> None:
+        """Print a line above what is shown."""
+        say(self._console, text)
+
     @contextmanager
     def waiting(self, description: str) -> Iterator[None]:
         """Show what is waited for, while nobody knows for how long."""

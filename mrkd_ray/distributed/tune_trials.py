@@ -5,6 +5,7 @@ A trial's processes outlive it: Tune gives them the next cell of the same shape.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -35,7 +36,7 @@ from mrkd_ray.distributed import failures
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.distributed.telemetry import Gauges
 
-_LOCK = "lock"  # held by the run whose folder it is
+_PREFIX, _LOCK = "mrkd-tune-", "lock"  # a run holds the lock in its folder
 
 MAX_FAILURES = 2
 """How often a cell is taken up again from its last checkpoint, after a lost actor or node."""
@@ -119,21 +120,32 @@ class Trial(tune.Trainable):
 @contextmanager
 def _storage() -> Iterator[str]:
     """Yield a folder for Tune; remove it afterwards, and those that killed runs have left."""
-    root, prefix = Path(tempfile.gettempdir()), "mrkd-tune-"
-    for left in root.glob(f"{prefix}*"):
+    root = Path(tempfile.gettempdir())
+    _remove_left(root)
+    with (
+        tempfile.TemporaryDirectory(prefix=_PREFIX) as storage,
+        FileLock(Path(storage) / _LOCK),
+    ):
+        yield storage
+    _remove_left(root)  # again: processes of a run that was killed just before may have written
+
+
+def _remove_left(root: Path) -> None:
+    for left in root.glob(f"{_PREFIX}*"):
         with suppress(OSError), FileLock(left / _LOCK, timeout=0):  # of no running process
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix) as storage, FileLock(Path(storage) / _LOCK):
-        yield storage
 
 
 class _Watch(Callback):
     """Hands what Tune hears from the trials to the progress display."""
 
     def __init__(
-        self, on_cycle: Callable[[str, list[Row]], None], on_end: Callable[[str], None]
+        self,
+        on_cycle: Callable[[str, list[Row]], None],
+        on_end: Callable[[str], None],
+        on_retry: Callable[[str], None],
     ) -> None:
-        self._on_cycle, self._on_end = on_cycle, on_end
+        self._on_cycle, self._on_end, self._on_retry = on_cycle, on_end, on_retry
         self.failed: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -146,6 +158,9 @@ class _Watch(Callback):
             self._on_cycle(trial.config["cell"], result["rows"])
         if "failed" in result:
             self.failed[trial.config["cell"]] = result["failed"]
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._on_retry(trial.config["cell"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._on_end(trial.config["cell"])
@@ -160,6 +175,7 @@ def run_cells(
     profile: bool,
     on_cycle: Callable[[str, list[Row]], None],
     on_end: Callable[[str], None],
+    on_retry: Callable[[str], None] = lambda key: None,
 ) -> dict[str, str]:
     """Run the cells, each in a trial of its own.
 
@@ -169,11 +185,13 @@ def run_cells(
         profile: write each cell's timeline.
         on_cycle: called in this process with a cell's key and its figures after every cycle.
         on_end: called with a cell's key when it is finished.
+        on_retry: called with a cell's key when it lost a process or a node and begins again from
+            its last checkpoint.
 
     Returns:
         For each cell that failed, its key and the error. Other cells are not stopped by it.
     """
-    watch = _Watch(on_cycle, on_end)
+    watch = _Watch(on_cycle, on_end, on_retry)
     by_key = {cell.key: cell for cell in todo}
 
     def placement(config: Mapping[str, str]) -> PlacementGroupFactory:
@@ -188,6 +206,7 @@ def run_cells(
     trainable = tune.with_resources(trainable, placement)
     trainable.__qualname__ = "Coordinator"  # what Ray's dashboard calls it
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # history.csv says it all
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # tracebacks of what is taken up again
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C unwinds; checkpoints are ours
     with _storage() as storage:
         tuner = Tuner(

@@ -212,6 +212,9 @@ def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[
         profile=profile,
         on_cycle=on_cycle,
         on_end=opened.display.end,
+        on_retry=lambda key: opened.display.tell(
+            f"note: {by_key[key].title}: lost a process or its node; it goes on from its last cycle"
+        ),
     )
     return list(failed.items())
 

@@ -20,7 +20,7 @@ from mrkd_ray.common.arrays import Float32
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute
 from mrkd_ray.representations.spectra import Part, Recordings, one_thread
 
-SECONDS = 30.0
+SECONDS = 15.0
 """Of a part, about: it is a whole number of every hop."""
 
 
