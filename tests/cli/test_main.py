@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -677,3 +678,28 @@ def test_a_recommendation_is_refused_before_long_work(clips: Path, tmp_path: Pat
     refused(mrkd(*asked, cwd=tmp_path), "recommended.yaml", "--force")
     assert (tmp_path / "recommended.yaml").read_text() == "mine\n"
     assert not (tmp_path / "results").exists()
+
+
+def test_what_does_not_end_after_sigterm_is_ended() -> None:
+    code = """
+import signal, threading
+from mrkd_ray.cli import main
+main.PATIENCE = 0.1
+signal.signal(signal.SIGTERM, main._terminated)
+try:
+    signal.raise_signal(signal.SIGTERM)
+except KeyboardInterrupt:
+    threading.Event().wait()  # for ever, as what a dead network would have to say
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=120)
+    assert done.returncode == 130
+
+
+def test_a_terminal_that_cannot_show_a_name_shows_it_escaped(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mrkd_ray", "predict", str(tmp_path), "caf\u00e9.wav"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+    )
+    refused(done, r"caf\xe9.wav: no such file")
