@@ -73,3 +73,22 @@ def test_pages_named_in_the_code_exist() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
+
+
+def test_every_test_that_reliability_names_is_there() -> None:
+    files = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    rows = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
+    lacking = []
+    for row in filter(lambda line: line.startswith("|"), rows):
+        words = re.findall(r"`([\w/.]+)`", row.strip().strip("|").rpartition("|")[2])
+        named = [word for word in words if word.endswith(".py")]
+        own = [p for p in files if any(p.as_posix().endswith(f"/{name}") for name in named)]
+        names = [name for path in own for name in re.findall(r"def (test_\w+)", files[path])]
+        for word in words if named else ():
+            there = (
+                any(p.as_posix().endswith(f"/{word}") for p in own)
+                if word in named
+                else any(word in name for name in names)
+            )
+            lacking += [] if there else [word]
+    assert lacking == []
