@@ -232,9 +232,10 @@ def test_one_cell_that_fails_does_not_end_the_others(
 
 
 @pytest.mark.parametrize("name", ["results.csv", "table.csv", "environment.json", "grid.yaml"])
-def test_a_report_of_damaged_files_is_refused(name: str, results: Path) -> None:
-    zeros(results / name)
-    with pytest.raises(UserError, match=name):
+@pytest.mark.parametrize("damage", ["cut", "zeros", "gone", "empty", "a pipe"])
+def test_a_report_of_damaged_files_is_refused(name: str, damage: str, results: Path) -> None:
+    DAMAGE[damage](results / name)
+    with pytest.raises(UserError, match=rf"{name}|not finished a cohort"):
         read_results(results)
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.reading import Damaged
 from mrkd_ray.config.cpu_scale import to_cpu
+from mrkd_ray.config.fields import current_names
 from mrkd_ray.config.parsing import noted, parse
 from mrkd_ray.config.run import Run
 from mrkd_ray.config.schema import GridConfig
@@ -50,6 +52,25 @@ def read_grid(path: Path, values: dict[str, Any], scale: str | None = None) -> G
     if scale or not values.keys() <= WHERE:
         values = values | {"conclusion": None}
     return parse(GridConfig, asked | values, f"{path} and command line" if values else str(path))
+
+
+WRITTEN = ("name", "data", "cache", "cohorts", "folds", "seeds", "temperatures", "variants")
+"""Fields that every `grid.yaml` of a results folder has."""
+
+
+def read_written(path: Path) -> dict[str, Any]:
+    """Read the `grid.yaml` that a run wrote, its fields under the names of today.
+
+    Raises:
+        Damaged: it is gone or no such file, or its end is lost.
+    """
+    try:
+        values = current_names(read_yaml(path))
+    except ValueError as error:
+        raise Damaged(path, str(error)) from None
+    if lacking := [name for name in WRITTEN if name not in values]:
+        raise Damaged(path, f"no {lacking[0]!r} in it")
+    return values
 
 
 def _name_of(data: str) -> str:

@@ -206,6 +206,9 @@ class FeatureStore:
         """Make the store, or cut off what a killed writer left. The caller holds the lock."""
         self.folder.mkdir(parents=True, exist_ok=True)
         index = self.index()
+        for path in (self.folder / "index.jsonl", self._file):
+            if path.exists() and not path.is_file():
+                path.unlink()  # a pipe would wait for a reader
         for name, size in (
             ("index.jsonl", index.size),
             ("frames.f32", index.frames * self._frame_bytes),

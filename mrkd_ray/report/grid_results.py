@@ -18,8 +18,7 @@ from mrkd_ray.cells.cell import named
 from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.reading import LARGEST, Damaged, read_array, read_json
-from mrkd_ray.config.fields import current_names
-from mrkd_ray.config.yaml_files import read_yaml
+from mrkd_ray.config.grid_files import read_written
 from mrkd_ray.results.tables import read_table
 from mrkd_ray.scores import comparison, metrics
 from mrkd_ray.scores.comparison import ENSEMBLE, Condition, Model, Pair, Runs
@@ -270,7 +269,7 @@ def _read(folder: Path, resume: str) -> GridResults:
     columns = next(csv.reader([first.partition(b"\n")[0].decode("utf-8", "replace")]), [])
     return GridResults(
         folder=folder,
-        config=current_names(read_yaml(folder / "grid.yaml")),
+        config=read_written(folder / "grid.yaml"),
         environment=read_json(folder / "environment.json", "packages"),
         tidy=tidy,
         table=table,

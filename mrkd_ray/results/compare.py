@@ -14,8 +14,7 @@ from mrkd_ray.cells import files as cell_files
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.reading import Damaged
 from mrkd_ray.common.text import count_text, megabytes_text, milliseconds_text
-from mrkd_ray.config.fields import current_names
-from mrkd_ray.config.yaml_files import read_yaml
+from mrkd_ray.config.grid_files import read_written
 from mrkd_ray.results import best as best_folder
 from mrkd_ray.results.best import BY, Best, By, Latency
 from mrkd_ray.results.latency import measure, typical_seconds
@@ -96,7 +95,7 @@ def compare(folder: Path, by: str | None = None) -> Comparison:
     if by != rule:
         raise UserError(f"--choose {by}: one of {', '.join(BY)}")
     kinds = read_kinds(folder)
-    seconds = typical_seconds(current_names(read_yaml(folder / "grid.yaml")))
+    seconds = typical_seconds(read_written(folder / "grid.yaml"))
     complete = comparable(kinds)
     order = sorted(
         kinds,

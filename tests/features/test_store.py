@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -527,3 +528,15 @@ def test_one_that_waits_for_another_run_says_so(root: Path) -> None:
     assert told == [f"Waiting for another run that computes features in {folder}"]
     run(root, ("mfcc",), waiting=waiting)
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("name", ["index.jsonl", "frames.f32"])
+def test_a_pipe_in_a_files_place_is_not_waited_for(
+    name: str, root: Path, decoded: list[str]
+) -> None:
+    store = run(root)["logmel64"]
+    (store.folder / name).unlink()
+    os.mkfifo(store.folder / name)
+    decoded.clear()
+    assert run(root)["logmel64"].bank(sorted(LENGTHS)).lengths.sum() > 0
+    assert len(decoded) == len(LENGTHS)
