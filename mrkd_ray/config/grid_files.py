@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,11 @@ WRITTEN = ("name", "data", "cache", "cohorts", "folds", "seeds", "temperatures",
 """Fields that every `grid.yaml` of a results folder has."""
 
 
-def read_written(path: Path) -> dict[str, Any]:
+def read_written(path: Path, needed: Sequence[str] = WRITTEN) -> dict[str, Any]:
     """Read the `grid.yaml` that a run wrote, its fields under the names of today.
+
+    Args:
+        needed: fields that it must have.
 
     Raises:
         Damaged: it is gone or no such file, or its end is lost.
@@ -68,7 +72,7 @@ def read_written(path: Path) -> dict[str, Any]:
         values = current_names(read_yaml(path))
     except ValueError as error:
         raise Damaged(path, str(error)) from None
-    if lacking := [name for name in WRITTEN if name not in values]:
+    if lacking := [name for name in needed if name not in values]:
         raise Damaged(path, f"no {lacking[0]!r} in it")
     return values
 

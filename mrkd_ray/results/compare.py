@@ -95,7 +95,7 @@ def compare(folder: Path, by: str | None = None) -> Comparison:
     if by != rule:
         raise UserError(f"--choose {by}: one of {', '.join(BY)}")
     kinds = read_kinds(folder)
-    seconds = typical_seconds(read_written(folder / "grid.yaml"))
+    seconds = typical_seconds(read_written(folder / "grid.yaml", ("data", "cache")))
     complete = comparable(kinds)
     order = sorted(
         kinds,
