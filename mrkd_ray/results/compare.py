@@ -132,7 +132,12 @@ def compare(folder: Path, by: str | None = None) -> Comparison:
             f"{folder}: best/ cannot hold {chosen.kind.title}: its weights are not in {listed}. "
             "Delete the folders of these cells, and run again with --resume"
         )
-    best = best_folder.point(folder, replace(best, latency=chosen.latency))
+    best = replace(best, latency=chosen.latency)
+    try:
+        best = best_folder.point(folder, best)
+    except OSError:
+        if not stays:  # it is to hold another model
+            raise
     return Comparison(folder=folder, rows=rows, seconds=seconds, best=best)
 
 

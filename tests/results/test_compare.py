@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,3 +149,17 @@ def test_a_model_of_fewer_runs_is_last(results: Path) -> None:
     last = compare(results).rows[-3:]
     assert {row.complete for row in last} == {False}
     assert {row.kind.condition for row in last} == {"independent"}
+
+
+def test_a_folder_that_cannot_be_written_to_can_be_looked_at(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = compare(results)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(results))
+
+    monkeypatch.setattr("mrkd_ray.results.best.point", refuse)
+    assert compare(results).best == before.best
+    with pytest.raises(OSError, match="Read-only"):
+        compare(results, "size")
