@@ -570,7 +570,7 @@ def test_train_writes_a_run_folder_and_python_gives_the_same(
     refused(mrkd("compare", tmp_path / "cli"), "results.csv")
     assert {path.name for path in folder.iterdir()} == {
         *("grid.yaml", "environment.json", "skipped.json", ".lock"),
-        *("cells", "results.csv", "table.csv", "SHA256SUMS", "best"),
+        *("cells", "cells.json", "results.csv", "table.csv", "SHA256SUMS", "best"),
     }
     found = train(
         branches=["logmel64:vgg_small", "cqt:vgg_small"],
