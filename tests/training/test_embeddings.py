@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import split
-from mrkd_ray.method import losses
+from mrkd_ray.method import losses, neighbours
 from mrkd_ray.networks.catalogue import build
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask
-from mrkd_ray.training.embeddings import Embeddings, Predictor
+from mrkd_ray.training.embeddings import Embeddings, Predictor, clip_embeddings
+from mrkd_ray.training.targets import HardLabels, Teacher
 from tests.conftest import TaskMaker, make_cell
 
 LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"
@@ -135,3 +137,69 @@ def test_mates_of_a_frozen_representation_get_its_store_in_a_cohort(
     assert stores(LOGMEL, CQT, **weight) == [(prepared.stores["cqt"],), ()]
     assert stores(LOGMEL, CQT) == [(), ()]
     assert stores(LOGMEL, **weight, temperature=None) == [()]
+
+
+@pytest.fixture
+def neighbourly(
+    with_sounds: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., BranchTask]:
+    """Tasks with unlabelled clips that ask neighbours in the CQT, as if it were an embedding."""
+    frozen = replace(REPRESENTATIONS["cqt"], weights="mn04")
+    monkeypatch.setitem(REPRESENTATIONS._entries, "cqt", frozen)
+
+    def make(**options: Any) -> BranchTask:
+        cell = make_cell(LOGMEL, CQT, neighbours=3, **options)
+        task = branch_tasks(cell, with_sounds)[0]
+        assert [store.representation for store in task.neighbourhood] == ["cqt"]
+        assert task.unlabelled
+        return task
+
+    return make
+
+
+def test_unlabelled_clips_learn_what_spreads_to_them_whatever_is_trusted(
+    neighbourly: Callable[..., BranchTask],
+) -> None:
+    for trust in (False, True):
+        task = neighbourly(trust=trust)
+        n = len(task.train.clip_ids)
+        says = torch.eye(len(task.classes), dtype=torch.int64)[task.train.labels]
+        all_say = torch.cat([says, says.new_zeros(len(task.unlabelled), says.shape[1])])
+        embeddings = clip_embeddings(task.neighbourhood, task)
+        expected = neighbours.spread(embeddings, all_say, 3)[n:]
+        targets = HardLabels(task, torch.device("cpu")).targets(None)
+        torch.testing.assert_close(targets[n:], expected)
+
+
+def test_trust_asks_neighbours_from_the_first_cycle_and_then_the_teacher_as_well(
+    neighbourly: Callable[..., BranchTask],
+) -> None:
+    task = neighbourly(trust=True, label_noise=0.4)
+    n, m = len(task.train.clip_ids), len(task.classes)
+    hard = HardLabels(task, torch.device("cpu"))
+    says = torch.eye(m)[task.train.labels]
+    rng = torch.Generator().manual_seed(0)
+    rows = torch.rand(len(task.taught), m, generator=rng).softmax(1)
+    agreement = neighbours.agreement(
+        clip_embeddings(task.neighbourhood, task),
+        torch.cat([says, torch.zeros(len(task.unlabelled), m)]).long(),
+        3,
+    )
+    first = hard.targets(None)[:n]
+    assert first.sum() < n - 1  # wrong labels are doubted
+    torch.testing.assert_close(first, says * losses.trust(says, agreement[:n]))
+    later = hard.targets(Teacher(rows, rows, 1.0))[:n]
+    torch.testing.assert_close(later, says * losses.trust(says, agreement[:n] * rows[:n]))
+
+
+def test_a_clips_embedding_is_its_mean_standardised_over_the_clips(pupil: BranchTask) -> None:
+    (store,) = pupil.embeddings
+    found = clip_embeddings([store, store], pupil)
+    means = np.stack(
+        [
+            bank.frames[bank.offsets[0] :][: bank.lengths[0]].mean(axis=0)
+            for bank in (store.bank([clip_id]) for clip_id in pupil.taught)
+        ]
+    )
+    expected = (means - means.mean(axis=0)) / means.std(axis=0)
+    assert found.numpy() == pytest.approx(np.hstack([expected, expected]), abs=1e-4)
