@@ -94,12 +94,13 @@ class Cell:
         return named.decode(errors="ignore") + where
 
 
+YOUNGER = ("early_stop", "window", "class_weights", "embedding_weight", "neighbours", "gce")
+
+
 def _younger(training: Training) -> set[str]:
     """Return the options that keys are older than, where they say what was done before them."""
     return {
-        name
-        for name in ("early_stop", "window", "class_weights", "embedding_weight", "neighbours")
-        if getattr(training, name) == Training.model_fields[name].default
+        name for name in YOUNGER if getattr(training, name) == Training.model_fields[name].default
     }
 
 

@@ -106,6 +106,14 @@ class Learning(StrictModel):
         description="For classes of unlike size. balanced: in the hard labels' loss every class "
         "counts the same, however few clips it has.",
     )
+    gce: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="For labels that may be wrong: the exponent q of the generalised "
+        "cross-entropy, which is then the hard labels' loss. 0: the cross-entropy. 0.7, as "
+        "published, hardly learns labels that the network finds improbable. 1: the absolute error.",
+    )
     weights: Annotated[str | None, AfterValidator(whole_path)] = Field(
         None,
         description="Initial weights: imagenet, none, a file, or a folder with a file for each "

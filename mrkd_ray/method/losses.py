@@ -29,6 +29,24 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -_sum(targets * F.log_softmax(logits, dim=-1)).mean()
 
 
+def hard_label_loss(logits: Tensor, targets: Tensor, q: float = 0.0) -> Tensor:
+    """Generalised cross-entropy with the hard labels (Zhang and Sabuncu 2018): (1 - p^q) / q.
+
+    A wrong label, which a network finds improbable, pulls less than in the cross-entropy.
+
+    Args:
+        logits: [N, M], float.
+        targets: [N, M], as of `cross_entropy`; rows that do not sum to 1 are weighed.
+        q: in [0, 1]. 0 is the cross-entropy, the limit; 1 the absolute error.
+
+    Returns:
+        Scalar, the mean over N.
+    """
+    if q == 0:
+        return cross_entropy(logits, targets)
+    return -_sum(targets * torch.expm1(q * F.log_softmax(logits, dim=-1))).mean() / q
+
+
 def _sum(terms: Tensor) -> Tensor:
     """Return [N], the sum of each clip's terms."""
     return terms.flatten(1).sum(dim=1)
@@ -95,16 +113,17 @@ def distillation_loss(
     kl_weight: float = 1.0,
     ce_weight: float = 1.0,
     weights: Tensor | None = None,
+    q: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Eq. 5: L_d = L_ce + L_kl, where the options weigh the terms.
 
     `weights` [N] are of each clip in L_kl; those of L_ce are in `targets`, whose rows then do not
-    sum to 1.
+    sum to 1. `q` is that of `hard_label_loss`, which stands for L_ce.
 
     Returns:
         The loss, and its two parts L_ce and L_kl unweighted.
     """
-    ce = cross_entropy(logits, targets)
+    ce = hard_label_loss(logits, targets, q)
     kl = divergence(logits, teacher, temperature, kind, weights)
     factor = kl_weight * (temperature**2 if t_squared else 1.0)
     return ce_weight * ce + factor * kl, ce, kl

@@ -333,7 +333,7 @@ class Branch:
             for batch in self.minibatches.epoch(self.cycle, epoch, window, teacher):
                 logits = self.label_kind.logits(self._logits(batch.inputs))
                 if batch.teacher is None or teacher is None:
-                    loss = losses.cross_entropy(logits, batch.targets)
+                    loss = losses.hard_label_loss(logits, batch.targets, training.gce)
                     sums[0] += loss.detach()
                 else:
                     loss, ce, kl = losses.distillation_loss(
@@ -346,6 +346,7 @@ class Branch:
                         kl_weight=training.kl_weight,
                         ce_weight=training.ce_weight,
                         weights=batch.weights,
+                        q=training.gce,
                     )
                     sums[:2] += torch.stack((ce.detach(), kl.detach()))
                 if self.predictor is not None and batch.embeddings is not None:

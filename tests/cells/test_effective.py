@@ -77,6 +77,7 @@ OPTIONS = {
     "specaugment_bins": Option(20, idles=(({}, {"bins": 0}),), trains=True),
     "window": Option(1.0),
     "class_weights": Option("balanced", acts={"label_noise": 0.5}, idles=(({}, {}),)),
+    "gce": Option(0.7),
     "weights": Option("file.pth", idles=(({}, {}),), trains=False),  # `content` has its digest
     "warm_up": Option(0.6, acts={"warm_up": 0.0}, idles=(({"warm_up": 0.5}, {}),)),
     "soft_labels": Option("window"),

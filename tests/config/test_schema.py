@@ -280,6 +280,7 @@ CHANGED: dict[str, Any] = {
     "folds": (2, 4),
     "window": "whole",
     "class_weights": "balanced",
+    "gce": 0.7,
     "embedding_weight": 3.0,
     "neighbours": 5,
     "split_seed": 9,

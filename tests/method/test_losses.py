@@ -14,7 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mrkd_ray.method.label_kinds import MultiLabel
-from mrkd_ray.method.losses import cross_entropy, distillation_loss, divergence, mix, soften, trust
+from mrkd_ray.method.losses import (
+    cross_entropy,
+    distillation_loss,
+    divergence,
+    hard_label_loss,
+    mix,
+    soften,
+    trust,
+)
 
 LN2, LN3 = math.log(2), math.log(3)
 KINDS = ("reverse", "forward")
@@ -58,6 +66,30 @@ def test_eq1_equals_torch_for_one_hot_labels_and_for_mixtures() -> None:
     one_hot = F.one_hot(labels, 4).double()
     assert torch.allclose(cross_entropy(logits, one_hot), F.cross_entropy(logits, labels))
     assert torch.allclose(cross_entropy(logits, targets), F.cross_entropy(logits, targets))
+
+
+@pytest.mark.parametrize("q", [0.3, 0.7, 1.0])
+def test_gce_is_its_formula_and_near_the_cross_entropy_at_a_small_q(q: float) -> None:
+    logits, targets, _ = rows()
+    expected = (targets * (1 - logits.softmax(1) ** q) / q).sum(1).mean()
+    assert hard_label_loss(logits, targets, q).item() == pytest.approx(expected.item())
+    near = hard_label_loss(logits, targets, 1e-6).item()
+    assert near == pytest.approx(cross_entropy(logits, targets).item(), rel=1e-4)
+    assert hard_label_loss(logits, targets).item() == cross_entropy(logits, targets).item()
+
+
+def test_gce_by_hand_in_eq5_and_with_labels_that_the_network_does_not_believe() -> None:
+    targets = torch.tensor([[0.0, 1.0]], dtype=torch.float64)  # P of it is 1/10
+    options = {"temperature": 1.0, "kl_weight": 0.0, "q": 0.7}
+    loss, part, _ = distillation_loss(HAND_LOGITS, targets, HAND_TEACHER, **options)
+    assert loss.item() == pytest.approx((1 - 0.1**0.7) / 0.7)
+    assert part.item() == loss.item()
+    pulls = []
+    for q in (0.0, 0.7):
+        logits = HAND_LOGITS.clone().requires_grad_()
+        hard_label_loss(logits, targets, q).backward()
+        pulls.append(logits.grad.abs().max().item())
+    assert pulls[1] == pytest.approx(0.1**0.7 * pulls[0])  # dL/dp is p^(q - 1) and not 1 / p
 
 
 def test_eq2_by_hand() -> None:
