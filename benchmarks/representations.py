@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import statistics
 import time
@@ -124,9 +125,17 @@ def _ours(paths: Sequence[Path], names: tuple[str, ...]) -> list[dict[str, Any]]
         padded = np.pad(frames.T, ((0, 0), (MARGIN, MARGIN)), mode="edge")
         return with_deltas(torch.from_numpy(padded)[None])[0].numpy()
 
-    done = compute_chunk([Job(path.name, path, path.name, names, path.parent) for path in paths])
+    jobs = [Job(path.name, path, _digest(path), names, path.parent) for path in paths]
+    done = compute_chunk(jobs)
     assert not any(result.error for result in done)
     return [{k: channels(frames) for k, frames in result.arrays.items()} for result in done]
+
+
+@functools.cache  # known before, as in a run
+def _digest(path: Path) -> str:
+    from mrkd_ray.datasets.checking.scan import digest
+
+    return digest(path)
 
 
 def decoding(work: tuple[Sequence[Path], tuple[str, ...]]) -> int:

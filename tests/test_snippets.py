@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ import soundfile
 import typer
 
 from mrkd_ray.cli.main import app
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TOO_SLOW, end_processes_of
 
 PAGES = [
     ROOT / "README.md",
@@ -138,6 +139,41 @@ def reader(tmp_path: Path, recordings: Path) -> tuple[Path, dict[str, str]]:
     }
 
 
+CLUSTER = """
+import sys, ray
+found = ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False,
+                 logging_level="error", _temp_dir=sys.argv[1])
+print(found.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster_beside() -> Iterator[str]:
+    """A cluster as `ray_cluster`, in a process of its own: this one stays without Ray."""
+    from mrkd_ray.distributed.cluster import SLOW_START
+
+    folder = tempfile.mkdtemp(prefix="mrkd")
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    address = process.stdout.readline().strip()
+    if address:
+        yield address
+    _, said = process.communicate()  # its standard input ends, and so does it
+    shutil.rmtree(folder, ignore_errors=True)
+    if not address:
+        end_processes_of(folder)
+        assert SLOW_START in said, said
+        pytest.skip(TOO_SLOW)
+
+
 def follow(page: Path, folder: Path, environment: dict[str, str]) -> str:
     """Do what a page says, in order; return what was printed."""
     printed = []
@@ -163,9 +199,9 @@ def follow(page: Path, folder: Path, environment: dict[str, str]) -> str:
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.parametrize("page", [p for p in RUNNING if uses_ray(p)], ids=names)
-def test_a_page_does_what_it_says(page: Path, reader: Reader, ray_cluster: str) -> None:
+def test_a_page_does_what_it_says(page: Path, reader: Reader, cluster_beside: str) -> None:
     folder, environment = reader
-    follow(page, folder, environment | {"RAY_ADDRESS": ray_cluster})
+    follow(page, folder, environment | {"RAY_ADDRESS": cluster_beside})
 
 
 def undocumented(results: Path, page: str) -> set[str]:
@@ -187,10 +223,12 @@ def undocumented(results: Path, page: str) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_the_page_of_the_results_folder_names_all_of_it(reader: Reader, ray_cluster: str) -> None:
+def test_the_page_of_the_results_folder_names_all_of_it(
+    reader: Reader, cluster_beside: str
+) -> None:
     folder, environment = reader
     train = "mrkd train --data my_clips --branch logmel64:vgg_small --branch cqt:vgg_small"
-    more = f"--independent --folds 1 --cycles 3 --profile --address {ray_cluster}"
+    more = f"--independent --folds 1 --cycles 3 --profile --address {cluster_beside}"
     run = [*f"{train} {more}".split()]
     subprocess.run(run, cwd=folder, env=environment, check=True, capture_output=True)
     subprocess.run(["mrkd", "report", "results/train"], cwd=folder, env=environment, check=True)
