@@ -155,6 +155,8 @@ def cluster_beside() -> Iterator[str]:
     from mrkd_ray.distributed.cluster import SLOW_START
 
     folder = tempfile.mkdtemp(prefix="mrkd")
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # ray.init sets it in its own process
     process = subprocess.Popen(
         [sys.executable, "-c", CLUSTER, folder],
         stdin=subprocess.PIPE,
@@ -166,6 +168,7 @@ def cluster_beside() -> Iterator[str]:
     address = process.stdout.readline().strip()
     if address:
         yield address
+    monkeypatch.undo()
     _, said = process.communicate()  # its standard input ends, and so does it
     shutil.rmtree(folder, ignore_errors=True)
     if not address:
