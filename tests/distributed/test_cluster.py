@@ -14,6 +14,13 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.distributed.cluster import Cluster, connect
 
 
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process may be connected to a cluster: it is not seen, and not left."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+
+
 @pytest.mark.parametrize(
     ("gpus", "branches", "share"),
     [(0, 2, 0.0), (1, 1, 1.0), (1, 2, 0.5), (1, 3, 0.3333), (2, 3, 0.5), (4, 2, 1.0), (4, 4, 1.0)],
