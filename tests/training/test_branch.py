@@ -521,15 +521,15 @@ def test_a_teacher_in_the_object_store_is_read_only(make_tasks: TaskMaker) -> No
     np.testing.assert_array_equal(teacher, before)
 
 
-@pytest.mark.parametrize("options", [{"divergence": "forward"}, {"t_squared": True}])
+@pytest.mark.parametrize("options", [{"divergence": "forward"}, {"t_squared": True}, {"gce": 0.7}])
 def test_options_of_the_loss_reach_it(
     make_tasks: TaskMaker, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (task,) = make_tasks(LOGMEL, kl_weight=0.25, **options)
     lost = recorded(monkeypatch, losses, "distillation_loss")
     Branch(task).distil(teacher_for(task), 3.0, 1)
-    expected = {"kind": "reverse", "t_squared": False, "ce_weight": 1.0} | {
-        {"divergence": "kind"}.get(name, name): value for name, value in options.items()
+    expected = {"kind": "reverse", "t_squared": False, "ce_weight": 1.0, "q": 0.0} | {
+        {"divergence": "kind", "gce": "q"}.get(name, name): value for name, value in options.items()
     }
     assert lost[0][1] == {**expected, "temperature": 3.0, "kl_weight": 0.25, "weights": None}
 
