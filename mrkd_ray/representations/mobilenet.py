@@ -21,9 +21,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing
-from mrkd_ray.representations import pretrained
+from mrkd_ray.representations import official_weights, pretrained
 from mrkd_ray.representations.timing import AUDIOSET
 
 FFT, FRAME, BANDS = 1024, 800, 128
@@ -218,14 +217,13 @@ def trained(name: str, device: torch.device) -> AudioMobileNet:
         UserError: its file is not there, or is not the official one.
     """
     network = AudioMobileNet(pretrained.FILES[name].width, 527)
+
+    def filled(tensors: Mapping[str, Tensor]) -> AudioMobileNet:
+        network.load_state_dict(official(tensors))
+        return network
+
     if name in _carried and not pretrained.there(name):
         _needed(name, network).load_state_dict(_carried[name])
-        return network.to(device).eval().requires_grad_(False)
-    file = pretrained.find(name)
-    try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-        network.load_state_dict(official(tensors))
-    except Exception as error:  # what a broken file raises is anyone's guess
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise UserError(f"{file}: not the weights of {name} ({reason})") from error
+    else:
+        official_weights.network(name, filled)
     return network.to(device).eval().requires_grad_(False)

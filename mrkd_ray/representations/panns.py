@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrkd_ray.common.errors import UserError
-from mrkd_ray.representations import pretrained
+from mrkd_ray.representations import official_weights
 from mrkd_ray.representations.timing import AUDIOSET
 
 FFT, BANDS, CLASSES = 1024, 64, 527
@@ -183,10 +182,5 @@ def trained(name: str, device: torch.device) -> Panns:
     Raises:
         UserError: its file is not there, or is not the official one.
     """
-    file = pretrained.find(name)
-    try:
-        network = load(name, torch.load(file, map_location="cpu", weights_only=True))
-    except Exception as error:  # what a broken file raises is anyone's guess
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise UserError(f"{file}: not the weights of {name} ({reason})") from error
+    network = official_weights.network(name, lambda content: load(name, content))
     return network.to(device).eval().requires_grad_(False)
