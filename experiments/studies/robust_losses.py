@@ -25,6 +25,7 @@ from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.store import Bank
 from mrkd_ray.grid.opening import open_grid
 from mrkd_ray.method.algorithm import learning_rate
+from mrkd_ray.method.losses import hard_label_loss
 from mrkd_ray.training.branch_task import BranchTask
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -36,10 +37,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, remembered: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels)
 
 
-def gce(logits: Tensor, labels: Tensor, remembered: Tensor, q: float = 0.7) -> Tensor:
-    """Generalised cross-entropy: between it (q = 0) and the absolute error (q = 1)."""
-    belief = logits.softmax(1).gather(1, labels[:, None]).clamp_min(1e-9)
-    return ((1 - belief**q) / q).mean()
+def gce(logits: Tensor, labels: Tensor, remembered: Tensor) -> Tensor:
+    """`--gce 0.7`."""
+    return hard_label_loss(logits, F.one_hot(labels, logits.shape[1]), 0.7)
 
 
 def elr(
