@@ -28,7 +28,7 @@ from mrkd_ray.datasets.checking.problems import Skipped
 from mrkd_ray.training import checkpoints
 
 ENVIRONMENT, REQUEST, DAMAGED = "environment.json", "grid.yaml", "damaged"
-CELLS = "cells.json"
+CELLS, LOCK = "cells.json", ".lock"
 SAME_VERSIONS = ("mrkd-ray", "torch")
 """Packages of which a cell must have been made with this version to be taken over."""
 
@@ -78,12 +78,21 @@ def begun(output: Path, name: str) -> bool:
     return any(cell.is_dir() and result_of(cell) is None for cell in cells)
 
 
+def is_locked(folder: Path) -> bool:
+    """Return whether a run may be writing to a results folder."""
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except OSError:  # held (a Timeout is one), or on a disk that cannot be written
+        return True
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a results folder: two runs in one would destroy each other's checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             _remove_unfinished(folder)
             yield
     except Timeout:

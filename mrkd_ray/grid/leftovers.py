@@ -23,6 +23,7 @@ from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.intact import result_of
 from mrkd_ray.datasets.opening import EMBEDDED
 from mrkd_ray.distributed import sessions
+from mrkd_ray.grid.folder import LOCK
 
 Kind = Literal["cache", "checkpoints", "ray"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -130,7 +131,7 @@ def _in_results(output: Path) -> Iterator[Leftover]:
         cell = folder.parent
         if result_of(cell) is None:
             note = f"{cell_files.cycles_done(cell)} cycles"
-            yield _leftover("checkpoints", folder, cell.parents[1] / ".lock", note)
+            yield _leftover("checkpoints", folder, cell.parents[1] / LOCK, note)
 
 
 def _of_ray(temporary: Path) -> Iterator[Leftover]:

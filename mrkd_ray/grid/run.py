@@ -49,7 +49,7 @@ def train(config: TrainConfig | None = None, *, resume: bool = False, **fields: 
     console = Console(stderr=True)
     asked = with_branches(
         config or parse(TrainConfig, fields, PYTHON),
-        lambda line: console.print(f"note: {line}", markup=False, soft_wrap=True),
+        lambda line: say(console, f"note: {line}"),
     )
     return run(asked.as_grid(), resume=resume, console=console)
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from mrkd_ray.cells import files as cell_files
@@ -16,7 +15,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import say
 from mrkd_ray.common.reading import Damaged, read_json
 from mrkd_ray.common.text import printable, time_text
-from mrkd_ray.grid.folder import CELLS
+from mrkd_ray.grid.folder import CELLS, is_locked
 from mrkd_ray.grid.run import figures_text
 from mrkd_ray.scores import metrics
 
@@ -83,17 +82,9 @@ def read(folder: Path) -> Status:
             "runs of earlier versions have none, and write it when they go on (--resume)."
         )
     asked = read_json(folder / CELLS)
-    running = _is_locked(folder / ".lock")
+    running = is_locked(folder)
     cells = (_cell(folder / "cells" / key, facts, running) for key, facts in asked.items())
     return Status(folder, running, tuple(cells))
-
-
-def _is_locked(lock: Path) -> bool:
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except (Timeout, OSError):  # held, or on a disk that cannot be written: it may be
-        return True
 
 
 def _cell(folder: Path, facts: dict[str, Any], running: bool) -> CellStatus:
