@@ -19,7 +19,7 @@ class Cost:
     Attributes:
         multiplications: of convolutions and matrix products (`inference.latency`).
         parameters: in all.
-        milliseconds: the median of several clips on one thread, from the waveform to probabilities.
+        milliseconds: as of `inference.latency`.
         seconds: the clip's length.
         processor: that it was measured on.
     """
