@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -165,25 +166,50 @@ def read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def read_size(folder: Path) -> tuple[int, int]:
-    """Return a model's parameters and the bytes of its tensors, without PyTorch.
+class Size(NamedTuple):
+    """Of a model, or of several together.
 
-    Its backbone's too.
+    Attributes:
+        parameters: in all, those of frozen pretrained networks included.
+        trained: of them, those that were trained here.
+        bytes: of all tensors.
+    """
+
+    parameters: int
+    trained: int
+    bytes: int
+
+
+def read_size(folder: Path) -> Size:
+    """Return a model's size, without PyTorch.
 
     Raises:
         OSError, safetensors.SafetensorError: the file is missing or damaged.
     """
+    trained, size = _size_of(folder / TENSORS)
+    frozen_, more = 0, 0
+    if (folder / BACKBONE).exists():
+        frozen_, more = _size_of(folder / BACKBONE)
+    else:
+        with suppress(Damaged):  # which is told when it is loaded
+            found = read_config(folder).get("backbone") or {}
+            frozen_, more = int(found.get("parameters", 0)), int(found.get("bytes", 0))
+    return Size(trained + frozen_, trained, size + more)
+
+
+def _size_of(path: Path) -> tuple[int, int]:
     from safetensors import safe_open
 
-    parameters = size = 0
-    backbone = folder / BACKBONE
-    for path in (folder / TENSORS, *([backbone] if backbone.exists() else [])):
-        check_regular(path)
-        with safe_open(path, "numpy") as file:
-            learned = [name for name in file.keys() if name.split(".")[-1] not in NOT_LEARNED]  # noqa: SIM118
-            parameters += sum(math.prod(file.get_slice(name).get_shape()) for name in learned)
-        size += path.stat().st_size
-    return parameters, size
+    check_regular(path)
+    with safe_open(path, "numpy") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    return count_learned(shapes), path.stat().st_size
+
+
+def count_learned(shapes: Mapping[str, Sequence[int]]) -> int:
+    """Return how many values of tensors of these shapes, by name, are parameters."""
+    learned = (shape for name, shape in shapes.items() if name.split(".")[-1] not in NOT_LEARNED)
+    return sum(math.prod(shape) for shape in learned)
 
 
 def read_model(folder: Path, device: torch.device) -> TrainedModel:

@@ -18,7 +18,8 @@ class Cost:
 
     Attributes:
         multiplications: of convolutions and matrix products (`inference.latency`).
-        parameters: in all.
+        parameters: in all, those of frozen pretrained networks included.
+        trained: of them, those that were trained here.
         milliseconds: as of `inference.latency`.
         seconds: the clip's length.
         processor: that it was measured on.
@@ -26,16 +27,18 @@ class Cost:
 
     multiplications: int
     parameters: int
+    trained: int
     milliseconds: float
     seconds: float
     processor: str
 
     @property
     def text(self) -> str:
-        """For people: `9.2 ms, 27 M multiplications, 530 k parameters`."""
+        """For people: `9.2 ms, 27 M multiplications, 530 k parameters (19 k trained)`."""
+        trained = f" ({count_text(self.trained)} trained)" if self.trained < self.parameters else ""
         return (
             f"{milliseconds_text(self.milliseconds)} ms, {count_text(self.multiplications)} "
-            f"multiplications, {count_text(self.parameters)} parameters"
+            f"multiplications, {count_text(self.parameters)} parameters{trained}"
         )
 
 
@@ -47,9 +50,11 @@ def measure(folders: Sequence[Path], seconds: float) -> Cost:
     """
     from mrkd_ray.inference.latency import milliseconds, multiplications
 
+    sizes = [read_size(folder) for folder in folders]
     return Cost(
         multiplications=multiplications(folders, seconds),
-        parameters=sum(read_size(folder)[0] for folder in folders),
+        parameters=sum(size.parameters for size in sizes),
+        trained=sum(size.trained for size in sizes),
         milliseconds=milliseconds(folders, seconds),
         seconds=seconds,
         processor=environment.processor(),

@@ -185,6 +185,7 @@ def _columns(cost: Cost) -> dict[str, float]:
         "milliseconds": cost.milliseconds,
         "multiplications": cost.multiplications,
         "parameters": cost.parameters,
+        "trained_parameters": cost.trained,
     }
 
 
@@ -293,11 +294,11 @@ def _costs(probed: Probed, order: list[int]) -> Table:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("", "ms", "multiplications", "parameters"):
+    for heading in ("", "ms", "multiplications", "parameters", "trained"):
         table.add_column(heading, justify="right", no_wrap=True)
     for number, i in enumerate(order, start=1):
         cost = probed.costs[i]
-        counts = (count_text(cost.multiplications), count_text(cost.parameters))
+        counts = map(count_text, (cost.multiplications, cost.parameters, cost.trained))
         table.add_row(str(number), milliseconds_text(cost.milliseconds), *counts)
     return table
 

@@ -154,6 +154,13 @@ NETWORKS: dict[str, type[Cnn10 | MobileNetV1]] = {
 }
 
 
+def backbone_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors that the embedding needs."""
+    with torch.device("meta"):
+        tensors = NETWORKS[name]().state_dict()
+    return {k: tuple(x.shape) for k, x in tensors.items() if not k.startswith("fc")}
+
+
 def load(name: str, content: Mapping[str, object]) -> Panns:
     """Return the network of this name with the tensors of an official file.
 

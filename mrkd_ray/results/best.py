@@ -57,8 +57,9 @@ class Best:
         runs: how many these scores are of.
         fold, seed: of the run whose weights lie here: the first, not the luckiest.
         cells: the folders under `cells/` that they are from, of each member.
-        parameters, bytes: of all members; None where files of their weights are missing, and so
-            there is no `best/`.
+        parameters, bytes: of all members, frozen pretrained networks included; None where files of
+            their weights are missing, and so there is no `best/`.
+        trained_parameters: of them; None also where an earlier version wrote the file.
         latency: None where nobody has measured it yet.
     """
 
@@ -77,6 +78,7 @@ class Best:
     parameters: int | None
     bytes: int | None
     latency: Latency | None = None
+    trained_parameters: int | None = None
 
     @property
     def text(self) -> str:
@@ -101,10 +103,13 @@ class Best:
 
     @property
     def size_text(self) -> str:
-        """Its size: `167 k parameters, 0.675 MB`."""
+        """Its size: `167 k parameters, 0.675 MB`; of a frozen network, which were trained."""
         if self.parameters is None or self.bytes is None:
             return "its weights are not in cells/ any more"
-        return f"{count_text(self.parameters)} parameters, {megabytes_text(self.bytes)} MB"
+        trained = ""
+        if self.trained_parameters not in (None, self.parameters):
+            trained = f" ({count_text(self.trained_parameters)} trained)"
+        return f"{count_text(self.parameters)} parameters{trained}, {megabytes_text(self.bytes)} MB"
 
     def is_of(self, kind: TrainedKind) -> bool:
         """Say whether it is a model of the run, from the cells that it names."""
@@ -123,7 +128,7 @@ def most_accurate(results: Path, kinds: Sequence[TrainedKind]) -> TrainedKind | 
 
 def facts(results: Path, kind: TrainedKind, chosen_by: By) -> Best:
     """Return what `best.json` would say of a model."""
-    parameters, bytes_ = size(kind.folders(results)) or (None, None)
+    found = size(kind.folders(results))
     names = [metric.name for metric in kind.metrics]
     fold, seed = kind.first_run
     return Best(
@@ -139,8 +144,9 @@ def facts(results: Path, kind: TrainedKind, chosen_by: By) -> Best:
         fold=fold,
         seed=seed,
         cells=dict(zip(kind.branches, kind.cells[kind.first_run], strict=True)),
-        parameters=parameters,
-        bytes=bytes_,
+        parameters=found and found.parameters,
+        bytes=found and found.bytes,
+        trained_parameters=found and found.trained,
     )
 
 

@@ -15,6 +15,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.reading import Damaged
 from mrkd_ray.common.text import count_text, megabytes_text, milliseconds_text
 from mrkd_ray.config.grid_files import read_written
+from mrkd_ray.inference.model_folder import Size
 from mrkd_ray.results import best as best_folder
 from mrkd_ray.results.best import BY, Best, By, Latency
 from mrkd_ray.results.latency import measure, typical_seconds
@@ -47,15 +48,14 @@ class Row:
         behind: its main score less that of the most accurate model, on the same clips; no interval
             for that model itself, and for those of fewer runs.
         complete: whether it was trained in every run: only then it can be chosen.
-        parameters, bytes: None where files of its weights are missing.
+        size: None where files of its weights are missing.
         latency: None where it cannot be loaded.
     """
 
     kind: TrainedKind
     behind: Interval
     complete: bool
-    parameters: int | None
-    bytes: int | None
+    size: Size | None
     latency: Latency | None
 
 
@@ -107,17 +107,16 @@ def compare(folder: Path, by: str | None = None) -> Comparison:
     rows = []
     for kind in order:
         folders = kind.folders(folder)
-        parameters, bytes_ = size(folders) or (None, None)
+        found = size(folders)
         networks = tuple(sorted(kind.branches.values()))
-        if bytes_ is not None and networks not in measured:
+        if found and networks not in measured:
             measured[networks] = measure(folders, seconds)
         compared = kind in complete and kind is not order[0]
         row = Row(
             kind=kind,
             behind=_behind(kind, order[0], read) if compared else NO_INTERVAL,
             complete=kind in complete,
-            parameters=parameters,
-            bytes=bytes_,
+            size=found,
             latency=measured.get(networks),
         )
         rows.append(row)
@@ -168,7 +167,7 @@ def choose(rows: Sequence[Row], by: By) -> Row:
         return rows[0]
     good = [row for row in rows if row.complete and row.behind.mark != "lower"]
     if by == "size":
-        return min(good, key=lambda row: inf if row.bytes is None else row.bytes)
+        return min(good, key=lambda row: row.size.bytes if row.size else inf)
     return min(good, key=lambda row: row.latency.milliseconds if row.latency else inf)
 
 
@@ -211,7 +210,9 @@ def show(found: Comparison, console: Console) -> None:
     shown.add_column(f"% {main.title}", justify="right", no_wrap=True)
     shown.add_column(other.title, justify="right", no_wrap=True)
     shown.add_column("minus the first [95%]", justify="right", no_wrap=True)
-    for heading in ("", "param.", "MB", "ms"):
+    sizes = [row.size for row in found.rows if row.size]
+    frozen = any(size.trained < size.parameters for size in sizes)
+    for heading in ("", "param.", *["trained"] * frozen, "MB", "ms"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in found.rows:
         score, second = row.kind.mean_scores()
@@ -222,8 +223,9 @@ def show(found: Comparison, console: Console) -> None:
             f"{100 * score:.1f}{spread}",
             f"{100 * second:.1f}",
             *cells(row.behind),
-            "-" if row.parameters is None else count_text(row.parameters),
-            "-" if row.bytes is None else megabytes_text(row.bytes),
+            count_text(row.size.parameters) if row.size else "-",
+            *[count_text(row.size.trained) if row.size else "-"] * frozen,
+            megabytes_text(row.size.bytes) if row.size else "-",
             "-" if row.latency is None else milliseconds_text(row.latency.milliseconds),
         )
     console.print(shown)
@@ -261,6 +263,8 @@ def caption(found: Comparison) -> str:
         "chosen model they are a little too high."
     )
     processor = next((row.latency.processor for row in found.rows if row.latency), None)
+    if any(row.size and row.size.trained < row.size.parameters for row in found.rows):
+        text += " param.: with those of frozen pretrained networks."
     if processor:
         text += (
             f" ms: for a clip of {found.seconds:.3g} s, from the waveform to probabilities, on one "
@@ -287,8 +291,9 @@ def as_json(found: Comparison) -> dict[str, Any]:
                 "runs": len(row.kind.scores),
                 **dict(zip(names, row.kind.mean_scores(), strict=True)),
                 "difference": _ends(row.behind),
-                "parameters": row.parameters,
-                "megabytes": None if row.bytes is None else row.bytes / 1e6,
+                "parameters": row.size and row.size.parameters,
+                "trained_parameters": row.size and row.size.trained,
+                "megabytes": row.size and row.size.bytes / 1e6,
                 "milliseconds": row.latency and row.latency.milliseconds,
                 "is_best": found.best.is_of(row.kind),
             }

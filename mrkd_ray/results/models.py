@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mrkd_ray.cells.cell import named
-from mrkd_ray.inference.model_folder import read_size
+from mrkd_ray.inference.model_folder import Size, read_size
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import ENSEMBLE, Condition
 from mrkd_ray.scores.metrics import Metric
@@ -172,15 +172,15 @@ def standing(scores: tuple[float, float], folders: Sequence[Path]) -> tuple[floa
     """
     found = size(folders)
     main, other = (round(score, 9) for score in scores)
-    return main, other, -found[0] if found else -inf
+    return main, other, -found.parameters if found else -inf
 
 
-def size(folders: Sequence[Path]) -> tuple[int, int] | None:
-    """Return parameters and bytes of models together; None where a file is missing or damaged."""
+def size(folders: Sequence[Path]) -> Size | None:
+    """Return the size of models together; None where a file is missing or damaged."""
     from safetensors import SafetensorError
 
     try:
         sizes = [read_size(folder) for folder in folders]
     except (OSError, SafetensorError):
         return None
-    return sum(each for each, _ in sizes), sum(each for _, each in sizes)
+    return Size(*map(sum, zip(*sizes, strict=True)))

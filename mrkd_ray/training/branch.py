@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +22,12 @@ from mrkd_ray.features.window_extents import window_bytes
 from mrkd_ray.features.window_sources import Index
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.clip_logits import clip_logits, window_logits
-from mrkd_ray.inference.model_folder import BACKBONE, write_model
+from mrkd_ray.inference.model_folder import BACKBONE, count_learned, write_model
 from mrkd_ray.method import losses
 from mrkd_ray.method.algorithm import learning_rate
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.networks.catalogue import build, initial_weights
-from mrkd_ray.representations import frozen, mobilenet, pretrained
+from mrkd_ray.representations import frozen, mobilenet, panns, pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
 from mrkd_ray.training import checkpoints, device_memory
@@ -41,6 +42,17 @@ def free_memory() -> None:
     """Give back what a branch held that is gone, on the GPU too."""
     gc.collect()  # a network and its optimiser's hooks are cycles
     torch.cuda.empty_cache()  # does nothing where CUDA is not in use
+
+
+def elsewhere(representation: str) -> dict[str, Any]:
+    """Say how large the frozen network is that a model's folder does not hold; if any."""
+    weights = REPRESENTATIONS[representation].weights
+    if not weights or pretrained.FILES[weights].backbone:
+        return {}
+    is_panns = weights in panns.NETWORKS
+    shapes = (panns if is_panns else mobilenet).backbone_shapes(weights)
+    values = sum(math.prod(shape) for shape in shapes.values())
+    return {"backbone": {"parameters": count_learned(shapes), "bytes": 4 * values}}
 
 
 class Branch:
@@ -242,6 +254,7 @@ class Branch:
                 "seed": task.seed,
                 "training": task.training.model_dump(mode="json"),
                 "precision": self.compute.precision,
+                **elsewhere(task.spec.representation),
                 "windows": {"kept": self.windows.kept, "bytes": self.windows.bytes},
                 **task.provenance,
             },

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,16 @@ from safetensors.torch import load_file, save_file
 from mrkd_ray.audio.decoding import SAMPLE_RATE, Recording
 from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import write_json
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.inference.classifier import load
-from mrkd_ray.inference.model_folder import BACKBONE, read_size, write_model
+from mrkd_ray.inference.model_folder import BACKBONE, CONFIG, read_size, write_model
 from mrkd_ray.inference.program_export import export
 from mrkd_ray.networks.catalogue import build
-from mrkd_ray.representations import mobilenet, pretrained
+from mrkd_ray.representations import mobilenet, panns, pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.representations.mobilenet import AudioMobileNet
+from mrkd_ray.training.branch import elsewhere
 
 
 @pytest.fixture
@@ -65,10 +70,29 @@ def test_its_folder_is_enough_where_the_weights_are_not(
     monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
     mobilenet.trained.cache_clear()
     np.testing.assert_array_equal(load(folder).branches_of(Recording(noise())), expected)
-    parameters, size = read_size(folder)
+    parameters, trained, size = read_size(folder)
+    assert trained == 385 * 5
     features = mobilenet.trained("mn04", torch.device("cpu")).features
     assert parameters == sum(p.numel() for p in features.parameters()) + 385 * 5
     assert size > 4 * parameters
+
+
+@pytest.mark.parametrize("name", ["mn10", "panns_cnn10"])
+def test_a_frozen_network_that_does_not_come_along_is_counted_too(
+    name: str, folder: Path, tmp_path: Path
+) -> None:
+    told = elsewhere(name)
+    network = (panns.Cnn10 if name in panns.NETWORKS else partial(AudioMobileNet, 1.0, 527))()
+    named = network.named_parameters()
+    needed = [p for n, p in named if not n.startswith(("fc", "classifier"))]
+    assert told["backbone"]["parameters"] == sum(p.numel() for p in needed)
+    (folder / BACKBONE).unlink()
+    config = json.loads((folder / CONFIG).read_text())
+    write_json(folder / CONFIG, config | told)
+    manifest.write(folder)
+    alone, whole = 385 * 5, read_size(folder)
+    assert whole[:2] == (alone + told["backbone"]["parameters"], alone)
+    assert whole.bytes > 4 * whole.parameters
 
 
 def test_the_hidden_layer_comes_along_where_it_is_needed(

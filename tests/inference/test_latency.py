@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_size_is_that_of_the_network(folder: Path) -> None:
     network, _ = build("vgg_small", 4)
-    parameters, size = read_size(folder)
+    parameters, _, size = read_size(folder)
     assert parameters == sum(each.numel() for each in network.parameters())
     assert size == (folder / "model.safetensors").stat().st_size
 

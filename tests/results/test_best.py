@@ -97,7 +97,7 @@ def test_it_stays_where_weights_were_deleted(tmp_path: Path) -> None:
     assert best is not None
     assert best.bytes is None
     assert "not in cells/ any more" in best.text
-    assert read_size(tmp_path / "best" / "branches" / NAMES[1])[0] == 100
+    assert read_size(tmp_path / "best" / "branches" / NAMES[1]).parameters == 100
 
 
 def test_one_that_is_no_model_of_the_run_or_damaged_is_made_anew(tmp_path: Path) -> None:

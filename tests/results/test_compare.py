@@ -7,11 +7,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_text
+from mrkd_ray.inference.model_folder import BACKBONE, Size
 from mrkd_ray.results import compare as compare_module
 from mrkd_ray.results.best import By, Latency
 from mrkd_ray.results.compare import Row, as_json, choose, compare, show
@@ -35,8 +38,7 @@ def of(
         kind=kind,
         behind=behind,
         complete=complete,
-        parameters=size,
-        bytes=size,
+        size=None if size is None else Size(size, size, size),
         latency=Latency(milliseconds=ms, seconds=1, processor="") if ms else None,
     )
 
@@ -114,6 +116,26 @@ def test_what_is_printed_says_the_rule_and_fits_80_columns(
     assert "best/ (by size: the smallest of those that are not significantly less" in words
     assert words.endswith("logmel64:resnet_small, independent")
     assert "for a clip of 5 s, from the waveform to probabilities, on one thread of a CPU" in words
+
+
+def test_of_a_head_on_a_frozen_network_it_is_said_what_was_trained(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(compare(results), Console(width=80, no_color=True))
+    assert "trained" not in capsys.readouterr().out
+    for branch in results.glob(f"cells/independent_{NAMES[1]}*/branches/{NAMES[1]}"):
+        save_file({"features.w": np.zeros(5000, np.float32)}, branch / BACKBONE)
+    found = compare(results, "accuracy")
+    first = next(row for row in found.rows if row.kind.title == "cqt:vgg_small, independent")
+    assert first.size is not None
+    assert first.size[:2] == (5100, 100)
+    assert found.best.size_text.startswith("5 k parameters (0 k trained), ")
+    told = as_json(found)["models"][0]
+    assert (told["parameters"], told["trained_parameters"]) == (5100, 100)
+    show(found, Console(width=80, no_color=True))
+    shown = capsys.readouterr().out
+    assert "param. trained" in shown
+    assert all(len(line.rstrip()) <= 80 for line in shown.splitlines())
 
 
 def test_json_has_the_models_in_the_same_order(results: Path) -> None:
