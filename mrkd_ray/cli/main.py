@@ -437,7 +437,7 @@ def download(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="fsdkaggle2018|tut2018|esc50|mn04|mn10|panns_cnn10|...",
+            metavar="fsdkaggle2018|tut2018|esc50|mn01 to mn40|panns_cnn10|...",
             help="The data set, or the pretrained weights: also those of any network of "
             "torchvision or timm from ImageNet, for REPRESENTATION@NETWORK.",
         ),
@@ -457,6 +457,14 @@ def download(
             help="Of a network from ImageNet: its weights in a file that is here already.",
         ),
     ] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEX",
+            help="Of pretrained weights: what the file must have. Without it, what first comes of "
+            "a file that mrkd does not know is recorded, and later downloads must be the same.",
+        ),
+    ] = None,
 ) -> None:
     """Download a data set, or pretrained weights, from the official record.
 
@@ -472,8 +480,17 @@ def download(
     if name in pretrained.FILES:
         entry = pretrained.FILES[name]
         print(f"{name}: {entry.file}. Licence: {entry.licence}.\nCite: {entry.citation}.")
-        print(pretrained.fetch(name, to))
+        path = pretrained.fetch(name, to, sha256 or "")
+        if not entry.is_pinned and not sha256:
+            print(
+                f"note: mrkd does not know this file's sha256. What came has "
+                f"{pretrained.recorded(path)}, which is recorded in {path.name}.json. Other bytes "
+                "are refused from now on. --sha256 says what they must have."
+            )
+        print(path)
         return
+    if sha256:
+        raise UserError(f"--sha256: of pretrained weights from AudioSet; {name} are none: leave it")
     if name not in SOURCES:
         from mrkd_ray.networks.freezing import can_freeze, freeze
 

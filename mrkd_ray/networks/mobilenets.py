@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mrkd_ray.networks.registry import network
 from mrkd_ray.representations.mobilenet import AudioMobileNet, official
 
-WIDTHS = {"mn01": 0.1, "mn02": 0.2, "mn04": 0.4, "mn05": 0.5, "mn10": 1.0, "mn20": 2.0, "mn40": 4.0}
+WIDTHS = {f"mn{tenths:02}": tenths / 10 for tenths in (1, 2, 4, 5, 10, 20, 30, 40)}
 
 
 class MobileNet(AudioMobileNet):

@@ -8,11 +8,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import write_json
 from mrkd_ray.common.hashing import sha256_of
+from mrkd_ray.common.reading import Damaged, read_json
 
 FOLDER = "MRKD_WEIGHTS"
 """Environment variable: the folder of the files, in place of the user's cache."""
@@ -28,7 +31,8 @@ class WeightsFile:
         licence: of the weights.
         citation: what to cite.
         size: in bytes; None where it is not known.
-        sha256: of its bytes; of one that is known in part only, its begin and end around `...`.
+        sha256: of its bytes; of one that is known in part only, its begin and end around `...`;
+            empty where nobody here has seen it. Of these the first download is recorded.
         md5: of its bytes, where that is what its publisher gives.
         width: of EfficientAT's networks' channels.
         backbone: the digest of what models bring along (`mobilenet.digest`); empty where it is
@@ -48,15 +52,21 @@ class WeightsFile:
     hidden: bool = False
 
     @property
+    def is_pinned(self) -> bool:
+        """Whether all of its bytes are known before a download."""
+        return bool(self.md5) or bool(self.sha256 and "..." not in self.sha256)
+
+    @property
     def identity(self) -> str:
         """What is known of its bytes, for keys and errors."""
         return self.sha256 or f"md5:{self.md5}"
 
     def is_official(self, size: int, sha256: str, md5: str) -> bool:
         """Return whether a file of this size and these hashes is the official one."""
-        begin, dots, end = self.sha256.partition("...")
-        same = sha256.startswith(begin) and sha256.endswith(end) if dots else sha256 == begin
-        same = md5 == self.md5 if self.md5 else same
+        begin, _, end = self.sha256.partition("...")
+        same = sha256.startswith(begin) and sha256.endswith(end)
+        if self.is_pinned:
+            same = md5 == self.md5 if self.md5 else sha256 == self.sha256
         return same and self.size in (None, size)
 
 
@@ -109,6 +119,19 @@ FILES = {
         citation=_PANNS_CITATION,
     ),
 }
+FILES |= {  # names of EfficientAT's models/mn/model.py; none was at hand here
+    name: WeightsFile(
+        file=f"{name}_as_mAP_{precision}.pt",
+        url=f"{_RELEASE}/{name}_as_mAP_{precision}.pt",
+        licence=_LICENCE,
+        citation=_CITATION,
+        width=int(name[2:]) / 10,
+    )
+    for name, precision in (
+        *(("mn01", 298), ("mn02", 378), ("mn05", 443)),
+        *(("mn20", 478), ("mn30", 482), ("mn40", 484)),
+    )
+}
 FILES["mn04_context"] = replace(
     FILES["mn04"],
     backbone="5080202001b88e49bb418086a3782acfa2e8e354b16d8b77dbc482eb8e8e3f88",
@@ -144,14 +167,37 @@ def find(name: str) -> Path:
             f"{path.parent}. Fetch them: mrkd download {name}. Or set {FOLDER} to the folder that "
             "has the file."
         )
-    return _verified(path, name, path.stat().st_mtime_ns)
+    return _verified(path, name, path.stat().st_mtime_ns, recorded(path))
 
 
-def fetch(name: str, to: Path | None = None) -> Path:
+def record_of(path: Path) -> Path:
+    """Return where it is recorded what was first downloaded as a file."""
+    return path.with_name(f"{path.name}.json")
+
+
+def recorded(path: Path) -> str:
+    """Return the sha256 that is recorded of a file; empty where none is.
+
+    Raises:
+        UserError: the record is damaged.
+    """
+    if not record_of(path).exists():
+        return ""
+    try:
+        return str(read_json(record_of(path), "sha256")["sha256"])
+    except Damaged as error:
+        raise UserError(f"{error}. Remove it and {path.name}, and fetch that again.") from None
+
+
+def fetch(name: str, to: Path | None = None, sha256: str = "") -> Path:
     """Download weights `name` from their official release, unless they are there; verified.
+
+    Of a file that is not pinned (`WeightsFile.is_pinned`) it records what came, and refuses what
+    differs from that later.
 
     Args:
         to: a folder; by default the one in which every command looks.
+        sha256: what its bytes must have; empty where nobody says.
 
     Raises:
         UserError: they cannot be had, or other bytes came.
@@ -159,10 +205,14 @@ def fetch(name: str, to: Path | None = None) -> Path:
     import pooch
     import requests
 
+    sha256 = sha256.lower()
+    if sha256 and not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise UserError(f"--sha256 {sha256}: it has 64 hexadecimal digits")
     entry, target = FILES[name], to or folder()
-    known: str | None = f"md5:{entry.md5}" if entry.md5 else f"sha256:{entry.sha256}"
-    if "..." in entry.sha256:
-        known = None
+    wanted = sha256 or recorded(target / entry.file)
+    known: str | None = f"sha256:{wanted}" if wanted else None
+    if entry.is_pinned:
+        known = f"md5:{entry.md5}" if entry.md5 else f"sha256:{entry.sha256}"
     try:
         pooch.get_logger().setLevel("ERROR")
         path = Path(pooch.retrieve(entry.url, known, entry.file, target))
@@ -171,12 +221,24 @@ def fetch(name: str, to: Path | None = None) -> Path:
             f"{name}: {entry.url} cannot be had ({error}). Download it in another way, put it into "
             f"{target} as {entry.file}, and call again."
         ) from None
-    return _verified(path, name, path.stat().st_mtime_ns)
+    changed = path.stat().st_mtime_ns
+    _verified(path, name, changed, sha256)
+    found = _verified(path, name, changed, recorded(path))
+    if not entry.is_pinned and not record_of(path).exists():
+        what = {"sha256": sha256_of(path), "size": path.stat().st_size, "url": entry.url}
+        write_json(record_of(path), what)
+    return found
 
 
 @functools.cache
-def _verified(path: Path, name: str, changed: int) -> Path:
+def _verified(path: Path, name: str, changed: int, wanted_sha256: str) -> Path:
     entry, size, found = FILES[name], path.stat().st_size, sha256_of(path)
+    if wanted_sha256 and found != wanted_sha256:
+        raise UserError(
+            f"{path}: its sha256 is {found} ({size} bytes), not {wanted_sha256}, as it was asked "
+            f"for or recorded in {record_of(path).name}. Remove what is wrong of the two, and "
+            "fetch it again."
+        )
     md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if entry.md5 else ""
     if not entry.is_official(size, found, md5):
         wanted = entry.identity + (f" and {entry.size} bytes" if entry.size else "")

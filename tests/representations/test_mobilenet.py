@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -172,6 +173,35 @@ def test_other_bytes_are_refused_and_not_kept(released: tuple[Path, Path]) -> No
         pretrained.fetch("mn04")
     assert not pretrained.there("mn04")
     assert not list(folder.glob("*"))
+
+
+def test_of_a_file_that_is_not_pinned_the_first_download_is_recorded(
+    released: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, _ = released
+    entry = pretrained.FILES["mn20"]
+    assert not entry.is_pinned
+    url = pretrained.FILES["mn04"].url
+    monkeypatch.setitem(pretrained.FILES, "mn20", replace(entry, file=file.name, url=url))
+    first = file.read_bytes()
+    known = sha256_of(file)
+    with pytest.raises(UserError, match="cannot be had"):
+        pretrained.fetch("mn20", sha256="0" * 64)
+    with pytest.raises(UserError, match="64 hexadecimal digits"):
+        pretrained.fetch("mn20", sha256="899a8c62")
+    assert not pretrained.there("mn20")
+    path = pretrained.fetch("mn20", sha256=known.upper())
+    record = json.loads(pretrained.record_of(path).read_text())
+    assert record == {"sha256": known, "size": len(first), "url": url}
+    file.write_bytes(b"x" * len(first))  # another release of the same name
+    assert pretrained.fetch("mn20") == pretrained.find("mn20") == path  # what came first is here
+    assert path.read_bytes() == first
+    path.unlink()
+    with pytest.raises(UserError, match="cannot be had"):
+        pretrained.fetch("mn20")
+    shutil.copy(file, path)  # put there by other means
+    with pytest.raises(UserError, match=f"not {known}"):
+        pretrained.find("mn20")
 
 
 def test_the_context_is_the_classifiers_hidden_layer_of_a_clip_of_at_most_ten_seconds(
