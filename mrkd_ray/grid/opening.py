@@ -64,6 +64,22 @@ class OpenGrid:
         return {cell.key: cell for cell in self.cells}
 
 
+def may_be_finished(config: GridConfig, resume: bool) -> Finished | None:
+    """Return what says whether all cells of a run are finished; None where some cannot be.
+
+    Args:
+        resume: whether it goes on in the newest folder of its name.
+    """
+
+    def finished(cells: Sequence[Cell], prepared: Prepared) -> bool:
+        folder = grid_folder.choose(config.output, config.name, cells, resume)
+        found = grid_folder.finished(cells, folder, config.name)
+        return all(cell.key in found for cell in cells)
+
+    maybe = resume and not grid_folder.begun(config.output, config.name)
+    return finished if maybe else None
+
+
 @contextmanager
 def open_grid(
     config: GridConfig,

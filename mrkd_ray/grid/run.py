@@ -24,7 +24,7 @@ from mrkd_ray.config.parsing import PYTHON, parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.default_branches import with_branches
-from mrkd_ray.grid.opening import OpenGrid, open_grid
+from mrkd_ray.grid.opening import OpenGrid, may_be_finished, open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.results.gather import Results, gather
 from mrkd_ray.scores import metrics
@@ -95,14 +95,7 @@ def run(
     def tell(line: str) -> None:
         say(console, line)
 
-    def finished_there(cells: Sequence[Cell], prepared: Prepared) -> bool:
-        folder = grid_folder.choose(config.output, config.name, cells, resume)
-        found = grid_folder.finished(cells, folder, config.name)
-        return all(cell.key in found for cell in cells)
-
-    maybe = resume and not grid_folder.begun(config.output, config.name)
-    finished_or_none = finished_there if maybe else None
-    with open_grid(config, console, finished_or_none, resume=resume) as opened:
+    with open_grid(config, console, may_be_finished(config, resume), resume=resume) as opened:
         grid = list(opened.by_key.values())
         folder = grid_folder.choose(config.output, config.name, grid, resume)
         if resume:

@@ -15,7 +15,7 @@ from mrkd_ray.cells.run import PROFILE
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.inference.model_folder import TENSORS, TRAINED_ON
 from mrkd_ray.method.averaging import AVERAGES
-from mrkd_ray.plan.measurements import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of
+from mrkd_ray.plan.measurements import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of, window_of
 
 # What a cycle's phases and a cell's files grow with; others are the same for all sizes.
 PHASES = {
@@ -69,14 +69,16 @@ def cost(
 
     Args:
         cycles: that are left to run; files are those of all of the cell's cycles.
-        sizes: of its split.
+        sizes: of its split, with its windows.
         one_by_one: its branches take turns in one process.
         profile: it writes its timeline.
     """
     measured = probe.kinds[kind_of(cell)]
 
+    few = probe.sizes[window_of(cell)]
+
     def grown(unit: str | None) -> float:
-        probed = getattr(probe.sizes, unit) if unit else 1
+        probed = getattr(few, unit) if unit else 1
         return getattr(sizes, unit) / probed if unit and probed else 1.0
 
     units = PHASES | ({"soft_labels": "train"} if cell.training.soft_labels != "clip" else {})

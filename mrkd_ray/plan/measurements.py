@@ -15,8 +15,8 @@ from mrkd_ray.common.timeline import Span, read_trace
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import Training
 from mrkd_ray.datasets.splits import Split
+from mrkd_ray.features.window_extents import window_ticks
 from mrkd_ray.inference.model_folder import read_config
-from mrkd_ray.representations.timing import WINDOW_TICKS
 
 CYCLES = 3  # of each shortened cell; the first warms up
 
@@ -26,7 +26,7 @@ folds and their number of cycles."""
 FREE = (
     *("cycles", "lr", "momentum", "weight_decay", "label_noise", "unverified_ce", "unverified_kl"),
     *("divergence", "t_squared", "kl_weight", "ce_weight", "teacher_momentum", "trust"),
-    "warm_up",
+    *("warm_up", "label_noise_kind"),
 )
 """Options that hardly change how long a cycle takes: cells that differ in them are of one kind.
 
@@ -41,12 +41,14 @@ def kind_of(cell: Cell) -> Kind:
     return cell.condition, cell.branches, training.at_default(FREE).model_copy(update=stops)
 
 
+def window_of(cell: Cell) -> int:
+    """Return the ticks of a cell's windows."""
+    return window_ticks(cell.training.window)  # in seconds, whatever was asked for: `effective`
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """What the seconds and bytes of a cell grow with.
-
-    Windows are counted as such of 1.5 s: of longer ones there are fewer, in proportion.
-    """
+    """What the seconds and bytes of a cell grow with."""
 
     train: int  # clips, labelled or not
     train_windows: int
@@ -55,11 +57,18 @@ class Sizes:
     test_windows: int
 
     @classmethod
-    def of(cls, split: Split, unlabelled: Sequence[str], ticks: Mapping[str, int]) -> Sizes:
-        """Count a split's and unlabelled clips and their windows, given each clip's ticks."""
+    def of(
+        cls, split: Split, unlabelled: Sequence[str], ticks: Mapping[str, int], window: int
+    ) -> Sizes:
+        """Count a split's and unlabelled clips and their windows.
+
+        Args:
+            ticks: of each clip.
+            window: its ticks.
+        """
 
         def windows(clip_ids: Sequence[str]) -> int:
-            return sum(max(1, -(-ticks[clip_id] // WINDOW_TICKS)) for clip_id in clip_ids)
+            return sum(max(1, -(-ticks[clip_id] // window)) for clip_id in clip_ids)
 
         return cls(
             len(split.train) + len(unlabelled),
@@ -97,7 +106,7 @@ class Turn:
 class Probe:
     """What the shortened cells took."""
 
-    sizes: Sizes
+    sizes: Mapping[int, Sizes]  # of theirs, by the ticks of a window
     kinds: dict[Kind, ProbedKind]
     turns: dict[tuple[BranchSpec, ...], Turn]
     end: float  # seconds from the last cycle of the last cell to the end of the run

@@ -24,11 +24,11 @@ from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.features.extraction import missing
 from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.grid import folder as grid_folder
-from mrkd_ray.grid.opening import open_grid
+from mrkd_ray.grid.opening import may_be_finished, open_grid
 from mrkd_ray.grid.workers import Workers
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.costs import Cost
-from mrkd_ray.plan.measurements import Kind, Probe, Sizes, kind_of
+from mrkd_ray.plan.measurements import Kind, Probe, Sizes, kind_of, window_of
 from mrkd_ray.plan.window_memory import WindowMemory, window_memory_of
 
 
@@ -62,7 +62,7 @@ class Plan:
     independent: int
     left: int  # cells that are not finished
     compared: int  # branches of distilled cells, each beside an independent one
-    nodes: int  # 0 without a cluster
+    nodes: int  # 0 without a cluster, and where nothing is left to run
     cpus: float
     gpus: float
     kinds: list[KindPlan]
@@ -94,7 +94,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
-    with open_grid(config, console, resume=resume) as opened:
+    with open_grid(config, console, may_be_finished(config, resume), resume=resume) as opened:
         prepared, workers = opened.prepared, opened.workers
         folder = grid_folder.choose(config.output, config.name, opened.cells, resume)
         finished = grid_folder.finished(opened.cells, folder, config.name)
@@ -112,9 +112,20 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
             windows = window_memory_of(todo, prepared, workers, ticks)
             probed = probe.run(replace(opened, cells=todo), at_once, jobs, windows, ticks)
             features = probed.features
-            sizes = {split.fold: Sizes.of(split, unlabelled, ticks) for split in prepared.splits}
+            sizes = {
+                (split.fold, window): Sizes.of(split, unlabelled, ticks, window)
+                for split in prepared.splits
+                for window in probed.sizes
+            }
             of_cells = [
-                costs.cost(cell, cycles, sizes[cell.fold], probed, workers.local, config.profile)
+                costs.cost(
+                    cell,
+                    cycles,
+                    sizes[cell.fold, window_of(cell)],
+                    probed,
+                    workers.local,
+                    config.profile,
+                )
                 for cell, cycles in zip(todo, left, strict=True)
             ]
             training = costs.duration(of_cells, at_once) + probed.end
@@ -122,7 +133,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
     distilled = [cell for cell in cells if cell.condition == "distilled"]
     lengths = {digests[clip_id]: count for clip_id, count in ticks.items()}  # same bytes once
     lacking = [(ticks[job.clip_id], stores[n]) for job in jobs for n in job.representations]
-    cluster = workers.cluster
+    cluster = workers.cluster if todo else None  # it is not started for nothing
     features_missing = sum(_bytes(store, count) for count, store in lacking)
     results = sum(cost.disk for cost in of_cells)
     checkpoints = max((kind.at_once * kind.checkpoints for kind in kinds), default=0)

@@ -36,6 +36,7 @@ from mrkd_ray.plan.measurements import (
     probed_kind,
     read,
     turns_of,
+    window_of,
 )
 from mrkd_ray.plan.window_memory import WindowMemory
 
@@ -53,9 +54,14 @@ class _Pair:
     copies: int
 
 
-def sample(split: Split, ticks: Mapping[str, int], batch_size: int) -> Split:
-    """Return a split with few of its clips, from all over it."""
-    whole = Sizes.of(split, (), ticks)
+def sample(split: Split, ticks: Mapping[str, int], batch_size: int, window: int) -> Split:
+    """Return a split with few of its clips, from all over it.
+
+    Args:
+        ticks: of each clip.
+        window: ticks of the longest windows: they are to fill a batch.
+    """
+    whole = Sizes.of(split, (), ticks, window)
     tested = -(-WINDOWS * whole.test // max(1, whole.test_windows))
     return Split(
         fold=split.fold,
@@ -91,7 +97,8 @@ def run(
     """
     prepared = opened.prepared
     largest = max(cell.training.batch_size for cell in opened.cells)
-    few = sample(prepared.splits[0], ticks, largest)
+    lengths = {window_of(cell) for cell in opened.cells}
+    few = sample(prepared.splits[0], ticks, largest, max(lengths))
     every = [clip.clip_id for clip in prepared.dataset.unlabelled]
     unlabelled = _some(every, BATCHES * largest)
     wanted = {*few.train, *few.held_out, *few.test, *unlabelled}
@@ -117,7 +124,8 @@ def run(
             kinds.setdefault((condition, (spec,), options), alone(found, branches, i))
             turns.setdefault((spec,), turns[branches])
     end = ended - max(each.end for each in ran)
-    return Probe(Sizes.of(few, unlabelled, ticks), kinds, turns, end, features)
+    sizes = {window: Sizes.of(few, unlabelled, ticks, window) for window in lengths}
+    return Probe(sizes, kinds, turns, end, features)
 
 
 def _pairs(

@@ -61,7 +61,8 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
         shared = f"{plan.compared} comparisons share {plan.independent} trainings"
         yield "baselines", f"{shared}: {saved} are saved" if saved else shared
     where = f"{plan.cpus:g} CPUs and {plan.gpus:g} GPUs on {plan.nodes} node(s)"
-    yield "workers", where if plan.nodes else "this process"
+    if plan.left:
+        yield "workers", where if plan.nodes else "this process"
     lacking = f"{decimal(plan.features_missing)} to compute; {decimal(plan.cache_free)} free"
     yield "features", f"{decimal(plan.features)}, of them {lacking}"
     labels = f"{decimal(plan.soft_labels)} soft labels; {decimal(plan.output_free)} free"

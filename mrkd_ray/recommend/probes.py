@@ -156,7 +156,8 @@ class Clock:
         """Return about how long these probes take at most, with the features that lack."""
         prepared, local = self.opened.prepared, self.opened.workers.local
         ticks = prepared.ticks
-        sizes = {split.fold: Sizes.of(split, (), ticks) for split in prepared.splits}
+        (window,) = self.probed.sizes
+        sizes = {split.fold: Sizes.of(split, (), ticks, window) for split in prepared.splits}
         of_cells = []
         for cell in probes:
             like = replace(cell, branches=self.measured[cell.branches[0].network].branches)

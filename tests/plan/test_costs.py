@@ -41,7 +41,7 @@ FILES = {
     "branches/b/model.safetensors": 6000,
 }
 PROBE = Probe(
-    sizes=SMALL,
+    sizes={150: SMALL},
     kinds={
         kind_of(cell): ProbedKind((FAST, SLOW), 0.5, (100, 200), (12, 24), FILES)
         for cell in (CELL, WINDOW, *TRUSTING)
@@ -110,7 +110,7 @@ def test_a_cell_that_may_stop_early_scores_held_out_clips_and_keeps_its_best() -
             cell,
             30,
             full,
-            replace(PROBE, sizes=small, kinds=kinds),
+            replace(PROBE, sizes={150: small}, kinds=kinds),
             one_by_one=False,
             profile=False,
         )

@@ -34,8 +34,9 @@ def ran(begin: float, cycle: float, *branches: str, wait: float = 0.0, warm_up: 
 def test_sizes_count_windows_as_clips_are_scored() -> None:
     split = Split(1, train=("a", "b"), held_out=(), test=("c",))
     frames = {"a": 20, "b": 301, "c": 300, "d": 151}
-    assert Sizes.of(split, (), frames) == Sizes(2, 1 + 3, 0, 1, 2)
-    assert Sizes.of(split, ("d", "a"), frames) == Sizes(4, 1 + 3 + 2 + 1, 0, 1, 2)
+    assert Sizes.of(split, (), frames, 150) == Sizes(2, 1 + 3, 0, 1, 2)
+    assert Sizes.of(split, ("d", "a"), frames, 150) == Sizes(4, 1 + 3 + 2 + 1, 0, 1, 2)
+    assert Sizes.of(split, ("d", "a"), frames, 301) == Sizes(4, 1 + 1 + 1 + 1, 0, 1, 1)
 
 
 def test_a_cycle_is_the_slowest_branchs_once_it_is_warm() -> None:

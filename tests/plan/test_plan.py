@@ -17,6 +17,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse, to_yaml
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import run as grid
+from mrkd_ray.grid.workers import Start
 from mrkd_ray.plan.plan import KindPlan, Plan, make
 from mrkd_ray.plan.show import show
 from tests.conftest import FAST
@@ -98,10 +99,20 @@ def test_a_plan_without_a_cluster(clips: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_finished_or_computed_costs_nothing_more(clips: Path, tmp_path: Path) -> None:
+def test_what_is_finished_or_computed_costs_nothing_more(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = config(clips, tmp_path, temperatures="1", folds="1")
     grid.run(asked, console=QUIET)
-    again = make(asked, resume=True, console=QUIET)
+
+    def begin(self: Start) -> None:
+        raise AssertionError("nothing is left to run, and Ray is started")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Start, "begin", begin)
+        patched.delitem(sys.modules, "ray", raising=False)  # as where nobody has imported it
+        patched.delenv("RAY_ADDRESS", raising=False)
+        again = make(asked.model_copy(update={"runner": "ray"}), resume=True, console=QUIET)
     assert (again.left, again.results, again.features_missing, again.kinds) == (0, 0, 0, [])
     assert again.seconds == again.startup_seconds
     assert again.features > 0

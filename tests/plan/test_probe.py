@@ -96,9 +96,9 @@ def test_shortened_cells_follow_each_other_in_the_same_processes() -> None:
 def test_a_sample_is_of_whole_batches_from_all_over_the_split() -> None:
     train, test = tuple(f"train {i}" for i in range(1000)), tuple(f"test {i}" for i in range(100))
     frames = dict.fromkeys([*train, *test], 300)
-    few = probe.sample(Split(2, train, (), test), frames, batch_size=10)
+    few = probe.sample(Split(2, train, (), test), frames, batch_size=10, window=150)
     assert len(few.train) == 20
     assert (few.train[0], few.train[-1]) == ("train 0", "train 999")
     assert len(few.test) == 32  # a batch of 64 windows
     assert few.held_out == ()
-    assert probe.sample(few, frames, batch_size=100) == few
+    assert probe.sample(few, frames, batch_size=100, window=150) == few
