@@ -94,7 +94,15 @@ class Cell:
         return named.decode(errors="ignore") + where
 
 
-YOUNGER = ("early_stop", "window", "class_weights", "embedding_weight", "neighbours", "gce")
+YOUNGER = (
+    "early_stop",
+    "window",
+    "class_weights",
+    "embedding_weight",
+    "neighbours",
+    "gce",
+    "label_noise_kind",
+)
 
 
 def _younger(training: Training) -> set[str]:

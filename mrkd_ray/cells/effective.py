@@ -121,6 +121,9 @@ def idle(training: Training, where: Circumstances) -> Iterator[tuple[str, str]]:
         reasons["class_weights"] = "all classes have as many clips"
     if wrong_count(training.label_noise, sum(where.labels) + where.held_out) == 0:
         reasons["label_noise"] = "of so few clips it is none"
+        reasons["label_noise_kind"] = "no label is changed"
+    elif len(where.labels) == 2:
+        reasons["label_noise_kind"] = "there are two classes"
     if _all_keep_their_label(training, where):
         reasons["labelled"] = "of so few clips it is all"
     plain = training.at_default(reasons)

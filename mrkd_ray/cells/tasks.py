@@ -68,8 +68,9 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
 def training_labels(true: Labels, split: Split, cell: Cell, classes: int) -> Labels:
     """Return the labels that the cell trains on: a part of them is wrong under `label_noise`."""
     trained_on = {clip_id: true[clip_id] for clip_id in (*split.train, *split.held_out)}
-    noise = cell.training.label_noise
-    return {**true, **with_noise(trained_on, classes, noise, seed=[cell.seed, cell.fold])}
+    noise, kind = cell.training.label_noise, cell.training.label_noise_kind
+    seed = [cell.seed, cell.fold]
+    return {**true, **with_noise(trained_on, classes, noise, seed, kind)}
 
 
 def labelled_and_not(

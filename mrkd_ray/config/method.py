@@ -101,10 +101,11 @@ class Learning(StrictModel):
     specaugment_bins: int = Field(
         0, ge=0, description="SpecAugment: hide at most this many bins of a training window."
     )
-    class_weights: Literal["none", "balanced"] = Field(
+    class_weights: Literal["none", "balanced", "sampled"] = Field(
         "none",
         description="For classes of unlike size. balanced: in the hard labels' loss every class "
-        "counts the same, however few clips it has.",
+        "counts the same, however few clips it has. sampled: clips of every class are drawn as "
+        "often; distillation epochs, which pass over each clip once, weigh classes as balanced.",
     )
     gce: float = Field(
         0.0,
@@ -233,6 +234,11 @@ class Options(Learning):
         lt=1,
         description="For experiments: part of the training clips that get another label, drawn at "
         "random. Test labels stay.",
+    )
+    label_noise_kind: Literal["any", "next"] = Field(
+        "any",
+        description="Which label clips get by label_noise. any: each other class is as likely. "
+        "next: that of the next class in the order of names, so each class is mistaken for one.",
     )
     labelled: float = Field(
         1.0,

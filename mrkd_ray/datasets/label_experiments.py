@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -20,16 +21,24 @@ def kept_count(part: float, clips: int) -> int:
 
 
 def with_noise(
-    labels: Mapping[str, int], classes: int, noise: float, seed: Sequence[int]
+    labels: Mapping[str, int],
+    classes: int,
+    noise: float,
+    seed: Sequence[int],
+    kind: Literal["any", "next"] = "any",
 ) -> dict[str, int]:
     """Return the labels by clip_id with a part of them replaced by another class each.
 
-    Symmetric: every other class is as likely. The same clips for the same seed, in any order.
+    The same clips for the same seed, in any order, whatever the kind.
+
+    Args:
+        kind: any: every other class is as likely. next: the next class, after the last the first
+            (pair flips: Han et al., Co-teaching, NeurIPS 2018).
     """
     rng = np.random.default_rng([*seed, zlib.crc32(b"label noise")])
     clip_ids = sorted(labels)
     chosen = rng.permutation(len(clip_ids))[: wrong_count(noise, len(clip_ids))]
-    shifts = rng.integers(1, classes, len(chosen))
+    shifts = rng.integers(1, classes if kind == "any" else 2, len(chosen))
     changed = {
         clip_ids[i]: (labels[clip_ids[i]] + int(shift)) % classes
         for i, shift in zip(chosen, shifts, strict=True)

@@ -75,7 +75,7 @@ def check_multi_label(trainings: Iterable[Training]) -> None:
             "label_noise: for data with one label a clip. This data set is multi-label "
             "(its csv has a column labels): leave it out."
         )
-    if any(training.class_weights == "balanced" for training in trainings):
+    if any(training.class_weights != "none" for training in trainings):
         raise UserError(
             "class_weights: for data with one label a clip. This data set is multi-label "
             "(its csv has a column labels): leave it out."

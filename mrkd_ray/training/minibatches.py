@@ -38,6 +38,26 @@ class Minibatch(NamedTuple):
     embeddings: Tensor | None  # [B, D], of frozen mates, mixed alike
 
 
+def balanced_draw(labels: Index, count: int, rng: np.random.Generator) -> Index:
+    """Draw clips, every class as often, in random order.
+
+    Args:
+        labels: [n], of the clips.
+        count: how many to draw; what is left when it is divided goes to random classes.
+
+    Returns:
+        [count], place of the clip plus n times how often it was drawn before.
+    """
+    clips = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    quotas = np.full(len(clips), count // len(clips))
+    quotas[rng.permutation(len(clips))[: count % len(clips)]] += 1
+    drawn = [
+        np.concatenate([rng.permutation(own) + i * len(labels) for i in range(-(-n // len(own)))])
+        for own, n in zip(clips, quotas, strict=True)
+    ]
+    return rng.permutation(np.concatenate([d[:n] for d, n in zip(drawn, quotas, strict=True)]))
+
+
 class Minibatches:
     """Epochs over the training clips of one branch, and the unlabelled ones in distillation.
 
@@ -95,9 +115,12 @@ class Minibatches:
         alone, n = teacher is None and not virtual, len(task.train.clip_ids)
         pool = self._clips[:n] if alone else self._clips
         count = n + task.more_windows
-        passes = range(0, count, len(pool))
-        drawn = np.concatenate([rng.permutation(len(pool)) + first for first in passes])[:count]
-        order, pool = drawn % len(pool), np.tile(pool, len(passes))
+        if alone and training.class_weights == "sampled":
+            drawn = balanced_draw(task.train.labels, count, rng)
+        else:
+            passes = range(0, count, len(pool))
+            drawn = np.concatenate([rng.permutation(len(pool)) + i for i in passes])[:count]
+        order, pool = drawn % len(pool), np.tile(pool, 1 + drawn.max() // len(pool))
         parts = split(order, size)
         shares = rng.beta(alpha, alpha, len(parts)).tolist() if alpha > 0 else []
         if virtual:  # a row is mostly its own clip's, as in MixMatch (Berthelot et al. 2019)

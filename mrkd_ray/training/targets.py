@@ -92,8 +92,6 @@ class HardLabels:
         by_clip = (-1, *[1] * (says.ndim - 1))
         weights = torch.ones(2, len(task.taught))  # of each clip in L_ce and in L_kl
         weights[0, unverified] = training.unverified_ce
-        if training.class_weights == "balanced":
-            weights[0, : len(task.train.clip_ids)] *= balanced(torch.from_numpy(task.train.labels))
         weights[1, unverified] = training.unverified_kl
         doubted = torch.zeros(len(task.taught), dtype=torch.bool)
         nobody_says = not unverified and not training.verified_only
@@ -103,12 +101,19 @@ class HardLabels:
         self._distributions = kind.distributions
         says = torch.cat([says, zeros])
         weighted = says * weights[0].view(by_clip)
+        drawn = weighted  # what is learnt without a teacher
+        if training.class_weights != "none":
+            weighted = weighted.clone()
+            of_class = balanced(torch.from_numpy(task.train.labels))
+            weighted[:labelled] *= of_class.view(by_clip)
+            drawn = drawn if training.class_weights == "sampled" else weighted
         agreement = None
         if task.neighbourhood:  # on the CPU, where sums have one order
             embeddings, count = clip_embeddings(task.neighbourhood, task), training.neighbours
             agreement = neighbours.agreement(embeddings, says, count).to(device)
             weighted[labelled:] = neighbours.spread(embeddings, says, count)[labelled:]
         self._says, self._weighted = says.to(device), weighted.to(device)
+        self._drawn = self._weighted if drawn is weighted else drawn.to(device)
         self._agreement = agreement
         self._doubted = doubted.view(by_clip).to(device)
         self.kl_weights = weights[1].to(device) if training.unverified_kl != 1 else None
@@ -116,11 +121,12 @@ class HardLabels:
     def targets(self, teacher: Teacher | None) -> Tensor:
         """Return the targets [N, M] of L_ce: weighted by trust where anyone is asked."""
         belief = self._agreement
+        weighted = self._drawn if teacher is None else self._weighted
         if teacher is not None and teacher.belief is not None:
             belief = self._distributions(teacher.belief)
             if self._agreement is not None:  # both have to believe it
                 belief = belief * self._agreement
         if not self._trusts or belief is None:
-            return self._weighted
+            return weighted
         trust = losses.trust(self._says, belief)
-        return self._weighted * trust.where(self._doubted, 1.0)
+        return weighted * trust.where(self._doubted, 1.0)

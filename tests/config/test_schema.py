@@ -262,6 +262,7 @@ CHANGED: dict[str, Any] = {
     "unverified_ce": 0.5,
     "unverified_kl": 2.0,
     "label_noise": 0.3,
+    "label_noise_kind": "next",
     "labelled": 0.2,
     "held_out": 0.2,
     "early_stop": 7,

@@ -459,6 +459,12 @@ def test_noise_changes_a_part_of_the_labels_each_to_another_class() -> None:
     assert label_experiments.with_noise(backwards, 5, 0.3, seed=[0, 1]) == noisy
     assert label_experiments.with_noise(labels, 5, 0.3, seed=[1, 1]) != noisy
     assert label_experiments.with_noise(labels, 5, 0.0, seed=[0, 1]) == labels
+    mistaken = label_experiments.with_noise(labels, 5, 0.3, [0, 1], "next")
+    assert {clip for clip in labels if mistaken[clip] != labels[clip]} == set(changed)
+    assert all(mistaken[clip] == (labels[clip] + 1) % 5 for clip in changed)
+    two = {clip: label % 2 for clip, label in labels.items()}
+    both = [label_experiments.with_noise(two, 2, 0.3, [0, 1], kind) for kind in ("any", "next")]
+    assert both[0] == both[1]
 
 
 def test_noise_is_in_all_training_labels_and_in_no_test_label(prepared: Prepared) -> None:

@@ -31,7 +31,7 @@ from mrkd_ray.networks.registry import NETWORKS, network
 from mrkd_ray.training import branch as branch_module
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask, Part
-from mrkd_ray.training.targets import HardLabels
+from mrkd_ray.training.targets import HardLabels, Teacher
 from tests.conftest import TaskMaker, make_cell
 
 LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"
@@ -142,6 +142,28 @@ def test_balanced_classes_weigh_the_same_however_few_clips_they_have(
     targets = HardLabels(task, torch.device("cpu")).targets(None)
     np.testing.assert_allclose(targets.sum(dim=0), [len(few) / 3] * 3, rtol=1e-6)
     np.testing.assert_array_equal(targets.argmax(dim=1), few)
+
+
+def test_sampled_classes_are_drawn_as_often_and_weighed_in_distillation(
+    make_tasks: TaskMaker,
+) -> None:
+    (task,) = make_tasks(LOGMEL, class_weights="sampled", mixup=0.0, batch_size=4)
+    few = np.array([0, *[1] * (len(task.train.labels) - 3), 2, 2])
+    task = replace(task, train=replace(task.train, labels=few))
+    minibatches = Branch(task).minibatches
+    targets, windows = zip(
+        *((batch.targets, batch.inputs.clone()) for batch in minibatches.epoch(0, 0, 0)),
+        strict=True,
+    )
+    seen = torch.cat(targets).sum(dim=0)
+    np.testing.assert_array_equal(seen, [len(few) / 3] * 3)  # each window weighs 1
+    shown = torch.cat(windows).flatten(1)
+    assert len(shown.unique(dim=0)) == len(few)  # a clip that is drawn again shows another window
+    teacher = Teacher(torch.from_numpy(teacher_for(task)), None, 1.0)
+    distilled = list(minibatches.epoch(0, 0, 0, teacher))
+    assert sorted(torch.cat([b.rows for b in distilled]).tolist()) == list(range(len(few)))
+    weighed = torch.cat([batch.targets for batch in distilled]).sum(dim=0)
+    np.testing.assert_allclose(weighed, [len(few) / 3] * 3, rtol=1e-6)
 
 
 # Soft labels -----------------------------------------------------------------------------------
