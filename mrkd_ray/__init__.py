@@ -1,6 +1,7 @@
 """Audio classifiers on different representations that teach each other, trained with Ray.
 
-`train(...)` trains one cohort, `load(...)` a trained branch or cell for classification.
+`train(...)` trains one cohort, `distil(...)` a student of trained branches; `load(...)` gives a
+trained branch or cell for classification.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mrkd_ray.common.errors import UserError
-    from mrkd_ray.config.schema import GridConfig, TrainConfig
+    from mrkd_ray.config.schema import DistilConfig, GridConfig, TrainConfig
+    from mrkd_ray.grid.distil import distil
     from mrkd_ray.grid.run import train
     from mrkd_ray.inference.classifier import load
 
-__all__ = ["GridConfig", "TrainConfig", "UserError", "load", "train"]
+__all__ = ["DistilConfig", "GridConfig", "TrainConfig", "UserError", "distil", "load", "train"]
 
 _HOMES = {
+    "DistilConfig": "config.schema",
     "GridConfig": "config.schema",
     "TrainConfig": "config.schema",
     "UserError": "common.errors",
+    "distil": "grid.distil",
     "load": "inference.classifier",
     "train": "grid.run",
 }

@@ -16,6 +16,7 @@ from typing import Literal
 
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import DISTILLATION, Training
+from mrkd_ray.training.branch_task import FrozenTeacher
 
 NAME_BYTES = 240
 """Longest key: file systems take 255 bytes, and temporary folders have some more than it."""
@@ -36,10 +37,11 @@ class Cell:
     device: str  # "cpu" or "cuda"
     cpus: int = 1  # of each branch's actor
     overlap: bool = False  # branches compute with the threads of the whole cohort
-    content: str  # hash of clips, labels, representations' versions, files of weights
+    content: str  # hash of clips, labels, representations' versions, files of weights, teachers
     window_memory: str = "auto"  # `config.Run.window_memory`; changes no result
     variant: str = ""  # a name for people, in no key: renamed, a variant keeps its results
     baselines: tuple[str, ...] = ()  # keys of its branches' independent cells, in order; in no key
+    teachers: tuple[FrozenTeacher, ...] = ()  # that teach in place of its branches
 
     @property
     def title(self) -> str:
@@ -163,6 +165,7 @@ def independent_cell(
         content=content,
         variant="",
         baselines=(),
+        teachers=(),
     )
 
 

@@ -31,6 +31,7 @@ class Circumstances:
         whole_window: ticks of a window that holds a whole clip.
         all_verified: every clip that is not tested has a verified label.
         frozen: of each branch, whether its representation is a frozen pretrained one.
+        teachers: the same of each frozen teacher.
     """
 
     temperature: float | None
@@ -44,6 +45,7 @@ class Circumstances:
     whole_window: int
     all_verified: bool
     frozen: tuple[bool, ...]
+    teachers: tuple[bool, ...] = ()
 
 
 def effective(training: Training, where: Circumstances) -> Training:
@@ -100,10 +102,10 @@ def idle(training: Training, where: Circumstances) -> Iterator[tuple[str, str]]:
             reasons["t_squared"] = "at T = 1 it multiplies by 1"
         elif training.kl_weight == 0:
             reasons["t_squared"] = "kl_weight is 0"
-        if len(set(where.frozen)) == 1:
+        if all(where.frozen) or not any(where.frozen + where.teachers):
             why = "no branch has a mate with a frozen pretrained representation, such as mn04"
             reasons["embedding_weight"] = why
-        if not any(where.frozen):
+        if not any(where.frozen + where.teachers):
             reasons["neighbours"] = "no branch has a frozen pretrained representation, such as mn04"
         elif not training.trust and _all_labelled(training, where):
             reasons["neighbours"] = "it is for trust and for unlabelled clips"

@@ -14,6 +14,7 @@ from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.features.window_extents import whole_window
 from mrkd_ray.representations.timing import ticks_of
+from mrkd_ray.training.branch_task import FrozenTeacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Prepared:
         stores: of each representation, by name. Clips may lack in them: `grid.preparation.compute`.
         cache: the folder of all caches.
         content: hash of labels, splits and the bytes of all labelled clips.
+        teachers: frozen ones, of any fold.
     """
 
     dataset: Dataset
@@ -39,6 +41,7 @@ class Prepared:
     stores: Mapping[str, FeatureStore]
     cache: Path
     content: str
+    teachers: tuple[FrozenTeacher, ...] = ()
 
     @cached_property
     def ticks(self) -> dict[str, int]:

@@ -122,6 +122,8 @@ def run_cell(
         "seconds": sum({row["cycle"]: float(row["seconds"]) for row in history}.values()),
         "models": [{"model": name, **metrics.measure(p, labels)} for name, p in scores.items()],
     }
+    if cell.teachers:
+        result["teachers"] = [teacher.name for teacher in cell.teachers]
     if stops:
         result["best_cycles"] = early_stop.best_cycles(history)
     # It is finished when result.json is there: so this is last, and the manifest has it already.

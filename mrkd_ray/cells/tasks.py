@@ -45,6 +45,7 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
             test=_part(dataset, split.test, true),
             fold=cell.fold,
             seed=cell.seed,
+            teachers=tuple((each, prepared.stores[each.representation]) for each in cell.teachers),
             unlabelled=unlabelled if cell.condition == "distilled" else (),
             more_windows=len(unlabelled),
             device=cell.device,
@@ -59,6 +60,7 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
                 "temperature": cell.temperature,
                 "dataset": dataset.name,
                 "dataset_fingerprint": dataset.fingerprint,
+                **({"teachers": [each.name for each in cell.teachers]} if cell.teachers else {}),
             },
         )
         for name, spec in zip(cell.names, cell.branches, strict=True)
@@ -99,8 +101,9 @@ def _embeddings(cell: Cell, spec: BranchSpec, prepared: Prepared) -> tuple[Featu
 
 
 def _frozen(cell: Cell, prepared: Prepared) -> tuple[FeatureStore, ...]:
-    """Return the stores of a cohort's frozen representations, each once."""
-    used = (spec.representation for spec in cell.branches)
+    """Return the stores of the frozen representations of a cohort and its teachers, each once."""
+    used = [branch.representation for branch in cell.branches]
+    used += [teacher.representation for teacher in cell.teachers]
     names = dict.fromkeys(name for name in used if REPRESENTATIONS[name].embedding)
     return tuple(prepared.stores[name] for name in names)
 

@@ -167,6 +167,38 @@ def grid(
     _run(parsed, resume)
 
 
+@config_command(
+    app,
+    "schema.DistilConfig",
+    "mrkd distil results/train/cells/independent_* --student logmel64:vgg_small",
+    "mrkd distil results/train/cells/distilled_*_fold1_* --student logmel64:vgg_small \\\n"
+    "    --unlabelled recordings --resume",
+)
+def distil(
+    values: dict[str, Any],
+    teachers: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CELL...",
+            help="Folders of finished cells. Their branches teach together; in each fold those "
+            "that tested it.",
+        ),
+    ],
+    print_config: PrintConfig = False,
+    resume: Resume = False,
+) -> None:
+    """Train a student under branches that are trained already, which learn no more."""
+    from mrkd_ray.config.parsing import COMMAND_LINE, parse, to_yaml
+    from mrkd_ray.config.schema import DistilConfig
+    from mrkd_ray.grid.distil import as_grid
+
+    asked = as_grid(parse(DistilConfig, values | {"teachers": teachers}, COMMAND_LINE))
+    if print_config:
+        print(to_yaml(asked), end="")
+        return
+    _run(asked, resume)
+
+
 @config_command(app, "schema.GridConfig", "mrkd plan my_grid.yaml --data my_clips --seeds 0..4")
 def plan(
     values: dict[str, Any],

@@ -20,8 +20,8 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-FILE_ONLY = {"variants", "conclusion"}
-"""Fields of YAML files that have no option."""
+FILE_ONLY = {"variants", "conclusion", "teachers"}
+"""Fields of YAML files that have no option; `mrkd distil` takes teachers as arguments."""
 RENAMED = {"--pairing": "--cohort", "--windows": "--window-memory"}
 """Options by their names before; those of fields are in `config.fields.RENAMED`."""
 
@@ -42,6 +42,7 @@ GROUPS = {
 
 METAVARS = {
     "branches": "R:N",
+    "student": "R:N",
     "cohorts": "R:N+R:N",
     "data": "PATH",
     "group_by": "REGEX",

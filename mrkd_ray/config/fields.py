@@ -124,6 +124,12 @@ def _parse_names(value: Any) -> Any:
     return tuple(name.strip() for name in value.split(","))
 
 
+def _parse_paths(value: Any) -> Any:
+    """Turn one path into several, and paths into text."""
+    several = [value] if isinstance(value, str | Path) else value
+    return tuple(map(str, several)) if isinstance(several, list | tuple) else several
+
+
 def _parse_window(value: Any) -> Any:
     if value == "whole":
         return value
@@ -148,6 +154,9 @@ CohortSpec = Annotated[tuple[BranchField, ...], Field(min_length=1), BeforeValid
 Numbers = BeforeValidator(_parse_numbers)
 
 Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_parse_names)]
+
+Paths = Annotated[tuple[str, ...], BeforeValidator(_parse_paths)]
+"""Also as one text."""
 
 Positive = Annotated[float, Field(gt=0)]
 

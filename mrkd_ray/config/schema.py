@@ -19,6 +19,7 @@ from pydantic import (
 
 from mrkd_ray.config.fields import (
     BASIC,
+    BranchField,
     BranchList,
     BranchSpec,
     CohortSpec,
@@ -26,6 +27,7 @@ from mrkd_ray.config.fields import (
     FolderName,
     Names,
     Numbers,
+    Paths,
     Reported,
     Temperatures,
 )
@@ -157,6 +159,12 @@ class GridConfig(Method, Budget, Run, Published):
         description="What its table shows, in a sentence or two that are printed at the end. Of "
         "the file as it is: options that change what is trained leave it out.",
     )
+    teachers: Paths = Field(
+        (),
+        description="Folders of finished cells, or patterns of them, whose branches teach in place "
+        "of the cohort's own, and learn no more: in each fold those that tested it. `mrkd distil` "
+        "writes such a grid.",
+    )
     variants: dict[FolderName, Variant] = Field(
         {},
         description="Settings to compare, by name: of each, the options of the method (and "
@@ -190,6 +198,16 @@ class GridConfig(Method, Budget, Run, Published):
         return self
 
     @model_validator(mode="after")
+    def _teachers_see_what_students_see(self) -> GridConfig:
+        for grid in self.by_variant().values() if self.teachers else ():
+            if grid.soft_labels != "virtual":
+                raise ValueError(
+                    f"teachers answer for the windows of the epoch to come, and soft_labels: "
+                    f"{grid.soft_labels} are of others: leave one of the two out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _is_bounded(self) -> GridConfig:
         folds = 1 if self.folds == "all" else len(self.folds)
         temperatures = sum(len(grid.temperatures) for grid in self.by_variant().values())
@@ -215,6 +233,70 @@ class GridConfig(Method, Budget, Run, Published):
                         f"variants {other!r} and {name!r} are the same at T = {temperature:g}"
                     )
         return self
+
+
+class DistilConfig(Learning, Budget, Run):
+    """One student, taught by branches that are trained already (Beyer et al. 2022)."""
+
+    teachers: Paths = Field(
+        min_length=1,
+        description="Folders of finished cells, or patterns of them: their branches teach "
+        "together, by the mean of their logits, and learn no more. In each fold those that tested "
+        "it.",
+        examples=[["results/train/cells/independent_*"]],
+    )
+    student: BranchField = Field(
+        description="The branch to train.",
+        examples=["logmel64:vgg_small"],
+        json_schema_extra=BASIC,
+    )
+    data: str = Field(
+        "",
+        description="The labelled recordings that the teachers were trained on. Default: where "
+        "they lay then.",
+        json_schema_extra=BASIC,
+    )
+    cycles: int | None = Field(
+        240, ge=1, description="Epochs of the student.", json_schema_extra=BASIC
+    )
+    weight_decay: float = Field(1e-4, ge=0, description="Weight decay of SGD.")
+    mixup: float = Field(
+        0.3,
+        ge=0,
+        description="Alpha of mixup's Beta distribution: of windows that teachers and student both "
+        "see mixed. 0: no mixup.",
+    )
+    augment_gain: float = Field(
+        6.0, ge=0, description="Random gain of training windows: at most this many dB up or down."
+    )
+    augment_shift: float = Field(
+        0.75,
+        ge=0,
+        le=1.5,
+        description="Random circular shift of training windows: at most this many seconds either "
+        "way. Teachers hear the same.",
+    )
+    temperature: float = Field(2.0, gt=0, description="Temperature T of the soft labels (Eq. 2).")
+    ce_weight: float = Field(0.02, ge=0, description="Weight of the hard labels' loss.")
+    kl_weight: float = Field(
+        0.98, ge=0, description="Weight of T squared times KL(teachers || student)."
+    )
+    embedding_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Where a teacher hears through a frozen pretrained network (mn04:linear, say): "
+        "weight of a loss by which the student also learns to predict that network's embedding of "
+        "the same window. 3 to 10 are usual. 0: none.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of initial weights, windows, order and mixup.")
+    name: FolderName = Field(
+        "distil", description="Name of the results folder.", json_schema_extra=BASIC
+    )
+    independent: bool = Field(
+        False,
+        description="Also train the student without teachers, for as many epochs: the control.",
+        json_schema_extra=BASIC,
+    )
 
 
 class RecommendConfig(Learning, Branches):

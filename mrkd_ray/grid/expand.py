@@ -27,6 +27,7 @@ from mrkd_ray.datasets.splits import Split, rarest
 from mrkd_ray.grid.network_checks import Initial
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.training.branch_task import FrozenTeacher
 
 Gpus = Callable[[int], float]
 """GPUs of one branch actor in a cohort of so many branches."""
@@ -125,11 +126,17 @@ def expand(
             training=effective(without_teacher(like.asked), where),
         )
 
+    @functools.cache
+    def teachers(fold: int) -> tuple[FrozenTeacher, ...]:
+        return tuple(each for each in prepared.teachers if each.fold == fold)
+
     def distil(
         cohort: tuple[BranchSpec, ...], fold: int, seed: int, temperature: float, variant: str
     ) -> Cell:
         on = device(len(cohort))
-        where = _circumstances(cohort, temperature, on, of_split[fold], networks)
+        taught_by = teachers(fold)
+        where = _circumstances(cohort, temperature, on, of_split[fold], networks, taught_by)
+        given = content(cohort, alone=False)
         return Cell(
             condition="distilled",
             branches=cohort,
@@ -142,7 +149,8 @@ def expand(
             device=on,
             cpus=config.cpus_per_branch,
             overlap=config.overlap and on == "cpu" and len(cohort) > 1,
-            content=content(cohort, alone=False),
+            content=hash_of(given, [t.digest for t in taught_by]) if taught_by else given,
+            teachers=taught_by,
             window_memory=config.window_memory,
             variant=variant,
         )
@@ -181,7 +189,8 @@ def idle_options(
     for variant, asked in config.by_variant().items():
         temperatures = (None,) if config.alone else asked.temperatures
         for cohort, split, temperature in product(config.cohorts, splits, temperatures):
-            where = _circumstances(cohort, temperature, "cpu", split, networks)
+            taught_by = prepared.teachers
+            where = _circumstances(cohort, temperature, "cpu", split, networks, taught_by)
             for name, why in idle(asked.training, where):
                 place = f"{variant}: " if variant else ""
                 value = getattr(asked.training, name)
@@ -211,6 +220,7 @@ def _circumstances(
     device: str,
     split: Mapping[str, Any],
     networks: Mapping[str, Initial],
+    teachers: Sequence[FrozenTeacher] = (),
 ) -> Circumstances:
     """Return what decides which options change nothing in a cell of these branches."""
     rates = {default_lr(networks[spec.network].weights) for spec in branches}
@@ -222,6 +232,7 @@ def _circumstances(
         default_lr=rates.pop() if len(rates) == 1 else None,
         bins=max(0 if entry.linear else entry.bins for entry in entries),
         frozen=tuple(entry.embedding for entry in entries),
+        teachers=tuple(REPRESENTATIONS[each.representation].embedding for each in teachers),
         **split,
     )
 

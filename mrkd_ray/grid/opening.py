@@ -6,10 +6,11 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
+from mrkd_ray.cells import teachers as frozen_teachers
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.common import environment
@@ -103,6 +104,7 @@ def open_grid(
     """
     check_names(config)
     check_folders(config.cache, config.output)
+    teachers = frozen_teachers.find(config.teachers)
     dataset = open_data(
         config.data, config.cache, config.unlabelled, console, group_by=config.group_by
     )
@@ -129,7 +131,7 @@ def open_grid(
                 checked = check_networks(specs, config.weights, lengths, local=workers.local)
         prepared = check_data(
             dataset,
-            sorted({spec.representation for spec in specs}),
+            sorted({s.representation for s in specs} | {t.representation for t in teachers}),
             Splitter(
                 folds=config.folds,
                 seed=config.split_seed,
@@ -142,6 +144,9 @@ def open_grid(
             display=display,
             console=console,
         )
+        if teachers:
+            frozen_teachers.check(teachers, prepared, windows)
+            prepared = replace(prepared, teachers=teachers)
         if "whole" in windows:  # which depends on the clips
             lengths = {prepared.whole_window}
             with display.waiting(starting):

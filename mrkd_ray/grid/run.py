@@ -89,7 +89,8 @@ def run(
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
-    if not config.alone and any(len(cohort) == 1 for cohort in config.cohorts):
+    taught = config.teachers or config.alone
+    if not taught and any(len(cohort) == 1 for cohort in config.cohorts):
         say(console, "note: a cohort of one branch has only itself as its teacher")
 
     def tell(line: str) -> None:

@@ -277,11 +277,12 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
         window_ticks=config.get("window_ticks", WINDOW_TICKS),
         network=network.to(device).to(memory_format=torch.channels_last).eval(),
         statistics=Statistics(mean, std),
-        trained_on=frozenset(_digests(folder)),
+        trained_on=frozenset(read_digests(folder)),
     )
 
 
-def _digests(folder: Path) -> list[str]:
+def read_digests(folder: Path) -> list[str]:
+    """Return the digests of the clips that a model has seen. Raises Damaged."""
     content = manifest.content(folder, TRAINED_ON, LARGEST_TEXT)
     try:
         return content.decode("ascii").split()

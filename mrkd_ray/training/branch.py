@@ -34,6 +34,7 @@ from mrkd_ray.training import checkpoints, device_memory
 from mrkd_ray.training.branch_task import BranchTask
 from mrkd_ray.training.compute import Compute
 from mrkd_ray.training.embeddings import Embeddings, Predictor
+from mrkd_ray.training.frozen_teachers import FrozenTeachers
 from mrkd_ray.training.minibatches import Minibatches
 from mrkd_ray.training.targets import Teacher, TeacherMemory, distributions
 
@@ -97,6 +98,7 @@ class Branch:
             for name, part, end in zip(("taught", "held_out", "test"), parts, ends, strict=True)
         }
         self.minibatches = Minibatches(task, self.windows, self._clips["taught"], self.embeddings)
+        self.teachers = FrozenTeachers(task, self.compute) if task.teachers else None
         self.memory = TeacherMemory(task.training)
         self._figures: dict[str, Any] = {}
         self.recorder = Recorder()
@@ -110,7 +112,7 @@ class Branch:
                 self._figures["loss_ce"], _ = self._epoch(epoch, window=epoch)
 
     def soft_labels(self, temperature: float) -> Float32:
-        """Eq. 2 for all training clips and unlabelled ones.
+        """Eq. 2 for all training clips and unlabelled ones, by its frozen teachers if it has some.
 
         Returns:
             [N, M] float32, rows in the order of the task's `taught` clips. The virtual sample of
@@ -119,7 +121,9 @@ class Branch:
         with self._phase("soft_labels"):
             clips, epoch = self._clips["taught"], self.task.training.b
             self.network.eval()
-            if self.task.training.soft_labels == "clip":
+            if self.teachers is not None:
+                logits = self.teachers.logits(self.cycle, epoch)
+            elif self.task.training.soft_labels == "clip":
                 logits = clip_logits(self._logits, self.windows, clips)
             elif self.task.training.soft_labels == "window":
                 starts = self.minibatches.starts(self.cycle, epoch, clips)
@@ -247,7 +251,7 @@ class Branch:
             classes=task.classes,
             multi_label=task.multi_label,
             window_ticks=task.window_ticks,
-            trained_on=(task.store.digests[clip_id] for clip_id in task.taught),
+            trained_on=self._heard(),
             made_with={
                 "weights": self.weights_report.summary(),
                 "fold": task.fold,
@@ -260,6 +264,12 @@ class Branch:
             },
             backbone=self._backbone(),
         )
+
+    def _heard(self) -> list[str]:
+        """Return the digests of the clips that it has learnt from, itself or by its teachers."""
+        own = [self.task.store.digests[clip_id] for clip_id in self.task.taught]
+        theirs = frozenset().union(*(teacher.trained_on for teacher, _ in self.task.teachers))
+        return [*own, *sorted(theirs - set(own))]
 
     def _backbone(self) -> Path | None:
         """Return the file of the frozen network behind the features, beside these; if any."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,36 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrozenTeacher:
+    """A trained branch that teaches and learns no more.
+
+    Attributes:
+        folder: of its model.
+        representation: name.
+        fold: that its cell tested.
+        classes: names, in the order of its logits.
+        multi_label: whether each class has a probability of its own.
+        window_ticks: of its windows.
+        digest: hash of what is in its folder.
+        trained_on: digests of the clips that it has seen.
+    """
+
+    folder: Path
+    representation: str
+    fold: int
+    classes: tuple[str, ...]
+    multi_label: bool
+    window_ticks: int
+    digest: str
+    trained_on: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """Cell and branch."""
+        return f"{self.folder.parents[1].name}/{self.folder.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class BranchTask:
     """All that a branch needs to start, small enough to send to another process."""
 
@@ -43,6 +74,7 @@ class BranchTask:
     seed: int
     embeddings: tuple[FeatureStore, ...] = ()  # of frozen mates, which it learns to predict
     neighbourhood: tuple[FeatureStore, ...] = ()  # frozen ones, in which its clips are neighbours
+    teachers: tuple[tuple[FrozenTeacher, FeatureStore], ...] = ()  # in place of its cohort
     unlabelled: tuple[str, ...] = ()  # clip_ids, for distillation epochs; a baseline has none
     more_windows: int = 0  # of an epoch beyond one a training clip: the cohort's unlabelled clips
     device: str = "cpu"

@@ -1,0 +1,139 @@
+"""Frozen teachers answer for the very windows that their student will learn from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mrkd_ray.cells.prepared import Prepared
+from mrkd_ray.cells.run import run_cell
+from mrkd_ray.cells.tasks import branch_tasks
+from mrkd_ray.cells.teachers import find
+from mrkd_ray.method import losses
+from mrkd_ray.training.branch import Branch
+from mrkd_ray.training.branch_task import BranchTask
+from mrkd_ray.training.local_cohort import LocalCohort
+from tests.conftest import TaskMaker, make_cell
+
+LOGMEL, CQT = "logmel64:vgg_small", "cqt:vgg_small"
+MATCHING: dict[str, Any] = {
+    "b": 0,
+    "d": 1,
+    "warm_up": 0.0,
+    "soft_labels": "virtual",
+    "mixup": 0.3,
+    "augment_gain": 6.0,
+    "augment_shift": 0.5,
+    "batch_size": 8,
+    "average": "logits",
+    "divergence": "forward",
+    "t_squared": True,
+}
+
+
+@pytest.fixture(scope="session")
+def taught_cell(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished cell of two branches, one cycle old."""
+    cell = make_cell(LOGMEL, CQT, cycles=1)
+    tasks = branch_tasks(cell, prepared)
+    folder = tmp_path_factory.mktemp("teachers") / "cells" / cell.key
+    for _ in run_cell(cell, tasks, LocalCohort(tasks, folder), folder):
+        pass
+    return folder
+
+
+@pytest.fixture
+def student(taught_cell: Path, with_sounds: Prepared) -> BranchTask:
+    """A task with unlabelled clips whose teachers are the branches of `taught_cell`."""
+    cell = replace(make_cell(LOGMEL, **MATCHING, seed=3), teachers=find([str(taught_cell)]))
+    (task,) = branch_tasks(cell, with_sounds)
+    return task
+
+
+def test_soft_labels_are_the_mean_logits_of_what_the_teachers_make_of_the_students_windows(
+    student: BranchTask, taught_cell: Path, make_tasks: TaskMaker
+) -> None:
+    assert len(student.teachers) == 2
+    assert student.unlabelled
+    expected = torch.zeros(len(student.taught), len(student.classes))
+    for teacher, store in student.teachers:  # a branch in its place, with its weights
+        spec = student.spec.model_copy(update={"representation": teacher.representation})
+        twin = Branch(replace(student, spec=spec, store=store, teachers=()))
+        whole = Branch(make_tasks(LOGMEL, CQT)[teacher.representation == "cqt"])
+        np.testing.assert_array_equal(whole.windows.statistics.mean, twin.windows.statistics.mean)
+        (taught,) = [b for b in _models(taught_cell) if b.representation == teacher.representation]
+        twin.network.load_state_dict(taught.network.state_dict())
+        twin.network.eval()
+        expected += twin._virtual_logits(0) / 2
+    found = torch.from_numpy(Branch(student).soft_labels(2.0))
+    torch.testing.assert_close(found, losses.soften(expected, 2.0), atol=1e-5, rtol=1e-4)
+
+
+def _models(cell: Path) -> list[Any]:
+    from mrkd_ray.inference.model_folder import read_model
+
+    return [read_model(folder, torch.device("cpu")) for folder in (cell / "branches").iterdir()]
+
+
+def test_teachers_of_one_representation_share_their_windows(student: BranchTask) -> None:
+    again = replace(student, teachers=student.teachers * 2)
+    teachers = Branch(again).teachers
+    assert teachers is not None
+    assert [len(networks) for _, networks in teachers._networks] == [2, 2]
+    once, twice = (Branch(task).soft_labels(2.0) for task in (student, again))
+    np.testing.assert_allclose(once, twice, atol=1e-6)
+
+
+def test_teachers_learn_nothing_and_the_student_comes_nearer(student: BranchTask) -> None:
+    task = replace(student, training=student.training.model_copy(update={"cycles": 30, "lr": 0.05}))
+    branch = Branch(task)
+    assert branch.teachers is not None
+    networks = [net for _, some in branch.teachers._networks for net in some]
+    before = [tensor.clone() for net in networks for tensor in net.state_dict().values()]
+    distances = []
+    for _ in range(12):
+        branch.distil(branch.soft_labels(2.0), 2.0, 1)
+        distances.append(branch._figures["loss_distil_kl"])
+        branch.cycle += 1
+    assert np.mean(distances[-3:]) < 0.8 * np.mean(distances[:3])
+    after = [tensor for net in networks for tensor in net.state_dict().values()]
+    assert all(map(torch.equal, before, after))
+
+
+def test_a_model_names_all_that_it_and_its_teachers_have_heard(
+    student: BranchTask, tmp_path: Path
+) -> None:
+    (first, store), *_ = student.teachers
+    elsewhere = replace(first, trained_on=first.trained_on | {"f" * 64})
+    Branch(replace(student, teachers=((elsewhere, store),))).export(tmp_path / "model")
+    heard = (tmp_path / "model" / "trained_on.txt").read_text().split()
+    own = {student.store.digests[clip_id] for clip_id in student.taught}
+    assert len(heard) == len(set(heard))
+    assert set(heard) == own | {"f" * 64}
+
+
+def test_a_resumed_student_goes_on_bit_for_bit(
+    taught_cell: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    teachers = find([str(taught_cell)])
+    cell = replace(make_cell(LOGMEL, **MATCHING, cycles=3), teachers=teachers)
+    tasks = branch_tasks(cell, prepared)
+
+    def run(folder: Path, cycles: int) -> None:
+        steps = run_cell(cell, tasks, LocalCohort(tasks, folder), folder)
+        for _, _rows in zip(range(cycles), steps, strict=False):
+            pass
+
+    run(tmp_path / "whole", 9)
+    run(tmp_path / "stopped", 2)
+    assert not (tmp_path / "stopped" / "result.json").exists()
+    run(tmp_path / "stopped", 9)
+    one, other = (
+        (tmp_path / name / "predictions.csv").read_bytes() for name in ("whole", "stopped")
+    )
+    assert one == other
