@@ -99,6 +99,13 @@ SECTIONS = (
         (method.Options, method.Published),
     ),
     Section(
+        "A student",
+        "`mrkd distil`, whose arguments are the teachers, and `distil()` in Python take the fields "
+        "of data, branches and learning, and these. The class is `DistilConfig`.",
+        schema.DistilConfig,
+        (run.Run, method.Learning),
+    ),
+    Section(
         "Probes",
         "`mrkd recommend` takes the fields of data, branches and learning, and these. The class is "
         "`RecommendConfig`.",

@@ -136,6 +136,20 @@ def make_tasks(prepared: Prepared) -> TaskMaker:
     return make
 
 
+@pytest.fixture(scope="session")
+def taught_cell(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished cell of two branches, one cycle old."""
+    cell = make_cell("logmel64:vgg_small", "cqt:vgg_small", cycles=1)
+    from mrkd_ray.cells.run import run_cell
+    from mrkd_ray.training.local_cohort import LocalCohort
+
+    tasks = branch_tasks(cell, prepared)
+    folder = tmp_path_factory.mktemp("teachers") / "cells" / cell.key
+    for _ in run_cell(cell, tasks, LocalCohort(tasks, folder), folder):
+        pass
+    return folder
+
+
 def make_cell(
     *branches: str,
     seed: int = 0,

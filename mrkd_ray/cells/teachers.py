@@ -97,8 +97,8 @@ def check(
                 "give the data set that it was trained on (--data)"
             )
         if other := lengths - {teacher.window_ticks}:
-            seconds = round(teacher.window_ticks * PAPER.frame_seconds, 4)
-            asked = round(other.pop() * PAPER.frame_seconds, 4)
+            seconds = round(teacher.window_ticks * PAPER.frame_seconds, 3)
+            asked = round(other.pop() * PAPER.frame_seconds, 3)
             raise UserError(
                 f"{teacher.folder}: it hears windows of {seconds:g} s, and the student is to hear "
                 f"{asked:g} s: --window {seconds:g}, or other teachers"

@@ -321,7 +321,7 @@ def _run(config: GridConfig, resume: bool) -> None:
 
     from mrkd_ray.grid.run import run
 
-    config = _grouped(config)
+    config = config if config.teachers else _grouped(config)  # which were trained on groups
     with _stopped("Continue: the same command with --resume."):
         results = run(config, resume=resume)
     console = Console()

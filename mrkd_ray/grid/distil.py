@@ -62,6 +62,11 @@ def as_grid(config: DistilConfig) -> GridConfig:
                 f"{next(value for value in values if value != values[0])!r}: give those of one kind"
             )
         given |= {name: values[0]} if values else {}
+    if not given.get("data", config.data):
+        raise UserError(
+            f"data: missing. {found[0].folder.parents[3] / 'grid.yaml'} is gone, which said what "
+            "the teachers were trained on: say it with --data"
+        )
     own = {name: getattr(config, name) for name in DistilConfig.model_fields}
     student, temperature, seed = (own.pop(name) for name in ("student", "temperature", "seed"))
     folds = {teacher.fold for teacher in found}

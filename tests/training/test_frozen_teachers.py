@@ -36,17 +36,6 @@ MATCHING: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="session")
-def taught_cell(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished cell of two branches, one cycle old."""
-    cell = make_cell(LOGMEL, CQT, cycles=1)
-    tasks = branch_tasks(cell, prepared)
-    folder = tmp_path_factory.mktemp("teachers") / "cells" / cell.key
-    for _ in run_cell(cell, tasks, LocalCohort(tasks, folder), folder):
-        pass
-    return folder
-
-
 @pytest.fixture
 def student(taught_cell: Path, with_sounds: Prepared) -> BranchTask:
     """A task with unlabelled clips whose teachers are the branches of `taught_cell`."""
