@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import Row, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
+from mrkd_ray.cells.teachers import find
 from mrkd_ray.distributed import ray_cohort
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.method import algorithm
@@ -148,13 +150,26 @@ def test_ray_cohort_gives_the_bits_of_local_cohort(
 
 
 def with_held_out(prepared: Prepared) -> Prepared:
-    from dataclasses import replace
-
     from mrkd_ray.datasets.splits import make_splits
 
     splits = tuple(make_splits(prepared.dataset, "all", 0, 0.3))
     assert all(split.held_out for split in splits)
     return replace(prepared, splits=splits)
+
+
+@pytest.mark.cluster
+def test_a_student_of_frozen_teachers_gets_the_same_bits_on_ray(
+    prepared: Prepared, taught_cell: Path, ray_cluster: str, tmp_path: Path
+) -> None:
+    cell = make_cell("logmel64:vgg_small", soft_labels="virtual", b=0, cycles=1)
+    cell = replace(cell, teachers=find([str(taught_cell)]))
+    tasks = branch_tasks(cell, prepared)
+    local = LocalCohort(tasks, tmp_path / "local")
+    list(run_cell(cell, tasks, local, tmp_path / "local"))
+    with actors_of("logmel64:vgg_small") as processes:
+        cohort = RayCohort(processes, tasks, tmp_path / "ray")
+        list(run_cell(cell, tasks, cohort, tmp_path / "ray"))
+    same_files(tmp_path / "local", tmp_path / "ray", cell.names)
 
 
 @pytest.mark.cluster

@@ -15,6 +15,7 @@ from mrkd_ray.cells.run import run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.cells.teachers import find
 from mrkd_ray.method import losses
+from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.training.branch import Branch
 from mrkd_ray.training.branch_task import BranchTask
 from mrkd_ray.training.local_cohort import LocalCohort
@@ -126,3 +127,27 @@ def test_a_resumed_student_goes_on_bit_for_bit(
         (tmp_path / name / "predictions.csv").read_bytes() for name in ("whole", "stopped")
     )
     assert one == other
+
+
+def test_the_embedding_that_a_frozen_teacher_hears_is_learnt_offline_and_on_unlabelled_clips(
+    taught_cell: Path, with_sounds: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = replace(REPRESENTATIONS["cqt"], weights="mn04")
+    monkeypatch.setitem(REPRESENTATIONS._entries, "cqt", frozen)
+    options = MATCHING | {"mixup": 0.0, "embedding_weight": 5.0, "batch_size": 4}
+    cell = replace(make_cell(LOGMEL, **options), teachers=find([str(taught_cell)]))
+    (task,) = branch_tasks(cell, with_sounds)
+    assert task.embeddings == (with_sounds.stores["cqt"],)
+    without_files = replace(task, teachers=task.teachers[1:])  # the head on it cannot be read here
+    branch = Branch(without_files)
+    assert branch.embeddings is not None
+    teacher = branch.memory.take(torch.from_numpy(branch.soft_labels(2.0)), 2.0)
+    starts = branch.minibatches.starts(0, 0, np.arange(len(task.taught)))
+    seen = []
+    for batch in branch.minibatches.epoch(0, 0, 0, teacher):
+        rows = batch.rows.numpy()
+        (expected,) = branch.embeddings.batches(rows, starts[rows], 4)
+        torch.testing.assert_close(batch.embeddings, expected)
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(len(task.taught)))
+    assert len(task.unlabelled) == 5
