@@ -21,7 +21,7 @@ PYTHON = "distil()"
 
 OF_THE_DATA = ("data", "skip_bad", "split_seed", "group_by")
 """Fields of the teachers' `grid.yaml` that are the student's too where it does not say others."""
-OF_THE_LABELS = ("window", "verified_only", "label_noise", "labelled")
+OF_THE_LABELS = ("window", "verified_only", "label_noise", "label_noise_kind", "labelled")
 """And what the teachers' models were trained with."""
 
 
@@ -67,6 +67,14 @@ def as_grid(config: DistilConfig) -> GridConfig:
             f"data: missing. {found[0].folder.parents[3] / 'grid.yaml'} is gone, which said what "
             "the teachers were trained on: say it with --data"
         )
+    drawn = {name: given[name] for name in ("label_noise", "labelled") if name in given}
+    seeds = {made_with.get("seed", config.seed) for made_with in theirs}
+    is_drawn = drawn.get("label_noise", 0) > 0 or drawn.get("labelled", 1) < 1
+    if is_drawn and (other := seeds - {config.seed}):
+        raise UserError(
+            f"seed: it draws which labels are wrong or hidden, and the student's is {config.seed}, "
+            f"a teacher's {min(other)}: give teachers of one seed, and --seed"
+        )
     own = {name: getattr(config, name) for name in DistilConfig.model_fields}
     student, temperature, seed = (own.pop(name) for name in ("student", "temperature", "seed"))
     folds = {teacher.fold for teacher in found}
@@ -99,6 +107,8 @@ def _trained_with(teacher: FrozenTeacher) -> dict[str, Any]:
         written = read_written(cell.parents[1] / "grid.yaml")
     except Damaged:  # it was moved: the student says where the data lie
         written = {}
-    training = read_config(teacher.folder).get("training", {})
+    config = read_config(teacher.folder)
+    training = config.get("training", {})
     made_with = {name: written[name] for name in OF_THE_DATA if name in written}
+    made_with |= {"seed": config["seed"]} if "seed" in config else {}
     return made_with | {name: training[name] for name in OF_THE_LABELS if name in training}

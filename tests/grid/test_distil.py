@@ -82,6 +82,23 @@ def test_teachers_of_unlike_data_are_refused(run_folder: Path, tmp_path: Path) -
         as_grid(parse(DistilConfig, student(run_folder) | {"teachers": both}, "test"))
 
 
+def test_a_student_hides_the_labels_that_were_hidden_from_its_teachers(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    for copied in sorted((run_folder / "cells").iterdir()):
+        cell = Path(shutil.copytree(copied, tmp_path / "cells" / copied.name))
+        for folder in (*(cell / "branches").iterdir(), cell):
+            (folder / "SHA256SUMS").unlink()
+            if (config := folder / "config.json").exists():
+                changed = json.loads(config.read_text())
+                changed["training"] |= {"labelled": 0.5}
+                config.write_text(json.dumps(changed))
+    fields = student(tmp_path, data="x")
+    assert as_grid(parse(DistilConfig, fields, "test")).labelled == 0.5
+    with pytest.raises(UserError, match="the student's is 3, a teacher's 0"):
+        as_grid(parse(DistilConfig, fields | {"seed": 3}, "test"))
+
+
 def test_a_student_is_a_cell_that_is_read_resumed_and_used(
     run_folder: Path, clips: Path, cache: Path, tmp_path: Path
 ) -> None:
