@@ -115,7 +115,7 @@ def prepare_clips(console: Console | None = None, **fields: object) -> Prepared:
     console = console or Console(quiet=True)
     with Display(console) as display:
         return prepare(
-            open_data(config.data, config.cache, config.unlabelled, console),
+            open_data(config, config.unlabelled, console),
             ["logmel64", "cqt"],
             Splitter(folds=config.folds, seed=config.split_seed),
             cache=config.cache,

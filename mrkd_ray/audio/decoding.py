@@ -45,6 +45,9 @@ LONG = 120.0
 
 Waveform = npt.NDArray[np.float32]
 
+Stretch = tuple[float, float]
+"""A part of a recording: its start and its end, in seconds."""
+
 
 class AudioError(ValueError):
     """A recording cannot be used; the message is a short reason without the path."""
@@ -60,6 +63,11 @@ class Decoding:
     Reads up to the end of the data instead of trusting the header's length, which is wrong in
     cut-off Ogg files.
 
+    Args:
+        path: of the file.
+        stretch: the part that is wanted: it is sought, and what is before it is not decoded. The
+            samples are those of a file that holds nothing else.
+
     Attributes:
         sample_rate: Hz, native.
         channels: of the file.
@@ -70,7 +78,7 @@ class Decoding:
         AudioError: no such file, not audio, or broken.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stretch: Stretch | None = None) -> None:
         self.path = path
         with _reasons():
             if check_regular(path).st_size == 0:
@@ -82,21 +90,30 @@ class Decoding:
             raise AudioError(
                 f"its header says {self.sample_rate} Hz: rates from {SLOWEST} to {FASTEST} are read"
             )
+        self._first, self._last = 0, LONGEST * self.sample_rate + 1
+        if stretch is not None:
+            self._first, self._last = (round(time * self.sample_rate) for time in stretch)
+            self._promised, self._log = self._last - self._first, ""
         self.length = 0
         self._measured = _Measured(self.channels)
 
     def __iter__(self) -> Iterator[Waveform]:
         """Yield the mean of the channels, float32 [n], at most `BLOCK_FRAMES` at a time."""
         size = BLOCK_FRAMES * BLOCK_CHANNELS // max(BLOCK_CHANNELS, self.channels)
+        left = self._last - self._first
         with _reasons(), _opened(self.path) as file:
-            while len(block := file.read(size, dtype="float32", always_2d=True)):
+            if self._first:
+                file.seek(min(self._first, file.frames))
+            while len(block := file.read(min(size, left), dtype="float32", always_2d=True)):
+                left -= len(block)
                 self._measured.add(block)
                 self.length += len(block)
                 if self.length > LONGEST * self.sample_rate:
                     raise AudioError(f"it is longer than {LONGEST // 86400} days")
                 yield block.mean(axis=1) if self.channels > 1 else block[:, 0]
         if not self.length:
-            raise EmptyAudioError(f"holds 0 samples in {self.path.stat().st_size} bytes")
+            end = f" from {self._first / self.sample_rate:g} s on" if self._first else ""
+            raise EmptyAudioError(f"holds 0 samples{end} in {self.path.stat().st_size} bytes")
 
     @property
     def swing(self) -> float:
@@ -194,13 +211,13 @@ def _unread(log: str) -> float:
     return max(parts)
 
 
-def read(path: Path) -> tuple[Waveform, int]:
+def read(path: Path, stretch: Stretch | None = None) -> tuple[Waveform, int]:
     """Return a recording as mono float32 `[n]` (mean of the channels) and its native rate in Hz.
 
     Raises:
         AudioError: as `Decoding`.
     """
-    decoding = Decoding(path)
+    decoding = Decoding(path, stretch)
     return _joined(list(decoding)), decoding.sample_rate
 
 
@@ -245,15 +262,16 @@ class LongRecording:
 
     Attributes:
         path: of the file.
+        stretch: the part of it that is meant; None: all of it.
         sample_rate: in Hz, native.
 
     Raises:
         AudioError: as `Decoding`, or it holds NaN or infinite samples.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        decoding = Decoding(path)
+    def __init__(self, path: Path, stretch: Stretch | None = None) -> None:
+        self.path, self.stretch = path, stretch
+        decoding = Decoding(path, stretch)
         for block in decoding:
             _check_finite(block)
         self.sample_rate = decoding.sample_rate
@@ -265,7 +283,8 @@ class LongRecording:
 
     def blocks(self, sample_rate: int) -> Iterator[Waveform]:
         """Yield float32 mono blocks at `sample_rate` Hz: the bits of `Recording.at`."""
-        resampled = resample(Decoding(self.path), self.sample_rate, sample_rate)
+        decoding = Decoding(self.path, self.stretch)
+        resampled = resample(decoding, self.sample_rate, sample_rate)
         left = samples_at(self._length, self.sample_rate, sample_rate)
         for block in resampled:
             yield block[:left]
@@ -292,27 +311,43 @@ def samples_at(samples: int, sample_rate: int, wanted: int) -> int:
     return -(-samples * wanted // sample_rate)
 
 
-def load(path: Path) -> Recording:
-    """Decode a recording, for any sample rate.
+def load(path: Path, stretch: Stretch | None = None) -> Recording:
+    """Decode a recording, or a part of it, for any sample rate.
 
     Raises:
         AudioError: as `Decoding`, or the recording holds NaN or infinite samples.
     """
-    return Recording(*read(path))
+    return Recording(*read(path, stretch))
 
 
-def load_or_stream(path: Path) -> Recording | LongRecording:
+def seconds_of(path: Path) -> float:
+    """Return the length that a file's header tells.
+
+    Raises:
+        AudioError: as `Decoding`.
+    """
+    with _reasons():
+        check_regular(path)
+        with _opened(path) as file:
+            return float(file.frames / file.samplerate)
+
+
+def load_or_stream(path: Path, stretch: Stretch | None = None) -> Recording | LongRecording:
     """Decode a recording, or from `LONG` seconds on say what it takes to read it in parts.
+
+    Args:
+        path: of the file.
+        stretch: the part of it that is meant; None: all of it.
 
     Raises:
         AudioError: as `load`.
     """
-    decoding = Decoding(path)
+    decoding = Decoding(path, stretch)
     held = []
     for block in decoding:
         held.append(block)
         if decoding.length > LONG * decoding.sample_rate:
-            return LongRecording(path)
+            return LongRecording(path, stretch)
     return Recording(_joined(held), decoding.sample_rate)
 
 

@@ -366,7 +366,9 @@ def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) ->
     from mrkd_ray.scores import metrics
 
     asked = parse(Data, values, COMMAND_LINE)
-    report = score(model, asked.data, asked.cache, skip_bad=asked.skip_bad)
+    report = score(
+        model, asked.data, asked.cache, skip_bad=asked.skip_bad, negatives=asked.negatives
+    )
     if as_json:
         print(json_text(report), end="")
         return

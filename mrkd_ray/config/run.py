@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from mrkd_ray.config.fields import BASIC, Folds, Numbers, StrictModel, regular_expression
 
@@ -29,6 +29,14 @@ class Data(StrictModel):
     )
     cache: Path = Field(
         Path("cache"), description="Folder for computed representations, shared by all runs."
+    )
+    negatives: Annotated[str | None, StringConstraints(strip_whitespace=True, min_length=1)] = (
+        Field(
+            None,
+            description="Where events are marked in longer recordings: draw clips of what is not "
+            "marked too, as many as the median class has, and call their class so.",
+            examples=["background"],
+        )
     )
     skip_bad: bool = Field(
         False, description="Go on without the clips that the check of the data set rejects."

@@ -9,11 +9,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from mrkd_ray.audio.decoding import Stretch
 from mrkd_ray.common.text import natural
 
 Side = Literal["train", "test"]
@@ -37,11 +38,22 @@ class Clip:
     """The source recording: clips of one group never stand on both sides. None: on its own."""
     verified: bool = True
     """Whether a person checked the label."""
+    stretch: Stretch | None = None
+    """The part of the file that it is, start and end in seconds; None: the whole file."""
 
     @property
     def label(self) -> str:
         """Its label; several as in a csv, with commas between them."""
         return ",".join(self.labels)
+
+
+class Annotated(NamedTuple):
+    """A recording in which events are marked: what is not marked holds none of the classes."""
+
+    name: str
+    """What clip_ids of its events begin with."""
+    path: Path
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +75,10 @@ class Dataset:
     """What the reader left out or decided, one sentence each, to be shown to the user."""
     multi_label: bool = False
     """Whether clips may have several labels: said by its reader, not guessed from the labels."""
+    annotated: tuple[Annotated, ...] = ()
+    """Where clips are events of longer recordings: these recordings, also those without events."""
+    event_seconds: float | None = None
+    """How long a clip around such an event is, at least."""
 
     def __post_init__(self) -> None:
         if len({clip.clip_id for clip in self.recordings}) != len(self.recordings):
@@ -106,6 +122,7 @@ class Dataset:
         rows: list[object] = [
             (c.clip_id, c.label, c.fold, c.split, c.group, c.verified) for c in self.clips
         ]
+        rows += [c.stretch for c in self.clips if c.stretch is not None]
         rows += ["multi-label"] * self.multi_label
         # Results of when 10 came before 2 are of other class indices.
         rows += ["natural order"] * (list(self.classes) != sorted(self.classes))

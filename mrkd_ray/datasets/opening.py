@@ -16,6 +16,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.text import is_printable, printable
 from mrkd_ray.datasets import layouts
 from mrkd_ray.datasets.base import Clip, Dataset
+from mrkd_ray.datasets.events import SHORTEST, in_windows, with_negatives
 from mrkd_ray.datasets.layouts.faults import Faults
 from mrkd_ray.datasets.layouts.registry import LAYOUTS, Layout, layout
 
@@ -44,17 +45,27 @@ for _module in pkgutil.iter_modules(layouts.__path__):
     importlib.import_module(f"{layouts.__name__}.{_module.name}")
 
 
-def open_dataset(data: str | Path, cache: Path) -> Dataset:
+def open_dataset(
+    data: str | Path, cache: Path, *, window: float = SHORTEST, negatives: str | None = None
+) -> Dataset:
     """Open the data set at a path, or the embedded one.
 
     Args:
         data: a path, a path with `#` and the name of a subset that its layout knows
             (`ESC-50-master#esc10`), or a name in `EMBEDDED`, whose clips are made on first use.
         cache: folder for what is made from data sets.
+        window: seconds; clips around events of longer recordings are so long at least.
+        negatives: name of a class of what is not marked in such recordings; None: no such class.
 
     Raises:
-        UserError: nothing there, an unknown layout or subset, or a file of the layout is wrong.
+        UserError: nothing there, an unknown layout or subset, a file of the layout is wrong, or
+            there can be no such class.
     """
+    found = in_windows(_opened(data, cache), window)
+    return found if negatives is None else with_negatives(found, negatives, window)
+
+
+def _opened(data: str | Path, cache: Path) -> Dataset:
     if data in EMBEDDED:
         return _open_embedded(str(data), cache)
     path, subset = Path(data).expanduser(), ""

@@ -30,13 +30,14 @@ CHUNK = 8  # clips per call of the mapped function: some seconds of work, some M
 
 
 class Job(NamedTuple):
-    """One file to decode, and the representations that are missing for it."""
+    """One file, or part of it, to decode, and the representations that are missing for it."""
 
     clip_id: str
     path: Path
     digest: str
     representations: tuple[str, ...]
     folder: Path  # for what is too long to be handed over in memory
+    stretch: decoding.Stretch | None = None
 
 
 class Done(NamedTuple):
@@ -116,7 +117,8 @@ def missing(
             if content not in entries or content in damaged.get(name, ())
         )
         if names:
-            jobs.setdefault(content, Job(clip.clip_id, clip.path, content, names, folder))
+            job = Job(clip.clip_id, clip.path, content, names, folder, clip.stretch)
+            jobs.setdefault(content, job)
     return list(jobs.values())
 
 
@@ -161,9 +163,9 @@ def _compute_one(job: Job) -> Done:
     arrays: dict[str, Float32 | Path] = {}
     try:
         before = stamp(job.path)
-        if digest(job.path) != job.digest:
+        if digest(job.path, job.stretch) != job.digest:
             raise decoding.AudioError(CHANGED)
-        recording = decoding.load_or_stream(job.path)
+        recording = decoding.load_or_stream(job.path, job.stretch)
         ticks = ticks_of(len(recording), recording.sample_rate)
         if isinstance(recording, decoding.LongRecording):
             arrays = _write_parts(job, recording)

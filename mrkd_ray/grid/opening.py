@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ from mrkd_ray.common.files import check_folders, check_name
 from mrkd_ray.common.progress import Display, say
 from mrkd_ray.config.method import default_cycles
 from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.datasets.events import SHORTEST
 from mrkd_ray.datasets.splits import Splitter
 from mrkd_ray.features.window_extents import window_ticks
 from mrkd_ray.grid import folder as grid_folder
@@ -105,9 +106,8 @@ def open_grid(
     check_names(config)
     check_folders(config.cache, config.output)
     teachers = frozen_teachers.find(config.teachers)
-    dataset = open_data(
-        config.data, config.cache, config.unlabelled, console, group_by=config.group_by
-    )
+    windows = {asked.window for asked in config.by_variant().values()}
+    dataset = open_data(config, config.unlabelled, console, window=_longest(windows))
     specs = specs_of(config)
     largest = max(len(cohort) for cohort in config.cohorts)
     began = time.perf_counter()
@@ -124,7 +124,6 @@ def open_grid(
         if finished is None:
             workers.begin()
         starting = "Starting PyTorch" if workers.local else "Starting PyTorch and Ray"
-        windows = {asked.window for asked in config.by_variant().values()}
         lengths = {window_ticks(window) for window in windows - {"whole"}}
         if lengths:
             with display.waiting(starting):
@@ -167,6 +166,11 @@ def open_grid(
         run = _to_run(config, cells)
         untaught = [cell for cell in cells if cell not in run]
         yield OpenGrid(config, run, prepared, workers, display, startup, untaught)
+
+
+def _longest(windows: Iterable[float | str]) -> float:
+    """Return the longest window, in seconds; of whole clips the default one."""
+    return max((each for each in windows if isinstance(each, float)), default=SHORTEST)
 
 
 def _to_run(config: GridConfig, cells: list[Cell]) -> list[Cell]:

@@ -13,10 +13,11 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_folders
 from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.common.progress import Display, say
-from mrkd_ray.config.run import UNGROUPED, Preparation
+from mrkd_ray.config.run import UNGROUPED, CheckedData, Preparation
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.checking.problems import check, scan
 from mrkd_ray.datasets.checking.scan import ClipScan
+from mrkd_ray.datasets.events import SHORTEST
 from mrkd_ray.datasets.name_groups import crossing, with_groups
 from mrkd_ray.datasets.opening import check_names, open_dataset
 from mrkd_ray.datasets.splits import Splitter
@@ -35,9 +36,7 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
     for name in names:
         REPRESENTATIONS[name].check()
     check_folders(config.cache)
-    dataset = open_data(
-        config.data, config.cache, config.unlabelled, console, group_by=config.group_by
-    )
+    dataset = open_data(config, config.unlabelled, console)
     splitter = Splitter(folds=config.folds, seed=config.split_seed)
     tell = functools.partial(say, console)
     with workers_of(config, tell) as workers, Display(console) as display:
@@ -56,19 +55,22 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
 
 
 def open_data(
-    data: str,
-    cache: Path,
+    config: CheckedData,
     unlabelled: Path | None,
     console: Console,
     *,
-    group_by: str | None = None,
+    window: float = SHORTEST,
 ) -> Dataset:
     """Open a data set, with the unlabelled clips of a folder if one is given; print its notes.
 
     Args:
-        group_by: see `config.run.CheckedData`.
+        config: which one, and how.
+        unlabelled: the folder.
+        console: for the notes.
+        window: seconds of a clip around an event, at least (`open_dataset`).
     """
-    dataset = open_dataset(data, cache)
+    dataset = open_dataset(config.data, config.cache, window=window, negatives=config.negatives)
+    group_by = config.group_by
     if group_by is not None and group_by != UNGROUPED:
         dataset = with_groups(dataset, group_by)
         groups = len({clip.group for clip in dataset.clips})

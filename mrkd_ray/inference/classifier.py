@@ -141,7 +141,7 @@ class Classifier:
     def _predict_files(
         self, files: Sequence[Path], on_error: Callable[[UserError], None] | None
     ) -> Iterator[tuple[Path, dict[str, float]]]:
-        for file, found in zip(files, of_files(self.predict, files), strict=True):
+        for file, found in zip(files, of_files(self.predict, files, Path), strict=True):
             if not isinstance(found, Exception):
                 yield file, self.by_class(found)
                 continue
@@ -181,10 +181,12 @@ class Classifier:
         """Return probabilities [M] by class, the highest first."""
         return {self.classes[i]: float(probabilities[i]) for i in probabilities.argsort()[::-1]}
 
-    def predict_branches(self, file: str | Path) -> Float32:
-        """Return the probabilities [Γ, M] of each branch; raises as `predict`."""
+    def predict_branches(
+        self, file: str | Path, stretch: decoding.Stretch | None = None
+    ) -> Float32:
+        """Return the probabilities [Γ, M] of each branch, also of a part; raises as `predict`."""
         try:
-            recording = decoding.load_or_stream(Path(file))
+            recording = decoding.load_or_stream(Path(file), stretch)
             if isinstance(recording, decoding.LongRecording):
                 return self._branches_of_parts(recording)
         except (decoding.AudioError, OSError) as error:

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from mrkd_ray.audio.decoding import AudioError
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import Display, say
-from mrkd_ray.datasets.base import encode
+from mrkd_ray.datasets.base import Clip, encode
 from mrkd_ray.datasets.checking.scan import digest
+from mrkd_ray.datasets.events import SHORTEST
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.inference.classifier import load
 from mrkd_ray.inference.threads import of_files
@@ -19,7 +21,9 @@ from mrkd_ray.scores import metrics
 from mrkd_ray.scores.ensemble import mean_probabilities
 
 
-def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> dict[str, Any]:
+def evaluate(
+    model: Path, data: str, cache: Path, *, skip_bad: bool = False, negatives: str | None = None
+) -> dict[str, Any]:
     """Score a branch, or a cell's branches and their ensemble.
 
     Clips that it was trained on, known by their bytes, are left out: on its own data set that
@@ -36,7 +40,8 @@ def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> 
 
     classifier = load(model)
     console = Console(stderr=True)
-    dataset = open_dataset(data, cache)
+    window = classifier.config.get("event_seconds", SHORTEST)  # the clips that it was trained on
+    dataset = open_dataset(data, cache, window=window, negatives=negatives)
     for note in dataset.notes:
         say(console, f"note: {note}")
     if dataset.multi_label != classifier.multi_label:
@@ -52,17 +57,19 @@ def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> 
             f"it was trained on {', '.join(classifier.classes)}."
         )
 
-    def score(file: Path) -> Float32 | None:
-        known = digest(file) in classifier.trained_on
-        return None if known else classifier.predict_branches(file)
+    def score(clip: Clip) -> Float32 | None:
+        try:
+            known = digest(clip.path, clip.stretch) in classifier.trained_on
+        except AudioError as error:
+            raise UserError(f"{clip.path}: {clip.clip_id} cannot be classified: {error}") from None
+        return None if known else classifier.predict_branches(clip.path, clip.stretch)
 
     scores, labels = [], []
     skipped = trained_on = 0
-    files = [clip.path for clip in dataset.clips]
     with Display(console) as display:
         show = display.step("Classifying")
-        show(0, len(files))
-        for done, found in enumerate(of_files(score, files), 1):
+        show(0, len(dataset.clips))
+        for done, found in enumerate(of_files(score, dataset.clips, lambda clip: clip.path), 1):
             if isinstance(found, Exception):
                 if not skip_bad:
                     raise UserError(f"{found} (--skip-bad leaves such clips out)")
@@ -72,7 +79,7 @@ def evaluate(model: Path, data: str, cache: Path, *, skip_bad: bool = False) -> 
             else:
                 scores.append(found)
                 labels.append(dataset.clips[done - 1].labels)
-            show(done, len(files))
+            show(done, len(dataset.clips))
     if not scores:
         raise UserError(
             f"{data}: no clip to score: the model was trained on {trained_on} of them, and "

@@ -48,15 +48,21 @@ def side_by_side(function: Callable[[X], Y], items: Iterable[X]) -> Iterator[Y]:
 
 
 def of_files(
-    function: Callable[[Path], Y], files: Iterable[Path]
+    function: Callable[[X], Y], items: Iterable[X], file_of: Callable[[X], Path]
 ) -> Iterator[Y | UserError | OSError]:
-    """Yield for each file, in order, what the function returns or why it could not."""
+    """Yield for each item, in order, what the function returns or why it could not.
 
-    def attempt(file: Path) -> Y | UserError | OSError:
+    Args:
+        function: classifies one.
+        items: files, or what is in one.
+        file_of: the file of an item.
+    """
+
+    def attempt(item: X) -> Y | UserError | OSError:
         try:
-            with _large if file.stat().st_size > LARGE else nullcontext():
-                return function(file)
+            with _large if file_of(item).stat().st_size > LARGE else nullcontext():
+                return function(item)
         except (UserError, OSError) as error:
             return error
 
-    return side_by_side(attempt, files)
+    return side_by_side(attempt, items)

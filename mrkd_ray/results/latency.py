@@ -7,8 +7,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from mrkd_ray.audio.decoding import AudioError, seconds_of
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.datasets.base import Clip
 from mrkd_ray.datasets.opening import EMBEDDED, open_dataset
 from mrkd_ray.results import best as best_folder
 from mrkd_ray.results.best import Best, Latency
@@ -25,17 +27,22 @@ def typical_seconds(config: Mapping[str, Any]) -> float:
     Args:
         config: the run's, of `grid.yaml`.
     """
-    import soundfile
-
     data, cache = str(config["data"]), Path(config["cache"])
     if data in EMBEDDED and not cache.is_dir():
         return WITHOUT_DATA  # looking makes no data
     try:
         clips = open_dataset(data, cache).clips
         some = clips[:: -(-len(clips) // LOOKED_AT)]
-        return float(median(soundfile.info(str(clip.path)).duration for clip in some))
-    except (UserError, OSError, RuntimeError):
+        return float(median(map(_seconds, some)))
+    except (UserError, OSError, AudioError):
         return WITHOUT_DATA
+
+
+def _seconds(clip: Clip) -> float:
+    if clip.stretch is None:
+        return seconds_of(clip.path)
+    start, end = clip.stretch
+    return end - start
 
 
 def measure(folders: Sequence[Path], seconds: float) -> Latency | None:

@@ -65,9 +65,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     load = decoding.load_or_stream
 
-    def counting(path: Path) -> decoding.Recording | decoding.LongRecording:
+    def counting(
+        path: Path, stretch: decoding.Stretch | None
+    ) -> decoding.Recording | decoding.LongRecording:
         names.append(path.name)
-        return load(path)
+        return load(path, stretch)
 
     monkeypatch.setattr(decoding, "load_or_stream", counting)
     return names
@@ -473,10 +475,10 @@ def test_a_clip_that_is_swapped_after_the_check_is_not_stored_under_its_digest(
     swapped = root / "c.wav"
     load = decoding.load_or_stream
 
-    def other(path: Path) -> decoding.Recording | decoding.LongRecording:
+    def other(path: Path, stretch: None) -> decoding.Recording | decoding.LongRecording:
         if path == swapped and when == "after it was hashed":
             write(swapped, LENGTHS["c.wav"], seed=77)
-        return load(path)
+        return load(path, stretch)
 
     if when == "before it is decoded":
         write(swapped, LENGTHS["c.wav"], seed=77)

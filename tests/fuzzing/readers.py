@@ -48,6 +48,12 @@ def csv_list(folder: Path, content: bytes) -> object:
     return open_dataset(written(folder, "meta.csv", content), folder)
 
 
+def raven(folder: Path, content: bytes) -> object:
+    """A selection table of a recording that is there."""
+    soundfile.write(folder / "a.wav", np.full(8000, 0.1), 8000)
+    return open_dataset(written(folder, "a.txt", content), folder)
+
+
 def grid(folder: Path, content: bytes) -> object:
     return read_grid(written(folder, "g.yaml", content), {})
 
@@ -165,6 +171,11 @@ _ROW = {"ph": "M", "name": "thread_name", "pid": 1, "tid": 0, "args": {"name": "
 
 READERS: dict[str, tuple[Reader, bytes]] = {
     "csv": (csv_list, b'filename,label,fold\na.wav,x,1\nb.wav,"y, z",2\nc.wav,x,1\n'),
+    "raven": (
+        raven,
+        b"Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tLabel\n"
+        b"1\t0.1\t0.2\ta.wav\t0.1\tx\n2\t0.5\t0.9\t\t\ty\n",
+    ),
     "yaml": (grid, b"data: x\ncohorts: [a:b+c:d]\nseeds: 0..3\nvariants: {on: {lr: 0.1}}\n"),
     "config": (config, json.dumps(_CONFIG).encode()),
     "tensors": (tensors, len(_HEADER).to_bytes(8, "little") + _HEADER + bytes(24)),

@@ -90,7 +90,7 @@ def test_an_error_comes_in_the_place_of_its_file(tmp_path: Path) -> None:
             raise UserError("no sound")
         return file.name
 
-    a, bad, gone, z = of_files(work, files)
+    a, bad, gone, z = of_files(work, files, Path)
     assert (a, z) == ("a", "z")
     assert isinstance(bad, UserError)
     assert isinstance(gone, FileNotFoundError)
@@ -102,5 +102,5 @@ def test_large_files_are_worked_on_one_at_a_time(
     monkeypatch.setattr(threads, "LARGE", 10)
     for size in (10, 11):
         (tmp_path / str(size)).write_bytes(bytes(size))
-    assert list(of_files(lambda _: threads._large.locked(), [tmp_path / "10"])) == [False]
-    assert list(of_files(lambda _: threads._large.locked(), [tmp_path / "11"])) == [True]
+    assert list(of_files(lambda _: threads._large.locked(), [tmp_path / "10"], Path)) == [False]
+    assert list(of_files(lambda _: threads._large.locked(), [tmp_path / "11"], Path)) == [True]

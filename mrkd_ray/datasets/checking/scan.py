@@ -16,13 +16,14 @@ from mrkd_ray.audio.decoding import (
     AudioError,
     Decoding,
     EmptyAudioError,
+    Stretch,
     Waveform,
     resample,
 )
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.parallel_map import MapFn
 from mrkd_ray.common.reading import Damaged, opened, read_json, stamp
-from mrkd_ray.datasets.base import Dataset
+from mrkd_ray.datasets.base import Clip, Dataset
 
 Fault = Literal["unreadable", "empty", "not finite", "silent"]
 
@@ -40,7 +41,7 @@ class ClipScan:
     """What one look at a clip's file found."""
 
     digest: str
-    """blake2b of the file's bytes, 16 bytes in hex; "" when the bytes could not be read."""
+    """Of what it holds, 16 bytes in hex (see `digest`); "" when that could not be read."""
     seconds: float = 0.0
     sample_rate: int = 0
     channels: int = 0
@@ -112,18 +113,34 @@ class Heard:
         return None
 
 
-def digest(path: Path) -> str:
-    """Return blake2b of a file's bytes, 16 bytes in hex. Raises OSError."""
-    with opened(path) as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+def digest(path: Path, stretch: Stretch | None = None) -> str:
+    """Return blake2b of a file's bytes, 16 bytes in hex; of a part of it, of its rate and samples.
+
+    So the parts of one file are told apart, and none of them needs the rest of it.
+
+    Raises:
+        OSError: it cannot be read.
+        AudioError: a part of it is asked for, and cannot be decoded.
+    """
+    if stretch is None:
+        with opened(path) as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    decoding = Decoding(path, stretch)
+    found = hashlib.blake2b(f"{decoding.sample_rate} Hz".encode(), digest_size=16)
+    for block in decoding:
+        found.update(np.ascontiguousarray(block, "<f4").data)
+    return found.hexdigest()
 
 
-def scan_file(path: Path) -> ClipScan:
-    """Hash and decode one file: the same bytes, which is seen from what the file system says."""
+def scan_file(path: Path, stretch: Stretch | None = None) -> ClipScan:
+    """Hash and decode one file, or a part of it: what is hashed is what is decoded.
+
+    That nobody wrote to it meanwhile is seen from what the file system says.
+    """
     for _ in range(_TRIES):
         try:
             before = stamp(path)
-            found = _scan_once(path, digest(path))
+            found = _scan_once(path, stretch)
             if stamp(path) == before:
                 return found
         except OSError as error:
@@ -131,10 +148,12 @@ def scan_file(path: Path) -> ClipScan:
     return ClipScan(digest="", problem="unreadable", detail="it is being written to")
 
 
-def _scan_once(path: Path, found: str) -> ClipScan:
+def _scan_once(path: Path, stretch: Stretch | None) -> ClipScan:
     heard, resampled = Heard(), Heard()
+    found = ""
     try:
-        decoding = Decoding(path)
+        found = digest(path, stretch)
+        decoding = Decoding(path, stretch)
         rate = decoding.sample_rate
         for block in resample(_taken_in(decoding, heard), rate, min(rate, SAMPLE_RATE)):
             if len(block) and rate > SAMPLE_RATE:
@@ -172,23 +191,23 @@ def _lost(after: float, before: float) -> float:
     return float(np.clip(1 - after / before, 0, 1)) if before > 0 else 0.0
 
 
-def _stamp(path: Path) -> tuple[str, int, int] | None:
-    """Return what changes when a file does, or None where there is no file."""
+def _stamp(clip: Clip) -> tuple[object, ...] | None:
+    """Return what changes when a clip's file does, or None where there is no file."""
     try:
-        stat = path.stat()
+        stat = clip.path.stat()
     except OSError:
         return None
-    return str(path), stat.st_size, stat.st_mtime_ns
+    return str(clip.path), stat.st_size, stat.st_mtime_ns, *(clip.stretch or ())
 
 
-def _scan_chunk(chunk: Sequence[tuple[str, Path]]) -> list[tuple[str, ClipScan]]:
-    return [(clip_id, scan_file(path)) for clip_id, path in chunk]
+def _scan_chunk(chunk: Sequence[Clip]) -> list[tuple[str, ClipScan]]:
+    return [(clip.clip_id, scan_file(clip.path, clip.stretch)) for clip in chunk]
 
 
 def scan(
     dataset: Dataset,
     cache: Path,
-    map_: MapFn[Sequence[tuple[str, Path]], list[tuple[str, ClipScan]]],
+    map_: MapFn[Sequence[Clip], list[tuple[str, ClipScan]]],
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, ClipScan]:
     """Read every clip once, and only the files that changed since the last scan.
@@ -203,15 +222,15 @@ def scan(
     """
     file = cache / "scans" / f"{dataset.cache_name}.json"
     known = _read_known(file)
-    stamps = {clip.clip_id: _stamp(clip.path) for clip in dataset.recordings}
+    stamps = {clip.clip_id: _stamp(clip) for clip in dataset.recordings}
     found: dict[str, ClipScan] = {}
-    todo: list[tuple[str, Path]] = []
+    todo: list[Clip] = []
     for clip in dataset.recordings:
         entry = known.get(clip.clip_id)
         if entry is not None and entry["stamp"] == list(stamps[clip.clip_id] or ()):
             found[clip.clip_id] = ClipScan(**entry["scan"])
         else:
-            todo.append((clip.clip_id, clip.path))
+            todo.append(clip)
     chunks = [todo[i : i + CHUNK] for i in range(0, len(todo), CHUNK)]
     if progress is not None:
         progress(len(found), len(stamps))

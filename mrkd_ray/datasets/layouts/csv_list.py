@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.reading import opened_text
 from mrkd_ray.common.text import few, is_printable
 from mrkd_ray.datasets.base import Clip, Dataset
-from mrkd_ray.datasets.layouts import label_cells
+from mrkd_ray.datasets.layouts import label_cells, marks
 from mrkd_ray.datasets.layouts.faults import Faults
 from mrkd_ray.datasets.layouts.places import Places
 from mrkd_ray.datasets.layouts.registry import SPLIT_WORDS, layout, sides
@@ -28,13 +27,6 @@ COLUMNS = {
     "verified": ("verified", "manually_verified"),
 }
 """A column's meaning and its accepted names; the first that occurs counts."""
-
-_SPAN = re.compile(
-    r"(t|time|event|segment|clip)?[ _]?"
-    r"(start|begin|onset|offset|end|stop|from|to|t?min|t?max|t[01])"
-    r"[ _]?(time|frame|sample|pos|position)?s?[ _]?(s|ms|secs?|seconds?|\(\w+\))?"
-)
-"""Names of columns that say where in a recording a sound is: `start`, `End Time (s)`, `t_min`."""
 
 _TRUE, _FALSE = {"1", "1.0", "true", "yes"}, {"0", "0.0", "false", "no"}
 
@@ -54,8 +46,8 @@ def _matches(path: Path) -> bool:
 @layout(
     "csv",
     description="a folder with meta.csv, or any .csv file: columns filename and label, optionally "
-    "fold or split, group, verified; or labels, several with commas between them; audio beside it "
-    "or in audio/",
+    "fold or split, group, verified, and start and end of an event in seconds; or labels, several "
+    "with commas between them; audio beside it or in audio/",
     specificity=10,
     matches=_matches,
 )
@@ -63,7 +55,8 @@ def read_csv(path: Path) -> Dataset:
     """Read a data set from a csv file (separated by comma, semicolon or tab; UTF-8).
 
     Columns that are empty from top to bottom count as absent. Others that are not used are named in
-    a note, but start and end of a sound are refused. A column `labels` in place of `label` says
+    a note. With columns `start` and `end`, in seconds, a row is an event of a longer recording, and
+    the recording is its group. A column `labels` in place of `label` says
     that the data set is multi-label: `Bark,Dog` in quotes, as FSDKaggle2019 and FSD50K have it,
     with `;` or `|` in place of the commas, or a list, `["Bark", "Dog"]`, whose labels may hold
     commas.
@@ -76,8 +69,9 @@ def read_csv(path: Path) -> Dataset:
     rows, notes = _rows(file)
     faults = _faults(file)
     places = Places(file)
+    recordings = marks.Recordings(faults)
     clips = [
-        _clip(row, labels, places, faults)
+        _clip(row, labels, places, recordings, faults)
         for row, labels in zip(rows, label_cells.labels_of(rows, faults, notes), strict=True)
     ]
     _check_columns(rows, clips, faults)
@@ -97,13 +91,16 @@ def read_csv(path: Path) -> Dataset:
             for clip, side in zip(clips, side_of, strict=True)
             if side is not None
         ]
-    name = root.name if file.name == "meta.csv" else file.stem
+    multi_label = "labels" in rows[0]
+    if "start" in rows[0]:
+        clips, multi_label = marks.as_events(clips, multi_label, notes)
     return Dataset(
-        name=name,
+        name=root.name if file.name == "meta.csv" else file.stem,
         root=root,
         clips=tuple(clips),
         notes=tuple(notes),
-        multi_label="labels" in rows[0],
+        multi_label=multi_label,
+        annotated=recordings.all,
     )
 
 
@@ -116,6 +113,7 @@ def _rows(file: Path) -> tuple[list[Row], list[str]]:
     """
     faults = _faults(file)
     rows: list[Row] = []
+    cells: list[list[str]] = []  # of each row, all of them
     filled: set[int] = set()  # columns with a value
     try:
         with opened_text(file) as stream:
@@ -136,6 +134,7 @@ def _rows(file: Path) -> tuple[list[Row], list[str]]:
                         mend = "Delete line breaks and other control characters; mend the quotes."
                         faults.add(f"control characters in {key}", mend, f"line {line}: {value!r}")
                 rows.append(row | {"line": str(line)})
+                cells.append(values)
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not a csv file in UTF-8 ({error}). Save it as such.") from error
     except csv.Error as error:
@@ -154,23 +153,38 @@ def _rows(file: Path) -> tuple[list[Row], list[str]]:
             )
         for row in rows:
             del row[empty]
-    return rows, _unused(file, [names[i] for i in sorted(filled - set(columns.values()))])
+    given = [names[i] for i in sorted(filled)]
+    spans = _spans(file, given)
+    for meaning, name in zip(("start", "end"), spans, strict=False):
+        columns[meaning] = names.index(name)
+        for row, values in zip(rows, cells, strict=True):
+            row[meaning] = values[columns[meaning]].strip()
+    unused = [names[i] for i in sorted(filled - set(columns.values()))]
+    named = few(name or "one without a name" for name in unused)
+    return rows, [f"columns that are not used ({len(unused)}): {named}."] if unused else []
 
 
-def _unused(file: Path, names: list[str]) -> list[str]:
-    """Return a note on columns that are not used.
+def _spans(file: Path, names: list[str]) -> list[str]:
+    """Return the two columns that say where in a recording an event is, start and end, or none.
 
     Raises:
-        UserError: they say where in a recording a sound is.
+        UserError: not exactly one says where it begins, and one where it ends, in seconds.
     """
-    if spans := [name for name in names if _SPAN.fullmatch(name)]:
+    found = marks.times(names)
+    spans = [*found["start"], *found["end"]]
+    if spans and not (len(found["start"]) == len(found["end"]) == 1):
         raise UserError(
-            f"{file}: the columns {few(spans)} say where in a recording a sound is, but whole "
-            "recordings are trained on. Cut them into a file for each row; if the files hold "
-            "nothing else already, delete these columns."
+            f"{file}: of the columns {few(spans)} it is not clear which say where in a recording "
+            "an event begins and ends. Name one of them start and one end, in seconds; if the "
+            "files hold nothing else already, delete these columns."
         )
-    named = few(name or "one without a name" for name in names)
-    return [f"columns that are not used ({len(names)}): {named}."] if names else []
+    if not spans and found["other"]:
+        raise UserError(
+            f"{file}: the columns {few(found['other'])} say where in a recording an event is, but "
+            "not in seconds. Give columns start and end, in seconds from the file's beginning; if "
+            "the files hold nothing else already, delete these columns."
+        )
+    return spans
 
 
 def _columns(file: Path, names: list[str]) -> dict[str, int]:
@@ -198,7 +212,13 @@ def _columns(file: Path, names: list[str]) -> dict[str, int]:
     return columns
 
 
-def _clip(row: Row, labels: tuple[str, ...], places: Places, faults: Faults) -> Clip:
+def _clip(
+    row: Row,
+    labels: tuple[str, ...],
+    places: Places,
+    recordings: marks.Recordings,
+    faults: Faults,
+) -> Clip:
     """Turn a row into a clip without its split; what is wrong goes to `faults`."""
     filename = row["filename"]
     where = filename or f"line {row['line']}"
@@ -222,7 +242,7 @@ def _clip(row: Row, labels: tuple[str, ...], places: Places, faults: Faults) -> 
     verified = row.get("verified", "").lower()
     if verified and verified not in _TRUE | _FALSE:
         faults.add("verified is neither 0 nor 1", "Write 0 or 1.", f"{verified!r} of {where}")
-    return Clip(
+    clip = Clip(
         clip_id=filename,
         path=path,
         labels=labels,
@@ -230,12 +250,19 @@ def _clip(row: Row, labels: tuple[str, ...], places: Places, faults: Faults) -> 
         group=row.get("group") or None,
         verified=verified not in _FALSE,
     )
+    if "start" not in row:
+        return clip
+    place = f"line {row['line']}"
+    stretch = marks.stretch_of(row["start"], row["end"], place, faults)
+    return clip if stretch is None else recordings.event(clip, stretch, place)
 
 
 def _check_columns(rows: list[Row], clips: list[Clip], faults: Faults) -> None:
     """Report what only shows when all rows are seen together."""
     seen: set[str] = set()
-    for row, clip in zip(rows, clips, strict=True):
+    if "start" in rows[0]:
+        marks.check_groups(clips, faults)
+    for row, clip in zip(rows, clips if "start" not in rows[0] else (), strict=False):
         if (key := os.path.normpath(clip.path)) in seen and row["filename"]:
             faults.add("filenames that occur twice", "Keep one row for each.", row["filename"])
         seen.add(key)

@@ -39,7 +39,7 @@ def figure(results: GridResults, id: str) -> Figure:
         if data in EMBEDDED and not cache.is_dir():
             raise NoClip(f"its cache {cache} is not here")  # a report makes no data
         clip = open_dataset(data, cache).clips[0]
-        recording = decoding.load(clip.path)
+        recording = decoding.load(clip.path, clip.stretch)
         waveform = recording.at(decoding.SAMPLE_RATE)
         arrays = compute_clip(names, recording)
     except (UserError, decoding.AudioError, OSError) as error:

@@ -90,7 +90,7 @@ def test_only_changed_files_are_read_again(root: Path) -> None:
     read: list[str] = []
 
     def watched(fn: Callable, chunks: Sequence) -> Iterator:
-        read.extend(clip_id for chunk in chunks for clip_id, _ in chunk)
+        read.extend(clip.clip_id for chunk in chunks for clip in chunk)
         return map(fn, chunks)
 
     assert scan(dataset, cache, watched) == first

@@ -174,8 +174,8 @@ def test_what_is_hashed_is_what_is_heard(tmp_path: Path, monkeypatch: pytest.Mon
     soundfile.write(path, tone(440, 22050), 22050)
     real, times = scan.digest, []
 
-    def hashed(path: Path) -> str:
-        found = real(path)
+    def hashed(path: Path, stretch: None) -> str:
+        found = real(path, stretch)
         if len(times) < 2:
             soundfile.write(path, tone(440, 22050, seconds=1.0 + len(times)), 22050)
         times.append(found)

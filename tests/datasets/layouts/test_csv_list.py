@@ -7,6 +7,7 @@ import soundfile
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.checking.scan import scan_file
 from mrkd_ray.datasets.opening import open_dataset
+from mrkd_ray.datasets.splits import make_splits
 from tests.conftest import SHARED
 
 DATA = SHARED / "data"
@@ -208,14 +209,84 @@ def notes(root: Path) -> str:
     return "\n".join(open_dataset(root, root).notes)
 
 
-@pytest.mark.parametrize(
-    "columns", ["start,end", "onset,offset", "Begin Time (s),End Time (s)", "t_min,x", "start_ms,y"]
-)
-def test_where_a_sound_is_in_a_recording_is_refused(root: Path, columns: str) -> None:
+@pytest.mark.parametrize("columns", ["start,x", "t_min,from", "onset,x"])
+def test_half_of_where_a_sound_is_is_refused(root: Path, columns: str) -> None:
     write(root, f"filename,{columns},label", "a.wav,2,4,x", "b.wav,0,2,y", "b.wav,2,4,x")
-    message = refused(root)
-    assert f"the columns {columns.split(',')[0].lower()}" in message
-    assert "Cut them into a file for each row" in message
+    assert "Name one of them start and one end" in refused(root)
+
+
+@pytest.mark.parametrize("columns", ["start_ms,end_ms", "start frame,end frame"])
+def test_times_that_are_not_in_seconds_are_refused(root: Path, columns: str) -> None:
+    write(root, f"filename,{columns},label", "a.wav,2,4,x", "b.wav,0,2,y")
+    assert f"the columns {columns.replace(',', ', ')} say where" in refused(root)
+
+
+@pytest.fixture
+def long(root: Path) -> Path:
+    """Two recordings of 10 s in place of short ones."""
+    rng = np.random.default_rng(3)
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(root / name, rng.uniform(-0.5, 0.5, 80_000), 8000)
+    return root
+
+
+@pytest.mark.parametrize(
+    "columns", ["start,end", "onset,offset", "Begin Time (s),End Time (s)", "t_min,t_max"]
+)
+def test_rows_with_start_and_end_are_events(long: Path, columns: str) -> None:
+    write(long, f"filename,{columns},label", "a.wav,2,4,x", "b.wav,0.1,0.3,y", "b.wav,9.9,10.05,x")
+    dataset = open_dataset(long, long / "cache")
+    assert [(c.clip_id, c.label, c.group, c.stretch) for c in dataset.clips] == [
+        ("a.wav@2-4", "x", "a.wav", (2.0, 4.0)),
+        ("b.wav@0.1-0.3", "y", "b.wav", (0.0, 1.5)),
+        ("b.wav@9.9-10", "x", "b.wav", (8.5, 10.0)),
+    ]
+    assert not dataset.multi_label
+
+
+def test_times_that_cannot_be_are_refused_with_their_lines(long: Path) -> None:
+    write(
+        long,
+        "filename,start,end,label",
+        "a.wav,2,1,x",
+        "a.wav,9,11,x",
+        "a.wav,12,13,x",
+        "b.wav,,3,y",
+        'b.wav,"1,5",3,y',
+        "b.wav,-1,3,y",
+        "b.wav,nan,3,y",
+    )
+    message = refused(long)
+    assert "end before they begin (1): 2 to 1 of line 2." in message
+    assert (
+        "beyond the recording's end (2): 9 to 11 s of line 3, but a.wav has 10 s, 12 to 13 s of "
+        "line 4, but a.wav has 10 s. Times are seconds from the beginning of the file."
+    ) in message
+    assert (
+        "times that are no seconds (4): '' of line 5, '1,5' of line 6, '-1' of line 7, 'nan' of "
+        "line 8. Write seconds"
+    ) in message
+
+
+def test_a_recording_is_of_one_group_and_on_one_side(long: Path) -> None:
+    write(long, "filename,start,end,label,group", "a.wav,2,4,x,g", "a.wav,4,5,x,h", "b.wav,2,4,y,g")
+    assert "recordings of several groups (1): a.wav." in refused(long)
+    rows = ("a.wav,2,4,x,1", "a.wav,5,7,y,2", "b.wav,2,4,x,2", "b.wav,5,7,y,2")
+    write(long, "filename,start,end,label,fold", *rows)
+    dataset = open_dataset(long, long / "cache")
+    with pytest.raises(UserError, match=r"1 groups stand in more than one fold.*a\.wav"):
+        make_splits(dataset, "all", seed=0)
+
+
+def test_some_recordings_of_events_that_are_missing_are_left_to_the_check(long: Path) -> None:
+    write(long, "filename,start,end,label", "a.wav,2,4,x", "gone.wav,2,4,y")
+    clips = open_dataset(long, long / "cache").clips
+    assert [scan_file(clip.path, clip.stretch).detail for clip in clips] == [
+        "",
+        "No such file or directory",
+    ]
+    write(long, "filename,start,end,label", "gone.wav,2,4,x")
+    assert "audio files that do not exist, all (1): gone.wav@2-4." in refused(long)
 
 
 def test_columns_that_are_not_used_are_named(root: Path) -> None:
