@@ -606,6 +606,38 @@ def compare(
 
 @app.command(
     epilog=ending(
+        "mrkd review results/my_clips --to review.csv",
+        "mrkd review results/my_clips --answers review.csv --to mended.csv",
+    )
+)
+def review(
+    folder: Annotated[Path, typer.Argument(metavar="RESULTS", help="A run's results folder.")],
+    to: Annotated[Path, typer.Option(metavar="FILE", help="The CSV file to write.")] = Path(
+        "review.csv"
+    ),
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="Clips to list.")] = 50,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The list, its column answer filled in: write the run's data with these labels, "
+            "as a CSV file that --data takes.",
+        ),
+    ] = None,
+) -> None:
+    """List the clips to listen to next: doubted labels, disagreement, uncertainty."""
+    from rich.console import Console
+
+    from mrkd_ray.cli import review as of_run
+
+    if answers is None:
+        of_run.review(folder, to, count, Console())
+    else:
+        of_run.mend(folder, answers, to, Console())
+
+
+@app.command(
+    epilog=ending(
         "mrkd clean",
         "mrkd clean cache --unused-days 30",
         "mrkd clean cache --unused-days 30 --yes",

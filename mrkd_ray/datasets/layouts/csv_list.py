@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.reading import opened_text
-from mrkd_ray.common.text import few, is_printable
+from mrkd_ray.common.text import few, from_cell, is_printable
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.layouts import label_cells, marks
 from mrkd_ray.datasets.layouts.faults import Faults
@@ -128,7 +128,7 @@ def _rows(file: Path) -> tuple[list[Row], list[str]]:
                     faults.add("lines with too many values", mend, str(line))
                 values += [""] * (len(names) - len(values))
                 filled |= {i for i, value in enumerate(values) if value.strip()}
-                row = {key: values[i].strip() for key, i in columns.items()}
+                row = {key: from_cell(values[i].strip()) for key, i in columns.items()}
                 for key, value in row.items():
                     if not is_printable(value):
                         mend = "Delete line breaks and other control characters; mend the quotes."
