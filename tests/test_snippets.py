@@ -100,7 +100,7 @@ def write(folder: Path, name: str, rng: np.random.Generator, kind: int) -> None:
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader has: clips in folders, unlabelled ones, one recording, files named by label."""
+    """What a reader has: clips in folders, files named by label, recordings, also marked ones."""
     root = tmp_path_factory.mktemp("reader")
     rng = np.random.default_rng(3)
     for kind, label in enumerate(("dog", "bell", "rain")):
@@ -111,7 +111,25 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write(root / "named_clips", f"{label}_{i}.wav", rng, kind)
         write(root / "recordings", f"{kind}.wav", rng, kind)
     write(root, "recording.wav", rng, 0)
+    for folder, count in (("field", 4), ("new", 2)):
+        for i in range(count):
+            write_field(root / folder / f"night{i}.wav", rng, marked=folder == "field")
     return root
+
+
+def write_field(file: Path, rng: np.random.Generator, *, marked: bool) -> None:
+    """Ten sounds of two kinds in noise, a second each, one every three seconds; and their table."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    samples = 0.02 * rng.normal(size=30 * RATE)
+    rows = ["Selection\tView\tBegin Time (s)\tEnd Time (s)\tSpecies"]
+    for i in range(10):
+        samples[(3 * i + 1) * RATE : (3 * i + 2) * RATE] += sound(rng, i % 2)
+        rows.append(
+            f"{i + 1}\tSpectrogram 1\t{3 * i + 1}.0\t{3 * i + 2}.0\t{('dog', 'bell')[i % 2]}"
+        )
+    soundfile.write(file, np.clip(samples, -1, 1), RATE)
+    if marked:
+        file.with_suffix(".Table.1.selections.txt").write_text("\n".join(rows) + "\n")
 
 
 @pytest.fixture

@@ -62,6 +62,7 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
                 "dataset_fingerprint": dataset.fingerprint,
                 **({"teachers": [each.name for each in cell.teachers]} if cell.teachers else {}),
                 **({"event_seconds": dataset.event_seconds} if dataset.event_seconds else {}),
+                **({"negatives": dataset.negatives} if dataset.negatives else {}),
             },
         )
         for name, spec in zip(cell.names, cell.branches, strict=True)

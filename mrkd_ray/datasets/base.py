@@ -79,6 +79,8 @@ class Dataset:
     """Where clips are events of longer recordings: these recordings, also those without events."""
     event_seconds: float | None = None
     """How long a clip around such an event is, at least."""
+    negatives: str | None = None
+    """The class of what is not marked in such recordings, where there is one."""
 
     def __post_init__(self) -> None:
         if len({clip.clip_id for clip in self.recordings}) != len(self.recordings):

@@ -202,7 +202,12 @@ def with_negatives(dataset: Dataset, name: str, seconds: float = SHORTEST) -> Da
     few_of = f" (the median class has {wanted})" if len(clips) < wanted else ""
     note = f"{name}: {len(clips)} clips of {seconds:g} s of what is not marked{few_of}."
     clips.sort(key=lambda clip: (str(clip.path), clip.stretch))
-    return replace(dataset, clips=(*dataset.clips, *clips), notes=(*dataset.notes, note))
+    return replace(
+        dataset,
+        clips=(*dataset.clips, *clips),
+        notes=(*dataset.notes, note),
+        negatives=name if clips else None,
+    )
 
 
 def _free(
