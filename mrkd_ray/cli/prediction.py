@@ -136,11 +136,11 @@ def _said(
         elif not windows:
             yield f"{_line(classifier, file, spans[0], asked)}\n", done
         else:
-            heard_ = events(
+            every = events(
                 spans, classifier.classes, asked.threshold, multi_label=classifier.multi_label
             )
             nothing = classifier.config.get("negatives")  # the class of what was not marked
-            found = [event for event in heard_ if event.label != nothing]
+            found = [event for event in every if event.label != nothing]
             if asked.format == "raven":
                 yield files_of.raven_rows(file, found, selections + 1), done
                 selections += len(found)
