@@ -22,8 +22,8 @@ class Data(StrictModel):
     data: str = Field(
         description="Your labelled recordings: a folder with one folder per class, a folder with "
         "meta.csv, a CSV file, or recordings with tables of Raven or Audacity. Or a release of "
-        "FSDKaggle2018, TUT 2018 or ESC-50 (FOLDER#esc10 is its subset). To try without recordings: synthetic, or mixtures "
-        "(multi-label), which are made here.",
+        "FSDKaggle2018, TUT 2018 or ESC-50 (FOLDER#esc10 is its subset). To try without "
+        "recordings: synthetic, or mixtures (multi-label), which are made here.",
         examples=["my_clips"],
         json_schema_extra=BASIC,
     )
