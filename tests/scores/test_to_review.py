@@ -9,21 +9,22 @@ def test_each_reason_by_hand_and_in_turns() -> None:
     sure, torn, even = [0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.4, 0.35, 0.25]
     branches = np.array(
         [
-            [sure, sure, sure, even, torn],  # of clips 0 to 4
-            [sure, torn, sure, even, torn],
-            [sure, sure, sure, even, torn],
+            [sure, sure, sure, even, torn, sure],  # of clips 0 to 5
+            [sure, torn, sure, even, torn, [0.1, 0.5, 0.4]],
+            [sure, sure, sure, even, torn, [0.1, 0.4, 0.5]],
         ]
     )
-    labels = np.array([0, 0, 2, 0, 0])  # clips 2 and 4 look wrong
+    labels = np.array([0, 0, 2, 0, 0, 0])  # clips 2 and 4 look wrong
     found = [(d.clip, d.reason, d.disagreement) for d in to_review(branches, labels, 9)]
     assert found == [
         (2, "label doubted", 0.0),
-        (1, "branches disagree", 1 / 3),
+        (5, "branches disagree", 2 / 3),
         (3, "uncertain", 0.0),
         (4, "label doubted", 0.0),
+        (1, "branches disagree", 1 / 3),
         (0, "uncertain", 0.0),
     ]
-    assert [d.clip for d in to_review(branches, labels, 2)] == [2, 1]
+    assert [d.clip for d in to_review(branches, labels, 2)] == [2, 5]
 
 
 def test_a_hard_clip_of_many_classes_is_not_doubted() -> None:
