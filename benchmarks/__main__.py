@@ -16,8 +16,9 @@ import sys
 from benchmarks import render
 from benchmarks.common import RESULTS, Skip
 
-NAMES = (*(name for name in render.ORDER if name != "gpu"), "scaling")
-"""In the document's order. `gpu` is a command of its own: see its module."""
+ALONE = ("gpu", "long_recordings")  # commands of their own: see the modules
+NAMES = (*(name for name in render.ORDER if name not in ALONE), "scaling")
+"""In the document's order."""
 
 
 def main() -> int:

@@ -28,6 +28,9 @@ ORDER = (
     "first_second",
     "inference",
     "many_files",
+    "many_clips",
+    "checkpoint",
+    "long_recordings",
     "gpu",
 )
 SHOWN = ("ray", "torch")  # packages whose version stands below each table

@@ -83,7 +83,16 @@ def test_the_grpc_peer_averages() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["epoch", "startup", "representations", "frontend_error", "bf16_accuracy", "many_files"]
+    "name",
+    [
+        "epoch",
+        "startup",
+        "representations",
+        "frontend_error",
+        "bf16_accuracy",
+        "many_files",
+        "many_clips",
+    ],
 )
 def test_smoke_runs(name: str, tmp_path: Path) -> None:
     before = render.DOCUMENT.read_text()
