@@ -23,7 +23,7 @@ from mrkd_ray.common.parallel_map import X, Y
 from mrkd_ray.common.reading import Damaged
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.checking.scan import digest
-from mrkd_ray.features import extraction
+from mrkd_ray.features import extraction, normalisation
 from mrkd_ray.features.extraction import extract
 from mrkd_ray.features.normalisation import STD_FLOOR, statistics
 from mrkd_ray.features.store import Bank, FeatureStore
@@ -338,7 +338,11 @@ def bank_of(clips: Sequence[Float32]) -> Bank:
     return Bank(np.concatenate(clips), np.cumsum(lengths) - lengths, lengths)
 
 
-def test_statistics_equal_those_of_all_frames_with_librosas_deltas() -> None:
+@pytest.mark.parametrize("block", [normalisation.BLOCK, 50])
+def test_statistics_equal_those_of_all_frames_with_librosas_deltas(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(normalisation, "BLOCK", block)
     rng = np.random.default_rng(0)
     # A spread from wide to one that single precision would lose beside a mean of -90.
     spread = np.array([15, 5, 1, 0.1, 0.01])
