@@ -247,6 +247,8 @@ def _split(
 
 def _hold_out(training: Sequence[Clip], fraction: float, rng: np.random.Generator) -> set[str]:
     """Return whole units, in shuffled order, while each brings its classes nearer to the goal."""
+    if not fraction:
+        return set()
     units: dict[tuple[str, str], list[Clip]] = defaultdict(list)
     for clip in sorted(training, key=lambda clip: clip.clip_id):
         units[_unit(clip)].append(clip)
