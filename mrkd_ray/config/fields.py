@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Folds = Literal["all"] | tuple[int, ...]
 
@@ -176,3 +185,13 @@ class StrictModel(BaseModel):
     @classmethod
     def _current_names(cls, values: Any) -> Any:
         return current_names(values) if isinstance(values, dict) else values
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `true` where a number is asked for: pydantic takes it for 1."""
+        asked = cls.model_fields[info.field_name or ""].annotation
+        values = value if isinstance(value, list | tuple) else (value,)
+        if bool not in (asked, *get_args(asked)) and any(isinstance(v, bool) for v in values):
+            raise ValueError("true and false are for switches, and this is none")
+        return value

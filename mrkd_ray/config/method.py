@@ -255,6 +255,7 @@ class Budget(StrictModel):
     cycles: int | None = Field(
         None,
         ge=1,
+        le=999_999,  # as many as names of checkpoints have digits for
         description="How long to train: Q cycles, each of b + d epochs (two by default). "
         f"Default: {GPU_CYCLES} with GPUs (as published), {CPU_CYCLES} without.",
         json_schema_extra=BASIC,

@@ -58,6 +58,10 @@ def refusal(model: type[BaseModel], **values: Any) -> list[str]:
         ("runner", "slurm", "'ray' or 'local'"),
         ("cpus_per_branch", 0, "greater than or equal to 1"),
         ("gpus_per_branch", -1, "greater than or equal to 0"),
+        ("cycles", 10**20, "less than or equal to 999999"),
+        ("cycles", True, "true and false are for switches"),
+        ("lr", True, "true and false are for switches"),
+        ("seeds", [1, False], "true and false are for switches"),
     ],
 )
 def test_an_error_names_file_field_value_and_what_is_expected(
@@ -294,6 +298,7 @@ CHANGED: dict[str, Any] = {
     "cpus_per_branch": 3,
     "overlap": True,
     "profile": True,
+    "quorum": 2,
     "name": "changed",
     "paper": True,
 }
