@@ -129,6 +129,22 @@ def assert_same_results(folder: Path, whole: Path) -> None:
                 assert again.read_bytes() == (cell / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("more", [False, True])
+def test_an_ensemble_of_other_branches_than_were_written_is_not_loaded(
+    more: bool, whole: Path, tmp_path: Path
+) -> None:
+    for number, written in enumerate((taught(whole), whole / "best")):
+        model = tmp_path / str(number)
+        shutil.copytree(written, model)
+        assert load(model).branches
+        branch = next((model / "branches").iterdir())
+        branch.rename(model / "moved")
+        for place in ("one", "two") if more else ():
+            shutil.copytree(model / "moved", model / "branches" / place)
+        with pytest.raises(UserError, match=r"not the ensemble|no model there"):
+            load(model)
+
+
 # Finished cells ----------------------------------------------------------------------------------
 
 

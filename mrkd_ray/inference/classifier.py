@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from mrkd_ray.audio import decoding
 from mrkd_ray.audio.decoding import samples_at
+from mrkd_ray.common import manifest
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.text import few
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.clip_logits import BATCH, clip_logits
@@ -234,7 +236,8 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
     """Load a branch's folder; of a run's `best/`, or a cell's folder, the branches as an ensemble.
 
     Raises:
-        UserError: neither of the two lies at `path`, or its branches do not agree.
+        UserError: neither of the two lies at `path`, its branches do not agree, or they are not
+            those that were written there.
     """
     root = Path(path)
     # Finder and Jupyter put hidden files and folders everywhere.
@@ -246,7 +249,24 @@ def load(path: str | Path, device: str = "cpu") -> Classifier:
             "(`mrkd compare results/demo` makes it of an older run), a cell's folder "
             "(results/demo/cells/distilled_...), or one of the folders in its branches/."
         )
+    if folders != [root]:
+        _check_members(root, {folder.name for folder in folders})
     branches = [BranchModel(folder, torch.device(device)) for folder in folders]
     if len({(branch.model.classes, branch.model.multi_label) for branch in branches}) > 1:
         raise UserError(f"{path}: its branches were trained on different classes.")
     return Classifier(branches)
+
+
+def _check_members(root: Path, found: set[str]) -> None:
+    """Refuse an ensemble of other branches than were written: without one it says other things."""
+    sums = manifest.read(root)
+    if sums is None:  # of an earlier version, or put together by hand
+        return
+    written = {PurePosixPath(name).parts[1] for name in sums if name.startswith("branches/")}
+    wrong = [f"{name} is gone" for name in sorted(written - found)]
+    wrong += [f"{name} was not there" for name in sorted(found - written)]
+    if wrong:
+        raise UserError(
+            f"{root / 'branches'}: {few(wrong)}: not the ensemble that was written. Get it again, "
+            "or give the folder of one branch."
+        )

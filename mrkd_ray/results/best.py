@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from mrkd_ray.common import manifest
 from mrkd_ray.common.files import link_or_copy, write_json
 from mrkd_ray.common.reading import Damaged, read_json
 from mrkd_ray.common.text import count_text, megabytes_text, milliseconds_text
@@ -165,7 +166,8 @@ def point(results: Path, best: Best) -> Best:
     for name, cell in best.cells.items():
         source = branch_folder(results, cell, name)
         shutil.copytree(source, made / "branches" / name, copy_function=link_or_copy)
-    write_json(made / FACTS, asdict(best))
+    manifest.write(made)
+    write_json(made / FACTS, asdict(best))  # not in it: the latency is written later
     if folder.exists():
         folder.rename(old)
     made.rename(folder)
