@@ -39,6 +39,7 @@ class Cell:
     overlap: bool = False  # branches compute with the threads of the whole cohort
     content: str  # hash of clips, labels, representations' versions, files of weights, teachers
     window_memory: str = "auto"  # `config.Run.window_memory`; changes no result
+    quorum: int | None = None  # `config.Run.quorum`; in no key: see `lost`
     variant: str = ""  # a name for people, in no key: renamed, a variant keeps its results
     baselines: tuple[str, ...] = ()  # keys of its branches' independent cells, in order; in no key
     teachers: tuple[FrozenTeacher, ...] = ()  # that teach in place of its branches
@@ -163,6 +164,7 @@ def independent_cell(
         asked=like.asked and like.asked.at_default(DISTILLATION),
         device=device,
         content=content,
+        quorum=None,
         variant="",
         baselines=(),
         teachers=(),

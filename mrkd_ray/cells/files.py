@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -151,8 +152,12 @@ def cycles_done(folder: Path) -> int:
     return checkpoints.cycle_of(found) if found else 0
 
 
-def read_history(folder: Path, cycle: int) -> tuple[list[Row], Predicted]:
+def read_history(
+    folder: Path, cycle: int, branches: Sequence[str] | None = None
+) -> tuple[list[Row], Predicted]:
     """Return what `write_history` wrote of the cycles before `cycle`, at which the cohort stands.
+
+    Where `branches` are given, of these alone: the figures of one that was lost are left out.
 
     The last of them is in the checkpoint's figures. Those before are in its own copy of the tables,
     which its manifest covers; where an earlier version wrote it, in the cell's folder.
@@ -181,7 +186,26 @@ def read_history(folder: Path, cycle: int) -> tuple[list[Row], Predicted]:
             source / "history.csv",
             f"cycle {lacking} is not in it. Remove {folder}, and it is trained anew",
         )
-    return rows, predicted
+    if branches is None:
+        return rows, predicted
+    return _of_branches(rows, predicted, branches)
+
+
+def _of_branches(
+    rows: list[Row], predicted: Predicted, branches: Sequence[str]
+) -> tuple[list[Row], Predicted]:
+    if all(row["branch"] in branches for row in rows):
+        return rows, predicted
+    by_cycle: dict[int, list[bool]] = {}
+    for row in rows:
+        by_cycle.setdefault(row["cycle"], []).append(row["branch"] in branches)
+    return (
+        [row for row in rows if row["branch"] in branches],
+        [
+            list(itertools.compress(classes, kept))
+            for classes, kept in zip(predicted, by_cycle.values(), strict=True)
+        ],
+    )
 
 
 def history_table(folder: Path) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mrkd_ray.cells import early_stop
+from mrkd_ray.cells import early_stop, lost
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.intact import RESULT
@@ -59,12 +59,14 @@ def run_cell(
     """Run a cell from where its cohort stands to its `result.json`, a cycle at each step.
 
     Args:
+        tasks: of its branches, but for those that it has lost.
         profile: also write `profile.json`, a timeline.
 
     Yields:
         After every cycle, one row of figures a branch.
     """
-    history, predicted = cell_files.read_history(folder, cohort.cycle)
+    names, gone = tuple(task.name for task in tasks), lost.read(folder)
+    history, predicted = cell_files.read_history(folder, cohort.cycle, names)
     if history:  # its last cycle may have been in the checkpoint only
         cell_files.write_history(folder, history, predicted)
     else:  # of a cell that begins anew no old figures are kept beside the new ones
@@ -93,7 +95,7 @@ def run_cell(
         cohort.restore(checkpoints.best(checkpoint))
     cohort.export(folder / "branches")
     labels, classes = tasks[0].test.labels, tasks[0].classes
-    scores = dict(zip(cell.names, cohort.test_probabilities(), strict=True))
+    scores = dict(zip(names, cohort.test_probabilities(), strict=True))
     if len(scores) > 1:
         scores["ensemble"] = mean_probabilities(list(scores.values())).astype(np.float32)
     cell_files.write_predictions(folder, tasks[0].test, classes, scores)
@@ -108,7 +110,7 @@ def run_cell(
         "cell": cell.key,
         "condition": cell.condition,
         "cohort": cell.cohort,
-        "branches": dict(zip(cell.names, map(str, cell.branches), strict=True)),
+        "branches": {task.name: str(task.spec) for task in tasks},
         "temperature": cell.temperature,
         "fold": cell.fold,
         "seed": cell.seed,
@@ -126,6 +128,8 @@ def run_cell(
         result["teachers"] = [teacher.name for teacher in cell.teachers]
     if stops:
         result["best_cycles"] = early_stop.best_cycles(history)
+    if gone:
+        result["lost"] = gone
     # It is finished when result.json is there: so this is last, and the manifest has it already.
     text = json_text(result)
     manifest.write(folder, without=("checkpoint",), coming={RESULT: text.encode()})

@@ -127,6 +127,13 @@ class Run(Branches, Preparation):
         description="On CPUs: a branch that waits lends its core to a slower one. Changes last "
         "bits.",
     )
+    quorum: int | None = Field(
+        None,
+        ge=1,
+        description="A cohort goes on without a branch that is lost, as long as so many are left: "
+        "one that diverges, or whose process died three times. The result names what was lost. "
+        "Default: all its branches, or the cell fails.",
+    )
     profile: bool = Field(
         False, description="Write a timeline of each cell, profile.json, for ui.perfetto.dev."
     )

@@ -30,6 +30,8 @@ from mrkd_ray.training.branch_task import BranchTask
 SHARD_BYTES = 64 * 2**20
 """Soft labels travel in shards of at most this size, by ranges of clips."""
 
+ANSWER = 10.0  # seconds in which a process says that it is there; it may be at work
+
 
 @dataclass(frozen=True)
 class Actors:
@@ -190,6 +192,18 @@ class RayCohort:
             checkpoints.commit(cycle.folder, rows)
         return rows
 
+    def dead(self) -> list[str]:
+        """The names of the branches whose process is gone."""
+        asked = {branch.__ray_ready__.remote(): name for branch, name in self._each()}
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER)
+        found = []
+        for ref in answered:
+            try:
+                ray.get(ref)
+            except ray.exceptions.RayActorError:
+                found.append(asked[ref])
+        return found
+
     def spans(self) -> dict[str, list[Span]]:
         """What every branch, the aggregator and this process did since it was asked last."""
         found = ray.get([actor.spans.remote() for actor in (*self._branches, self._aggregator)])
@@ -208,12 +222,10 @@ class RayCohort:
     def export(self, folder: Path) -> None:
         """Write every branch into a folder of its own under `folder`."""
         folder = folder.absolute()
-        ray.get(
-            [
-                branch.export.remote(folder / name)
-                for branch, name in zip(self._branches, self._names, strict=True)
-            ]
-        )
+        ray.get([branch.export.remote(folder / name) for branch, name in self._each()])
+
+    def _each(self) -> Iterator[tuple[Any, str]]:
+        return zip(self._branches, self._names, strict=True)
 
 
 def _actor(cls: type, group: PlacementGroup | None, bundle: int | None, **asked: Any) -> Any:

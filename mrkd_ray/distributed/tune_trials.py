@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ray
 from filelock import FileLock
@@ -27,6 +28,7 @@ from ray.tune import (
     Tuner,
 )
 
+from mrkd_ray.cells import lost
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import Row, run_cell
@@ -35,6 +37,7 @@ from mrkd_ray.common.failures import is_lasting
 from mrkd_ray.distributed import failures
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.distributed.telemetry import Gauges
+from mrkd_ray.training.branch_task import BranchFailed
 
 _PREFIX, _LOCK = "mrkd-tune-", "lock"  # a run holds the lock in its folder
 
@@ -58,17 +61,27 @@ class Trial(tune.Trainable):
         folder: Path,
         gpus: Mapping[str, float],
         profile: bool,
+        run: str,
+        retries: int,
     ) -> None:
         """Keep what all cells share; the first one begins with the first step."""
         self._by_key, self._prepared, self._folder = cells_by_key, prepared, folder
-        self._gpus, self._profile = gpus, profile
+        self._gpus, self._profile, self._run_name, self._retries = gpus, profile, run, retries
         self._actors: Actors | None = None
+        self._cohort: RayCohort | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, str]) -> bool:
-        """Take another cell."""
-        self._cycles = self._run(self._by_key[new_config["cell"]])
+        """Take another cell, or go on with one."""
+        self._cell = self._by_key[new_config["cell"]]
+        if self._cell.quorum is not None:
+            self._attempt = lost.attempt(self._cell_folder, self._run_name)
+        self._cycles = self._run(self._cell)
         return True
+
+    @property
+    def _cell_folder(self) -> Path:
+        return self._folder / "cells" / self._cell.key
 
     def __repr__(self) -> str:
         """Return what Ray's dashboard and the prefix of log lines call this actor."""
@@ -83,11 +96,34 @@ class Trial(tune.Trainable):
             rows = next(self._cycles, None)
         except Exception as error:
             found, told = failures.cause(error), failures.sentence(error)
+            if gone := self._go_on_without(found, told):
+                return {"lost": gone}
             if not is_lasting(found):
                 raise RuntimeError(told) if told else error  # noqa: B904  # Ray shows all of it
             self.cleanup()  # a branch may be ahead
             return {"done": True, "failed": told}
         return {"done": True} if rows is None else {"rows": rows}
+
+    def _go_on_without(self, error: BaseException, told: str | None) -> str | None:
+        """Begin again from the last checkpoint without the branches that are lost, if it may be.
+
+        Returns:
+            What to tell people; None where the error ends this attempt at the cell.
+        """
+        if self._cell.quorum is None or self._cohort is None:
+            return None
+        if isinstance(error, BranchFailed):
+            names = [error.branch]
+        elif is_lasting(error) or self._attempt <= self._retries:
+            return None
+        else:
+            names = self._cohort.dead()
+        why = told or str(error)
+        if not lost.lose(self._cell, self._cell_folder, names, why):
+            return None
+        self.cleanup()
+        self._cycles = self._run(self._cell)
+        return lost.sentence(names, why)
 
     def cleanup(self) -> None:
         """End the actors."""
@@ -96,21 +132,22 @@ class Trial(tune.Trainable):
             self._actors = None
 
     def _run(self, cell: Cell) -> Iterator[list[Row]]:
-        share = self._gpus[cell.key]
-        if self._actors and self._actors.specs != cell.branches:
+        share, folder = self._gpus[cell.key], self._cell_folder
+        self._cohort = None
+        tasks = lost.left(branch_tasks(cell, self._prepared, share), folder)
+        specs = tuple(task.spec for task in tasks)
+        if self._actors and self._actors.specs != specs:
             self.cleanup()
         if not self._actors:
             group = ray.util.get_current_placement_group()
             self._actors = Actors.start(
-                cell.branches,
+                specs,
                 group=group,
                 cpus=cell.cpus,
                 gpus=share,
                 overlap=cell.overlap,
             )
-        folder = self._folder / "cells" / cell.key
-        tasks = branch_tasks(cell, self._prepared, share)
-        cohort = RayCohort(self._actors, tasks, folder)
+        self._cohort = cohort = RayCohort(self._actors, tasks, folder)
         gauges = Gauges(cell.key)
         for rows in run_cell(cell, tasks, cohort, folder, profile=self._profile):
             gauges.report(rows)
@@ -144,8 +181,10 @@ class _Watch(Callback):
         on_cycle: Callable[[str, list[Row]], None],
         on_end: Callable[[str], None],
         on_retry: Callable[[str], None],
+        on_lost: Callable[[str, str], None],
     ) -> None:
         self._on_cycle, self._on_end, self._on_retry = on_cycle, on_end, on_retry
+        self._on_lost = on_lost
         self.failed: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -156,6 +195,8 @@ class _Watch(Callback):
     ) -> None:
         if "rows" in result:
             self._on_cycle(trial.config["cell"], result["rows"])
+        if "lost" in result:
+            self._on_lost(trial.config["cell"], result["lost"])
         if "failed" in result:
             self.failed[trial.config["cell"]] = result["failed"]
 
@@ -176,6 +217,7 @@ def run_cells(
     on_cycle: Callable[[str, list[Row]], None],
     on_end: Callable[[str], None],
     on_retry: Callable[[str], None] = lambda key: None,
+    on_lost: Callable[[str, str], None] = lambda key, line: None,
 ) -> dict[str, str]:
     """Run the cells, each in a trial of its own.
 
@@ -187,11 +229,13 @@ def run_cells(
         on_end: called with a cell's key when it is finished.
         on_retry: called with a cell's key when it lost a process or a node and begins again from
             its last checkpoint.
+        on_lost: called with a cell's key, and what to tell people, when it goes on without a
+            branch.
 
     Returns:
         For each cell that failed, its key and the error. Other cells are not stopped by it.
     """
-    watch = _Watch(on_cycle, on_end, on_retry)
+    watch = _Watch(on_cycle, on_end, on_retry, on_lost)
     by_key = {cell.key: cell for cell in todo}
 
     def placement(config: Mapping[str, str]) -> PlacementGroupFactory:
@@ -201,7 +245,14 @@ def run_cells(
         return PlacementGroupFactory([{}, *bundles])  # the empty one is the coordinator's
 
     trainable = tune.with_parameters(
-        Trial, cells_by_key=by_key, prepared=prepared, folder=folder, gpus=gpus, profile=profile
+        Trial,
+        cells_by_key=by_key,
+        prepared=prepared,
+        folder=folder,
+        gpus=gpus,
+        profile=profile,
+        run=uuid4().hex,
+        retries=MAX_FAILURES,
     )
     trainable = tune.with_resources(trainable, placement)
     trainable.__qualname__ = "Coordinator"  # what Ray's dashboard calls it

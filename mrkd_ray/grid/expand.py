@@ -55,6 +55,11 @@ def check_names(config: GridConfig) -> None:
             f"held_out {config.held_out:g} takes clips away from training, and only early_stop and "
             "average: weighted look at them: leave it out, or set --early-stop 10, say"
         )
+    if config.quorum and all(len(cohort) <= config.quorum for cohort in config.cohorts):
+        raise UserError(
+            f"quorum {config.quorum}: no cohort has more branches than that, so none could go on "
+            "without one: lower it, or leave it out"
+        )
     if "leave_one_out" in rules and any(len(cohort) == 1 for cohort in config.cohorts):
         raise UserError(
             "average 'leave_one_out' teaches a branch by the others, and a cohort has no other: "
@@ -152,6 +157,7 @@ def expand(
             content=hash_of(given, [t.digest for t in taught_by]) if taught_by else given,
             teachers=taught_by,
             window_memory=config.window_memory,
+            quorum=config.quorum,
             variant=variant,
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mrkd_ray.cells import files as cell_files
-from mrkd_ray.cells import intact
+from mrkd_ray.cells import intact, lost
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.intact import result_of
 from mrkd_ray.common import environment
@@ -150,7 +150,8 @@ def finished(
                 except Damaged as error:
                     tell(f"{error}; this cell is not taken from there")
                     continue
-                if result_of(path) is not None:
+                result = result_of(path)
+                if result is not None and lost.enough(cell, result.get("lost", ())):
                     found[cell.key] = path
                     break
     return found
@@ -159,7 +160,8 @@ def finished(
 def set_aside(grid: Sequence[Cell], folder: Path) -> Iterator[str]:
     """Have cells of a grid's folder begin anew, or go on from an older checkpoint, where damaged.
 
-    A finished cell is moved to `damaged/`: somebody may have changed it on purpose.
+    A finished cell is moved to `damaged/`: somebody may have changed it on purpose. So is one that
+    lost more branches than its quorum, of this run, allows.
 
     Yields:
         A line for each, which names the file.
@@ -168,17 +170,23 @@ def set_aside(grid: Sequence[Cell], folder: Path) -> Iterator[str]:
         path = folder / "cells" / cell.key
         if not path.is_dir():
             continue
+        result, why = result_of(path), None
         try:
             intact.check(path)
+            gone = lost.read(path) if result is None else result.get("lost", {})
+            if not lost.enough(cell, gone):
+                why = f"{path}: went on without {', '.join(gone)}; this run asks for more branches"
         except Damaged as error:
+            why = str(error)
+        if why:
             aside = folder / DAMAGED / path.name
             number = next(i for i in itertools.count(1) if not _numbered(aside, i).exists())
             aside = _numbered(aside, number)
             aside.parent.mkdir(exist_ok=True)
             path.rename(aside)
-            yield f"{error}. The cell is in {aside} now, and is trained anew"
+            yield f"{why}. The cell is in {aside} now, and is trained anew"
             continue
-        if result_of(path) is None:
+        if result is None:
             for found in checkpoints.discard_damaged(path / "checkpoint"):
                 cycle = cell_files.cycles_done(path)
                 there = f"from its checkpoint after cycle {cycle}" if cycle else "anew"

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells import lost
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.intact import result_of
 from mrkd_ray.cells.prepared import Prepared
@@ -28,6 +29,7 @@ from mrkd_ray.grid.opening import OpenGrid, may_be_finished, open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.results.gather import Results, gather
 from mrkd_ray.scores import metrics
+from mrkd_ray.training.branch_task import BranchFailed
 
 NOTHING_TO_RESUME = "Nothing to resume: no folder holds a cell of this grid."
 
@@ -192,10 +194,15 @@ def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[
         cycles, before = cell.training.cycles, min(begun[key], rows[0]["cycle"])
         opened.display.cycle(key, cell.title, done, cycles, figures, before)
 
+    def on_lost(key: str, line: str) -> None:
+        opened.display.tell(f"warning: {by_key[key].title}: {line}")
+
     if not todo:
         return []
     if opened.workers.local:
-        return _run_locally(todo, opened.prepared, folder, profile, on_cycle, opened.display.end)
+        return _run_locally(
+            todo, opened.prepared, folder, profile, on_cycle, opened.display.end, on_lost
+        )
     from mrkd_ray.distributed import tune_trials
 
     failed = tune_trials.run_cells(
@@ -206,6 +213,7 @@ def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[
         profile=profile,
         on_cycle=on_cycle,
         on_end=opened.display.end,
+        on_lost=on_lost,
         on_retry=lambda key: opened.display.tell(
             f"note: {by_key[key].title}: lost a process or its node; it goes on from its last cycle"
         ),
@@ -230,18 +238,29 @@ def _run_locally(
     profile: bool,
     on_cycle: Callable[[str, list[Row]], None],
     on_end: Callable[[str], None],
+    on_lost: Callable[[str, str], None],
 ) -> list[tuple[str, str]]:
     from mrkd_ray.training.local_cohort import LocalCohort
 
+    def run_one(cell: Cell, cell_folder: Path) -> None:
+        tasks = lost.left(branch_tasks(cell, prepared), cell_folder)
+        cohort = LocalCohort(tasks, cell_folder)
+        for rows in run_cell(cell, tasks, cohort, cell_folder, profile=profile):
+            on_cycle(cell.key, rows)
+
     failed = []
     for cell in todo:
-        try:
-            cell_folder = folder / "cells" / cell.key
-            tasks = branch_tasks(cell, prepared)
-            cohort = LocalCohort(tasks, cell_folder)
-            for rows in run_cell(cell, tasks, cohort, cell_folder, profile=profile):
-                on_cycle(cell.key, rows)
-        except Exception as error:  # as with Ray: the other cells go on
-            failed.append((cell.key, failures.sentence(error) or format_exc()))
+        cell_folder = folder / "cells" / cell.key
+        while True:
+            try:
+                run_one(cell, cell_folder)
+            except BranchFailed as error:
+                if lost.lose(cell, cell_folder, [error.branch], str(error)):
+                    on_lost(cell.key, lost.sentence([error.branch], str(error)))
+                    continue
+                failed.append((cell.key, str(error)))
+            except Exception as error:  # as with Ray: the other cells go on
+                failed.append((cell.key, failures.sentence(error) or format_exc()))
+            break
         on_end(cell.key)
     return failed

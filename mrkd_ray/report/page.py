@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -23,7 +24,7 @@ from mrkd_ray.report.paper_tables.tables import tables
 from mrkd_ray.results import best as best_of_run
 from mrkd_ray.results.best import Best
 from mrkd_ray.results.compare import RULES
-from mrkd_ray.results.gather import FAILED, Failed
+from mrkd_ray.results.gather import FAILED, LOST, Failed, Lost
 from mrkd_ray.results.latency import with_latency
 from mrkd_ray.results.models import trained_kinds
 from mrkd_ray.results.printed_table import conditions, interval, range_of
@@ -78,17 +79,17 @@ def render(results: GridResults, sections: list[Section], best: Best | None) -> 
         findings=findings(results.table),
         tables=tables(results),
         sections=[section for section in sections if section.figures or section.note],
-        failed=failed(results.folder),
+        failed=_rows(results.folder / FAILED, Failed._fields),
+        lost=_rows(results.folder / LOST, Lost._fields),
         facts=facts(results),
         config=yaml.safe_dump(results.config, sort_keys=False),
         sources=[f"Reported figures: {paper.SOURCE}.", paper.TSNE_NOTE] if of_paper else [],
     )
 
 
-def failed(folder: Path) -> list[dict[str, str]]:
-    """Return the cells that did not finish, as `failed.csv` has them."""
-    path = folder / FAILED
-    return read_rows(path, Failed._fields) if path.exists() else []
+def _rows(path: Path, fields: Sequence[str]) -> list[dict[str, str]]:
+    """Return what a list beside the tables has; nothing where there is none."""
+    return read_rows(path, fields) if path.exists() else []
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,23 @@ if TYPE_CHECKING:
 Baselines = Mapping[tuple[str, str, str], Runs]  # by variant, cohort and branch
 
 
-FAILED = "failed.csv"
+FAILED, LOST = "failed.csv", "lost.csv"
 
 
 class Failed(NamedTuple):
     """A cell that did not finish: what it is, why, and its key."""
 
     title: str
+    error: str
+    cell: str
+
+
+class Lost(NamedTuple):
+    """A branch that a finished cell went on without (`--quorum`), from which cycle on, and why."""
+
+    title: str
+    branch: str
+    cycle: int
     error: str
     cell: str
 
@@ -69,6 +79,8 @@ class Results:
         best: the model that the run recommends, whose folder is `best_folder`; None where no cell
             is finished.
         failed: the cells that did not finish (`failed.csv`).
+        lost: the branches that finished cells went on without (`lost.csv`). Only where there are
+            some `tidy` and `table` have a column of them.
     """
 
     folder: Path
@@ -77,6 +89,7 @@ class Results:
     seconds: float = 0.0
     best: Best | None = None
     failed: tuple[Failed, ...] = ()
+    lost: tuple[Lost, ...] = ()
 
     def __str__(self) -> str:
         """Where the results are, and the model to use."""
@@ -92,6 +105,9 @@ class Results:
         """Print the table, how long the run took, and where the results are."""
         if len(self.table):
             printed_table.show(self.table, console)
+        for gone in self.lost:
+            since = f"without {gone.branch} from cycle {gone.cycle} on"
+            say(console, f"lost: {gone.title}: {since}: {gone.error}")
         for each in self.failed:
             say(console, f"failed: {each.title}: {each.error}")
         cells_done = self.tidy["cell"].replace("", None).nunique() if len(self.tidy) else 0
@@ -133,7 +149,12 @@ def gather(
     rows = list(_tidy_rows(results, grid, wanted, done, scores))
     rows += list(_ensemble_rows(wanted, rows, baselines))
     tidy = pd.DataFrame(rows)
-    taught = _table_rows(folder, done, scores, baselines, epochs)
+    lost = [
+        Lost(cell.title, name, each["cycle"], each["error"], cell.key)
+        for cell in done
+        for name, each in results[cell.key].get("lost", {}).items()
+    ]
+    taught = _table_rows(folder, done, scores, baselines, epochs, {each.cell for each in lost})
     alone = _rows_alone(folder, wanted, done, baselines, epochs)
     compared = pd.DataFrame([*taught, *alone])
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,24 +164,23 @@ def gather(
         write_text(folder / name, text)
     manifest.write_only(folder, {name: text.encode() for name, text in texts.items()})
     best = best_of_run.recommend(folder, trained_kinds(rows))
-    return Results(folder, tidy, compared, seconds, best, _write_failed(folder, wanted, failed))
-
-
-def _write_failed(
-    folder: Path, wanted: Sequence[Cell], failed: Sequence[tuple[str, str]]
-) -> tuple[Failed, ...]:
-    """Write `failed.csv`, or remove it where all cells finished."""
     titles = {cell.key: cell.title for cell in wanted}
-    found = tuple(Failed(titles.get(key, key), error, key) for key, error in failed)
-    if found:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(Failed._fields)
-        writer.writerows([[to_cell(value) for value in each] for each in found])
-        write_text(folder / FAILED, text.getvalue())
-    else:
-        (folder / FAILED).unlink(missing_ok=True)
-    return found
+    unfinished = [Failed(titles.get(key, key), error, key) for key, error in failed]
+    _write_list(folder / FAILED, Failed._fields, unfinished)
+    _write_list(folder / LOST, Lost._fields, lost)
+    return Results(folder, tidy, compared, seconds, best, tuple(unfinished), tuple(lost))
+
+
+def _write_list(path: Path, fields: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write a CSV, or remove it where it would have no rows."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(fields)
+    writer.writerows([[to_cell(str(value)) for value in row] for row in rows])
+    write_text(path, text.getvalue())
 
 
 def _read(cell: Cell, folder: Path) -> tuple[dict[str, Any], dict[str, Model]] | None:
@@ -186,6 +206,7 @@ def _tidy_rows(
     for cell in wanted:
         for key in cell.baselines:
             served.setdefault(key, {})[cell.variant] = None
+    any_lost = any("lost" in result for result in results.values())
     for cell in done:
         result = results[cell.key]
         specs = dict(zip(cell.names, cell.branches, strict=True))
@@ -215,6 +236,7 @@ def _tidy_rows(
                     **figures | {name: x for name, x in model.items() if name != "model"},
                     "seconds": result["seconds"],
                     "cell": cell.key,
+                    **({"lost": "+".join(result.get("lost", ()))} if any_lost else {}),
                 }
 
 
@@ -251,6 +273,7 @@ def _table_rows(
     scores: Mapping[str, dict[str, Model]],
     baselines: Baselines,
     epochs: Mapping[str, int],
+    lost: set[str],
 ) -> Iterable[dict[str, Any]]:
     """One row for each branch, the ensemble and the best branch of each variant's cohorts."""
     groups: dict[tuple[str, str, float], list[Cell]] = {}
@@ -264,12 +287,17 @@ def _table_rows(
             for name, model in scores[cell.key].items():
                 together.setdefault(name, {})[cell.fold, cell.seed] = model
         alone = _alone(folder, first, baselines)
-        if len(first.names) > 1:
-            together[BEST] = _best(folder, first.names, together)
+        if len(names := [name for name in first.names if name in together]) > 1:
+            together[BEST] = _best(folder, names, together)
         for name, runs in together.items():
+            if not runs:  # no run has all branches
+                continue
             common = {"variant": variant, "cohort": cohort, "temperature": temperature}
             common |= {"model": name} | _epochs(first, name, runs, alone, epochs)
-            yield common | _compare(alone[name], runs) | _beside(alone.get(ENSEMBLE, {}), runs)
+            row = common | _compare(alone[name], runs) | _beside(alone.get(ENSEMBLE, {}), runs)
+            if lost:
+                row["lost_runs"] = len(lost & {model.cell for model in runs.values()})
+            yield row
 
 
 def _rows_alone(

@@ -112,18 +112,20 @@ def trained_kinds(rows: Iterable[Mapping[Any, Any]]) -> list[TrainedKind]:
         name = row["branch"] or ENSEMBLE
         # The cohort of a branch that was trained alone is itself.
         temperature = None if alone else float(row["temperature"])
-        key = (row["condition"], row["variant"], row["cohort"], temperature, name)
+        lost = row.get("lost", "") if name == ENSEMBLE else ""  # it is of the others
+        key = (row["condition"], row["variant"], row["cohort"], temperature, name, lost)
         found.setdefault(key, {})[int(row["fold"]), int(row["seed"])] = row
     distinct: dict[Any, TrainedKind] = {}
-    for (condition, variant, cohort, temperature, name), runs in found.items():
+    for (condition, variant, cohort, temperature, name, lost), runs in found.items():
         first = next(iter(runs.values()))
         if name == ENSEMBLE:
-            branches = named(cohort)
+            gone = lost.split("+")
+            branches = {name: spec for name, spec in named(cohort).items() if name not in gone}
         else:
             branches = {name: f"{first['representation']}:{first['network']}"}
         cells = {
             run: tuple(
-                str(found[condition, variant, branches[member], None, member][run]["cell"])
+                str(found[condition, variant, branches[member], None, member, ""][run]["cell"])
                 if name == ENSEMBLE and condition == "independent"
                 else str(row["cell"])
                 for member in branches

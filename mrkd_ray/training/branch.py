@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from mrkd_ray.common.arrays import Float32
-from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.timeline import Recorder
 from mrkd_ray.config.method import default_lr
 from mrkd_ray.features.normalisation import as_they_are, statistics
@@ -31,7 +30,7 @@ from mrkd_ray.representations import frozen, mobilenet, panns, pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.scores import metrics
 from mrkd_ray.training import checkpoints, device_memory
-from mrkd_ray.training.branch_task import BranchTask
+from mrkd_ray.training.branch_task import BranchFailed, BranchTask
 from mrkd_ray.training.compute import Compute
 from mrkd_ray.training.embeddings import Embeddings, Predictor
 from mrkd_ray.training.frozen_teachers import FrozenTeachers
@@ -130,7 +129,9 @@ class Branch:
                 logits = window_logits(self._logits, self.windows, clips, starts)
             else:
                 logits = self._virtual_logits(epoch)
-            return losses.soften(logits, temperature, self.label_kind).cpu().numpy()
+            found: Float32 = losses.soften(logits, temperature, self.label_kind).cpu().numpy()
+            self._check_finite(found)  # or every branch would be taught by it
+            return found
 
     def distil(self, teacher: Float32, temperature: float, epochs: int) -> None:
         """Distillation training, Eqs. 4 and 5.
@@ -164,11 +165,7 @@ class Branch:
                 self._figures["held_out_loss"] = self.held_out_loss()
         with self._phase("evaluate"):
             probabilities = self.probabilities("test")
-            if not np.isfinite(probabilities).all():
-                raise UserError(
-                    f"branch {self.task.name} diverged in cycle {self.cycle}: its outputs are not "
-                    f"finite. Lower the learning rate (--lr, now {self.initial_lr:g})."
-                )
+            self._check_finite(probabilities)
             self._figures |= metrics.measure(probabilities, self.task.test.labels)
             self._figures["predicted"] = probabilities.argmax(axis=1).tolist()
         figures = {
@@ -313,13 +310,13 @@ class Branch:
         """One epoch; returns the mean L_ce and L_kl over batches.
 
         Raises:
-            UserError: the device has too little memory; says which batches it has room for.
+            BranchFailed: the device has too little memory; says which batches it has room for.
         """
         try:
             return self._steps(epoch, window, teacher)
         except torch.OutOfMemoryError:
             pass  # its traceback holds the tensors: they are free from here on
-        raise UserError(self._out_of_memory())
+        raise BranchFailed(self.task.name, self._out_of_memory())
 
     def _out_of_memory(self) -> str:
         task, size = self.task, self.task.training.batch_size
@@ -398,6 +395,15 @@ class Branch:
 
     def _logits(self, windows: Tensor) -> Tensor:
         return self.compute.logits(self.network, windows)
+
+    def _check_finite(self, outputs: Float32) -> None:
+        """Raise BranchFailed where the branch has diverged."""
+        if not np.isfinite(outputs).all():
+            raise BranchFailed(
+                self.task.name,
+                f"branch {self.task.name} diverged in cycle {self.cycle}: its outputs are not "
+                f"finite. Lower the learning rate (--lr, now {self.initial_lr:g}).",
+            )
 
     def _lr(self) -> float:
         return learning_rate(self.initial_lr, self.cycle, self.task.training.cycles)

@@ -10,10 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import Training
 from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.features.window_extents import window_ticks
+
+
+class BranchFailed(UserError):
+    """A branch cannot go on, and would not if it were tried again.
+
+    Attributes:
+        branch: its name.
+    """
+
+    def __init__(self, branch: str, message: str) -> None:
+        super().__init__(message)
+        self.branch = branch
+
+    def __reduce__(self) -> tuple[Any, ...]:  # Ray sends errors between processes
+        return BranchFailed, (self.branch, str(self))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -316,6 +316,7 @@ RUN: dict[str, tuple[Any, bool]] = {
     "window_memory": ("streamed", False),
     "gpus_per_branch": (0.0, False),
     "profile": (True, False),
+    "quorum": (1, False),
     "cpus_per_branch": (2, True),  # threads: the order of sums
     "overlap": (True, True),
 }

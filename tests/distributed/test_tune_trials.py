@@ -302,6 +302,8 @@ def test_actors_are_replaced_where_the_next_cell_has_other_branches(
         folder=tmp_path,
         gpus={cell.key: 0.0 for cell in todo},
         profile=False,
+        run="test",
+        retries=0,
     )({"cell": todo[0].key})
     used = []
     try:

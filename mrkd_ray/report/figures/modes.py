@@ -35,7 +35,7 @@ def find(results: GridResults) -> tuple[Spec, dict[str, tuple[GridCohort, str]]]
         if cohort.variant != results.cohorts[0].variant:
             continue
         specs = cohort.specs
-        if len(specs) != 2:
+        if not len(specs) == len(cohort.branches) == 2:  # one may have been lost
             continue
         for own, partner, name in zip(specs, specs[::-1], cohort.branches, strict=True):
             which = kind(own, partner)
