@@ -26,7 +26,7 @@ from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.run import CellsFailed, run
 from mrkd_ray.inference.classifier import load
 from mrkd_ray.report.grid_results import read_results
-from mrkd_ray.results.compare import read_kinds
+from mrkd_ray.results.compare import compare, read_kinds
 from mrkd_ray.results.gather import gather
 from mrkd_ray.results.models import size
 from mrkd_ray.training import checkpoints
@@ -143,6 +143,20 @@ def test_an_ensemble_of_other_branches_than_were_written_is_not_loaded(
             shutil.copytree(model / "moved", model / "branches" / place)
         with pytest.raises(UserError, match=r"not the ensemble|no model there"):
             load(model)
+
+
+def test_folders_of_two_cells_that_were_swapped_are_found(
+    asked: dict[str, Any], results: Path, whole: Path
+) -> None:
+    one, other = sorted((results / "cells").glob("independent_*"))
+    place = one.rename(results / "place")
+    other.rename(one)
+    place.rename(other)
+    with pytest.raises(Damaged, match="another cell's"):
+        compare(results)
+    printed = resume(asked, results)
+    assert printed.count("result.json: damaged: it is of cohort") == 2
+    assert_same_results(results, whole)
 
 
 # Finished cells ----------------------------------------------------------------------------------

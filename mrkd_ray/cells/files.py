@@ -77,9 +77,12 @@ def _predictions(content: bytes) -> tuple[list[str], Int64, dict[str, Float32]]:
 
 
 def read_models(folder: Path, condition: Condition, fold: int, seed: int) -> dict[str, Model]:
-    """Return what each model of a cell predicted, by name; `folder` has the cell's key as name."""
+    """Return what each model of a cell predicted, by name; `folder` has the cell's key as name.
+
+    To ask for a model that the cell has not raises Damaged: it is another cell's folder.
+    """
     clip_ids, labels, scores = read_predictions(folder)
-    return {
+    found = {
         name: Model(
             name=name,
             condition=condition,
@@ -92,6 +95,16 @@ def read_models(folder: Path, condition: Condition, fold: int, seed: int) -> dic
         )
         for name, probabilities in scores.items()
     }
+    return _Models(folder / PREDICTIONS, found)
+
+
+class _Models(dict[str, Model]):
+    def __init__(self, path: Path, found: Mapping[str, Model]) -> None:
+        super().__init__(found)
+        self._path = path
+
+    def __missing__(self, name: str) -> Model:
+        raise Damaged(self._path, f"no model {name!r} in it: is it another cell's?")
 
 
 def write_predictions(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mrkd_ray.cells import files as cell_files
+from mrkd_ray.cells.cell import Cell
 from mrkd_ray.common import manifest
 from mrkd_ray.common.reading import Damaged, read_json
 
@@ -33,6 +35,18 @@ def result_of(folder: Path) -> dict[str, Any] | None:
         return read_result(folder)
     except Damaged:
         return None
+
+
+def check_is(cell: Cell, folder: Path, result: Mapping[str, Any]) -> None:
+    """Compare what a result says that it is of with a cell.
+
+    Raises:
+        Damaged: it is another's: somebody moved or renamed folders.
+    """
+    for name in ("condition", "cohort", "temperature", "fold", "seed"):
+        asked = getattr(cell, name)
+        if (found := result.get(name, asked)) != asked:  # one of an earlier version may say less
+            raise Damaged(folder / RESULT, f"it is of {name} {found}, the folder of {asked}")
 
 
 def check(folder: Path) -> None:

@@ -145,12 +145,13 @@ def finished(
         for path in (place / "cells" / key for place in places for key in _keys(cell)):
             made_there = path.parents[1] == folder or not (path / ENVIRONMENT).exists()
             if made_there and path.is_dir():
+                result = result_of(path)
                 try:
                     intact.check(path)
+                    intact.check_is(cell, path, result or {})
                 except Damaged as error:
                     tell(f"{error}; this cell is not taken from there")
                     continue
-                result = result_of(path)
                 if result is not None and lost.enough(cell, result.get("lost", ())):
                     found[cell.key] = path
                     break
@@ -173,6 +174,7 @@ def set_aside(grid: Sequence[Cell], folder: Path) -> Iterator[str]:
         result, why = result_of(path), None
         try:
             intact.check(path)
+            intact.check_is(cell, path, result or {})
             gone = lost.read(path) if result is None else result.get("lost", {})
             if not lost.enough(cell, gone):
                 why = f"{path}: went on without {', '.join(gone)}; this run asks for more branches"

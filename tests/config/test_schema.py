@@ -386,7 +386,7 @@ def test_a_configuration_cannot_be_changed_afterwards() -> None:
     ("values", "line"),
     [
         ({"folds": "1.5"}, "  folds: all, or whole numbers such as 1,2 or 1..3 (got (1.5,))"),
-        ({"folds": True}, "  folds: numbers are written 1,2 or 0..4 (got True)"),
+        ({"folds": True}, "  folds: true and false are for switches, and this is none (got True)"),
         ({"seeds": "3..1"}, "  seeds: a range goes up: 0..4 (got '3..1')"),
         (
             {"cohorts": [["cqt"]]},
