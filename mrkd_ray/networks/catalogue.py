@@ -151,12 +151,18 @@ def initial_weights(name: str, asked: str | None) -> str:
             weights and start from `none` under `imagenet` or a folder that has nothing for them.
 
     Raises:
-        UserError: an unknown name; a folder with no file, or several, for one of a library's.
+        UserError: an unknown name; a folder without weights; one with no file, or several, for
+            one of a library's.
     """
     if asked is None or (asked == "imagenet" and not find(name).imagenet):
         return default_weights(name)
     if not Path(asked).is_dir():
         return asked
+    if not any(file.suffix in SUFFIXES for file in Path(asked).iterdir()):
+        raise UserError(
+            f"weights {asked}: no weights in this folder ({', '.join(SUFFIXES)}); give another, or "
+            "weights: none"
+        )
     # mn04_as_mAP_432.pt is of mn04, but vgg19_bn-c79401a0.pth is not of vgg19.
     pattern = f"{name}[-._]*" if find(name).audioset else f"{name}[-.]*"
     files = [file for file in sorted(Path(asked).glob(pattern)) if file.suffix in SUFFIXES]

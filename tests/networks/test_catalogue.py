@@ -371,6 +371,12 @@ def test_a_folder_of_weights_has_one_file_for_each_network(tmp_path: Path) -> No
         initial_weights("resnet18", str(tmp_path))
 
 
+def test_a_folder_without_weights_is_not_taken_for_random_ones(tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").touch()
+    with pytest.raises(UserError, match="no weights in this folder"):
+        initial_weights("vgg_small", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("name", "asked", "found"),
     [
