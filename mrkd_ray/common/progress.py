@@ -123,14 +123,19 @@ class Display:
         return show
 
     def grid(self, cells: int, cycles: int, begun: int = 0) -> None:
-        """Begin the grid's bar: its length is in cycles of all cells that are to run.
+        """Begin a grid's bar: its length is in cycles of all cells that are to run.
+
+        One that was shown before is over: `mrkd recommend` runs shortened cells first.
 
         Args:
             cells: that are to run.
             cycles: of them all.
             begun: of these cycles, those that were run before and are not run again.
         """
-        self._of_cells, self._total, self._begun = cells, cycles, begun
+        if self._grid is not None:
+            self._progress.remove_task(self._grid)
+        self._of_cells, self._total, self._begun, self._ended = cells, cycles, begun, 0
+        self._done, self._unrun = {}, {}
         self._since = time.monotonic()
         self._status = f"cell 1/{cells} is starting" if cells else ""
         self._grid = self._progress.add_task(

@@ -100,6 +100,18 @@ def test_cycles_that_a_cell_did_not_need_are_not_waited_for() -> None:
     assert out.getvalue().rstrip().endswith("  0 s left of all")
 
 
+def test_a_second_grid_counts_its_own_cells() -> None:
+    out = io.StringIO()
+    with Display(Console(file=out, width=160)) as display:
+        display.grid(1, 3)  # `mrkd recommend` measures shortened cells first
+        display.cycle("short", TITLE, 3, 3, FIGURES)
+        display.end("short")
+        display.grid(2, 40)
+        display.cycle("key", TITLE, 1, 20, FIGURES)
+        display.line()
+    assert "cell 1/2 T 2: " in out.getvalue()
+
+
 def test_a_step_that_is_done_is_not_repeated() -> None:
     out = io.StringIO()
     with Display(Console(file=out, force_terminal=False)) as display:
