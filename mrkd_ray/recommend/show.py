@@ -62,6 +62,8 @@ def sentences(choice: Choice, fold: int, verified_only: bool) -> Iterator[str]:
     if others:
         told = f"{choice.tied} of the other {others} cohorts are not told apart from it by so many "
         told += f"clips (log-loss within {ERRORS} standard errors)."
+        if choice.tied == 0:
+            told = f"So many clips tell it from all others (log-loss by {ERRORS} standard errors)."
         if choice.tied > others / 2:
             told += " Take it as one of several good guesses, or give more clips."
         yield f"{told} Its figures flatter it, as the best of many."
@@ -84,7 +86,8 @@ def _cost(probed: Probed) -> Iterator[str]:
         more = 100 * (probed.accuracy[i] - probed.accuracy[before])
         text += f" {probed.candidates[i]} brings {more:+.1f} points ({probed.costs[i].text})."
     left = len(probed.costs) - len(best)
-    yield text + (f" The other {left} cost more and are no better." if left else "")
+    more = "The other one costs more and is" if left == 1 else f"The other {left} cost more and are"
+    yield text + (f" {more} no better." if left else "")
 
 
 def drawing(choice: Choice) -> dict[str, str]:

@@ -71,7 +71,7 @@ def test_what_each_candidate_brings_at_what_cost() -> None:
     text = " ".join(printed(choice).split())
     assert "5 s on one core: logmel64:vgg_small is the cheapest (80.0 %; 9.0 ms, 27.0 M" in text
     assert "mfcc:vgg_small brings +10.0 points (12.0 ms" in text
-    assert "The other 1 cost more and are no better." in text
+    assert "The other one costs more and is no better." in text
     assert "9.0 27.0 M 530 k 19 k" in text
     rows = pd.read_csv(io.StringIO(tables(choice)["probes.csv"]))
     assert rows["milliseconds"].tolist() == [9, 30, 12]
