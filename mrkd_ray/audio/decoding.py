@@ -1,4 +1,4 @@
-"""Recordings to waveforms: any format libsndfile decodes, any rate, channels and length."""
+"""Recordings to waveforms: any format libsndfile or PyAV decodes, any rate, channels and length."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mrkd_ray.audio import containers
 from mrkd_ray.common.reading import check_regular
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ AUDIO_SUFFIXES = frozenset(f".{name}" for name in _READ.split())
 """Endings, in lower case, of what libsndfile reads: what counts as a recording in a folder."""
 
 UNREAD_SUFFIXES = frozenset(f".{name}" for name in _UNREAD.split())
-"""Endings, in lower case, of recordings that libsndfile does not read."""
+"""Endings, in lower case, of recordings that libsndfile does not read: PyAV does, if installed."""
 
 _UNFINISHED = 0x7FFFF000  # sizes from here on are written by programs that could not go back
 BLOCK_FRAMES, BLOCK_CHANNELS = 1 << 20, 8  # bound the memory of a long recording: less of more
@@ -131,13 +132,21 @@ class Decoding:
         return max(_unread(self._log), 1 - self.length / max(self._promised, 1))
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[SoundFile]:
-    """Open a file with libsndfile."""
-    from soundfile import SoundFile
+def read_suffixes() -> frozenset[str]:
+    """Return the endings, in lower case, of what counts as a recording here."""
+    return AUDIO_SUFFIXES | UNREAD_SUFFIXES if containers.available() else AUDIO_SUFFIXES
 
-    with SoundFile(str(path)) as file:
-        yield file
+
+def _opened(path: Path) -> SoundFile | containers.Container:
+    """Open a file with libsndfile, or what that does not know with PyAV."""
+    from soundfile import LibsndfileError, SoundFile
+
+    try:
+        return SoundFile(str(path))
+    except LibsndfileError:
+        if path.suffix.lower() in UNREAD_SUFFIXES or (containers.available() and not path.suffix):
+            return containers.Container(path)
+        raise
 
 
 @contextmanager
@@ -152,6 +161,8 @@ def _reasons() -> Iterator[None]:
         if "does not exist" in reason:  # what libsndfile says of a text file named .mp3
             reason = "Format not recognised"
         raise AudioError(f"not readable as audio: {reason}") from error
+    except containers.ContainerError as error:
+        raise AudioError(f"not readable as audio: {error}") from error
     except UnicodeEncodeError as error:
         raise AudioError("its name is not valid UTF-8: rename it") from error
     except FileNotFoundError as error:

@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mrkd_ray.audio.decoding import AUDIO_SUFFIXES, UNREAD_SUFFIXES
+from mrkd_ray.audio import containers
+from mrkd_ray.audio.decoding import UNREAD_SUFFIXES, read_suffixes
 from mrkd_ray.common.text import few
 
 
 def is_audio(path: Path) -> bool:
     """Return whether a visible file has the suffix of a recording."""
     visible = not path.name.startswith(".")
-    return visible and path.suffix.lower() in AUDIO_SUFFIXES and not os.path.isdir(path)
+    return visible and path.suffix.lower() in read_suffixes() and not os.path.isdir(path)
 
 
 def listing(folder: Path) -> list[Path]:
@@ -60,7 +61,7 @@ def unread(files: Iterable[Path], root: Path) -> list[str]:
         named = few((path.relative_to(root).as_posix() for path in media), 3)
         said.append(
             f"recordings left out, since their ending is not read ({endings(media)}): {named}. "
-            "Convert them to flac or wav, such as with ffmpeg."
+            f"PyAV reads them: {containers.INSTALL}"
         )
     if rest:
         named = few((path.relative_to(root).as_posix() for path in rest), 3)
@@ -76,10 +77,11 @@ def endings(files: Iterable[Path]) -> str:
 
 def no_recordings(folder: Path) -> str:
     """Say that a folder holds no recordings, and what it holds."""
-    others = endings(visible_files(folder))
-    return "the folder holds no recordings (wav, flac, ogg, mp3, ...)" + (
-        f", but {others}: convert what is sound to flac or wav." if others else "."
-    )
+    files = list(visible_files(folder))
+    others = f", but {endings(files)}." if files else "."
+    more = any(path.suffix.lower() in UNREAD_SUFFIXES for path in files)
+    hint = f" PyAV reads m4a, webm, wma and the like: {containers.INSTALL}" if more else ""
+    return f"the folder holds no recordings (wav, flac, ogg, mp3, ...){others}{hint}"
 
 
 def csv_hint(folder: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mrkd_ray.audio import containers
 from mrkd_ray.audio.decoding import (
     SAMPLE_RATE,
     AudioError,
@@ -20,6 +21,7 @@ from mrkd_ray.audio.decoding import (
     Waveform,
     resample,
 )
+from mrkd_ray.common.environment import versions
 from mrkd_ray.common.files import write_json
 from mrkd_ray.common.parallel_map import MapFn
 from mrkd_ray.common.reading import Damaged, opened, read_json, stamp
@@ -251,7 +253,8 @@ def scan(
 def _scan_version() -> list[str]:
     import soundfile
 
-    return [str(_VERSION), str(soundfile.__libsndfile_version__)]
+    more = [str(versions(["av"])["av"])] if containers.available() else []
+    return [str(_VERSION), str(soundfile.__libsndfile_version__), *more]
 
 
 def _read_known(file: Path) -> dict[str, dict[str, Any]]:

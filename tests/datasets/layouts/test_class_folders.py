@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mrkd_ray.audio import containers
 from mrkd_ray.audio.decoding import read
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.opening import LAYOUTS, layout, open_dataset
@@ -50,7 +51,10 @@ def test_hidden_files_are_ignored_and_others_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_recording_of_an_ending_that_is_not_read_is_named(tmp_path: Path) -> None:
+def test_a_recording_of_an_ending_that_is_not_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "available", lambda: False)
     for name in ["train/a/1.wav", "train/b/2.wav", "test/a/3.wav", "test/b/4.wav"]:
         put(tmp_path / name)
     (tmp_path / "train/c").mkdir()
@@ -60,18 +64,21 @@ def test_a_recording_of_an_ending_that_is_not_read_is_named(tmp_path: Path) -> N
     assert notes == (
         "folders without a recording, so no classes (1): train/c/ (1 .m4a, 1 .wma).",
         "recordings left out, since their ending is not read (2 .m4a, 1 .wma): train/a/x.m4a, "
-        "train/c/y.M4A, train/c/z.wma. Convert them to flac or wav, such as with ffmpeg.",
+        "train/c/y.M4A, train/c/z.wma. PyAV reads them: pip install -e '.[formats]'",
     )
 
 
-def test_only_one_class_of_recordings_that_are_read(tmp_path: Path) -> None:
+def test_only_one_class_of_recordings_that_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "available", lambda: False)
     put(tmp_path / "a/1.wav")
     (tmp_path / "b").mkdir()
     (tmp_path / "b/2.m4a").touch()
     with pytest.raises(UserError, match=r"found only 'a'.*so no classes \(1\): b/ \(1 .m4a\)"):
         open_dataset(tmp_path, tmp_path / "cache")
     (tmp_path / "a/1.wav").unlink()
-    with pytest.raises(UserError, match=r"no recordings .*, but 1 .m4a: convert what is sound"):
+    with pytest.raises(UserError, match=r"no recordings .*, but 1 .m4a. PyAV reads m4a"):
         open_dataset(tmp_path, tmp_path / "cache")
 
 
