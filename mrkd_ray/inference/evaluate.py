@@ -2,43 +2,84 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mrkd_ray.audio.decoding import AudioError
-from mrkd_ray.common.arrays import Float32
+from mrkd_ray.common.arrays import Float64, Int64
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import Display, say
 from mrkd_ray.datasets.base import Clip, encode
 from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.datasets.events import SHORTEST
 from mrkd_ray.datasets.opening import open_dataset
-from mrkd_ray.inference.classifier import load
-from mrkd_ray.inference.threads import of_files
-from mrkd_ray.scores import metrics
+from mrkd_ray.inference.classifier import Classifier
+from mrkd_ray.inference.inputs import Source
+from mrkd_ray.inference.threads import of_sources
+from mrkd_ray.scores import class_report, metrics
 from mrkd_ray.scores.ensemble import mean_probabilities
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model's branches, and their ensemble, say of clips whose labels are known.
+
+    Attributes:
+        data: as given.
+        classes: names of the M classes.
+        truth: class indices [N]; multi-label 0 or 1 [N, M].
+        models: probabilities [N, M] by name; of several branches the ensemble is the last.
+        trained_on: clips that were left out, since the model has seen them.
+        skipped: clips that were left out, since they cannot be read.
+    """
+
+    data: str
+    classes: tuple[str, ...]
+    truth: Int64
+    models: dict[str, Float64]
+    trained_on: int
+    skipped: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all figures.
+
+        `data`, `clips` (scored), `trained_on`, `skipped`, and `models`: `model`, each metric in
+        [0, 1], and `classes` as of `scores.class_report`; of a model with one label a clip also
+        `ece` (expected calibration error) and `confusion`: clips by true and predicted class.
+        """
+        return {
+            "data": self.data,
+            "clips": len(self.truth),
+            "skipped": self.skipped,
+            "trained_on": self.trained_on,
+            "models": [
+                {
+                    "model": name,
+                    **metrics.measure(scores, self.truth),
+                    **class_report.figures(scores, self.truth, self.classes),
+                }
+                for name, scores in self.models.items()
+            ],
+        }
 
 
 def evaluate(
     model: Path, data: str, cache: Path, *, skip_bad: bool = False, negatives: str | None = None
-) -> dict[str, Any]:
+) -> Evaluation:
     """Score a branch, or a cell's branches and their ensemble.
 
     Clips that it was trained on, known by their bytes, are left out: on its own data set that
     leaves the test clips of its fold.
-
-    Returns:
-        data, clips (scored), trained_on and skipped (left out), and models: name, accuracy, map3,
-        balanced_accuracy and macro_f1 in [0, 1]; of a multi-label model map and lwlrap.
 
     Raises:
         UserError: no model, unknown labels, a clip that cannot be decoded (unless skip_bad).
     """
     from rich.console import Console
 
-    classifier = load(model)
+    classifier = Classifier.load(model)
     console = Console(stderr=True)
     window = classifier.config.get("event_seconds", SHORTEST)  # the clips that it was trained on
     dataset = open_dataset(data, cache, window=window, negatives=negatives)
@@ -57,43 +98,52 @@ def evaluate(
             f"it was trained on {', '.join(classifier.classes)}."
         )
 
-    def score(clip: Clip) -> Float32 | None:
-        try:
-            known = digest(clip.path, clip.stretch) in classifier.trained_on
-        except AudioError as error:
-            raise UserError(f"{clip.path}: {clip.clip_id} cannot be classified: {error}") from None
-        return None if known else classifier.predict_branches(clip.path, clip.stretch)
+    skipped: list[str] = []
 
-    scores, labels = [], []
-    skipped = trained_on = 0
+    def bad(error: Exception) -> None:
+        if not skip_bad:
+            raise UserError(f"{error} (--skip-bad leaves such clips out)") from None
+        skipped.append(str(error))
+
+    sources = [_source(clip) for clip in dataset.clips]
+    clips = zip(sources, dataset.clips, strict=True)
+    labels_of = {source.name: clip.labels for source, clip in clips}
+    new, scores, labels = [], [], []
     with Display(console) as display:
+        for source, known in zip(sources, of_sources(_digest, sources), strict=True):
+            if isinstance(known, Exception):
+                bad(known)
+            elif known not in classifier.trained_on:
+                new.append(source)
+        trained_on = len(sources) - len(new) - len(skipped)
         show = display.step("Classifying")
-        show(0, len(dataset.clips))
-        for done, found in enumerate(of_files(score, dataset.clips, lambda clip: clip.path), 1):
-            if isinstance(found, Exception):
-                if not skip_bad:
-                    raise UserError(f"{found} (--skip-bad leaves such clips out)")
-                skipped += 1
-            elif found is None:
-                trained_on += 1
-            else:
-                scores.append(found)
-                labels.append(dataset.clips[done - 1].labels)
-            show(done, len(dataset.clips))
+        show(0, len(new))
+        for done, found in enumerate(classifier.classify(new, bad), 1):
+            scores.append(found.branches)
+            labels.append(labels_of[found.file])
+            show(done, len(new))
     if not scores:
         raise UserError(
             f"{data}: no clip to score: the model was trained on {trained_on} of them, and "
-            f"{skipped} cannot be read."
+            f"{len(skipped)} cannot be read."
         )
-    branches = np.stack(scores, axis=1)  # [branches, clips, classes]
-    models = dict(zip(classifier.names, branches, strict=True))
+    branches = np.stack(scores, axis=1).astype(np.float64)  # [branches, clips, classes]
+    models: dict[str, Float64] = dict(zip(classifier.names, branches, strict=True))
     if len(models) > 1:
         models["ensemble"] = mean_probabilities(branches)
     truth = encode(labels, classifier.classes, classifier.multi_label)
-    return {
-        "data": data,
-        "clips": len(labels),
-        "skipped": skipped,
-        "trained_on": trained_on,
-        "models": [{"model": name, **metrics.measure(p, truth)} for name, p in models.items()],
-    }
+    return Evaluation(data, classifier.classes, truth, models, trained_on, len(skipped))
+
+
+def _source(clip: Clip) -> Source:
+    if clip.stretch is None:
+        return Source(str(clip.path), clip.path)
+    return Source(f"{clip.path}: {clip.clip_id}", clip.path, clip.stretch)
+
+
+def _digest(source: Source) -> str:
+    assert isinstance(source.sound, Path)
+    try:
+        return digest(source.sound, source.stretch)
+    except AudioError as error:
+        raise UserError(f"{source.name}: cannot be classified: {error}") from None

@@ -42,19 +42,21 @@ def _words(both: Mapping[Condition, Calibration]) -> str:
     return ", ".join(f"ECE {condition} {100 * c.ece:.1f}" for condition, c in both.items())
 
 
-def draw(name: str, both: Mapping[Condition, Calibration]) -> Drawing:
-    """Draw accuracy over mean confidence, a line and a size of point for each condition."""
+def draw(name: str, both: Mapping[Condition, Calibration] | Mapping[str, Calibration]) -> Drawing:
+    """Draw accuracy over mean confidence, a line and a size of point for each condition.
+
+    `""` is that of a model of which there is one alone.
+    """
     drawing, axes = style.new(3.1, title=name)
     axes.plot([0, 100], [0, 100], color=style.INK, lw=0.6, alpha=0.5)
     for i, (condition, found) in enumerate(both.items()):
-        colour = style.COLOURS[condition]
+        colour = style.COLOURS.get(condition, style.DISTILLED)
         some = found.clips > 0
         x, y = 100 * found.confidence[some], 100 * found.accuracy[some]
         axes.plot(x, y, color=colour, lw=1, alpha=0.4)
         sizes = 5 + 250 * found.clips[some] / found.clips.sum()
         axes.scatter(x, y, s=np.asarray(sizes), color=colour, alpha=0.85, lw=0, clip_on=False)
-        axes.text(
-            99, 12 - 9 * i, f"{condition}: ECE {100 * found.ece:.1f}", color=colour, ha="right"
-        )
+        named = f"{condition}: ECE {100 * found.ece:.1f}".removeprefix(": ")
+        axes.text(99, 12 - 9 * i, named, color=colour, ha="right")
     axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="confidence, %", ylabel="accuracy, %")
     return drawing

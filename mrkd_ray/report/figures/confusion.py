@@ -57,10 +57,10 @@ def most_confused(matrix: Float64) -> list[int]:
     return sorted(order[:MOST].tolist())
 
 
-def draw(title: str, matrix: Float64, classes: list[str], condition: str) -> Drawing:
+def draw(title: str, matrix: Float64, classes: list[str], condition: str = "") -> Drawing:
     """Draw a matrix of parts in [0, 1]: transparent is 0, the condition's colour is 1."""
     drawing, axes = style.new(3.3, title=title)
-    colour = style.COLOURS[condition]
+    colour = style.COLOURS.get(condition, style.DISTILLED)
     shades = LinearSegmentedColormap.from_list("", [f"{colour}00", f"{colour}d0"])
     axes.imshow(matrix, cmap=shades, vmin=0, vmax=1, interpolation="nearest")
     ticks = range(len(classes))

@@ -1,0 +1,64 @@
+"""The page of `mrkd evaluate --html`, and what the command prints."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mrkd_ray.cli.evaluation import show
+from mrkd_ray.inference.evaluate import Evaluation
+from mrkd_ray.report.evaluation_page import render
+
+CLASSES = ("dog", "<cat>", "whale")
+
+
+@pytest.fixture
+def found() -> Evaluation:
+    truth = np.array([0, 0, 0, 1, 1, 1])
+    scores = np.full((6, 3), 0.1)
+    scores[np.arange(6), [0, 0, 1, 1, 1, 0]] = 0.8
+    return Evaluation("clips", CLASSES, truth, {"a": scores, "ensemble": scores}, 4, 1)
+
+
+def test_the_page_has_scores_classes_and_figures_and_loads_nothing(found: Evaluation) -> None:
+    page = render(found, Path("results/x"))
+    assert "default-src 'none'" in page
+    assert "<cat>" not in page
+    assert page.count("&lt;cat&gt;") >= 2
+    assert page.count("<svg") == 4  # confusion and reliability of two models
+    assert "6 clips of clips. Left out: 4 that it was" in page
+    row = re.search(r">dog</th>(.*?)</tr>", page, re.DOTALL)
+    assert row
+    cells = re.findall(r"<td>(.*?)</td>", row[1])
+    assert cells == ["3", "66.7", "66.7", "66.7", cells[-1]]
+    whale = re.search(r">whale</th>(.*?)</tr>", page, re.DOTALL)
+    assert whale
+    assert re.findall(r"<td>(.*?)</td>", whale[1]) == ["0", "–", "–", "–", "–"]
+    assert "reliability of a: ECE 13.3" in page  # confident to 80 %, right in 66.7
+
+
+def test_the_terminal_has_the_last_models_classes_and_what_is_confused(found: Evaluation) -> None:
+    out = io.StringIO()
+    show(found, Console(file=out, width=100))
+    text = out.getvalue()
+    assert text.count("calibration error 13.3 points") == 2
+    assert text.count("whale") == 1
+    assert "1 x dog taken for <cat>" in text
+    assert "1 x <cat> taken for dog" in text
+
+
+def test_of_several_labels_there_are_classes_alone() -> None:
+    truth = np.array([[1, 0], [1, 1], [0, 0]])
+    scores = np.array([[0.9, 0.6], [0.4, 0.7], [0.2, 0.1]])
+    found = Evaluation("clips", ("x", "y"), truth, {"a": scores}, 0, 0)
+    (row,) = found.as_json()["models"]
+    assert "confusion" not in row
+    x, y = row["classes"]
+    assert (x["precision"], x["recall"]) == (1.0, 0.5)
+    assert (y["precision"], y["recall"], y["average_precision"]) == (0.5, 1.0, 1.0)
+    assert "<svg" not in render(found, Path("results/x"))
