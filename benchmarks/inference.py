@@ -195,9 +195,9 @@ def _front_end(name: str, clip: Path) -> tuple[Any, int]:
 def _network(folder: Path, name: str, engine: str, batch: int) -> tuple[Any, int]:
     import torch
 
-    from mrkd_ray.inference.classifier import load
+    from mrkd_ray.inference.classifier import Classifier
 
-    model = load(folder / "branches" / name).branches[0].model
+    model = Classifier.load(folder / "branches" / name, "cpu").branches[0].model
     network = model.network
     windows = torch.randn(batch * WINDOWS, 3, len(model.statistics.mean[0]), 150)
     if engine == "onnxruntime":
@@ -214,9 +214,9 @@ def _network(folder: Path, name: str, engine: str, batch: int) -> tuple[Any, int
 
 
 def _whole(folder: Path, clip: Path) -> tuple[Any, int]:
-    from mrkd_ray.inference.classifier import load
+    from mrkd_ray.inference.classifier import Classifier
 
-    model = load(folder)
+    model = Classifier.load(folder, "cpu")
     return lambda: model.predict(clip), 1
 
 

@@ -25,7 +25,7 @@ BUSY = [sys.executable, "-c", "while True: pass"]
 
 def run(quick: bool = False) -> Result:
     """Measure both in turn, on a machine that does nothing else and on a busy one."""
-    from mrkd_ray.inference.classifier import load
+    from mrkd_ray.inference.classifier import Classifier
     from mrkd_ray.training.branch import Branch
 
     count, runs = (4, 1) if quick else (FILES, RUNS)
@@ -35,9 +35,9 @@ def run(quick: bool = False) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         for task in data.tasks("esc10", BRANCHES, quick):
             Branch(task).export(Path(folder) / "branches" / task.name)
-        classifier = load(folder)
+        classifier = Classifier.load(folder, "cpu")
         sides: dict[str, Callable[[], Any]] = {
-            "ours": lambda: list(classifier.predict_all(files)),
+            "ours": lambda: classifier.predict(files),
             "one by one": lambda: [classifier.predict(file) for file in files],
             "default": lambda: _on_all_threads(classifier, files),
         }
@@ -54,7 +54,7 @@ def run(quick: bool = False) -> Result:
             ):
                 rows.append(
                     Row(
-                        what=f"`predict_all`, {where}",
+                        what=f"`predict` of a list, {where}",
                         unit="clips/s",
                         ours=rates["ours"],
                         peer=rates[name],
@@ -75,17 +75,12 @@ def _on_all_threads(classifier: Classifier, files: Sequence[Path]) -> None:
     """Classify as `predict`, but with the networks on as many threads as PyTorch is set to."""
     from mrkd_ray.audio import decoding
     from mrkd_ray.inference.classifier import BranchModel
-    from mrkd_ray.representations.catalogue import compute_clip
-    from mrkd_ray.representations.timing import ticks_of
 
-    probabilities = BranchModel.probabilities.__wrapped__  # type: ignore[attr-defined]
-    branches = {branch.model.representation: branch for branch in classifier.branches}
+    logits = BranchModel.logits.__wrapped__  # type: ignore[attr-defined]
     for file in files:
-        recording = decoding.load(file)
-        frames = compute_clip(branches, recording)
-        ticks = ticks_of(len(recording), recording.sample_rate)
-        for name, branch in branches.items():
-            probabilities(branch, frames[name], ticks)
+        heard = classifier.heard(decoding.load(file))
+        for branch in classifier.branches:
+            branch.probabilities(logits(branch, [heard]))
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -1,7 +1,7 @@
 """Audio classifiers on different representations that teach each other, trained with Ray.
 
-`train(...)` trains one cohort, `distil(...)` a student of trained branches; `load(...)` gives a
-trained branch or cell for classification.
+`train(...)` trains one cohort, `distil(...)` a student of trained branches; `Classifier.load(...)`
+reads what was trained.
 """
 
 from __future__ import annotations
@@ -13,17 +13,28 @@ if TYPE_CHECKING:
     from mrkd_ray.config.schema import DistilConfig, GridConfig, TrainConfig
     from mrkd_ray.grid.distil import distil
     from mrkd_ray.grid.run import train
-    from mrkd_ray.inference.classifier import load
+    from mrkd_ray.inference.classifier import Classifier
+    from mrkd_ray.inference.prediction import Prediction
 
-__all__ = ["DistilConfig", "GridConfig", "TrainConfig", "UserError", "distil", "load", "train"]
+__all__ = [
+    "Classifier",
+    "DistilConfig",
+    "GridConfig",
+    "Prediction",
+    "TrainConfig",
+    "UserError",
+    "distil",
+    "train",
+]
 
 _HOMES = {
+    "Classifier": "inference.classifier",
     "DistilConfig": "config.schema",
     "GridConfig": "config.schema",
+    "Prediction": "inference.prediction",
     "TrainConfig": "config.schema",
     "UserError": "common.errors",
     "distil": "grid.distil",
-    "load": "inference.classifier",
     "train": "grid.run",
 }
 

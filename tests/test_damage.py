@@ -24,7 +24,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.run import CellsFailed, run
-from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.report.grid_results import read_results
 from mrkd_ray.results.compare import compare, read_kinds
 from mrkd_ray.results.gather import gather
@@ -310,11 +310,11 @@ def test_best_json_is_not_believed(results: Path) -> None:
 def test_a_damaged_model_is_not_loaded(name: str, damage: str, whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(taught(whole) / "branches" / "cqt-vgg_small", folder)
-    load(folder)
+    Classifier.load(folder)
     DAMAGE[damage](folder / name)
     no_file = name == "config.json" and damage in ("gone", "a pipe")
     with pytest.raises(UserError, match="no model there" if no_file else f"{name}: damaged"):
-        load(folder)
+        Classifier.load(folder)
 
 
 # Cells under way ---------------------------------------------------------------------------------

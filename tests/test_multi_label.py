@@ -26,7 +26,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
 from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.grid.run import run
-from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.evaluate import evaluate
 from mrkd_ray.inference.program_export import export
 from mrkd_ray.recommend.probes import parts_of
@@ -120,13 +120,13 @@ def test_an_exported_branch_says_that_it_is_multi_label(
     assert json.loads((branch / "config.json").read_text())["multi_label"] is True
     clip_ids, _, scores = cell_files.read_predictions(cell)
     file = tagged / clip_ids[0]
-    found = load(branch).predict(file)
+    found = Classifier.load(branch).predict(file).probabilities
     np.testing.assert_allclose(found, scores["cqt-vgg_small"][0], atol=1e-5)
-    export(load(branch), tmp_path / "program.pt2", seconds=24000 / 22050)
+    export(Classifier.load(branch), tmp_path / "program.pt2", seconds=24000 / 22050)
     program = torch.export.load(tmp_path / "program.pt2").module()
     waveform = torch.from_numpy(soundfile.read(file, dtype="float32")[0])
     np.testing.assert_allclose(program(waveform[None])[0].detach().numpy(), found, atol=1e-3)
-    report = evaluate(cell, str(tagged), cache)
+    report = evaluate(cell, str(tagged), cache).as_json()
     models = {row["model"]: row["map"] for row in report["models"]}
     result = result_of(cell)
     assert result is not None
@@ -141,13 +141,13 @@ def test_prediction_prints_the_classes_above_a_threshold(cell: Path, tagged: Pat
             main(["predict", str(cell), str(tagged / "00.wav"), *options])
         return printed.getvalue()
 
-    probabilities = load(cell).predict(tagged / "00.wav")
+    probabilities = Classifier.load(cell).predict(tagged / "00.wav").probabilities
     above = {name for name, p in zip(SOUNDS, probabilities, strict=True) if p >= 0.3}
-    (row,) = json.loads(predicted("--json", "--threshold", "0.3"))
+    (row,) = json.loads(predicted("--format", "json", "--min-confidence", "0.3"))
     assert set(row["labels"]) == above
     assert set(row["scores"]) == set(SOUNDS)
-    assert all(name in predicted("--threshold", "0") for name in SOUNDS)
-    assert "no class from 100 % up" in predicted("--threshold", "1")
+    assert all(name in predicted("--min-confidence", "0") for name in SOUNDS)
+    assert "no class from 100 % up" in predicted("--min-confidence", "1")
 
 
 @pytest.mark.slow

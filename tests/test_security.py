@@ -26,7 +26,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.reading import Damaged, read_array
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.features.normalisation import Statistics
-from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.model_folder import write_model
 from mrkd_ray.networks import catalogue
 from mrkd_ray.networks.weights import load_weights
@@ -191,9 +191,9 @@ def model(tmp_path: Path) -> Path:
         trained_on=["00"],
         made_with={},
     )
-    load(folder)
+    Classifier.load(folder)
     (folder / manifest.NAME).unlink()
-    load(folder)
+    Classifier.load(folder)
     return folder
 
 
@@ -229,7 +229,7 @@ def test_a_config_is_checked_before_anything_is_built(
     built: list[str] = []
     monkeypatch.setattr(catalogue, "build", lambda name, *rest, **more: built.append(name))
     with pytest.raises(UserError, match=message) as error:
-        load(model)
+        Classifier.load(model)
     assert built == []
     assert "\x1b" not in str(error.value)
     assert "\n" not in str(error.value).replace("\n ", "")
@@ -241,7 +241,7 @@ def test_a_config_is_checked_before_anything_is_built(
 def test_a_config_that_is_none_is_refused(text: str, model: Path) -> None:
     (model / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json: damaged"):
-        load(model)
+        Classifier.load(model)
 
 
 Tensors = dict[str, torch.Tensor]
@@ -265,7 +265,7 @@ def test_tensors_are_checked_before_they_are_used(case: str, model: Path) -> Non
     path = model / "model.safetensors"
     save_file(change(load_file(path)), path)
     with pytest.raises(UserError, match=message):
-        load(model)
+        Classifier.load(model)
 
 
 def test_a_header_that_promises_more_than_there_is_is_refused(model: Path) -> None:
@@ -273,17 +273,17 @@ def test_a_header_that_promises_more_than_there_is_is_refused(model: Path) -> No
     header = b'{"mean":{"dtype":"F32","shape":[99999999999],"data_offsets":[0,399999999996]}}'
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(UserError, match=r"model\.safetensors: damaged"):
-        load(model)
+        Classifier.load(model)
     path.write_bytes((2**62).to_bytes(8, "little"))
     with pytest.raises(UserError, match=r"model\.safetensors: damaged"):
-        load(model)
+        Classifier.load(model)
 
 
 @pytest.mark.parametrize("line", ["../secret", "/etc/passwd", "a/../../b", "..\\b", "a\x00"])
 def test_a_manifest_names_nothing_outside_its_folder(line: str, model: Path) -> None:
     (model / manifest.NAME).write_text(f"{'0' * 64}  {line}\n")
     with pytest.raises(UserError, match="not a line of a manifest"):
-        load(model)
+        Classifier.load(model)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "trained_on.txt"])
@@ -297,7 +297,7 @@ def test_a_file_of_a_model_that_is_no_file_is_not_waited_for(
     else:
         (model / name).symlink_to(kind)
     with pytest.raises(UserError):
-        load(model)
+        Classifier.load(model)
 
 
 def test_the_sizes_of_a_huge_network_take_no_memory() -> None:

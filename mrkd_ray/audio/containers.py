@@ -22,7 +22,7 @@ _DEMUXERS = (
     "mov aac amr amrnb amrwb asf matroska webm avi ape wv tta mpc mpc8 rm ac3 eac3 dts dsf iff "
     "gsm ogg caf mp3 wav flac shn spx"
 )
-_PRIMING = 8192  # samples that an encoder may have put before and behind, beyond what was promised
+PRIMING = 8192  # samples that an encoder may have put before and behind, beyond what was promised
 
 
 class ContainerError(ValueError):
@@ -40,7 +40,8 @@ class Container:
     Attributes:
         samplerate: Hz.
         channels: of the stream.
-        frames: at least so many samples are promised; 0 where nothing is.
+        frames: about so many samples there are; 0 where nobody knows.
+        promised: at least so many are promised.
         extra_info: "".
 
     Raises:
@@ -63,10 +64,12 @@ class Container:
                 raise ContainerError("it has no sound")
             stream = self._container.streams.audio[0]
             self.samplerate, self.channels = int(stream.rate), len(stream.layout.channels)
-            promised = 0
+            seconds = self._container.duration / av.time_base if self._container.duration else 0
+            self.promised = 0
             if stream.duration is not None and stream.time_base is not None:
-                promised = int(stream.duration * stream.time_base * self.samplerate) - _PRIMING
-            self.frames = max(0, promised)
+                seconds = stream.duration * stream.time_base
+                self.promised = max(0, round(seconds * self.samplerate) - PRIMING)
+            self.frames = round(seconds * self.samplerate)
             self._blocks = self._decoded(stream)
         except BaseException as error:
             self._held.close()

@@ -86,7 +86,9 @@ class Decoding:
                 raise EmptyAudioError("the file has 0 bytes")
             with _opened(path) as file:
                 self.sample_rate, self.channels = int(file.samplerate), int(file.channels)
-                self._promised, self._log = int(file.frames), str(file.extra_info)
+                is_container = isinstance(file, containers.Container)
+                self._promised = int(file.promised if is_container else file.frames)
+                self._log = str(file.extra_info)
         if not SLOWEST <= self.sample_rate <= FASTEST:
             raise AudioError(
                 f"its header says {self.sample_rate} Hz: rates from {SLOWEST} to {FASTEST} are read"
@@ -104,7 +106,8 @@ class Decoding:
         left = self._last - self._first
         with _reasons(), _opened(self.path) as file:
             if self._first:
-                file.seek(min(self._first, file.frames))
+                is_container = isinstance(file, containers.Container)
+                file.seek(self._first if is_container else min(self._first, file.frames))
             while len(block := file.read(min(size, left), dtype="float32", always_2d=True)):
                 left -= len(block)
                 self._measured.add(block)

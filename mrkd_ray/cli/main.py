@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from mrkd_ray.cli.options import Commands, config_command, ending
+from mrkd_ray.cli.model_commands import models
+from mrkd_ray.cli.options import Commands, Json, config_command, ending
 from mrkd_ray.common import failures
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import from_here, json_text
@@ -82,7 +83,6 @@ Scale = Annotated[
         help="cpu: the file's rows with small networks and 30 epochs. Options override it.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 
 
 @config_command(
@@ -345,125 +345,7 @@ def _print_use(best: Path, console: Console) -> None:
     console.print(f"Use it: {use}", markup=False, soft_wrap=True)
 
 
-ModelPath = Annotated[
-    Path,
-    typer.Argument(
-        metavar="MODEL", help="A run's best/, a branch's folder, or a cell's as an ensemble."
-    ),
-]
-
-
-@config_command(
-    app,
-    "run.Data",
-    "mrkd evaluate results/train/best --data other_clips",
-)
-def evaluate(values: dict[str, Any], model: ModelPath, as_json: Json = False) -> None:
-    """Score a model on labelled audio, without the clips that it was trained on."""
-    from mrkd_ray.config.parsing import COMMAND_LINE, parse
-    from mrkd_ray.config.run import Data
-    from mrkd_ray.inference.evaluate import evaluate as score
-    from mrkd_ray.scores import metrics
-
-    asked = parse(Data, values, COMMAND_LINE)
-    report = score(
-        model, asked.data, asked.cache, skip_bad=asked.skip_bad, negatives=asked.negatives
-    )
-    if as_json:
-        print(json_text(report), end="")
-        return
-    left_out = f"{report['trained_on']} that it was trained on and {report['skipped']} bad ones"
-    print(f"{report['clips']} clips of {report['data']}; left out {left_out}")
-    for row in report["models"]:
-        figures = (f"{m.title} {100 * row[m.name]:.2f} %" for m in metrics.shown(row))
-        print(f"{row['model']}: {', '.join(figures)}")
-
-
-@app.command(
-    epilog=ending(
-        "mrkd predict results/train/best recording.wav",
-        "mrkd predict results/train/best recordings 'more/*.flac'",
-        "mrkd predict results/train/best night.flac --window 3 --hop 1 \\\n"
-        "    --format raven --output night.txt",
-    )
-)
-def predict(
-    model: ModelPath,
-    inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="FILES", help="Recordings, folders of them, or patterns."),
-    ],
-    top: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Classes to print for each file.")
-    ] = 3,
-    threshold: Annotated[
-        float,
-        typer.Option(
-            metavar="X",
-            min=0,
-            max=1,
-            help="Least probability of what is listed: of a multi-label model's classes, and of "
-            "events in windows.",
-        ),
-    ] = 0.5,
-    window: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.05,
-            help="Look at windows of this length, and list events: what is heard from when to "
-            "when. Windows that touch and agree are one event.",
-        ),
-    ] = None,
-    hop: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", min=0.01, help="From one window to the next. Default: --window."
-        ),
-    ] = None,
-    format: Annotated[
-        str,
-        typer.Option(
-            metavar="text|csv|raven|audacity",
-            help="csv: the probability of every class, a row for each file or window. raven and "
-            "audacity: events, as a selection table or a label track.",
-        ),
-    ] = "text",
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write there; default: print.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Classify recordings."""
-    from mrkd_ray.cli.prediction import Asked, run
-    from mrkd_ray.inference.classifier import load
-    from mrkd_ray.inference.inputs import recordings
-
-    files = recordings(inputs)
-    asked = Asked.checked(
-        format=format,
-        as_json=as_json,
-        window=window,
-        hop=hop,
-        top=top,
-        threshold=threshold,
-        files=len(files),
-    )
-    if run(load(model), files, asked, output):
-        raise typer.Exit(2)
-
-
-@app.command()
-def export(
-    model: ModelPath,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="To write: NAME.pt2 or NAME.onnx.")],
-    seconds: Annotated[float, typer.Option(help="Length of the recordings that it takes.")],
-) -> None:
-    """Write a model as one program, from samples to probabilities, that runs without mrkd."""
-    from mrkd_ray.inference.classifier import load
-    from mrkd_ray.inference.program_export import export as write
-
-    write(load(model), file, seconds)
+app.add_typer(models)
 
 
 @app.command()

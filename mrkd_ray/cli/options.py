@@ -24,6 +24,10 @@ FILE_ONLY = {"variants", "conclusion", "teachers"}
 """Fields of YAML files that have no option; `mrkd distil` takes teachers as arguments."""
 RENAMED = {"--pairing": "--cohort", "--windows": "--window-memory"}
 """Options by their names before; those of fields are in `config.fields.RENAMED`."""
+RENAMED_OF = {"predict": {"--threshold": "--min-confidence", "--json": "--format=json"}}
+"""Those of commands that have no configuration."""
+
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 
 ALL = "mrkd_ray.help_all"
 """Whether all options are asked for, in a context's `meta`."""
@@ -83,17 +87,18 @@ class Commands(TyperGroup):
         if command and (option := command.get_help_option(ctx)):
             option.metavar = ""
         if name not in _complete:
-            return name, command, rest
-        return name, _complete[name](), [_current_flag(word) for word in rest]
+            renamed = RENAMED_OF.get(name or "", {})
+            return name, command, [_current_flag(word, renamed) for word in rest]
+        return name, _complete[name](), [_current_flag(word, RENAMED) for word in rest]
 
 
-def _current_flag(word: str) -> str:
+def _current_flag(word: str, renamed: dict[str, str]) -> str:
     """Return an option as it is called today, with a note where it was called otherwise."""
     flag, equals, value = word.partition("=")
-    if flag not in RENAMED:
+    if flag not in renamed:
         return word
-    print(f"note: {flag} is called {RENAMED[flag]} now", file=sys.stderr)
-    return f"{RENAMED[flag]}{equals}{value}"
+    print(f"note: {flag} is called {renamed[flag]} now", file=sys.stderr)
+    return f"{renamed[flag]}{equals}{value}"
 
 
 def config_command(

@@ -1,70 +1,178 @@
-"""`mrkd predict`: what is said of each recording, and how it is written."""
+"""`mrkd predict`: classify recordings, write what is said of them, show how far it is."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import write_text
+from mrkd_ray.common.files import replacing
 from mrkd_ray.common.text import printable
-from mrkd_ray.inference import prediction_files as files_of
-from mrkd_ray.inference.spans import Span, events
+from mrkd_ray.inference.prediction import Prediction
+from mrkd_ray.inference.prediction_files import FORMATS, Asked, write_parquet
+from mrkd_ray.inference.spans import smoothed
 
 if TYPE_CHECKING:
-    from mrkd_ray.inference.classifier import Classifier
+    from rich.console import Console
+
+    from mrkd_ray.common.progress import Show
+    from mrkd_ray.inference.classifier import Classifier, OnError
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to be said; times in seconds."""
+class Windows:
+    """How to look at recordings: seconds of a window, from one to the next, and `--smooth`."""
 
-    format: Literal["text", "csv", "raven", "audacity", "json"]
-    window: float | None
-    hop: float | None
-    top: int
-    threshold: float
-
-    @classmethod
-    def checked(
-        cls,
-        *,
-        format: str,
-        as_json: bool,
-        window: float | None,
-        hop: float | None,
-        top: int,
-        threshold: float,
-        files: int,
-    ) -> Asked:
-        """Return it. Raises UserError where options do not go together."""
-        if as_json and format != "text":
-            raise UserError(f"--json and --format {format}: give one of them")
-        if hop is not None and window is None:
-            raise UserError("--hop: it is the way from one window to the next: give --window too")
-        kind = files_of.checked(format, window=window, files=files)
-        return cls("json" if as_json else kind, window, hop, top, threshold)
+    length: float
+    hop: float
+    smooth: int
 
 
-class _Heard:
-    """Shows how many seconds of all recordings are classified."""
+def windows_asked(window: float | None, hop: float | None, smooth: int) -> Windows | None:
+    """Return the windows that are asked for. Raises UserError where options lack `--window`."""
+    if window is None:
+        for name, given in (("--hop", hop is not None), ("--smooth", smooth > 1)):
+            if given:
+                raise UserError(f"{name}: it is of windows: give --window too")
+        return None
+    if smooth % 2 == 0:
+        raise UserError(
+            f"--smooth {smooth}: a window and as many on both sides: an odd number, such as 3"
+        )
+    return Windows(window, hop or window, smooth)
 
-    def __init__(self, files: list[Path], show: Callable[[int, int], None]) -> None:
-        self._lengths = {file: _seconds(file) for file in files}
-        self._show, self._before = show, 0.0
 
-    def up_to(self, seconds: float) -> None:
-        """Of the current recording."""
-        total = sum(self._lengths.values())
-        self._show(int(min(self._before + seconds, total)), int(total))
+def from_stdin(inputs: Sequence[str]) -> list[str]:
+    """Return the inputs, with the lines of standard input in the place of `-`."""
+    found: list[str] = []
+    for each in inputs:
+        lines = [line.rstrip("\r\n") for line in sys.stdin] if each == "-" else [each]
+        found += [line for line in lines if line]
+    if not found:
+        raise UserError("-: there is no line on standard input: a recording's path in each")
+    return found
 
-    def end(self, file: Path) -> None:
-        """Go on to the next one."""
-        self._before += self._lengths[file]
+
+@dataclass
+class _Progress:
+    """Files, hours of audio, and how many times faster than it is played."""
+
+    files: int
+    lengths: dict[Path, float] | None  # in seconds, where the bar is of seconds
+    show: Show
+    done: int = 0
+    seconds: float = 0.0
+    since: float = field(default_factory=time.monotonic)
+
+    def at(self, seconds: float) -> None:
+        """Show that so much of the current recording is done."""
+        heard = self.seconds + seconds
+        if self.lengths is None:
+            self.show(self.done, self.files, self.text(heard))
+        else:
+            total = sum(self.lengths.values())
+            self.show(int(min(heard, total)), int(total), f"{self.done} of {self.text(heard)}")
+
+    def end(self, seconds: float) -> None:
+        """Go on to the next recording."""
+        self.done += 1
+        self.seconds += seconds
+        self.at(0.0)
+
+    def text(self, heard: float) -> str:
+        """For people, of so many seconds."""
+        pace = heard / max(time.monotonic() - self.since, 1e-9)
+        files = f"{self.files} file{'s' * (self.files > 1)}"
+        return f"{files}, {heard / 3600:.2f} h of audio, {pace:.3g} x real time"
+
+
+def run(
+    classifier: Classifier,
+    files: list[Path],
+    asked: Asked,
+    windows: Windows | None,
+    format: str,
+    output: Path | None,
+) -> int:
+    """Classify files and write what was found; return how many could not be classified."""
+    from rich.console import Console
+
+    from mrkd_ray.common.progress import Display, say
+
+    failed: list[UserError] = []
+
+    def on_error(error: UserError) -> None:
+        print(f"error: {printable(error)}", file=sys.stderr)
+        failed.append(error)
+
+    out = sys.stdout  # the display stands in for it
+    watched = out.isatty() and format != "json" and output is None  # it shows how far it is
+    console: Console = Console(stderr=True)
+    quiet = Console(stderr=True, quiet=True, force_terminal=False) if watched else console
+    with Display(quiet) as display:
+        lengths = {file: _seconds(file) for file in files} if windows else None
+        title = "Classifying, seconds" if windows else "Classifying"
+        progress = _Progress(len(files), lengths, display.step(title))
+
+        def recordings() -> Iterator[list[Prediction]]:
+            if windows is None:
+                return _whole(classifier, files, progress, on_error)
+            return _in_windows(classifier, files, windows, progress, on_error)
+
+        if output is None:
+            for part in FORMATS[format](recordings(), asked):
+                out.write(part)
+                out.flush()
+        else:
+            with replacing(output) as temporary:
+                if format == "parquet":
+                    write_parquet(recordings(), asked, temporary)
+                else:
+                    with temporary.open("w", encoding="utf-8") as file:
+                        file.writelines(FORMATS[format](recordings(), asked))
+    if output is not None:
+        say(console, f"{output}: {progress.text(progress.seconds)}")
+    return len(failed)
+
+
+def _whole(
+    classifier: Classifier, files: list[Path], progress: _Progress, on_error: OnError
+) -> Iterator[list[Prediction]]:
+    """Yield the prediction of each recording."""
+
+    def told(error: UserError) -> None:
+        on_error(error)
+        progress.end(0.0)
+
+    for found in classifier.stream(files, on_error=told):
+        yield [found]
+        progress.end(found.end)
+
+
+def _in_windows(
+    classifier: Classifier,
+    files: list[Path],
+    windows: Windows,
+    progress: _Progress,
+    on_error: OnError,
+) -> Iterator[list[Prediction]]:
+    """Yield the windows of each recording: of each the mean of the branches alone is kept."""
+    for file in files:
+        found, end = [], 0.0
+        try:
+            for each in classifier.stream(file, window=windows.length, hop=windows.hop):
+                found.append(replace(each, branches=each.probabilities[None]))
+                end = each.end
+                progress.at(end)
+        except UserError as error:
+            on_error(error)
+        else:
+            yield smoothed(found, windows.smooth) if windows.smooth > 1 else found
+        progress.end(end)
 
 
 def _seconds(file: Path) -> float:
@@ -75,135 +183,3 @@ def _seconds(file: Path) -> float:
         return float(soundfile.info(str(file)).duration)
     except (soundfile.SoundFileError, OSError):
         return 0.0
-
-
-def run(classifier: Classifier, files: list[Path], asked: Asked, output: Path | None) -> int:
-    """Classify files and say what was found; return how many could not be classified."""
-    from rich.console import Console
-
-    from mrkd_ray.common.progress import Display
-
-    failed: list[UserError] = []
-
-    def on_error(error: UserError) -> None:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        failed.append(error)
-
-    out = sys.stdout  # the display stands in for it
-    watched = out.isatty() and asked.format != "json" and output is None  # it shows how far it is
-    console = Console(stderr=True, quiet=True, force_terminal=False) if watched else None
-    parts = []
-    with Display(console or Console(stderr=True)) as display:
-        shown = display.step("Classifying" if asked.window is None else "Classifying, seconds")
-        heard = _Heard(files, shown) if asked.window is not None else None
-        for part, done in _said(classifier, files, asked, on_error, heard):
-            if heard is None:
-                shown(done + len(failed), len(files))
-            if output is None:
-                out.write(part)
-                out.flush()
-            else:
-                parts.append(part)
-    if output is not None:
-        write_text(output, "".join(parts))
-    return len(failed)
-
-
-def _said(
-    classifier: Classifier,
-    files: list[Path],
-    asked: Asked,
-    on_error: Callable[[UserError], None],
-    heard: _Heard | None,
-) -> Iterator[tuple[str, int]]:
-    """Yield text as it is written, and how many files it is of."""
-    windows = asked.window is not None
-    if asked.format == "csv":
-        yield files_of.csv_header(classifier.classes, window=windows), 0
-    elif asked.format == "raven":
-        yield files_of.raven_header(), 0
-    elif asked.format == "json":
-        yield "[", 0
-    selections = done = 0
-    for file, spans in _spans(classifier, files, asked, on_error, heard):
-        done += 1
-        if asked.format == "csv":
-            yield files_of.csv_rows(file, spans, window=windows), done
-        elif asked.format == "json":
-            rows = [_row(classifier, file, span, asked) for span in spans]
-            text = ",\n".join(json.dumps(row, indent=2, allow_nan=False) for row in rows)
-            yield (",\n" if done > 1 else "\n") + text, done
-        elif not windows:
-            yield f"{_line(classifier, file, spans[0], asked)}\n", done
-        else:
-            every = events(
-                spans, classifier.classes, asked.threshold, multi_label=classifier.multi_label
-            )
-            nothing = classifier.config.get("negatives")  # the class of what was not marked
-            found = [event for event in every if event.label != nothing]
-            if asked.format == "raven":
-                yield files_of.raven_rows(file, found, selections + 1), done
-                selections += len(found)
-            elif asked.format == "audacity":
-                yield files_of.audacity_rows(found), done
-            else:
-                lines = [
-                    printable(
-                        f"{file} {e.start:.1f}-{e.end:.1f} s: {e.label} {100 * e.confidence:.1f} %"
-                    )
-                    for e in found
-                ]
-                none = printable(f"{file}: no class from {100 * asked.threshold:g} % up")
-                yield "\n".join(lines or [none]) + "\n", done
-    if asked.format == "json":
-        yield "\n]\n", done
-
-
-def _spans(
-    classifier: Classifier,
-    files: list[Path],
-    asked: Asked,
-    on_error: Callable[[UserError], None],
-    heard: _Heard | None,
-) -> Iterator[tuple[Path, list[Span]]]:
-    """Yield each file with its windows; without windows with one span, whose times say nothing."""
-    import numpy as np
-
-    if asked.window is None or heard is None:
-        for file, scores in classifier.predict_all(files, on_error=on_error):
-            found = np.array([scores[name] for name in classifier.classes], np.float32)
-            yield file, [Span(0.0, 0.0, found)]
-        return
-    for file in files:
-        spans = []
-        try:
-            for span in classifier.predict_windows(file, asked.window, asked.hop):
-                spans.append(span)
-                heard.up_to(span.end)
-        except UserError as error:
-            on_error(error)
-        else:
-            yield file, spans
-        heard.end(file)
-
-
-def _found(classifier: Classifier, scores: dict[str, float], asked: Asked) -> list[str]:
-    """Return the classes that are named."""
-    if classifier.multi_label:
-        return [label for label, score in scores.items() if score >= asked.threshold]
-    return list(scores)[: asked.top]
-
-
-def _row(classifier: Classifier, file: Path, span: Span, asked: Asked) -> dict[str, Any]:
-    scores = classifier.by_class(span.probabilities)
-    found = _found(classifier, scores, asked)
-    times = {} if asked.window is None else {"start": span.start, "end": span.end}
-    labels = {"labels": found} if classifier.multi_label else {"label": found[0]}
-    return {"file": str(file), **times, **labels, "scores": scores}
-
-
-def _line(classifier: Classifier, file: Path, span: Span, asked: Asked) -> str:
-    scores = classifier.by_class(span.probabilities)
-    shown = [f"{name} {100 * scores[name]:.1f} %" for name in _found(classifier, scores, asked)]
-    none = f"no class from {100 * asked.threshold:g} % up"
-    return printable(f"{file}: {', '.join(shown) or none}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -32,6 +33,13 @@ def say(console: Console, text: str) -> None:
     """Print a sentence: on a terminal broken between words, elsewhere as one line."""
     text = printable_lines(text)
     console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+class Show(Protocol):
+    """Shows how far a step is: so many of `total`, and figures beside it."""
+
+    def __call__(self, done: int, total: int, figures: str = "") -> None:
+        """Show it."""
 
 
 class Display:
@@ -109,16 +117,17 @@ class Display:
             self._progress.remove_task(task)
             self._status = ""
 
-    def step(self, description: str) -> Callable[[int, int], None]:
-        """Return a function of (done, total) that shows how far one step is."""
+    def step(self, description: str) -> Show:
+        """Return a function that shows how far one step is."""
         task: TaskID | None = None
 
-        def show(done: int, total: int) -> None:
+        def show(done: int, total: int, figures: str = "") -> None:
             nonlocal task
             if task is None:  # a step that turns out to have nothing to do is not shown
                 task = self._progress.add_task(description, figures="")
-            self._progress.update(task, completed=done, total=total)
-            self._status = f"{description} {done}/{total}" if done < total else ""
+            self._progress.update(task, completed=done, total=total, figures=figures)
+            status = f"{description} {done}/{total}" + (f"  {figures}" if figures else "")
+            self._status = status if done < total else ""
 
         return show
 

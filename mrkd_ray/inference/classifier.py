@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -13,22 +16,46 @@ from mrkd_ray.audio import decoding
 from mrkd_ray.audio.decoding import samples_at
 from mrkd_ray.common import manifest
 from mrkd_ray.common.arrays import Float32
+from mrkd_ray.common.environment import local_device
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.text import few
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
-from mrkd_ray.inference.clip_logits import BATCH, clip_logits
-from mrkd_ray.inference.inputs import recordings
+from mrkd_ray.inference.clip_logits import BATCH, Apply, clip_logits
+from mrkd_ray.inference.embedding import before_last_layer
+from mrkd_ray.inference.inputs import Input, Source, is_one, sources
 from mrkd_ray.inference.long_recordings import LogitsOfParts
 from mrkd_ray.inference.model_folder import is_model, read_model
-from mrkd_ray.inference.spans import Span, segments
-from mrkd_ray.inference.threads import of_files, side_by_side
+from mrkd_ray.inference.prediction import Prediction, table
+from mrkd_ray.inference.spans import segments
+from mrkd_ray.inference.threads import of_sources, side_by_side
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 from mrkd_ray.representations.parts import compute_parts
 from mrkd_ray.representations.spectra import one_thread
-from mrkd_ray.representations.timing import ticks_of
-from mrkd_ray.scores.ensemble import mean_probabilities
+from mrkd_ray.representations.timing import PAPER, ticks_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROUP = 64
+"""Recordings whose windows a GPU gets together. On CPUs each is by itself, on a thread."""
+
+OnError = Callable[[UserError], None]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A recording as its branches hear it: static frames [frames, bins] by representation.
+
+    `ticks` and `seconds` are its length. Of a recording that is too long to be held, there are
+    the logits [1, M] of each branch in place of the frames.
+    """
+
+    ticks: int
+    seconds: float
+    frames: dict[str, Float32]
+    logits: list[Tensor] | None = None
 
 
 class BranchModel:
@@ -38,7 +65,7 @@ class BranchModel:
         self.folder = folder
         self.model = read_model(folder, device)
         self.label_kind = label_kind(self.model.multi_label)
-        self._device = device
+        self.device = device
 
     @property
     def sample_rate(self) -> int:
@@ -46,23 +73,28 @@ class BranchModel:
         return REPRESENTATIONS[self.model.representation].timing.sample_rate
 
     @one_thread()
-    def probabilities(self, frames: Float32, ticks: int) -> Float32:
-        """Return the probabilities [M] of one clip from its static frames [frames, bins].
+    def logits(self, heard: Sequence[Heard], network: Apply | None = None) -> Tensor:
+        """Return the logits [n, M] of recordings.
 
         Args:
-            ticks: the clip's length (`representations.timing`).
+            heard: of each recording, with its frames.
+            network: in place of the branch's own.
         """
-        windows, clip = self.windows(frames, ticks), np.zeros(1, np.int64)
-        map_ = map if len(windows.even_starts(clip)[1]) <= BATCH else side_by_side
-        return self.probabilities_of(clip_logits(self.model.network, windows, clip, map_))
+        windows, clips = self.windows(heard), np.arange(len(heard))
+        many = self.device.type == "cpu" and len(windows.even_starts(clips)[1]) > BATCH
+        map_ = side_by_side if many else map
+        return clip_logits(network or self.model.network, windows, clips, map_)
 
-    def windows(self, frames: Float32, ticks: int) -> Windows:
-        """Return the windows of one clip; arguments as of `probabilities`."""
-        length, ticks_ = np.array([[len(frames)], [ticks]], np.int64)
-        bank = Bank(frames, np.zeros(1, np.int64), length, ticks_)
+    def windows(self, heard: Sequence[Heard]) -> Windows:
+        """Return the windows of recordings."""
+        frames = [each.frames[self.model.representation] for each in heard]
+        lengths = np.array([len(each) for each in frames], np.int64)
+        ticks = np.array([each.ticks for each in heard], np.int64)
+        joined = np.concatenate(frames) if len(frames) > 1 else frames[0]
+        bank = Bank(joined, np.cumsum(lengths) - lengths, lengths, ticks)
         timing = REPRESENTATIONS[self.model.representation].timing
         window = self.model.window_ticks
-        return Windows(bank, self.model.statistics, self._device, timing, ticks=window)
+        return Windows(bank, self.model.statistics, self.device, timing, ticks=window)
 
     def logits_of_parts(self, recording: decoding.LongRecording) -> LogitsOfParts:
         """Return what takes the static frames of a long recording, part by part."""
@@ -74,21 +106,22 @@ class BranchModel:
         none = np.zeros((0, statistics.mean.shape[1]), np.float32)
         bank = Bank(none, clip, length, ticks)
         window = self.model.window_ticks
-        windows = Windows(bank, statistics, self._device, timing, ticks=window)
+        windows = Windows(bank, statistics, self.device, timing, ticks=window)
         first = windows.first_frames(*windows.even_starts(clip))
         network = self.model.network
-        return LogitsOfParts(network, statistics, timing, window, first, frames, self._device)
+        return LogitsOfParts(network, statistics, timing, window, first, frames, self.device)
 
-    def probabilities_of(self, logits: Tensor) -> Float32:
-        """Return the probabilities [M] of one clip's logits [1, M]."""
-        probabilities: Float32 = self.label_kind.probabilities(logits)[0].cpu().numpy()
-        if not np.isfinite(probabilities).all():
-            raise UserError(f"{self.folder}: its probabilities are not finite for this recording")
-        return probabilities
+    def probabilities(self, logits: Tensor) -> Float32:
+        """Return the probabilities [n, M] of logits [n, M]."""
+        found: Float32 = self.label_kind.probabilities(logits).cpu().numpy()
+        return found
 
 
 class Classifier:
     """One branch, or the mean of several branches' probabilities.
+
+    Example:
+        `Classifier.load("results/train").predict("recording.wav").label`
 
     Attributes:
         classes: names of the M classes.
@@ -102,101 +135,196 @@ class Classifier:
         first = branches[0].model
         self.classes, self.multi_label, self.config = first.classes, first.multi_label, first.config
         self.trained_on = frozenset().union(*(branch.model.trained_on for branch in branches))
+        self._group = GROUP if branches[0].device.type == "cuda" else 1
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | None = None) -> Classifier:
+        """Load a trained model.
+
+        Args:
+            path: a run's results folder, which stands for its `best/`; a cell's folder, whose
+                branches are an ensemble; or a branch's folder.
+            device: `cpu`, `cuda` or `cuda:N`; by default the GPU where there is one.
+
+        Raises:
+            UserError: nothing of these lies at `path`, its branches do not agree, or they are not
+                those that were written there.
+        """
+        root = Path(path)
+        folders = [root] if is_model(root) else members(root) or members(root / "best")
+        if not folders:
+            raise UserError(
+                f"{path}: no model there. Give a run's folder, for example results/demo "
+                "(`mrkd compare results/demo` makes the best/ in it of an older run), a cell's "
+                "folder (results/demo/cells/distilled_...), or one of those in its branches/."
+            )
+        if folders != [root]:
+            _check_members(folders[0].parents[1], {folder.name for folder in folders})
+        on = torch.device(device or local_device())
+        branches = [BranchModel(folder, on) for folder in folders]
+        if len({(branch.model.classes, branch.model.multi_label) for branch in branches}) > 1:
+            raise UserError(f"{path}: its branches were trained on different classes.")
+        return cls(branches)
 
     @property
     def names(self) -> list[str]:
         """Names of the branches."""
         return [branch.model.branch for branch in self.branches]
 
-    def predict(self, file: str | Path) -> Float32:
-        """Return the probabilities [M] of a recording.
+    @property
+    def window(self) -> float:
+        """Seconds that a network sees at once: the longest of the branches' windows."""
+        return max(branch.model.window_ticks for branch in self.branches) * PAPER.frame_seconds
 
-        Raises:
-            UserError: the file cannot be decoded; names it.
-        """
-        return mean_probabilities(self.predict_branches(file)).astype(np.float32)
-
-    def predict_all(
+    @overload
+    def predict(
         self,
-        inputs: str | Path | Iterable[str | Path],
+        inputs: Input | Iterable[Input],
         *,
-        on_error: Callable[[UserError], None] | None = None,
-    ) -> Iterator[tuple[Path, dict[str, float]]]:
-        """Yield each recording with its probabilities by class, the highest first.
-
-        In the order of the inputs, each once; several are classified side by side.
+        sample_rate: int | None = ...,
+        window: float,
+        hop: float | None = ...,
+        on_error: OnError | None = ...,
+    ) -> pd.DataFrame: ...
+    @overload
+    def predict(
+        self,
+        inputs: list[Any] | tuple[Any, ...],
+        *,
+        sample_rate: int | None = ...,
+        on_error: OnError | None = ...,
+    ) -> list[Prediction]: ...
+    @overload
+    def predict(
+        self,
+        inputs: Input,
+        *,
+        sample_rate: int | None = ...,
+        on_error: OnError | None = ...,
+    ) -> Any: ...
+    def predict(
+        self,
+        inputs: Input | Iterable[Input],
+        *,
+        sample_rate: int | None = None,
+        window: float | None = None,
+        hop: float | None = None,
+        on_error: OnError | None = None,
+    ) -> Any:
+        """Classify recordings.
 
         Example:
-            `for file, scores in classifier.predict_all("recordings/*.wav"): ...`
+            `classifier.predict(samples, sample_rate=44100).top(3)`
 
         Args:
-            inputs: a file, a folder (all recordings at any depth) or a pattern; or several.
+            inputs: a file's path, samples, or a file that is open for reading bytes: one
+                recording. A folder (all recordings at any depth), a pattern such as `*.wav`, or
+                a list of all these: several, each file once. Samples are an array [n] or
+                [channels, n] of floats in -1..1, signed integers or unsigned bytes.
+            sample_rate: of samples, in Hz; they are not taken without.
+            window: look at windows of so many seconds. Each is classified as a recording of its
+                own; files are streamed, so that memory does not grow with their length.
+            hop: seconds from the start of one window to the next; by default `window`.
             on_error: called where a recording cannot be classified, which is then left out;
                 without it, the error is raised.
 
+        Returns:
+            A `Prediction` of one recording, a list of them of several. With `window` a pandas
+            table of all: `file`, `start`, `end` (seconds), and the probability of each class.
+
         Raises:
-            UserError: at once where one of the inputs names nothing, otherwise as `predict`.
+            UserError: an input that is no recording, or cannot be decoded; names it.
         """
-        files = recordings([inputs] if isinstance(inputs, str | Path) else inputs)
-        return self._predict_files(files, on_error)
+        found = self.stream(
+            inputs, sample_rate=sample_rate, window=window, hop=hop, on_error=on_error
+        )
+        if window is not None:
+            return table(found, self.classes)
+        return next(found, None) if is_one(inputs) else list(found)
 
-    def _predict_files(
-        self, files: Sequence[Path], on_error: Callable[[UserError], None] | None
-    ) -> Iterator[tuple[Path, dict[str, float]]]:
-        for file, found in zip(files, of_files(self.predict, files, Path), strict=True):
-            if not isinstance(found, Exception):
-                yield file, self.by_class(found)
-                continue
-            error = found if isinstance(found, UserError) else UserError(f"{file}: {found}")
-            if on_error is None:
-                raise error
-            on_error(error)
+    def stream(
+        self,
+        inputs: Input | Iterable[Input],
+        *,
+        sample_rate: int | None = None,
+        window: float | None = None,
+        hop: float | None = None,
+        on_error: OnError | None = None,
+    ) -> Iterator[Prediction]:
+        """Yield predictions as they are made, for more than fits into memory; as `predict`.
 
-    def predict_windows(
-        self, file: str | Path, window: float, hop: float | None = None
-    ) -> Iterator[Span]:
-        """Yield the probabilities in each window of a recording, in order of time.
+        In the order of the inputs, each recording's windows in order of time. Inputs that are
+        nothing are told at once, before the first prediction is asked for.
+        """
+        given = sources(inputs, sample_rate)
+        if window is None:
+            if hop is not None:
+                raise UserError("hop: it is the way from one window to the next: give window too")
+            return self._whole(given, on_error)
+        for name, seconds in (("window", window), ("hop", hop)):
+            if seconds is not None and not 0 < seconds < np.inf:
+                raise UserError(f"{name}: {seconds} is no length of time: seconds, above 0")
+        return self._in_windows(given, window, hop or window, on_error)
 
-        Each is what `predict` returns of a file that holds the window alone. The recording's file
-        is streamed, so that memory does not grow with its length.
+    def embed(self, inputs: Input | Iterable[Input], *, sample_rate: int | None = None) -> Float32:
+        """Return what the last layer of the network is given: features of a recording.
+
+        The mean over a recording's windows (and, where the layer is a convolution, over what it
+        sees of a window); of several branches, one after the other.
 
         Args:
-            file: the recording.
-            window: its length in seconds.
-            hop: seconds from the start of one to the next; default: `window`.
+            inputs: as of `predict`.
+            sample_rate: as of `predict`.
+
+        Returns:
+            float32 [D] of one recording, [n, D] of several.
 
         Raises:
-            UserError: the file cannot be decoded; names it.
+            UserError: as `predict`, or a recording of more than two minutes.
         """
+        rows = []
+        given = sources(inputs, sample_rate)
+        for source, heard in zip(given, of_sources(self._hear, given), strict=True):
+            if isinstance(heard, Exception):
+                raise heard
+            if heard.logits is not None:
+                raise UserError(f"{source.name}: of up to {decoding.LONG:g} s only: cut it first")
+            row = []
+            for branch in self.branches:
+                with before_last_layer(branch.model.network) as features:
+                    row.append(branch.logits([heard], features)[0].cpu().numpy())
+            rows.append(np.concatenate(row))
+        found: Float32 = rows[0] if is_one(inputs) else np.stack(rows)
+        return found
 
-        def classified(segment: tuple[float, float, decoding.Recording]) -> Span:
-            start, end, recording = segment
-            found = mean_probabilities(self.branches_of(recording)).astype(np.float32)
-            return Span(start, end, found)
+    def branches_of(self, recording: decoding.Recording) -> Float32:
+        """Return the probabilities [Γ, M] of each branch."""
+        found: Float32 = self._probabilities([self.heard(recording)])[0]
+        return found
 
+    def heard(self, recording: decoding.Recording) -> Heard:
+        """Return a recording as the branches hear it."""
+        names = {branch.model.representation for branch in self.branches}
+        ticks = ticks_of(len(recording), recording.sample_rate)
+        seconds = len(recording) / recording.sample_rate
+        return Heard(ticks, seconds, compute_clip(names, recording))
+
+    def _hear(self, source: Source) -> Heard:
         try:
-            yield from side_by_side(classified, segments(Path(file), window, hop or window))
+            with source.opened() as sound:
+                recording = (
+                    decoding.load_or_stream(sound, source.stretch)
+                    if isinstance(sound, Path)
+                    else sound
+                )
+                if isinstance(recording, decoding.Recording):
+                    return self.heard(recording)
+                return self._hear_parts(recording)
         except (decoding.AudioError, OSError) as error:
-            raise UserError(f"{file}: cannot be classified: {error}") from None
+            raise UserError(f"{source.name}: cannot be classified: {error}") from None
 
-    def by_class(self, probabilities: Float32) -> dict[str, float]:
-        """Return probabilities [M] by class, the highest first."""
-        return {self.classes[i]: float(probabilities[i]) for i in probabilities.argsort()[::-1]}
-
-    def predict_branches(
-        self, file: str | Path, stretch: decoding.Stretch | None = None
-    ) -> Float32:
-        """Return the probabilities [Γ, M] of each branch, also of a part; raises as `predict`."""
-        try:
-            recording = decoding.load_or_stream(Path(file), stretch)
-            if isinstance(recording, decoding.LongRecording):
-                return self._branches_of_parts(recording)
-        except (decoding.AudioError, OSError) as error:
-            raise UserError(f"{file}: cannot be classified: {error}") from None
-        return self.branches_of(recording)
-
-    def _branches_of_parts(self, recording: decoding.LongRecording) -> Float32:
-        """As `branches_of`, in memory that does not grow with the length."""
+    def _hear_parts(self, recording: decoding.LongRecording) -> Heard:
+        """As `heard`, in memory that does not grow with the length."""
         parts = [branch.logits_of_parts(recording) for branch in self.branches]
         means = [_Mean() for _ in parts]
         names = {branch.model.representation for branch in self.branches}
@@ -204,16 +332,98 @@ class Classifier:
             for branch, part, mean in zip(self.branches, parts, means, strict=True):
                 if branch.model.representation == name:
                     mean.add(part.add(frames))
-        found = zip(self.branches, means, strict=True)
-        return np.stack([branch.probabilities_of(mean.value()) for branch, mean in found])
-
-    def branches_of(self, recording: decoding.Recording) -> Float32:
-        """Return the probabilities [Γ, M] of each branch."""
-        frames = compute_clip({b.model.representation for b in self.branches}, recording)
         ticks = ticks_of(len(recording), recording.sample_rate)
-        return np.stack(
-            [b.probabilities(frames[b.model.representation], ticks) for b in self.branches]
-        )
+        seconds = len(recording) / recording.sample_rate
+        return Heard(ticks, seconds, {}, [mean.value() for mean in means])
+
+    def _probabilities(self, heard: Sequence[Heard]) -> Float32:
+        """Return the probabilities [n, Γ, M] of recordings, all with frames or one without."""
+        found = []
+        for place, branch in enumerate(self.branches):
+            known = heard[0].logits
+            logits = branch.logits(heard) if known is None else known[place]
+            found.append(branch.probabilities(logits))
+        return np.stack(found, axis=1)
+
+    def _prediction(self, source: Source, heard: Heard, branches: Float32) -> Prediction:
+        for branch, row in zip(self.branches, branches, strict=True):
+            if not np.isfinite(row).all():
+                raise UserError(
+                    f"{source.name}: {branch.folder}: its probabilities are not finite for this "
+                    "recording"
+                )
+        return Prediction(source.name, 0.0, heard.seconds, self.classes, branches)
+
+    def _classify(self, source: Source) -> Prediction:
+        heard = self._hear(source)
+        return self._prediction(source, heard, self._probabilities([heard])[0])
+
+    def _whole(self, given: Sequence[Source], on_error: OnError | None) -> Iterator[Prediction]:
+        if self._group == 1:
+            found: Iterable[Any] = of_sources(self._classify, given)
+        else:
+            found = self._in_groups(given)
+        for source, each in zip(given, found, strict=True):
+            if isinstance(each, Prediction):
+                yield each
+            else:
+                _tell(each, source, on_error)
+
+    def _in_groups(self, given: Sequence[Source]) -> Iterator[Prediction | Exception]:
+        """Yield for each recording what is said of it; windows of several in one batch."""
+        coming = zip(given, of_sources(self._hear, given), strict=True)
+        while group := list(islice(coming, self._group)):
+            held = [each for _, each in group if isinstance(each, Heard) and each.logits is None]
+            rows = iter(self._probabilities(held) if held else ())
+            for source, heard in group:
+                if isinstance(heard, Exception):
+                    yield heard
+                    continue
+                row = next(rows) if heard.logits is None else self._probabilities([heard])[0]
+                try:
+                    yield self._prediction(source, heard, row)
+                except UserError as error:
+                    yield error
+
+    def _in_windows(
+        self, given: Sequence[Source], window: float, hop: float, on_error: OnError | None
+    ) -> Iterator[Prediction]:
+        for source in given:
+
+            def classified(
+                segment: tuple[float, float, decoding.Recording], source: Source = source
+            ) -> Prediction:
+                start, end, recording = segment
+                heard = self.heard(recording)
+                whole = self._prediction(source, heard, self._probabilities([heard])[0])
+                return replace(whole, start=start, end=end)
+
+            try:
+                with source.opened() as sound:
+                    blocks: Iterable[decoding.Waveform]
+                    if isinstance(sound, Path):
+                        blocks = decoding.Decoding(sound, source.stretch)
+                        rate = blocks.sample_rate
+                    else:
+                        blocks, rate = [sound.at(sound.sample_rate)], sound.sample_rate
+                    yield from side_by_side(classified, segments(blocks, rate, window, hop))
+            except (decoding.AudioError, OSError, UserError) as error:
+                _tell(error, source, on_error)
+
+
+def members(folder: Path) -> list[Path]:
+    """Return the folders of the models of a cell, or of a `best/`, by name; [] of another one."""
+    # Finder and Jupyter put hidden files and folders everywhere.
+    return sorted(path for path in folder.glob("branches/*") if not path.name.startswith("."))
+
+
+def _tell(error: Exception, source: Source, on_error: OnError | None) -> None:
+    """Hand on why a recording cannot be classified, with its name."""
+    if not isinstance(error, UserError):
+        error = UserError(f"{source.name}: cannot be classified: {error}")
+    if on_error is None:
+        raise error from None
+    on_error(error)
 
 
 class _Mean:
@@ -230,31 +440,6 @@ class _Mean:
     def value(self) -> Tensor:
         """[1, M] float32."""
         return (self._sum / self._count).float()[None]
-
-
-def load(path: str | Path, device: str = "cpu") -> Classifier:
-    """Load a branch's folder; of a run's `best/`, or a cell's folder, the branches as an ensemble.
-
-    Raises:
-        UserError: neither of the two lies at `path`, its branches do not agree, or they are not
-            those that were written there.
-    """
-    root = Path(path)
-    # Finder and Jupyter put hidden files and folders everywhere.
-    inside = (path for path in root.glob("branches/*") if not path.name.startswith("."))
-    folders = [root] if is_model(root) else sorted(inside)
-    if not folders:
-        raise UserError(
-            f"{path}: no model there. Give a run's best/, for example results/demo/best "
-            "(`mrkd compare results/demo` makes it of an older run), a cell's folder "
-            "(results/demo/cells/distilled_...), or one of the folders in its branches/."
-        )
-    if folders != [root]:
-        _check_members(root, {folder.name for folder in folders})
-    branches = [BranchModel(folder, torch.device(device)) for folder in folders]
-    if len({(branch.model.classes, branch.model.multi_label) for branch in branches}) > 1:
-        raise UserError(f"{path}: its branches were trained on different classes.")
-    return Classifier(branches)
 
 
 def _check_members(root: Path, found: set[str]) -> None:

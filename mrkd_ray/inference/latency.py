@@ -12,9 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.inference.classifier import BranchModel, Classifier
-from mrkd_ray.representations.catalogue import compute_clip
 from mrkd_ray.representations.spectra import one_thread
-from mrkd_ray.representations.timing import ticks_of
 
 TRIES = 15  # of which the shortest counts: other work on the machine only adds to it
 
@@ -34,12 +32,11 @@ def multiplications(folders: Sequence[Path], seconds: float) -> int:
     branches = [BranchModel(folder, torch.device("cpu")) for folder in folders]
     rate = branches[0].sample_rate
     recording = Recording(np.zeros(max(1, round(seconds * rate)), np.float32), rate)
-    ticks = ticks_of(len(recording), rate)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        frames = compute_clip({branch.model.representation for branch in branches}, recording)
+        heard = Classifier(branches).heard(recording)
     operations: int = counter.get_total_flops()
     for branch in branches:
-        windows = branch.windows(frames[branch.model.representation], ticks)
+        windows = branch.windows([heard])
         clip, starts = windows.even_starts(np.zeros(1, np.int64))
         (window,) = windows.batches(clip[:1], starts[:1], 1)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

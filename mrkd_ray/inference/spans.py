@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from mrkd_ray.audio.decoding import Decoding, Recording, Waveform
-from mrkd_ray.common.arrays import Float32
-
-
-@dataclass(frozen=True)
-class Span:
-    """A window of a recording: start and end in seconds, and the probabilities [M] in it."""
-
-    start: float
-    end: float
-    probabilities: Float32
+from mrkd_ray.audio.decoding import Recording, Waveform
+from mrkd_ray.inference.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -35,17 +25,23 @@ class Event:
     confidence: float
 
 
-def segments(path: Path, window: float, hop: float) -> Iterator[tuple[float, float, Recording]]:
-    """Yield each window of a recording with its start and end in seconds; its file is streamed.
+def segments(
+    blocks: Iterable[Waveform], rate: int, window: float, hop: float
+) -> Iterator[tuple[float, float, Recording]]:
+    """Yield each window of a recording with its start and end in seconds.
 
     Windows begin every `hop` seconds. One more ends with the recording where sound would be left
     over. A recording that is shorter than a window is one itself.
 
+    Args:
+        blocks: of samples, float32 [n] each; taken as they are needed.
+        rate: of them, in Hz.
+        window: seconds.
+        hop: seconds.
+
     Raises:
-        AudioError: as `Decoding`, or there are NaN or infinite samples.
+        AudioError: there are NaN or infinite samples, or what `blocks` raise.
     """
-    decoding = Decoding(path)
-    rate = decoding.sample_rate
     size, step = max(1, round(window * rate)), max(1, round(hop * rate))
     held: Waveform = np.zeros(0, np.float32)
     at = first = ended = 0  # the sample that `held` begins with; of the next window; heard so far
@@ -53,7 +49,7 @@ def segments(path: Path, window: float, hop: float) -> Iterator[tuple[float, flo
     def cut(start: int, end: int) -> tuple[float, float, Recording]:
         return start / rate, end / rate, Recording(held[start - at : end - at].copy(), rate)
 
-    for block in decoding:
+    for block in blocks:
         held = np.concatenate([held, block])
         while first + size <= at + len(held):
             ended = first + size
@@ -66,33 +62,54 @@ def segments(path: Path, window: float, hop: float) -> Iterator[tuple[float, flo
         yield cut(max(0, length - size), length)
 
 
+def smoothed(windows: Sequence[Prediction], count: int) -> list[Prediction]:
+    """Return windows with the mean of the probabilities of `count` neighbours, in order of time.
+
+    Args:
+        windows: of one recording, in order.
+        count: a window, as many before it and as many after it: odd; fewer at both ends.
+    """
+    if not windows:
+        return []
+    around = count // 2
+    sums = np.cumsum([window.branches for window in windows], axis=0, dtype=np.float64)
+    sums = np.concatenate([np.zeros_like(sums[:1]), sums])
+    places = np.arange(len(windows))
+    first, end = np.maximum(places - around, 0), np.minimum(places + around + 1, len(windows))
+    means = (sums[end] - sums[first]) / (end - first)[:, None, None]
+    return [
+        replace(window, branches=mean.astype(np.float32))
+        for window, mean in zip(windows, means, strict=True)
+    ]
+
+
 def events(
-    spans: Iterable[Span], classes: Sequence[str], threshold: float, *, multi_label: bool
+    windows: Iterable[Prediction], classes: Sequence[str], threshold: float, *, multi_label: bool
 ) -> list[Event]:
     """Return what is heard, in order of time: windows that touch and agree are one event.
 
     Args:
-        spans: of one recording, in order.
+        windows: of one recording, in order.
         classes: names of the M classes.
         threshold: the least probability that counts.
         multi_label: every class from there up counts; otherwise the most probable one does.
     """
-    spans = list(spans)
+    windows = list(windows)
     found = []
     for index, label in enumerate(classes):
         heard = [
-            span
-            for span in spans
-            if span.probabilities[index] >= threshold
-            and (multi_label or int(span.probabilities.argmax()) == index)
+            window
+            for window in windows
+            if window.probabilities[index] >= threshold
+            and (multi_label or int(window.probabilities.argmax()) == index)
         ]
         runs = [heard[:1]] if heard else []
-        for before, span in pairwise(heard):
-            if span.start <= before.end:
-                runs[-1].append(span)
+        for before, window in pairwise(heard):
+            if window.start <= before.end:
+                runs[-1].append(window)
             else:
-                runs.append([span])
+                runs.append([window])
         for run in runs:
-            highest = max(float(span.probabilities[index]) for span in run)
+            highest = max(float(window.probabilities[index]) for window in run)
             found.append(Event(run[0].start, run[-1].end, label, highest))
     return sorted(found, key=lambda event: (event.start, event.end, event.label))

@@ -18,8 +18,10 @@ from typing import TypeVar
 
 import torch
 
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.environment import cpus
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.inference.inputs import Source
 from mrkd_ray.representations.spectra import one_thread
 
 X = TypeVar("X")
@@ -27,11 +29,18 @@ Y = TypeVar("Y")
 
 LARGE = 8_000_000  # bytes of a file: such ones are classified one at a time, which bounds memory
 _large = threading.Lock()
+_most: int | None = None
+
+
+def limit(jobs: int | None) -> None:
+    """Have at most so many threads from here on, in this process; None: as many as CPUs."""
+    global _most
+    _most = jobs
 
 
 def side_by_side(function: Callable[[X], Y], items: Iterable[X]) -> Iterator[Y]:
     """Map in as many threads as there are CPUs, in order and only a few items ahead."""
-    workers = cpus()
+    workers = _most or cpus()
     before = torch.get_num_threads()  # from here on this thread's own, whatever others set
     pool = ThreadPoolExecutor(workers, "mrkd")
     coming: deque[Future[Y]] = deque()
@@ -47,22 +56,23 @@ def side_by_side(function: Callable[[X], Y], items: Iterable[X]) -> Iterator[Y]:
         torch.set_num_threads(before)  # what threads set is also for those that start later
 
 
-def of_files(
-    function: Callable[[X], Y], items: Iterable[X], file_of: Callable[[X], Path]
+def of_sources(
+    function: Callable[[Source], Y], sources: Iterable[Source]
 ) -> Iterator[Y | UserError | OSError]:
-    """Yield for each item, in order, what the function returns or why it could not.
+    """Yield for each recording, in order, what the function returns or why it could not."""
 
-    Args:
-        function: classifies one.
-        items: files, or what is in one.
-        file_of: the file of an item.
-    """
-
-    def attempt(item: X) -> Y | UserError | OSError:
+    def attempt(source: Source) -> Y | UserError | OSError:
         try:
-            with _large if file_of(item).stat().st_size > LARGE else nullcontext():
-                return function(item)
+            with _large if _is_large(source) else nullcontext():
+                return function(source)
         except (UserError, OSError) as error:
             return error
 
-    return side_by_side(attempt, items)
+    return side_by_side(attempt, sources)
+
+
+def _is_large(source: Source) -> bool:
+    sound = source.sound
+    if isinstance(sound, Path):
+        return sound.stat().st_size > LARGE
+    return isinstance(sound, Recording) and 4 * len(sound) > LARGE

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import yaml
@@ -427,7 +428,7 @@ def test_predict_gives_the_scores_of_training(trained: Path, clips: Path) -> Non
         ("ensemble", trained),
         ("cqt-resnet_small", trained / "branches" / "cqt-resnet_small"),
     ):
-        done = mrkd("predict", folder, *files, "--json")
+        done = mrkd("predict", folder, *files, "--format", "json")
         assert done.returncode == 0, done.stderr
         for i, row in enumerate(json.loads(done.stdout)):
             found = [row["scores"][name] for name in ("clicks", "noise", "tone")]
@@ -441,14 +442,16 @@ def test_predict_goes_on_after_a_file_that_cannot_be_read(
     bad = tmp_path / "bad.wav"
     bad.write_text("text")
     done = mrkd("predict", trained, bad, clips / "00.wav")
-    refused(done, "bad.wav")
+    assert done.returncode == 1  # bad input is 2
+    assert done.stderr.startswith("error: ")
+    assert "bad.wav: cannot be classified" in done.stderr
     assert "00.wav: " in done.stdout
     refused(mrkd("predict", trained, tmp_path / "lost.wav"), "lost.wav")
     refused(mrkd("predict", tmp_path, clips / "00.wav"), "no model there")
 
 
 def test_predict_takes_a_folder_and_prints_in_order(trained: Path, clips: Path) -> None:
-    done = mrkd("predict", trained, clips, "--json")
+    done = mrkd("predict", trained, clips, "--format", "json")
     rows = json.loads(done.stdout)
     assert [row["file"] for row in rows] == [str(file) for file in sorted(clips.glob("*.wav"))]
     lines = mrkd("predict", trained, clips, "--top", "1").stdout.splitlines()
@@ -475,6 +478,55 @@ def test_answers_go_to_a_file_and_progress_to_the_terminal(
     ]
     assert "Classifying" in terminal.getvalue()
     assert "2/2" in terminal.getvalue()
+
+
+def test_a_list_on_standard_input_is_classified(
+    trained: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = f"{clips / '03.wav'}\n\n{clips / '01.wav'}\r\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(listed))
+    done = mrkd("predict", trained, "-", clips / "00.wav", "--jobs", "1")
+    names = [line.partition(": ")[0] for line in done.stdout.splitlines()]
+    assert names == [str(clips / f"{name}.wav") for name in ("03", "01", "00")]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    refused(mrkd("predict", trained, "-"), "no line on standard input")
+
+
+def test_tables_go_to_a_file_with_what_was_heard(
+    trained: Path, clips: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_text("text")
+    names = ["clicks", "noise", "tone"]
+    window = ("--window", "0.25")
+    given = ("predict", trained, clips / "00.wav", bad, clips / "01.wav")
+    for format, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        file = tmp_path / f"scores.{format}"
+        done = mrkd(*given, *window, "--format", format, "--output", file)
+        assert done.returncode == 1
+        assert f"{file}: 3 files, 0.00 h of audio, " in done.stderr
+        table = read(file)
+        assert list(table.columns) == ["file", "start", "end", *names]
+        assert set(table["file"]) == {str(clips / "00.wav"), str(clips / "01.wav")}
+        np.testing.assert_allclose(table[names].sum(axis=1), 1, atol=1e-5)
+        assert (table["end"] > table["start"]).all()
+    refused(mrkd(*given, "--format", "parquet"), "give --output FILE")
+    refused(mrkd(*given, "--format", "csv", "--min-confidence", "0.9"), "has every class")
+    refused(mrkd(*given, "--smooth", "3"), "--smooth", "give --window too")
+    refused(mrkd(*given, *window, "--smooth", "2"), "an odd number")
+
+
+def test_the_least_confidence_is_of_files_too_where_it_is_asked_for(
+    trained: Path, clips: Path
+) -> None:
+    given = ("predict", trained, clips / "00.wav")
+    assert len(mrkd(*given).stdout.split(", ")) == 3  # all of them
+    assert "no class from 100 % up" in mrkd(*given, "--min-confidence", "1").stdout
+    old = mrkd(*given, "--threshold", "1", "--json")
+    assert "--threshold is called --min-confidence now" in old.stderr
+    (row,) = json.loads(old.stdout)
+    assert row["label"] is None
+    assert len(row["scores"]) == 3
 
 
 def test_clean_lists_and_removes_only_with_yes_and_a_kind(
@@ -515,7 +567,8 @@ def test_evaluate_counts_only_clips_that_were_not_trained_on(
     result = result_of(trained)
     assert result is not None
     assert report["clips"] == result["clips"] == 12
-    assert report["models"] == [
+    figures = ("model", "accuracy", "map3", "balanced_accuracy", "macro_f1")
+    assert [{key: row[key] for key in figures} for row in report["models"]] == [
         {key: pytest.approx(value) for key, value in row.items()}
         for row in sorted(
             result["models"], key=lambda row: (row["model"] == "ensemble", row["model"])
@@ -555,7 +608,7 @@ def test_train_writes_a_run_folder_and_python_gives_the_same(
     used = mrkd(*last.split()[3:-1], clips / "00.wav")
     assert used.stdout.startswith(f"{clips / '00.wav'}: "), used.stderr
     table = tmp_path / "events.txt"
-    windows = ("--window", "0.2", "--threshold", "0", "--format")
+    windows = ("--window", "0.2", "--min-confidence", "0", "--format")
     for kind in ("raven", "csv"):
         written = mrkd(*last.split()[3:-1], clips / "00.wav", *windows, kind, "--output", table)
         assert (written.returncode, written.stdout) == (0, ""), written.stderr

@@ -12,7 +12,7 @@ from rich.console import Console
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import TrainConfig
 from mrkd_ray.grid.run import run
-from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.model_folder import BACKBONE
 from mrkd_ray.representations import pretrained
 
@@ -65,6 +65,6 @@ def test_a_sample_trains_from_its_folder_to_a_model(
     assert results.best is not None
     (branch,) = (results.best_folder / "branches").iterdir()
     assert (branch / BACKBONE).is_file()
-    classifier = load(results.best_folder)
+    classifier = Classifier.load(results.best_folder)
     file = next(path for path in data.rglob("*") if path.suffix in (".wav", ".flac", ".ogg"))
-    assert classifier.predict(file).sum() == pytest.approx(1, abs=1e-5)
+    assert classifier.predict(file).probabilities.sum() == pytest.approx(1, abs=1e-5)

@@ -18,7 +18,7 @@ from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
 from mrkd_ray.features.normalisation import Statistics
-from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.model_folder import BACKBONE, CONFIG, read_size, write_model
 from mrkd_ray.inference.program_export import export
 from mrkd_ray.networks.catalogue import build
@@ -65,11 +65,11 @@ def noise() -> np.ndarray:
 def test_its_folder_is_enough_where_the_weights_are_not(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = load(folder).branches_of(Recording(noise()))
+    expected = Classifier.load(folder).branches_of(Recording(noise()))
     assert expected.max() < 0.9
     monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
     mobilenet.trained.cache_clear()
-    np.testing.assert_array_equal(load(folder).branches_of(Recording(noise())), expected)
+    np.testing.assert_array_equal(Classifier.load(folder).branches_of(Recording(noise())), expected)
     parameters, trained, size = read_size(folder)
     assert trained == 385 * 5
     features = mobilenet.trained("mn04", torch.device("cpu")).features
@@ -99,21 +99,21 @@ def test_the_hidden_layer_comes_along_where_it_is_needed(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make(shared, tmp_path, monkeypatch, "mn04_context")
-    expected = load(folder).branches_of(Recording(noise()))
+    expected = Classifier.load(folder).branches_of(Recording(noise()))
     monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
     mobilenet.trained.cache_clear()
-    np.testing.assert_array_equal(load(folder).branches_of(Recording(noise())), expected)
+    np.testing.assert_array_equal(Classifier.load(folder).branches_of(Recording(noise())), expected)
 
 
 def test_a_folder_from_before_needs_the_weights_and_says_so(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / BACKBONE).unlink()
-    load(folder)
+    Classifier.load(folder)
     monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
     mobilenet.trained.cache_clear()
     with pytest.raises(UserError, match="mrkd download mn04"):
-        load(folder)
+        Classifier.load(folder)
 
 
 def test_another_network_in_its_place_is_refused(
@@ -127,13 +127,13 @@ def test_another_network_in_its_place_is_refused(
     monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
     mobilenet.trained.cache_clear()
     with pytest.raises(UserError, match=r"backbone.*not the network mn04"):
-        load(folder)
+        Classifier.load(folder)
 
 
 def test_its_onnx_needs_neither_torch_nor_the_weights(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    classifier = load(folder)
+    classifier = Classifier.load(folder)
     waveform = Recording(noise()).at(32_000)
     export(classifier, tmp_path / "program.onnx", len(waveform) / 32_000)
     np.save(tmp_path / "x.npy", waveform[None])

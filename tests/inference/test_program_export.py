@@ -14,7 +14,7 @@ import torch
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
-from mrkd_ray.inference.classifier import Classifier, load
+from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.model_folder import write_model
 from mrkd_ray.inference.program_export import description, export
 from mrkd_ray.networks.catalogue import build, classifier_layer
@@ -75,7 +75,7 @@ def predictions(classifier: Classifier, waveforms: np.ndarray, folder: Path) -> 
     results = []
     for i, waveform in enumerate(waveforms):
         soundfile.write(folder / f"{i}.wav", waveform, 22050, subtype="FLOAT")
-        results.append(classifier.predict(folder / f"{i}.wav"))
+        results.append(classifier.predict(folder / f"{i}.wav").probabilities)
     return np.stack(results)
 
 
@@ -88,7 +88,7 @@ def test_a_program_alone_gives_the_classifiers_probabilities(
 ) -> None:
     if suffix == ".onnx":
         pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
-    classifier = load(cell / part)
+    classifier = Classifier.load(cell / part)
     file = tmp_path / f"model{suffix}"
     export(classifier, file, seconds)
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_written_is_refused(
     cell: Path, tmp_path: Path, name: str, seconds: float, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        export(load(cell), tmp_path / name, seconds)
+        export(Classifier.load(cell), tmp_path / name, seconds)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -128,7 +128,7 @@ def test_onnx_without_its_packages_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=r"pip install -e '.\[onnx\]'"):
-        export(load(cell), tmp_path / "model.onnx", 1.0)
+        export(Classifier.load(cell), tmp_path / "model.onnx", 1.0)
 
 
 READ = {
@@ -149,8 +149,8 @@ def test_a_program_says_what_it_is(cell: Path, tmp_path: Path, suffix: str) -> N
         pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
     folder = cell / "branches/cqt-vgg_small"
     file = tmp_path / f"model{suffix}"
-    export(load(folder), file, 0.5)
-    names = list(description(load(folder), 1))
+    export(Classifier.load(folder), file, 0.5)
+    names = list(description(Classifier.load(folder), 1))
     done = subprocess.run(
         [sys.executable, "-c", READ[suffix], file, *names],
         check=True,
@@ -176,4 +176,4 @@ def test_a_program_says_what_it_is(cell: Path, tmp_path: Path, suffix: str) -> N
 def test_hidden_files_beside_branches_are_no_branches(cell: Path) -> None:
     (cell / "branches/.DS_Store").touch()
     (cell / "branches/.ipynb_checkpoints").mkdir()
-    assert len(load(cell).branches) == len(BRANCHES)
+    assert len(Classifier.load(cell).branches) == len(BRANCHES)

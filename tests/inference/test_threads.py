@@ -6,12 +6,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.inference import threads
-from mrkd_ray.inference.threads import of_files, side_by_side
+from mrkd_ray.inference.inputs import Source, recording_of
+from mrkd_ray.inference.threads import limit, of_sources, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +88,12 @@ def test_an_error_comes_in_the_place_of_its_file(tmp_path: Path) -> None:
     for file in (files[0], files[1], files[3]):
         file.touch()
 
-    def work(file: Path) -> str:
-        if file.name == "bad":
+    def work(source: Source) -> str:
+        if source.name == "bad":
             raise UserError("no sound")
-        return file.name
+        return source.name
 
-    a, bad, gone, z = of_files(work, files, Path)
+    a, bad, gone, z = of_sources(work, [Source(file.name, file) for file in files])
     assert (a, z) == ("a", "z")
     assert isinstance(bad, UserError)
     assert isinstance(gone, FileNotFoundError)
@@ -102,5 +105,20 @@ def test_large_files_are_worked_on_one_at_a_time(
     monkeypatch.setattr(threads, "LARGE", 10)
     for size in (10, 11):
         (tmp_path / str(size)).write_bytes(bytes(size))
-    assert list(of_files(lambda _: threads._large.locked(), [tmp_path / "10"], Path)) == [False]
-    assert list(of_files(lambda _: threads._large.locked(), [tmp_path / "11"], Path)) == [True]
+
+    def locked(sound: Path | Recording) -> list[object]:
+        return list(of_sources(lambda _: threads._large.locked(), [Source("a", sound)]))
+
+    assert locked(tmp_path / "10") == [False]
+    assert locked(tmp_path / "11") == [True]
+    assert locked(recording_of(np.zeros(2), 8000)) == [False]  # 8 bytes
+    assert locked(recording_of(np.zeros(3), 8000)) == [True]
+
+
+def test_as_many_threads_as_are_asked_for() -> None:
+    limit(2)
+    try:
+        names = set(side_by_side(lambda _: threading.current_thread().name, range(40)))
+    finally:
+        limit(None)
+    assert len(names) <= 2

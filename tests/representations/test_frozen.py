@@ -14,7 +14,7 @@ from mrkd_ray.audio.decoding import SAMPLE_RATE, LongRecording, Recording
 from mrkd_ray.audio.decoding import load as load_recording
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
-from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.model_folder import write_model
 from mrkd_ray.networks.catalogue import build
 from mrkd_ray.networks.freezing import can_freeze, freeze
@@ -127,9 +127,11 @@ def test_a_model_brings_its_network(
         made_with={},
         backbone=file,
     )
-    expected = load(tmp_path / "model").branches_of(noise())
+    expected = Classifier.load(tmp_path / "model").branches_of(noise())
     monkeypatch.setenv(pretrained.FOLDER, str(tmp_path / "elsewhere"))
-    np.testing.assert_array_equal(load(tmp_path / "model").branches_of(noise()), expected)
+    np.testing.assert_array_equal(
+        Classifier.load(tmp_path / "model").branches_of(noise()), expected
+    )
     (tmp_path / "other").write_bytes(b"of a stranger")
     with pytest.raises(UserError, match="another squeezenet1_0"):
         frozen.bring("squeezenet1_0", tmp_path / "other")

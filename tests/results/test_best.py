@@ -20,7 +20,7 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.checking.scan import digest
 from mrkd_ray.grid.run import run, train
-from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.evaluate import evaluate
 from mrkd_ray.inference.model_folder import TRAINED_ON, read_size
 from mrkd_ray.results import best as best_of_run
@@ -152,10 +152,10 @@ def test_every_model_of_a_run_can_be_the_best_one_and_predicts_as_in_training(
     assert len(kinds) == 2 * 3
     for kind in kinds:
         best_of_run.point(folder, best_of_run.facts(folder, kind, "accuracy"))
-        classifier = load(folder / "best")
+        classifier = Classifier.load(folder / "best")
         assert sorted(classifier.names) == sorted(kind.branches)
         mean = np.mean(list(_predicted(folder, kind.cells[1, 0], kind.branches)), axis=0)
-        found = classifier.predict(clips / TEST_CLIP)
+        found = classifier.predict(clips / TEST_CLIP).probabilities
         np.testing.assert_allclose(found, mean, atol=1e-5)
     best_of_run.recommend(folder, kinds)
 
@@ -208,7 +208,7 @@ def test_branches_are_trained_alone(options: dict[str, Any], tmp_path: Path) -> 
     assert made.table["accuracy_distilled"].isna().all()
     assert (made.table["runs"] == 1).all()
     assert made.best is not None
-    assert load(made.best_folder).classes == ("clicks", "noise", "tone")
+    assert Classifier.load(made.best_folder).classes == ("clicks", "noise", "tone")
     found = compare(made.folder)
     assert len(found.rows) == 3
     assert found.best.latency is not None

@@ -24,7 +24,7 @@ from mrkd_ray.config.method import PRETRAINED_LR, SCRATCH_LR
 from mrkd_ray.features.normalisation import statistics
 from mrkd_ray.features.window_sources import Index, split
 from mrkd_ray.features.windows import Windows
-from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.method import losses
 from mrkd_ray.networks import catalogue as networks
 from mrkd_ray.networks.registry import NETWORKS, network
@@ -128,8 +128,9 @@ def test_a_model_hears_windows_as_long_as_in_training(
     assert minibatch.inputs.shape[3] == round(window * 22_050 / 220)
     branch.train(1)
     branch.export(tmp_path)
-    model = load(tmp_path)
-    found = [model.predict(prepared.dataset.by_id[i].path) for i in task.test.clip_ids]
+    model = Classifier.load(tmp_path)
+    files = [prepared.dataset.by_id[i].path for i in task.test.clip_ids]
+    found = [each.probabilities for each in model.predict(files)]
     np.testing.assert_allclose(found, branch.probabilities("test"), rtol=0, atol=1e-5)
 
 

@@ -1,0 +1,214 @@
+"""Commands of a trained model: evaluate, predict, listen, export."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mrkd_ray.cli.options import Commands, Json, config_command, ending
+from mrkd_ray.common.files import json_text
+
+models = typer.Typer(cls=Commands)
+
+ModelPath = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run's folder (its best/), a cell's as an ensemble, or a branch's.",
+    ),
+]
+
+
+@config_command(
+    models,
+    "run.Data",
+    "mrkd evaluate results/train --data other_clips",
+    "mrkd evaluate results/train --data other_clips --html scores.html",
+)
+def evaluate(
+    values: dict[str, Any],
+    model: ModelPath,
+    as_json: Json = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page: classes, confusions, calibration."),
+    ] = None,
+) -> None:
+    """Score a model on labelled audio, without the clips that it was trained on."""
+    from rich.console import Console
+
+    from mrkd_ray.cli.evaluation import show
+    from mrkd_ray.config.parsing import COMMAND_LINE, parse
+    from mrkd_ray.config.run import Data
+    from mrkd_ray.inference.evaluate import evaluate as score
+
+    asked = parse(Data, values, COMMAND_LINE)
+    found = score(
+        model, asked.data, asked.cache, skip_bad=asked.skip_bad, negatives=asked.negatives
+    )
+    if as_json:
+        print(json_text(found.as_json()), end="")
+    else:
+        show(found, Console())
+    if html is not None:
+        from mrkd_ray.report.evaluation_page import write
+
+        with Console(stderr=True).status("Drawing figures"):
+            write(found, model, html)
+        print(f"Page: {html}", file=sys.stderr)
+
+
+@models.command(
+    epilog=ending(
+        "mrkd predict results/train recording.wav",
+        "mrkd predict results/train recordings 'more/*.flac' --format csv --output scores.csv",
+        "mrkd predict results/train night.flac --window 3 --hop 1 \\\n"
+        "    --format raven --output night.txt",
+        "find field -name '*.flac' | mrkd predict results/train -",
+    )
+)
+def predict(
+    model: ModelPath,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILES",
+            help="Recordings, folders of them, patterns, or - for a list of paths on standard "
+            "input.",
+        ),
+    ],
+    top: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Classes to print for each file.")
+    ] = 3,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0,
+            max=1,
+            help="Least probability of what is listed. By default 0.5 of a multi-label model's "
+            "classes and of events in windows, and any of a file's classes.",
+        ),
+    ] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.05,
+            help="Look at windows of this length, and list events: what is heard from when to "
+            "when. Windows that touch and agree are one event.",
+        ),
+    ] = None,
+    hop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0.01, help="From one window to the next. Default: --window."
+        ),
+    ] = None,
+    smooth: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Take the mean of so many neighbouring windows for each: 3 or 5, where single "
+            "windows are unsteady.",
+        ),
+    ] = 1,
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar="text|csv|json|raven|audacity|parquet",
+            help="csv, json and parquet: the probability of every class, of each file or window. "
+            "raven and audacity: events, as a selection table or a label track.",
+        ),
+    ] = "text",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write there; default: print.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Threads. Default: as many as CPUs."),
+    ] = None,
+) -> None:
+    """Classify recordings. Files that cannot be read are named; the exit code is then 1."""
+    from mrkd_ray.cli.prediction import from_stdin, run, windows_asked
+    from mrkd_ray.inference import prediction_files, threads
+    from mrkd_ray.inference.classifier import Classifier
+    from mrkd_ray.inference.inputs import recordings
+
+    windows = windows_asked(window, hop, smooth)
+    files = recordings(from_stdin(inputs))
+    prediction_files.check(
+        format,
+        windows=windows is not None,
+        files=len(files),
+        least=min_confidence,
+        output=output is not None,
+    )
+    threads.limit(jobs)
+    classifier = Classifier.load(model)
+    asked = prediction_files.Asked(
+        classifier.classes,
+        classifier.multi_label,
+        windows is not None,
+        top,
+        min_confidence,
+        classifier.config.get("negatives"),
+    )
+    if run(classifier, files, asked, windows, format, output):
+        raise typer.Exit(1)
+
+
+@models.command(epilog=ending("mrkd listen results/train", "mrkd listen results/train --hop 0.5"))
+def listen(
+    model: ModelPath,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0.05, help="What is looked at. Default: the model's window."
+        ),
+    ] = None,
+    hop: Annotated[float, typer.Option(metavar="SECONDS", min=0.05, help="Between lines.")] = 1.0,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Classes in a line.")] = 3,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(metavar="X", min=0, max=1, help="Least probability of what is listed."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The microphone: a part of its name, or its number."),
+    ] = None,
+) -> None:
+    """Classify what the microphone hears, a line a second, until Ctrl-C."""
+    from datetime import datetime
+
+    from mrkd_ray.cli.listening import heard, microphone
+    from mrkd_ray.common.text import printable
+    from mrkd_ray.inference.classifier import Classifier
+    from mrkd_ray.inference.prediction_files import Asked
+
+    classifier = Classifier.load(model)
+    asked = Asked(classifier.classes, classifier.multi_label, False, top, min_confidence)
+    length = window or classifier.window
+    with microphone(device) as (rate, blocks):
+        try:
+            for found in heard(classifier, blocks, rate, length, hop):
+                print(f"{datetime.now():%H:%M:%S} {printable(asked.text(found))}", flush=True)
+        except KeyboardInterrupt:
+            raise typer.Exit from None
+
+
+@models.command()
+def export(
+    model: ModelPath,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="To write: NAME.pt2 or NAME.onnx.")],
+    seconds: Annotated[float, typer.Option(help="Length of the recordings that it takes.")],
+) -> None:
+    """Write a model as one program, from samples to probabilities, that runs without mrkd."""
+    from mrkd_ray.inference.classifier import Classifier
+    from mrkd_ray.inference.program_export import export as write
+
+    write(Classifier.load(model, "cpu"), file, seconds)
