@@ -89,6 +89,14 @@ class Container:
     ) -> None:
         self._held.close()
 
+    def seek(self, frames: int) -> None:
+        """Leave out the first samples, before any was read; they are decoded all the same.
+
+        Streams cannot be cut anywhere: the first samples behind a cut are others.
+        """
+        while frames and len(gone := self.read(min(frames, 1 << 20))):
+            frames -= len(gone)
+
     def read(self, size: int, **_: Any) -> NDArray[np.float32]:
         """Return the next samples, float32 [n, channels]: `size`, or fewer at the end."""
         parts, count = [self._waiting], len(self._waiting)

@@ -260,7 +260,7 @@ class Classifier:
         if window is None:
             if hop is not None:
                 raise UserError("hop: it is the way from one window to the next: give window too")
-            return self._whole(given, on_error)
+            return self.classify(given, on_error)
         for name, seconds in (("window", window), ("hop", hop)):
             if seconds is not None and not 0 < seconds < np.inf:
                 raise UserError(f"{name}: {seconds} is no length of time: seconds, above 0")
@@ -358,7 +358,10 @@ class Classifier:
         heard = self._hear(source)
         return self._prediction(source, heard, self._probabilities([heard])[0])
 
-    def _whole(self, given: Sequence[Source], on_error: OnError | None) -> Iterator[Prediction]:
+    def classify(
+        self, given: Sequence[Source], on_error: OnError | None = None
+    ) -> Iterator[Prediction]:
+        """Yield what is said of each of these recordings; `on_error` as of `predict`."""
         if self._group == 1:
             found: Iterable[Any] = of_sources(self._classify, given)
         else:

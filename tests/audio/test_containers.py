@@ -63,6 +63,15 @@ def test_blocks_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(whole, tone(440, 0.5), atol=1e-4)
 
 
+def test_a_part_is_that_of_the_whole(tmp_path: Path) -> None:
+    write(tmp_path / "a.m4a", "aac", np.stack([tone(1000), tone(2000)]))
+    with containers.Container(tmp_path / "a.m4a") as file:
+        whole = file.read(RATE)
+    with containers.Container(tmp_path / "a.m4a") as file:
+        file.seek(3000)
+        np.testing.assert_array_equal(file.read(5000), whole[3000:8000])
+
+
 def test_what_is_cut_off_or_no_sound_or_opens_other_files_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.m4a", "aac", tone(440)[None])
     content = (tmp_path / "a.m4a").read_bytes()
