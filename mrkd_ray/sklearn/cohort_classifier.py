@@ -14,7 +14,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted
 
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.inference.inputs import Source, recording_of
 
 SPARE_RATE = 22_050  # Hz; of the seconds of noise that stand for the test side
 
@@ -122,7 +124,7 @@ class CohortClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probabilities [n, M] of recordings, columns as `classes_`; X as of `fit`."""
         check_is_fitted(self)
-        found = self.classifier_.predict(_inputs(X), sample_rate=self._rate(X))
+        found = self.classifier_.classify([self._source(*each) for each in enumerate(X, 1)])
         order = [self.classifier_.classes.index(name) for name in self._names]
         scores = np.stack([each.probabilities for each in found]).astype(np.float64)[:, order]
         sums: NDArray[np.float64] = scores / scores.sum(axis=1, keepdims=True)
@@ -144,18 +146,22 @@ class CohortClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _names(self) -> list[str]:
         return [f"{place:06d}" for place in range(len(self.classes_))]
 
-    def _rate(self, X: Any) -> int | None:
-        return None if _are_paths(X) else self.sample_rate
+    def _source(self, number: int, each: Any) -> Source:
+        """Return a recording; a path that is there twice is classified twice."""
+        if isinstance(each, str | Path):
+            return Source(str(each), Path(each).expanduser())
+        return Source(f"input {number}", self._recording(each))
+
+    def _recording(self, samples: Any) -> Recording:
+        if self.sample_rate is None:
+            raise UserError("sample_rate: samples are not taken without their rate in Hz")
+        return recording_of(np.asarray(samples), self.sample_rate)
 
     def _written(self, folder: Path, given: list[Any], labels: NDArray[Any]) -> Path:
         """Write a data set of all recordings; return its CSV file."""
         import soundfile
 
-        from mrkd_ray.inference.inputs import recording_of
-
         folder.mkdir()
-        if not _are_paths(given) and self.sample_rate is None:
-            raise UserError("sample_rate: samples are not taken without their rate in Hz")
         places = np.searchsorted(self.classes_, labels)
         rows = ["filename,label,split"]
         for number, (each, place) in enumerate(zip(given, places, strict=True)):
@@ -164,11 +170,10 @@ class CohortClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 file = folder / f"{number:06d}{path.suffix}"
                 file.symlink_to(path)
             else:
-                assert self.sample_rate is not None
                 file = folder / f"{number:06d}.wav"
-                recording = recording_of(np.asarray(each), self.sample_rate)
-                samples = recording.at(self.sample_rate)
-                soundfile.write(file, samples, self.sample_rate, subtype="FLOAT")
+                recording = self._recording(each)
+                rate = recording.sample_rate
+                soundfile.write(file, recording.at(rate), rate, subtype="FLOAT")
             rows.append(f"{file.name},{self._names[place]},train")
         for place, name in enumerate(self._names):  # a test side is asked for; nobody looks at it
             noise = np.random.default_rng(place).normal(0, 0.1, SPARE_RATE)
@@ -176,12 +181,3 @@ class CohortClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             rows.append(f"spare{place}.wav,{name},test")
         (folder / "meta.csv").write_text("\n".join(rows) + "\n")
         return folder / "meta.csv"
-
-
-def _are_paths(X: Any) -> bool:
-    return len(X) > 0 and isinstance(X[0], str | Path)
-
-
-def _inputs(X: Any) -> list[Any]:
-    """Return a list of recordings; a path that is there twice is classified twice."""
-    return [np.asarray(each) if not isinstance(each, str | Path) else each for each in X]
