@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from mrkd_ray.audio import containers
-from mrkd_ray.audio.decoding import AudioError, Decoding, load, read
+from mrkd_ray.audio.decoding import AudioError, Decoding, load, read, seconds_of
 from mrkd_ray.datasets.audio_files import audio_files
 from mrkd_ray.datasets.checking.scan import scan_file
 
@@ -70,6 +70,9 @@ def test_a_part_is_that_of_the_whole(tmp_path: Path) -> None:
     with containers.Container(tmp_path / "a.m4a") as file:
         file.seek(3000)
         np.testing.assert_array_equal(file.read(5000), whole[3000:8000])
+    (part,) = Decoding(tmp_path / "a.m4a", (0.5, 0.75))
+    np.testing.assert_array_equal(part, whole[RATE // 2 : RATE * 3 // 4].mean(axis=1))
+    assert seconds_of(tmp_path / "a.m4a") == pytest.approx(1, abs=0.05)
 
 
 def test_what_is_cut_off_or_no_sound_or_opens_other_files_is_refused(tmp_path: Path) -> None:
