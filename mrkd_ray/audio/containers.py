@@ -64,7 +64,7 @@ class Container:
                 raise ContainerError("it has no sound")
             stream = self._container.streams.audio[0]
             self.samplerate, self.channels = int(stream.rate), len(stream.layout.channels)
-            seconds = self._container.duration / av.time_base if self._container.duration else 0
+            seconds = (getattr(self._container, "duration", None) or 0) / av.time_base
             self.promised = 0
             if stream.duration is not None and stream.time_base is not None:
                 seconds = stream.duration * stream.time_base
