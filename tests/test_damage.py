@@ -136,13 +136,13 @@ def test_an_ensemble_of_other_branches_than_were_written_is_not_loaded(
     for number, written in enumerate((taught(whole), whole / "best")):
         model = tmp_path / str(number)
         shutil.copytree(written, model)
-        assert load(model).branches
+        assert Classifier.load(model).branches
         branch = next((model / "branches").iterdir())
         branch.rename(model / "moved")
         for place in ("one", "two") if more else ():
             shutil.copytree(model / "moved", model / "branches" / place)
         with pytest.raises(UserError, match=r"not the ensemble|no model there"):
-            load(model)
+            Classifier.load(model)
 
 
 def test_folders_of_two_cells_that_were_swapped_are_found(

@@ -23,7 +23,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid.run import CellsFailed, run
-from mrkd_ray.inference.classifier import load
+from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.report import page
 from mrkd_ray.results.compare import compare
 from mrkd_ray.training import branch as branches
@@ -136,7 +136,7 @@ def test_what_reads_a_folder_reads_one_with_a_lost_branch(
     text = page.write(folder).read_text()
     assert "Branches that were lost" in text
     assert f"Without {LOST} from cycle 1 on" in text
-    assert len(load(cell_in(folder.parent)).branches) == 2
+    assert len(Classifier.load(cell_in(folder.parent)).branches) == 2
     assert load(folder / "best").predict(clips / "00.wav").sum() == pytest.approx(1)
 
 
