@@ -6,8 +6,8 @@ import soundfile
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.opening import open_dataset
-from mrkd_ray.inference import prediction_files
-from mrkd_ray.inference.spans import Event
+from mrkd_ray.inference.prediction import Prediction
+from mrkd_ray.inference.prediction_files import FORMATS, Asked
 
 HEADER = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tSpecies"
 
@@ -134,14 +134,15 @@ def test_tables_that_fit_no_recording_or_have_no_labels_are_refused(root: Path) 
 
 @pytest.mark.parametrize("format", ["raven", "audacity"])
 def test_what_predict_writes_reads_back(root: Path, format: str) -> None:
-    found = [Event(1.0, 3.5, "owl", 0.9), Event(3.5, 5.0, "=fox", 0.7), Event(6.25, 8.0, "owl", 1)]
-    if format == "raven":
-        file = root / "found.txt"
-        rows = prediction_files.raven_rows(root / "night.wav", found, 1)
-        file.write_text(prediction_files.raven_header() + rows)
-    else:
-        file = root / "night.txt"
-        file.write_text(prediction_files.audacity_rows(found))
+    classes = ("owl", "=fox", "background")
+    heard = [(1, 2.5, 0), (2.5, 3.5, 0), (3.5, 5, 1), (5, 6.25, 2), (6.25, 8, 0)]
+    windows = [
+        Prediction(str(root / "night.wav"), start, end, classes, np.eye(3, dtype=np.float32)[[i]])
+        for start, end, i in heard
+    ]
+    asked = Asked(classes, False, windows=True, top=1, least=None, nothing="background")
+    file = root / ("found.txt" if format == "raven" else "night.txt")
+    file.write_text("".join(FORMATS[format](iter([windows]), asked)))
     for path in (root, file):
         assert events(path) == [
             ("night.wav@1-3.5", "owl"),
