@@ -5,14 +5,17 @@ Branch methods return their arrays: a returned object outlives its actor, one pu
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrkd_ray.common import manifest
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.distributed.home import Home
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.training.branch_task import BranchTask
 
@@ -23,12 +26,17 @@ Row = dict[str, Any]
 
 
 class BranchActor:
-    """The branches of one kind, one after the other, on a GPU (or a share) of the actor's own."""
+    """The branches of one kind, one after the other, on a GPU (or a share) of the actor's own.
+
+    Args:
+        spec: of the branches.
+        home: the node where the run's folders are; None where this node sees them.
+    """
 
     _branch: Branch  # from `start` on
 
-    def __init__(self, spec: BranchSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: BranchSpec, home: Home | None = None) -> None:
+        self._spec, self._home = spec, home
         self._recorder = Recorder()
         self._teacher = np.empty((0, 0), np.float32)
 
@@ -45,9 +53,15 @@ class BranchActor:
         with self._recorder.span("start"):
             vars(self).pop("_branch", None)
             free_memory()
+            if self._home:
+                for store in task.stores:
+                    self._home.bring(store, task.clip_ids)
+                for teacher, _ in task.teachers:
+                    self._home.bring_folder(teacher.folder)
             self._branch = Branch(task)
             if found:
-                self._branch.resume(found)
+                with self._reading(found) as folder:
+                    self._branch.resume(folder)
 
     def train(self, epochs: int) -> None:
         """Eq. 1."""
@@ -76,11 +90,13 @@ class BranchActor:
 
     def end_cycle(self, folder: Path) -> Row:
         """Evaluate, write the branch's checkpoint into `folder`, return the cycle's figures."""
-        return self._branch.end_cycle(folder)
+        with self._writing(folder) as here:
+            return self._branch.end_cycle(here)
 
     def restore(self, folder: Path) -> None:
         """Take the weights of the branch's checkpoint in `folder`."""
-        self._branch.restore(folder)
+        with self._reading(folder) as here:
+            self._branch.restore(here)
 
     def test_probabilities(self) -> Float32:
         """Return clip-level probabilities [n_test, M]."""
@@ -88,7 +104,17 @@ class BranchActor:
 
     def export(self, folder: Path) -> None:
         """Write what is needed to classify with this branch alone."""
-        self._branch.export(folder)
+        with self._writing(folder) as here:
+            self._branch.export(here)
+
+    def _reading(self, folder: Path) -> AbstractContextManager[Path]:
+        if self._home is None:
+            return nullcontext(folder)
+        file = f"{self._branch.task.name}.safetensors"
+        return self._home.reading(folder, file, manifest.NAME)
+
+    def _writing(self, folder: Path) -> AbstractContextManager[Path]:
+        return self._home.writing(folder) if self._home else nullcontext(folder)
 
     def spans(self) -> list[Span]:
         """Return what the branch did since it was asked last."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import yaml
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mrkd_ray.common import failures
 from mrkd_ray.common.environment import cpus
@@ -27,15 +29,25 @@ from mrkd_ray.distributed.loopback import closed
 
 SLOW_START = "timed out during startup"  # of Ray's message, whose limit of 30 s cannot be set
 LONG_PATH = "AF_UNIX path length"
+AUTOSCALING = "~/ray_bootstrap_config.yaml"  # where `ray up` writes it, on the head
+_HEAD = "node:__internal_head__"
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a run has: the CPUs and GPUs of every node, and what to tell people about it."""
+    """What a run has: the CPUs and GPUs of every node, and what to tell people about it.
 
-    nodes: tuple[tuple[float, float], ...]  # (CPUs, GPUs) of each living node
+    Attributes:
+        nodes: (CPUs, GPUs) of each node: those that live, and those that the autoscaler would
+            start for cells that wait.
+        lines: for people.
+        alone: whether it is one node, started for this run, which no other joins.
+    """
+
+    nodes: tuple[tuple[float, float], ...]
     lines: tuple[str, ...] = ()
+    alone: bool = False
 
     @property
     def cpus(self) -> float:
@@ -73,8 +85,7 @@ class Cluster:
                 f"cell {cell} can never start: each of its {branches} branches needs {needs}, and "
                 f"the cluster has room for {placed} ({self.cpus:g} CPUs and {self.gpus:g} GPUs on "
                 f"{len(self.nodes)} node(s)). Lower --cpus-per-branch or --gpus-per-branch "
-                f"(a fraction shares a card), use fewer branches, or add nodes (an autoscaling "
-                f"cluster has none until they are asked for: see the top of cluster.yaml)."
+                f"(a fraction shares a card), use fewer branches, or add nodes."
             )
 
 
@@ -102,7 +113,7 @@ def connect(
                 f"address {address}: this process is connected to a Ray cluster already. Leave it "
                 "out to use that one, or call ray.shutdown() before."
             )
-        yield Cluster(_sizes(), ("Ray cluster: the one that this process is connected to",))
+        yield Cluster(_reachable(), ("Ray cluster: the one that this process is connected to",))
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a user's own choice stays
     os.environ.setdefault("RAY_worker_niceness", "0")  # training is the main job here
@@ -124,7 +135,7 @@ def _connected(
             lines.append(f"Ray dashboard: http://{url}{_token()}")
         gcs = getattr(made, "address_info", {}).get("gcs_address")  # none of a ray:// client
         with watched(gcs) if gcs else nullcontext():
-            yield Cluster(_sizes(), (*lines, *_prometheus()))
+            yield Cluster(_reachable(), (*lines, *_prometheus()), alone=not address)
     finally:
         with _undisturbed():
             ray.shutdown()
@@ -211,10 +222,51 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def _sizes() -> tuple[tuple[float, float], ...]:
-    """CPUs and GPUs of each node."""
-    sizes = [node["Resources"] for node in _nodes()]
-    return tuple((size.get("CPU", 0.0), size.get("GPU", 0.0)) for size in sizes)
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster: its id, and the resource of which Ray gives it alone one."""
+
+    id: str
+    resource: str
+    head: bool = False
+
+
+def own_node() -> Node | None:
+    """Return the node that this process runs on; None of a ray:// client, which is on none."""
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        return None
+    own = ray.get_runtime_context().get_node_id()
+    (resources,) = (node["Resources"] for node in _nodes() if node["NodeID"] == own)
+    names = [name for name in resources if name.startswith("node:") and "__" not in name]
+    return Node(own, names[0], head=_HEAD in resources)
+
+
+def sizes() -> tuple[tuple[float, float], ...]:
+    """Return the CPUs and GPUs of each living node."""
+    found = [node["Resources"] for node in _nodes()]
+    return tuple((size.get("CPU", 0.0), size.get("GPU", 0.0)) for size in found)
+
+
+def _reachable() -> tuple[tuple[float, float], ...]:
+    """Return the nodes that live, or those that there may be where the autoscaler can add some.
+
+    What it can add is known on the head of a cluster that `ray up` has made.
+    """
+    own, file = own_node(), Path(AUTOSCALING).expanduser()
+    if not (own and own.head and file.exists()):
+        return sizes()
+    config = yaml.safe_load(file.read_text())
+    kinds, head = config["available_node_types"], config["head_node_type"]
+    workers = [
+        (float(kind["resources"].get("CPU", 0)), float(kind["resources"].get("GPU", 0)))
+        for name, kind in kinds.items()
+        for _ in range(kind.get("max_workers", 0))
+        if name != head and kind.get("resources")
+    ][: config["max_workers"]]
+    if not workers:
+        return sizes()
+    (here,) = (node["Resources"] for node in _nodes() if node["NodeID"] == own.id)
+    return ((here.get("CPU", 0.0), here.get("GPU", 0.0)), *workers)
 
 
 def _token() -> str:
@@ -236,28 +288,47 @@ def _prometheus() -> Iterator[str]:
         yield f"Prometheus: {url} (ray_mrkd_*{others})"
 
 
-def ray_map(function: Callable[[X], Y], items: Sequence[X], gpus: float = 0) -> Iterator[Y]:
+def ray_map(
+    function: Callable[[X], Y], items: Sequence[X], gpus: float = 0, files: Sequence[Path] = ()
+) -> Iterator[Y]:
     """Apply a function to every item in Ray tasks; yield the results as they come, in any order.
+
+    What a node that is lost was at is done again on another.
 
     Args:
         function: picklable.
         items: its arguments.
         gpus: of each task.
+        files: what the function reads: only nodes on which all of them are take part, and this
+            process where none of those has a CPU.
 
     Raises:
         UserError, OSError: as raised by the function, without Ray's traceback around it.
     """
-    task = ray.remote(function).options(num_gpus=gpus)
+    room = _room_for_tasks(files)
+    if files and not room:
+        yield from map(function, items)
+        return
+    task = ray.remote(function)
     waiting = deque(items)
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    limit = 2 * max(1, int(resources.get("CPU", 1)))
-    running: list[Any] = []
+    running: dict[Any, tuple[str, X]] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < limit:
-                running.append(task.remote(waiting.popleft()))
-            (ready,), running = ray.wait(running, num_returns=1)
-            yield ray.get(ready)
+            for node in room:
+                while waiting and sum(at == node for at, _ in running.values()) < room[node]:
+                    item = waiting.popleft()
+                    running[task.options(num_gpus=gpus, **_on(node)).remote(item)] = (node, item)
+            (ready,), _ = ray.wait([*running], num_returns=1)
+            node, item = running.pop(ready)
+            try:
+                result = ray.get(ready)
+            except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
+                waiting.append(item)
+                del room[node]
+                if not room:
+                    raise
+                continue
+            yield result
     except ray.exceptions.RayTaskError as error:
         if failures.sentence(found := cause(error)):
             raise found from None
@@ -265,6 +336,34 @@ def ray_map(function: Callable[[X], Y], items: Sequence[X], gpus: float = 0) -> 
     finally:
         for ref in running:
             ray.cancel(ref, force=True)
+
+
+def _room_for_tasks(files: Sequence[Path]) -> dict[str, int]:
+    """Return how many tasks may wait or run at once on each node that has the files, by its id.
+
+    Without files the one key is "", for wherever Ray puts a task.
+    """
+    cpus_of = {node["NodeID"]: int(node["Resources"].get("CPU", 0)) for node in _nodes()}
+    if not files:
+        return {"": 2 * max(1, sum(cpus_of.values()))}
+    own = own_node()
+    look = ray.remote(_all_there)
+    seen = {
+        node: node == (own and own.id)
+        or ray.get(look.options(num_cpus=0, **_on(node)).remote(files))
+        for node, count in cpus_of.items()
+        if count
+    }
+    return {node: 2 * cpus_of[node] for node, found in seen.items() if found}
+
+
+def _all_there(files: Sequence[Path]) -> bool:
+    return all(path.exists() for path in files)
+
+
+def _on(node: str) -> dict[str, Any]:
+    """Return the option that keeps a task on a node; "" is any."""
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)} if node else {}
 
 
 def _room(node: tuple[float, float], cpus: float, gpus: float) -> int:

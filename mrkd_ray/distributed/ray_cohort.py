@@ -23,6 +23,7 @@ from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.distributed.actors import AggregatorActor, BranchActor, Row
+from mrkd_ray.distributed.home import Home
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.training import checkpoints
 from mrkd_ray.training.branch_task import BranchTask
@@ -53,23 +54,28 @@ class Actors:
         cpus: float = 1,
         gpus: float = 0,
         overlap: bool = False,
+        home: Home | None = None,
     ) -> Actors:
         """Ask for the actors, which Ray's dashboard shows by the names of their branches.
 
         Args:
             specs: of the branches.
-            group: placement group with one bundle for each branch, in order; without one the
-                actors are placed wherever there is room.
+            group: placement group whose last bundles are the branches', in order; without one
+                the actors are placed wherever there is room.
             cpus: CPUs of a branch actor.
             gpus: GPUs of a branch actor; fractions share a card.
             overlap: the branches have more threads than CPUs: one that waits leaves its core.
+            home: where the folders of tasks and checkpoints are; None where every node sees them.
         """
         asked: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
         if overlap:
             asked["runtime_env"] = {"env_vars": {"OMP_WAIT_POLICY": "passive"}}
         cohort = uuid4().hex[:8]  # no cell's name: actors outlive cells; and names are unique
+        first = len(group.bundle_specs) - len(specs) if group else 0
         branches = [
-            _actor(BranchActor, group, i, name=f"{name}, cohort {cohort}", **asked).remote(spec)
+            _actor(BranchActor, group, first + i, name=f"{name}, cohort {cohort}", **asked).remote(
+                spec, home
+            )
             for i, (name, spec) in enumerate(zip(branch_names(specs), specs, strict=True))
         ]
         # Two threads: one shard is averaged while another is copied into the object store.
@@ -98,7 +104,7 @@ class RayCohort:
     Args:
         actors: one for each task and the aggregator; a cell before may have used them.
         tasks: one for each branch, with distinct names; their training clips are the same.
-        folder: the cell's folder, on storage that every node sees.
+        folder: the cell's folder, on this node, and on the branches' where they have no `Home`.
 
     Every call that waits can raise ray.exceptions.RayActorError, when an actor has died.
     """

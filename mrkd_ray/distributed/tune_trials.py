@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,8 @@ from mrkd_ray.cells.run import Row, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.failures import is_lasting
 from mrkd_ray.distributed import failures
+from mrkd_ray.distributed.cluster import Cluster, Node, own_node, sizes
+from mrkd_ray.distributed.home import Home
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.distributed.telemetry import Gauges
 from mrkd_ray.training.branch_task import BranchFailed
@@ -43,6 +46,10 @@ _PREFIX, _LOCK = "mrkd-tune-", "lock"  # a run holds the lock in its folder
 
 MAX_FAILURES = 2
 """How often a cell is taken up again from its last checkpoint, after a lost actor or node."""
+
+
+WAIT = 10.0
+"""Seconds without a cell that runs after which people are told what the grid waits for."""
 
 
 class Trial(tune.Trainable):
@@ -63,10 +70,12 @@ class Trial(tune.Trainable):
         profile: bool,
         run: str,
         retries: int,
+        home: Home | None = None,
     ) -> None:
         """Keep what all cells share; the first one begins with the first step."""
         self._by_key, self._prepared, self._folder = cells_by_key, prepared, folder
         self._gpus, self._profile, self._run_name, self._retries = gpus, profile, run, retries
+        self._home = home
         self._actors: Actors | None = None
         self._cohort: RayCohort | None = None
         self.reset_config(config)
@@ -146,6 +155,7 @@ class Trial(tune.Trainable):
                 cpus=cell.cpus,
                 gpus=share,
                 overlap=cell.overlap,
+                home=self._home,
             )
         self._cohort = cohort = RayCohort(self._actors, tasks, folder)
         gauges = Gauges(cell.key)
@@ -173,6 +183,12 @@ def _remove_left(root: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def _no_room() -> bool:
+    """Return whether a cell has no place on any node."""
+    groups = ray.util.placement_group_table()
+    return any(group["state"] == "PENDING" for group in groups.values())
+
+
 class _Watch(Callback):
     """Hands what Tune hears from the trials to the progress display."""
 
@@ -182,13 +198,24 @@ class _Watch(Callback):
         on_end: Callable[[str], None],
         on_retry: Callable[[str], None],
         on_lost: Callable[[str, str], None],
+        on_wait: Callable[[int], None],
     ) -> None:
         self._on_cycle, self._on_end, self._on_retry = on_cycle, on_end, on_retry
         self._on_lost = on_lost
+        self._on_wait, self._waits_since = on_wait, time.monotonic()
         self.failed: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that is never asked for: see `grid`
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        states = [trial.status for trial in trials]
+        if "RUNNING" in states or "PENDING" not in states:
+            self._waits_since = time.monotonic()
+        elif time.monotonic() - self._waits_since > WAIT:
+            self._waits_since = time.monotonic()
+            if _no_room():  # else its processes are starting
+                self._on_wait(states.count("PENDING"))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -207,6 +234,29 @@ class _Watch(Callback):
         self._on_end(trial.config["cell"])
 
 
+def placement_of(
+    branches: int, cpus: float, gpus: float, nodes: Sequence[tuple[float, float]], own: Node | None
+) -> PlacementGroupFactory:
+    """Return where a cell's processes go.
+
+    The first bundle is the coordinator's. It is on the driver's node, where the folders are: a
+    thousandth of what Ray gives each node one of. A bundle for each branch follows: all on one
+    node where a node is large enough for them, else evenly over several.
+
+    Args:
+        branches: how many.
+        cpus: of a branch.
+        gpus: of a branch; a fraction shares a card.
+        nodes: CPUs and GPUs of each node.
+        own: the driver's node, if it is on one.
+    """
+    one = {"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})
+    fits = any(Cluster((node,)).room(cpus, gpus) >= branches for node in nodes)
+    here = {own.resource: 0.001} if own else {}
+    bundles = [here, *(dict(one) for _ in range(branches))]
+    return PlacementGroupFactory(bundles, strategy="PACK" if fits else "SPREAD")
+
+
 def run_cells(
     todo: Sequence[Cell],
     prepared: Prepared,
@@ -214,45 +264,50 @@ def run_cells(
     *,
     gpus: Mapping[str, float],
     profile: bool,
+    alone: bool = False,
     on_cycle: Callable[[str, list[Row]], None],
     on_end: Callable[[str], None],
     on_retry: Callable[[str], None] = lambda key: None,
     on_lost: Callable[[str, str], None] = lambda key, line: None,
+    on_wait: Callable[[int], None] = lambda cells: None,
 ) -> dict[str, str]:
     """Run the cells, each in a trial of its own.
 
     Args:
-        folder: the grid's folder, on storage that every node sees.
+        folder: the grid's folder, on this node.
         gpus: GPUs of one branch actor, for each cell's key.
         profile: write each cell's timeline.
+        alone: whether there will be no other node than this one.
         on_cycle: called in this process with a cell's key and its figures after every cycle.
         on_end: called with a cell's key when it is finished.
         on_retry: called with a cell's key when it lost a process or a node and begins again from
             its last checkpoint.
         on_lost: called with a cell's key, and what to tell people, when it goes on without a
             branch.
+        on_wait: called with the number of cells that wait, now and then while none runs.
 
     Returns:
         For each cell that failed, its key and the error. Other cells are not stopped by it.
     """
-    watch = _Watch(on_cycle, on_end, on_retry, on_lost)
+    watch = _Watch(on_cycle, on_end, on_retry, on_lost, on_wait)
     by_key = {cell.key: cell for cell in todo}
+    node = own_node()
+    nodes = sizes()
 
     def placement(config: Mapping[str, str]) -> PlacementGroupFactory:
         cell, share = by_key[config["cell"]], gpus[config["cell"]]
-        one = {"CPU": float(cell.cpus)} | ({"GPU": share} if share else {})
-        bundles = [dict(one) for _ in cell.branches]
-        return PlacementGroupFactory([{}, *bundles])  # the empty one is the coordinator's
+        return placement_of(len(cell.branches), cell.cpus, share, nodes, node)
 
     trainable = tune.with_parameters(
         Trial,
         cells_by_key=by_key,
         prepared=prepared,
-        folder=folder,
+        folder=folder.absolute(),
         gpus=gpus,
         profile=profile,
         run=uuid4().hex,
         retries=MAX_FAILURES,
+        home=Home.start(node.id) if node and not alone else None,
     )
     trainable = tune.with_resources(trainable, placement)
     trainable.__qualname__ = "Coordinator"  # what Ray's dashboard calls it

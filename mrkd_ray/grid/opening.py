@@ -31,7 +31,7 @@ from mrkd_ray.grid.expand import (
     specs_of,
 )
 from mrkd_ray.grid.network_checks import Checked, Initial, check_networks
-from mrkd_ray.grid.preparation import check_data, open_data, warn_of_names
+from mrkd_ray.grid.preparation import check_data, open_data, read_by_all, warn_of_names
 from mrkd_ray.grid.workers import Workers, workers_of
 
 Finished = Callable[[list[Cell], Prepared], bool]
@@ -118,6 +118,7 @@ def open_grid(
             min_cpus=largest * config.cpus_per_branch,
             gpus_per_branch=config.gpus_per_branch,
             trials=True,
+            files=read_by_all(dataset, config.cache),
         ) as workers,
         Display(console) as display,
     ):

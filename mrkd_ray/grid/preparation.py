@@ -39,7 +39,8 @@ def prepare_only(config: Preparation, names: Sequence[str], console: Console) ->
     dataset = open_data(config, config.unlabelled, console)
     splitter = Splitter(folds=config.folds, seed=config.split_seed)
     tell = functools.partial(say, console)
-    with workers_of(config, tell) as workers, Display(console) as display:
+    files = read_by_all(dataset, config.cache)
+    with workers_of(config, tell, files=files) as workers, Display(console) as display:
         prepared = prepare(
             dataset,
             names,
@@ -81,6 +82,12 @@ def open_data(
     for note in dataset.notes:
         say(console, f"note: {note}")
     return dataset
+
+
+def read_by_all(dataset: Dataset, cache: Path) -> tuple[Path, ...]:
+    """Return what a node that checks clips or computes features has to see, where there are any."""
+    some = (*dataset.clips[:1], *dataset.unlabelled[:1])
+    return (cache.absolute(), *(clip.path for clip in some))
 
 
 def warn_of_names(prepared: Prepared, group_by: str | None, console: Console) -> None:

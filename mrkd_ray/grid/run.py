@@ -211,14 +211,27 @@ def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[
         folder,
         gpus={cell.key: opened.workers.gpus(len(cell.branches)) for cell in todo},
         profile=profile,
+        alone=opened.workers.cluster.alone,
         on_cycle=on_cycle,
         on_end=opened.display.end,
         on_lost=on_lost,
         on_retry=lambda key: opened.display.tell(
             f"note: {by_key[key].title}: lost a process or its node; it goes on from its last cycle"
         ),
+        on_wait=lambda cells: opened.display.tell(
+            f"note: cells that wait: {cells}, for {_needs(opened, todo)}. No node has that free; "
+            "Ray's autoscaler, where there is one, has been asked for it"
+        ),
     )
     return list(failed.items())
+
+
+def _needs(opened: OpenGrid, cells: Sequence[Cell]) -> str:
+    """Say what the smallest of these cells needs."""
+    cell = min(cells, key=lambda cell: len(cell.branches) * cell.cpus)
+    count, gpus = len(cell.branches), opened.workers.gpus(len(cell.branches))
+    each = f"{cell.cpus} CPU(s)" + (f" and {gpus:g} GPU(s)" if gpus else "")
+    return f"{count} x {each}" if count > 1 else each
 
 
 def figures_text(rows: Sequence[Row]) -> str:

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -174,6 +175,7 @@ def workers_of(
     min_cpus: int = 1,
     gpus_per_branch: float | None = None,
     trials: bool = False,
+    files: Sequence[Path] = (),
 ) -> Iterator[Workers]:
     """Yield what a run works on: a Ray cluster, or this process (`runner: local`).
 
@@ -185,6 +187,7 @@ def workers_of(
         min_cpus: see `Start`.
         gpus_per_branch: see `Workers`.
         trials: see `Start`.
+        files: what mapped functions read, where they need no GPU: nodes without them map nothing.
     """
     if asked.runner == "local":
         yield Workers(serial_map, gpus_per_branch=gpus_per_branch)
@@ -195,7 +198,7 @@ def workers_of(
         start.cluster()
         from mrkd_ray.distributed.cluster import ray_map
 
-        return ray_map(function, items, gpus)
+        return ray_map(function, items, gpus, () if gpus else files)
 
     try:
         yield Workers(on_cluster, start, gpus_per_branch)

@@ -102,6 +102,12 @@ class BranchTask:
     provenance: dict[str, Any] = field(default_factory=dict)  # copied into the exported config
 
     @property
+    def stores(self) -> tuple[FeatureStore, ...]:
+        """The stores that the branch reads."""
+        of_teachers = (store for _, store in self.teachers)
+        return (self.store, *self.embeddings, *self.neighbourhood, *of_teachers)
+
+    @property
     def taught(self) -> tuple[str, ...]:
         """The clips that soft labels are of, in their order: training clips, then unlabelled."""
         return self.train.clip_ids + self.unlabelled

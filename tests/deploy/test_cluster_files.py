@@ -1,13 +1,14 @@
 """The files for clouds and for machines of one's own are what `ray up` takes.
 
-The schema and its checks are private modules of Ray; no public function validates without
-starting a cluster, so this test, and only this one, imports them.
+The schema, its checks and the autoscaler's decisions are private modules of Ray; no public function
+asks them without starting a cluster, so this test, and only this one, imports them.
 """
 
 import copy
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -15,6 +16,20 @@ import jsonschema
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
+from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+from ray.autoscaler.v2.schema import AutoscalerInstance
+from ray.core.generated.autoscaler_pb2 import (
+    BundleSelector,
+    GangResourceRequest,
+    NodeState,
+    NodeStatus,
+    ResourceRequest,
+)
+from ray.core.generated.instance_manager_pb2 import Instance, NodeKind
+
+from mrkd_ray.distributed.cluster import Node
+from mrkd_ray.distributed.tune_trials import placement_of
 
 ROOT = Path(__file__).parents[2]
 CLOUD = ("cluster.yaml", "deploy/cluster-gcp.yaml")
@@ -56,12 +71,63 @@ def mounts(config: dict[str, Any]) -> dict[str, str]:
 def test_ray_accepts_clouds(file: str) -> None:
     kinds = validate(load(file))["available_node_types"]
     assert kinds["head"]["max_workers"] == 0
-    # Ray takes the first of two equal types, and goes on to the next where it gets none.
     spot, on_demand = [kind for name, kind in kinds.items() if name != "head"]
     assert (spot["min_workers"], on_demand["min_workers"]) == (0, 0)
     assert spot["resources"] == on_demand["resources"]
     assert "spot" in str(spot["node_config"]).lower()
     assert "spot" not in str(on_demand["node_config"]).lower()
+
+
+def launched(file: str, cells: int, unavailable: str = "") -> dict[str, int]:
+    """What Ray's autoscaler starts for cells of two branches, while there is only a head."""
+    kinds = {
+        name: NodeTypeConfig(
+            name=name,
+            min_worker_nodes=kind["min_workers"],
+            max_worker_nodes=kind["max_workers"],
+            priority=kind.get("priority", 0),
+            resources=kind["resources"] or RESOURCES[name],
+        )
+        for name, kind in validate(load(file))["available_node_types"].items()
+    }
+    own = Node("x", "node:10.0.0.1")
+    there = {**kinds["head"].resources, own.resource: 1.0}
+    node = NodeState(node_id=b"x" * 28, ray_node_type_name="head", status=NodeStatus.IDLE)
+    node.total_resources.update(there)
+    node.available_resources.update(there)
+    bundles = placement_of(2, 1, 1.0, [(8.0, 0.0)], own).bundles
+    requests = [ResourceRequest(resources_bundle=bundle) for bundle in bundles]
+    gang = GangResourceRequest(requests=requests)
+    gang.bundle_selectors.append(BundleSelector(resource_requests=requests))
+    instance = Instance(instance_id="h", cloud_instance_id="h", instance_type="head")
+    instance.status, instance.node_kind = Instance.RAY_RUNNING, NodeKind.HEAD
+    head = AutoscalerInstance(cloud_instance_id="h", ray_node=node, im_instance=instance)
+    log = SimpleNamespace(log_cluster_scheduling_update=lambda **_: None)
+    reply = ResourceDemandScheduler(log).schedule(
+        SchedulingRequest(
+            disable_launch_config_check=True,
+            node_type_configs=kinds,
+            max_num_nodes=load(file)["max_workers"],
+            gang_resource_requests=[gang] * cells,
+            current_instances=[head],
+            recoverable_resource_availabilities={unavailable: 0.0},
+        )
+    )
+    return {launch.instance_type: launch.count for launch in reply.to_launch}
+
+
+RESOURCES = {  # which Ray asks AWS for
+    "head": {"CPU": 8},
+    "gpu_spot": {"CPU": 4, "GPU": 1},
+    "gpu_on_demand": {"CPU": 4, "GPU": 1},
+}
+
+
+@pytest.mark.parametrize("file", CLOUD)
+def test_cells_that_wait_are_given_spot_machines_and_others_where_there_are_none(file: str) -> None:
+    assert launched(file, cells=1) == {"gpu_spot": 2}
+    assert launched(file, cells=3) == {"gpu_spot": 6}
+    assert launched(file, cells=3, unavailable="gpu_spot") == {"gpu_on_demand": 6}
 
 
 def test_ray_accepts_machines_of_ones_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.distributed.cluster import Cluster, connect
+from mrkd_ray.distributed.cluster import Cluster, Node, connect
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +105,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     monkeypatch.setattr("ray.nodes", lambda: [NODE])
     monkeypatch.setattr("ray.shutdown", lambda: made.append("shutdown"))
     monkeypatch.setattr("mrkd_ray.distributed.cluster._knock", lambda address: None)
+    monkeypatch.setattr("mrkd_ray.distributed.cluster.own_node", lambda: None)
     for name in AUTH:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))  # a token is written there
@@ -194,6 +196,38 @@ def test_a_cluster_has_the_cpus_that_this_process_may_use(
     assert [calls[0]["num_cpus"], calls[2]["num_cpus"]] == [3, 5]
 
 
+@pytest.mark.parametrize(
+    ("head", "kinds", "nodes"),
+    [
+        (True, {"gpu": ({"CPU": 4, "GPU": 1}, 8)}, ((3.0, 0.0), *[(4.0, 1.0)] * 5)),
+        (
+            True,
+            {"spot": ({"CPU": 4, "GPU": 1}, 3), "other": ({"CPU": 8, "GPU": 2}, 9)},
+            ((3.0, 0.0), *[(4.0, 1.0)] * 3, *[(8.0, 2.0)] * 2),
+        ),
+        (True, {"local.cluster.node": ({}, 5)}, ((3.0, 0.0),)),  # nobody knows what they have
+        (False, {"gpu": ({"CPU": 4, "GPU": 1}, 8)}, ((3.0, 0.0),)),  # of another cluster
+    ],
+)
+def test_nodes_that_the_autoscaler_would_start_are_counted(
+    calls: list[Any],
+    head: bool,
+    kinds: dict[str, tuple[dict[str, int], int]],
+    nodes: tuple[tuple[float, float], ...],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    own = Node("me", "node:10.0.0.1", head=head)
+    monkeypatch.setattr("mrkd_ray.distributed.cluster.own_node", lambda: own)
+    monkeypatch.setattr("ray.nodes", lambda: [{**NODE, "NodeID": "me"}])
+    types: dict[str, Any] = {"head": {"resources": {"CPU": 3}, "max_workers": 0}}
+    types |= {name: {"resources": r, "max_workers": n} for name, (r, n) in kinds.items()}
+    config = {"available_node_types": types, "head_node_type": "head", "max_workers": 5}
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(json.dumps(config))
+    with connect("host:1", 1) as cluster:
+        assert cluster.nodes == nodes
+
+
 def test_a_control_service_that_is_gone_ends_the_process_in_one_sentence() -> None:
     code = """
 import socket, threading
@@ -232,3 +266,31 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "kept\n"), done.stderr
+
+
+def test_people_are_told_what_waits_while_no_cell_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mrkd_ray.distributed import tune_trials
+
+    now, told, placed = [0.0], list[int](), [{"state": "CREATED"}]
+    monkeypatch.setattr(tune_trials.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("ray.util.placement_group_table", lambda: dict(enumerate(placed)))
+
+    def ignore(*_: object) -> None: ...
+
+    watch = tune_trials._Watch(ignore, ignore, ignore, ignore, told.append)
+
+    def at(seconds: float, *states: str) -> list[int]:
+        now[0] = seconds
+        watch.on_step_end(0, [SimpleNamespace(status=state) for state in states])
+        return told
+
+    assert at(5, "PENDING", "PENDING") == []
+    assert at(11, "PENDING", "PENDING") == []  # its processes are starting
+    placed.append({"state": "PENDING"})
+    assert at(21, "PENDING", "PENDING") == []
+    assert at(22, "PENDING", "PENDING") == [2]
+    assert at(25, "PENDING", "PENDING") == [2]
+    assert at(33, "PENDING", "PENDING") == [2, 2]
+    assert at(40, "RUNNING", "PENDING") == [2, 2]
+    assert at(45, "TERMINATED", "PENDING") == [2, 2]  # the next one is about to begin
+    assert at(99, "TERMINATED", "TERMINATED") == [2, 2]

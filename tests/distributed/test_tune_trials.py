@@ -269,10 +269,11 @@ def test_cells_of_the_same_branches_share_processes(
     started = len(set(branch_actors()) - before)
     assert 2 <= started <= 4  # of 6: two cells at once on the cluster's 4 CPUs
     shown = named_actors(all_before)
-    assert {kind for kind, _ in shown} == {"AggregatorActor", "BranchActor", "Coordinator"}
+    kinds = {"AggregatorActor", "BranchActor", "Coordinator", "FilesActor"}
+    assert {kind for kind, _ in shown} == kinds
     cohorts: dict[str, set[str]] = {}
     for kind, name in shown:
-        if kind != "Coordinator":  # Tune gives it no name
+        if kind not in ("Coordinator", "FilesActor"):  # which have no name
             own, cohort = name.split(", ")
             cohorts.setdefault(cohort, set()).add(own)
     assert len(cohorts) == started // 2

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ class Fake:
     given: list[Any] = field(default_factory=list)
     there: list[int] = field(default_factory=list)
     ended: bool = False
+    files: Any = ()
     lines: tuple[str, ...] = ("one", "two")
 
     @contextmanager
@@ -40,8 +42,9 @@ class Fake:
             assert thread.is_alive()  # with it the processes that it has started would be killed
             self.ended = True
 
-    def ray_map(self, function: Any, items: list[int], gpus: float = 0) -> Iterator[Any]:
+    def ray_map(self, function: Any, items: list[int], gpus: float, files: Any) -> Iterator[Any]:
         self.there += items
+        self.files = files
         return map(function, items)
 
     def gpus_per_branch(self, branches: int) -> float:
@@ -80,6 +83,15 @@ def test_it_is_started_once_and_told_of_once_and_ended(fake: Fake) -> None:
         assert not fake.ended
     assert fake.given == [(("host:1", 3), {"source": "--address", "dashboard": False})]
     assert (told, fake.there, fake.ended) == (["one", "two"], [1], True)
+
+
+def test_files_are_needed_where_data_is_read_and_not_where_a_gpu_is_asked(fake: Fake) -> None:
+    fake.up.set()
+    with workers_of(Processes(), ignore, files=[Path("a.wav")]) as workers:
+        list(workers.map(str, [1]))
+        assert fake.files == [Path("a.wav")]
+        list(workers.map(str, [1], gpus=0.5))
+        assert fake.files == ()
 
 
 def test_items_are_mapped_here_until_it_is_there(fake: Fake) -> None:
