@@ -12,8 +12,9 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
 
-from mrkd_ray.sklearn import CohortClassifier
+from mrkd_ray.sklearn import EXPECTED_FAILURES, CohortClassifier
 
 RATE = 16_000
 FAST = {"lr": 0.02, "batch_size": 4, "paper": True}
@@ -73,7 +74,7 @@ def test_scikit_learn_clones_crosses_and_pipes_it(
 def test_what_cannot_be_learnt_from_is_refused(samples: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = samples
     for given, labels, message in (
-        (X, y[:3], "8 recordings and labels of shape"),
+        (X, y[:3], "8 recordings and 3 labels"),
         (X, y[:1].repeat(8), "at least two are needed"),
         (X, np.linspace(0, 1, 8), "Unknown label type"),
     ):
@@ -81,3 +82,12 @@ def test_what_cannot_be_learnt_from_is_refused(samples: tuple[np.ndarray, np.nda
             classifier().fit(given, labels)
     with pytest.raises(ValueError, match="not taken without their rate"):
         classifier(sample_rate=None).fit(X, y)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_checks_of_scikit_learn_pass_but_for_those_named() -> None:
+    plain = classifier(cycles=1, options={"paper": True, "batch_size": 8})
+    checks = check_estimator(plain, expected_failed_checks=EXPECTED_FAILURES, on_skip=None)
+    failed = {check["check_name"] for check in checks if check["status"] == "xfail"}
+    assert failed == set(EXPECTED_FAILURES)
