@@ -1,4 +1,4 @@
-"""Commands of a trained model: evaluate, predict, listen, export."""
+"""Commands of a trained model: evaluate, predict, listen, export, pack."""
 
 from __future__ import annotations
 
@@ -212,3 +212,42 @@ def export(
     from mrkd_ray.inference.program_export import export as write
 
     write(Classifier.load(model, "cpu"), file, seconds)
+
+
+@models.command(
+    epilog=ending("mrkd pack results/train birds.mrkd", "mrkd pack results/train --hub birds")
+)
+def pack(
+    model: ModelPath,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="To write: NAME.mrkd.")
+    ] = None,
+    hub: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write a folder for the Hugging Face hub as well."),
+    ] = None,
+) -> None:
+    """Write a model as one file to hand on, with a model card; every command takes it."""
+    import tempfile
+
+    from mrkd_ray.common.errors import UserError
+    from mrkd_ray.inference import packing
+    from mrkd_ray.inference.classifier import Classifier
+    from mrkd_ray.results.best import NAME as BEST
+    from mrkd_ray.results.best import read
+
+    if file is None and hub is None:
+        raise UserError("pack: give a FILE.mrkd to write, or --hub FOLDER")
+    classifier = Classifier.load(model, "cpu")  # it is whole
+    best = read(model.parent if model.name == BEST else model)
+    known = {}
+    if best:
+        runs = f"{best.runs} run{'s' * (best.runs > 1)}"
+        known = {f"Test clips, {runs}": best.score_text, "Size and time": best.cost_text}
+    with tempfile.TemporaryDirectory() as folder:
+        parts = hub or Path(folder)
+        packing.write_folder(parts, [branch.folder for branch in classifier.branches], known)
+        if file is not None:
+            packing.pack(file, parts)
+    for path in filter(None, (file, hub)):
+        print(path)

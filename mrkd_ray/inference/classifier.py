@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,6 +22,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.text import few
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
+from mrkd_ray.inference import packing
 from mrkd_ray.inference.clip_logits import BATCH, Apply, clip_logits
 from mrkd_ray.inference.embedding import before_last_layer
 from mrkd_ray.inference.inputs import Input, Source, is_one, sources
@@ -143,20 +145,25 @@ class Classifier:
 
         Args:
             path: a run's results folder, which stands for its `best/`; a cell's folder, whose
-                branches are an ensemble; or a branch's folder.
+                branches are an ensemble; a branch's folder; or a packed model (`mrkd pack`).
             device: `cpu`, `cuda` or `cuda:N`; by default the GPU where there is one.
 
         Raises:
-            UserError: nothing of these lies at `path`, its branches do not agree, or they are not
-                those that were written there.
+            UserError: nothing of these lies at `path`, it is damaged, its branches do not agree, or
+                they are not those that were written there.
         """
         root = Path(path)
-        folders = [root] if is_model(root) else members(root) or members(root / "best")
+        if root.suffix == packing.SUFFIX and root.is_file():
+            with tempfile.TemporaryDirectory() as parts:
+                packing.unpack(root, Path(parts))
+                return cls.load(parts, device)
+        folders = branch_folders(root)
         if not folders:
             raise UserError(
                 f"{path}: no model there. Give a run's folder, for example results/demo "
                 "(`mrkd compare results/demo` makes the best/ in it of an older run), a cell's "
-                "folder (results/demo/cells/distilled_...), or one of those in its branches/."
+                "folder (results/demo/cells/distilled_...), one of those in its branches/, or a "
+                f"packed model (NAME{packing.SUFFIX})."
             )
         if folders != [root]:
             _check_members(folders[0].parents[1], {folder.name for folder in folders})
@@ -414,10 +421,15 @@ class Classifier:
                 _tell(error, source, on_error)
 
 
-def members(folder: Path) -> list[Path]:
-    """Return the folders of the models of a cell, or of a `best/`, by name; [] of another one."""
-    # Finder and Jupyter put hidden files and folders everywhere.
-    return sorted(path for path in folder.glob("branches/*") if not path.name.startswith("."))
+def branch_folders(folder: Path) -> list[Path]:
+    """Return the folders of the branches of a branch, a cell or a run's `best/`, by name; or []."""
+    if is_model(folder):
+        return [folder]
+    for place in (folder, folder / "best"):
+        # Finder and Jupyter put hidden files and folders everywhere.
+        if found := sorted(p for p in place.glob("branches/*") if not p.name.startswith(".")):
+            return found
+    return []
 
 
 def _tell(error: Exception, source: Source, on_error: OnError | None) -> None:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import link_or_copy, replacing, write_json, write_text
+from mrkd_ray.common.hashing import sha256_of
 from mrkd_ray.common.reading import Damaged, check_regular, parse_json
 from mrkd_ray.common.text import is_printable
 from mrkd_ray.representations import frozen, pretrained
@@ -56,6 +57,7 @@ class TrainedModel:
         network: in evaluation mode, on the device asked for.
         statistics: of the training clips.
         trained_on: digests of the clips that it was trained on.
+        sha256: of its file of tensors.
     """
 
     branch: str
@@ -67,6 +69,7 @@ class TrainedModel:
     network: torch.nn.Module
     statistics: Statistics
     trained_on: frozenset[str]
+    sha256: str
 
 
 def write_model(
@@ -278,6 +281,7 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
         network=network.to(device).to(memory_format=torch.channels_last).eval(),
         statistics=Statistics(mean, std),
         trained_on=frozenset(read_digests(folder)),
+        sha256=sha256_of(folder / TENSORS),
     )
 
 

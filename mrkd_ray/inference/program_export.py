@@ -25,12 +25,10 @@ from torch import Tensor, nn
 from mrkd_ray.common.environment import versions
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing
-from mrkd_ray.common.hashing import sha256_of
 from mrkd_ray.features.deltas import MARGIN, with_deltas
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.classifier import BranchModel, Classifier
-from mrkd_ray.inference.model_folder import TENSORS
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute
 from mrkd_ray.representations.spectra import Recordings
 from mrkd_ray.representations.timing import ticks_of
@@ -151,7 +149,7 @@ def description(classifier: Classifier, samples: int) -> dict[str, str]:
         "representations": [b.model.representation for b in branches],
         "representation_versions": [b.model.config["representation_version"] for b in branches],
         "networks": [b.model.config["network"] for b in branches],
-        "sha256": [sha256_of(b.folder / TENSORS) for b in branches],
+        "sha256": [b.model.sha256 for b in branches],
         "mrkd_ray": versions(["mrkd-ray"])["mrkd-ray"],
     }
     return {name: json.dumps(value) for name, value in facts.items()}
