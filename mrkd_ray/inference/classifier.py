@@ -138,6 +138,8 @@ class Classifier:
         self.classes, self.multi_label, self.config = first.classes, first.multi_label, first.config
         self.trained_on = frozenset().union(*(branch.model.trained_on for branch in branches))
         self._group = GROUP if branches[0].device.type == "cuda" else 1
+        # Of a packed model: the file of a frozen network is read when the first recording is heard.
+        self._parts: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None) -> Classifier:
@@ -154,9 +156,11 @@ class Classifier:
         """
         root = Path(path)
         if root.suffix == packing.SUFFIX and root.is_file():
-            with tempfile.TemporaryDirectory() as parts:
-                packing.unpack(root, Path(parts))
-                return cls.load(parts, device)
+            parts = tempfile.TemporaryDirectory(prefix="mrkd")
+            packing.unpack(root, Path(parts.name))
+            found = cls.load(parts.name, device)
+            found._parts = parts
+            return found
         folders = branch_folders(root)
         if not folders:
             raise UserError(

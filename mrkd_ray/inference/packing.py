@@ -13,6 +13,7 @@ nothing in it is executed. The same parts in a folder are what the Hugging Face 
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import zipfile
@@ -162,10 +163,10 @@ def card(
         "pipeline_tag": "audio-classification",
         "tags": ["audio-classification", "mrkd-ray", "safetensors"],
     }
-    classes = ", ".join(facts["classes"])
+    classes = ", ".join(map(_plain, facts["classes"]))
     lines = [
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n",
-        f"# Audio classifier: {facts['dataset'] or 'own recordings'}\n",
+        f"# Audio classifier: {_plain(facts['dataset'] or 'own recordings')}\n",
         f"It tells {len(facts['classes'])} classes apart: {classes}.\n",
         "A recording may have several." if facts["multi_label"] else "A recording has one.",
         "",
@@ -186,3 +187,8 @@ def card(
         "It knows no other sounds: of one that is none of its classes it names one all the same.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Return text of data as Markdown and HTML show it: as text."""
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", html.escape(text, quote=False))

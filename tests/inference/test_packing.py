@@ -14,7 +14,7 @@ import yaml
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.inference.classifier import Classifier
-from mrkd_ray.inference.packing import pack, unpack, write_folder
+from mrkd_ray.inference.packing import card, pack, unpack, write_folder
 from tests.cli.test_main import mrkd, refused
 from tests.inference.test_classifier import classifier  # noqa: F401  # a fixture
 
@@ -131,3 +131,10 @@ def test_what_is_no_zip_is_refused_and_damage_is_seen_before_packing(
         write_folder(tmp_path / "parts", [branch], {})
     with pytest.raises(UserError, match=r"ends in \.mrkd"):
         pack(tmp_path / "model.zip", tmp_path)
+
+
+def test_names_of_data_are_text_in_the_card() -> None:
+    facts = {"classes": ["<img src=x>", "a|b [c](d)"], "dataset": "*x*", "multi_label": False}
+    text = card(facts | {"mrkd_ray": "1"}, [], {})
+    assert "&lt;img src=x&gt;, a\\|b \\[c\\](d)." in text
+    assert "# Audio classifier: \\*x\\*" in text

@@ -14,6 +14,7 @@ from mrkd_ray.audio.decoding import SAMPLE_RATE, LongRecording, Recording
 from mrkd_ray.audio.decoding import load as load_recording
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
+from mrkd_ray.inference import packing
 from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.model_folder import write_model
 from mrkd_ray.networks.catalogue import build
@@ -132,6 +133,11 @@ def test_a_model_brings_its_network(
     np.testing.assert_array_equal(
         Classifier.load(tmp_path / "model").branches_of(noise()), expected
     )
+    packing.write_folder(tmp_path / "parts", [tmp_path / "model"], {})
+    packing.pack(tmp_path / "one.mrkd", tmp_path / "parts")
+    monkeypatch.setattr(frozen, "_brought", {})
+    packed = Classifier.load(tmp_path / "one.mrkd")
+    np.testing.assert_array_equal(packed.branches_of(noise()), expected)
     (tmp_path / "other").write_bytes(b"of a stranger")
     with pytest.raises(UserError, match="another squeezenet1_0"):
         frozen.bring("squeezenet1_0", tmp_path / "other")
