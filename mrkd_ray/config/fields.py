@@ -192,6 +192,12 @@ class StrictModel(BaseModel):
         """Refuse `true` where a number is asked for: pydantic takes it for 1."""
         asked = cls.model_fields[info.field_name or ""].annotation
         values = value if isinstance(value, list | tuple) else (value,)
-        if bool not in (asked, *get_args(asked)) and any(isinstance(v, bool) for v in values):
+        number = _holds(asked, int, float) and not _holds(asked, bool)
+        if number and any(isinstance(v, bool) for v in values):
             raise ValueError("true and false are for switches, and this is none")
         return value
+
+
+def _holds(annotation: Any, *types: type) -> bool:
+    """Return whether one of the types is named in an annotation."""
+    return annotation in types or any(_holds(part, *types) for part in get_args(annotation))

@@ -289,6 +289,7 @@ CHANGED: dict[str, Any] = {
     "embedding_weight": 3.0,
     "neighbours": 5,
     "split_seed": 9,
+    "negatives": "background",
     "group_by": "^[a-z]",
     "skip_bad": True,
     "runner": "local",
