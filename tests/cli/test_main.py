@@ -608,9 +608,9 @@ def test_train_writes_a_run_folder_and_python_gives_the_same(
     used = mrkd(*last.split()[3:-1], clips / "00.wav")
     assert used.stdout.startswith(f"{clips / '00.wav'}: "), used.stderr
     table = tmp_path / "events.txt"
-    windows = ("--window", "0.2", "--min-confidence", "0", "--format")
-    for kind in ("raven", "csv"):
-        written = mrkd(*last.split()[3:-1], clips / "00.wav", *windows, kind, "--output", table)
+    for kind, *least in (("raven", "--min-confidence", "0"), ("csv",)):
+        asked = ("--window", "0.2", "--format", kind, *least, "--output", table)
+        written = mrkd(*last.split()[3:-1], clips / "00.wav", *asked)
         assert (written.returncode, written.stdout) == (0, ""), written.stderr
         head = ["Selection", "View"] if kind == "raven" else ["file", "start", "end", "clicks"]
         assert lines(table)[0].split("\t" if kind == "raven" else ",")[: len(head)] == head

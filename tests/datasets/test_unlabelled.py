@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from mrkd_ray.audio import containers
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import Clip, Dataset
@@ -91,7 +92,10 @@ def test_a_folder_of_nothing_but_the_data_set_is_refused(clips: Path, cache: Pat
         prepare_clips(data=str(clips), cache=cache, unlabelled=clips)
 
 
-def test_recordings_that_are_not_read_are_named(clips: Path, tmp_path: Path) -> None:
+def test_recordings_that_are_not_read_are_named(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "available", lambda: False)
     shutil.copy(clips / "00.wav", tmp_path / "a.wav")
     (tmp_path / "b.m4a").touch()
     dataset = with_unlabelled(open_dataset(clips, tmp_path), tmp_path)
