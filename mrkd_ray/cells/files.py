@@ -29,6 +29,8 @@ Row = dict[str, Any]
 Predicted = list[list[list[int]]]  # [cycles][branches][clips]
 
 PREDICTIONS = "predictions.csv"
+PLACES = ("", "branches/*/", "checkpoint/*/")
+"""Where below a cell's folder files are written: patterns of `common.files.remove_unfinished`."""
 
 
 def read_predictions(folder: Path) -> tuple[list[str], Int64, dict[str, Float32]]:

@@ -16,7 +16,7 @@ from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.intact import RESULT
 from mrkd_ray.common import manifest
-from mrkd_ray.common.files import json_text, link_or_copy, replacing, write_text
+from mrkd_ray.common.files import json_text, link_or_copy, remove_unfinished, replacing, write_text
 from mrkd_ray.common.timeline import Span, write_trace
 from mrkd_ray.method import algorithm
 from mrkd_ray.scores import metrics
@@ -65,6 +65,7 @@ def run_cell(
     Yields:
         After every cycle, one row of figures a branch.
     """
+    remove_unfinished(folder, cell_files.PLACES)  # an attempt before this one may have been killed
     names, gone = tuple(task.name for task in tasks), lost.read(folder)
     history, predicted = cell_files.read_history(folder, cohort.cycle, names)
     if history:  # its last cycle may have been in the checkpoint only

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,20 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # it is not there, or the disk cannot be written to
             temporary.unlink()
+
+
+def remove_unfinished(folder: Path, places: Iterable[str]) -> None:
+    """Remove what processes that were killed had begun to write; nobody else may write there now.
+
+    Args:
+        places: patterns of the folders below, each "" or ending in a slash.
+    """
+    for place in places:
+        for path in folder.glob(f"{place}.*{TEMPORARY}"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

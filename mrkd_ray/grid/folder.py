@@ -19,7 +19,14 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.intact import result_of
 from mrkd_ray.common import environment
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import TEMPORARY, link_or_copy, sync, write_json, write_text
+from mrkd_ray.common.files import (
+    TEMPORARY,
+    link_or_copy,
+    remove_unfinished,
+    sync,
+    write_json,
+    write_text,
+)
 from mrkd_ray.common.reading import Damaged, read_json
 from mrkd_ray.config.parsing import to_yaml
 from mrkd_ray.config.schema import GridConfig
@@ -93,20 +100,10 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, timeout=0):
-            _remove_unfinished(folder)
+            remove_unfinished(folder, ("", *(f"cells/*/{place}" for place in cell_files.PLACES)))
             yield
     except Timeout:
         raise UserError(f"{folder}: another run is writing there; wait for it or end it") from None
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed had begun to write; the caller holds the lock."""
-    for place in ("", "cells/*/", "cells/*/branches/*/", "cells/*/checkpoint/*/"):
-        for path in folder.glob(f"{place}.*{TEMPORARY}"):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
 
 
 def write_request(

@@ -333,6 +333,7 @@ def test_a_cell_that_was_killed_ends_as_the_undisturbed_one(
 ) -> None:
     owner, name, number, stands_at = CRASHES[where]
     kill(owner, name, number, tasks, tmp_path)
+    (tmp_path / ".847cea1b.tmp").write_text("half")  # which a process that is killed leaves
     assert result_of(tmp_path) is None
     kept = tmp_path / "history.csv"
     rows = kept.read_text().splitlines() if kept.exists() else []
@@ -341,6 +342,7 @@ def test_a_cell_that_was_killed_ends_as_the_undisturbed_one(
     assert [branch.cycle for branch in resumed.branches] == [stands_at] * 2
     list(run_cell(CELL, tasks, resumed, tmp_path))
     assert_same_files(tmp_path, undisturbed, CELL.names)
+    assert not list(tmp_path.rglob(".*"))
     assert result_of(tmp_path) is not None
     # Rows from before, with their times, are kept as they were.
     assert kept.read_text().splitlines()[: len(rows)] == rows
