@@ -6,6 +6,7 @@ Ray itself tries for a minute, and then aborts the process with a dump of its st
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -18,6 +19,9 @@ GONE = (
     "error: Ray's control service (gcs_server) has ended. Nothing up to the last finished cycle is "
     "lost: the same command with --resume goes on."
 )
+
+folders: set[str] = set()
+"""Temporary folders of this process, removed as it ends: no `finally` is run then."""
 
 
 @contextmanager
@@ -38,6 +42,8 @@ def _watch(address: str, over: threading.Event) -> None:
         refused = refused + 1 if _refuses(address) else 0
         if refused == TRIES:
             print(f"\n{GONE}", file=sys.stderr, flush=True)
+            for folder in tuple(folders):
+                shutil.rmtree(folder, ignore_errors=True)
             os._exit(2)  # nothing of Ray can be unwound; its other processes end with this one
 
 

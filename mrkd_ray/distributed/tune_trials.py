@@ -35,7 +35,7 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import Row, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.failures import is_lasting
-from mrkd_ray.distributed import failures
+from mrkd_ray.distributed import failures, gcs_watch
 from mrkd_ray.distributed.cluster import Cluster, Node, own_node, sizes
 from mrkd_ray.distributed.home import Home
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
@@ -173,7 +173,11 @@ def _storage() -> Iterator[str]:
         tempfile.TemporaryDirectory(prefix=_PREFIX) as storage,
         FileLock(Path(storage) / _LOCK),
     ):
-        yield storage
+        gcs_watch.folders.add(storage)
+        try:
+            yield storage
+        finally:
+            gcs_watch.folders.discard(storage)
     _remove_left(root)  # again: processes of a run that was killed just before may have written
 
 

@@ -228,18 +228,23 @@ def test_nodes_that_the_autoscaler_would_start_are_counted(
         assert cluster.nodes == nodes
 
 
-def test_a_control_service_that_is_gone_ends_the_process_in_one_sentence() -> None:
+def test_a_control_service_that_is_gone_ends_the_process_in_one_sentence(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    left.mkdir()
     code = """
-import socket, threading
+import socket, sys, threading
 from mrkd_ray.distributed import gcs_watch
 gcs_watch.EVERY = 0.01
+gcs_watch.folders.add(sys.argv[1])
 server = socket.create_server(("127.0.0.1", 0))
 with gcs_watch.watched("%s:%d" % server.getsockname()):
     server.close()
     threading.Event().wait()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", code, str(left)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
+    assert not left.exists()
     assert "gcs_server) has ended" in done.stderr
     assert "--resume" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
