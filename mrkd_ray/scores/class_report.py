@@ -9,6 +9,7 @@ import numpy as np
 
 from mrkd_ray.common.arrays import Float64, Int64
 from mrkd_ray.scores.calibration import calibration
+from mrkd_ray.scores.classes import confused
 
 
 def figures(
@@ -46,11 +47,9 @@ def figures(
         )
     if multi_label:
         return {"classes": rows}
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(confusion, (truth, scores.argmax(axis=1)), 1)
     return {
         "classes": rows,
-        "confusion": confusion.tolist(),
+        "confusion": confused(scores, truth).tolist(),
         "ece": calibration(scores, truth).ece,
     }
 

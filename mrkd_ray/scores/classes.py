@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mrkd_ray.common.arrays import Float64
+from mrkd_ray.common.arrays import Float32, Float64, Int64
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.comparison import Model, Pair, by_fold, difference, terms
 from mrkd_ray.scores.intervals import Interval
@@ -73,8 +73,25 @@ def confusion(models: Sequence[Model], classes: int) -> Float64:
 
     Over the clips of all runs; rows of classes without clips are 0.
     """
-    counts = np.zeros((classes, classes))
+    of_all = np.zeros((classes, classes), np.int64)
     for model in models:
-        np.add.at(counts, (model.labels, model.probabilities.argmax(axis=1)), 1)
+        of_all += confused(model.probabilities, model.labels)
+    return row_parts(of_all)
+
+
+def confused(scores: Float32 | Float64, truth: Int64) -> Int64:
+    """Return [M, M]: how many clips of each true class (row) were given each class.
+
+    Args:
+        scores: probabilities [N, M].
+        truth: class indices [N].
+    """
+    counts = np.zeros((scores.shape[1],) * 2, np.int64)
+    np.add.at(counts, (truth, scores.argmax(axis=1)), 1)
+    return counts
+
+
+def row_parts(counts: Int64) -> Float64:
+    """Return counts [M, M] as parts of their rows; rows without clips are 0."""
     parts: Float64 = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return parts
