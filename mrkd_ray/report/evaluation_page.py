@@ -10,9 +10,11 @@ from mrkd_ray.common.files import write_text
 from mrkd_ray.inference.evaluate import Evaluation
 from mrkd_ray.report.figures import calibration, confusion
 from mrkd_ray.report.figures.style import Figure, Panel, figure, look
+from mrkd_ray.report.templates import template
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.calibration import BINS
 from mrkd_ray.scores.calibration import calibration as calibrated
+from mrkd_ray.scores.classes import confused, row_parts
 
 NONE = "–"
 
@@ -24,17 +26,8 @@ def write(found: Evaluation, model: Path, file: Path) -> None:
 
 def render(found: Evaluation, model: Path) -> str:
     """Return the page."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     report = found.as_json()
-    environment = Environment(
-        loader=PackageLoader("mrkd_ray.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("evaluation.html.j2").render(
+    return template("evaluation.html.j2").render(
         model=str(model),
         report=report,
         metrics=metrics.shown(report["models"][0]),
@@ -54,9 +47,7 @@ def _figures(found: Evaluation) -> list[Figure]:
     with look():
         matrices, reliable = [], []
         for name, scores in found.models.items():
-            counts = np.zeros((len(found.classes), len(found.classes)))
-            np.add.at(counts, (found.truth, scores.argmax(axis=1)), 1)
-            parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            parts = row_parts(confused(scores, found.truth))
             shown = confusion.most_confused(parts)
             classes = [found.classes[i] for i in shown]
             drawing = confusion.draw(name, parts[np.ix_(shown, shown)], classes)

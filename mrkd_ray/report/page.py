@@ -21,6 +21,7 @@ from mrkd_ray.report.grid_results import GridResults, read_results
 from mrkd_ray.report.paper_tables import reported as paper
 from mrkd_ray.report.paper_tables.boxes import MetricName, minus
 from mrkd_ray.report.paper_tables.tables import tables
+from mrkd_ray.report.templates import template
 from mrkd_ray.results import best as best_of_run
 from mrkd_ray.results.best import Best
 from mrkd_ray.results.compare import RULES
@@ -62,17 +63,9 @@ def write(folder: Path) -> Path:
 def render(results: GridResults, sections: list[Section], best: Best | None) -> str:
     """Return the page; the same folder gives the same page."""
     import yaml
-    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     of_paper = results.config.get("reported") is not None  # beside figures of the paper
-    environment = Environment(
-        loader=PackageLoader("mrkd_ray.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         name=results.config["name"],
         best=best and headline(results.folder, best),
         summary=summary(results),
