@@ -53,12 +53,14 @@ def _measure(network: str) -> tuple[dict[str, float], int]:
 
         def save() -> None:
             for name in names:
-                checkpoints.save_branch(begun, name, module, optimiser, 1, "fp32")
+                checkpoints.save_branch(begun, name, {"network": module}, optimiser, 1, "fp32")
 
         def load() -> None:
             for name in names:
                 place = torch.device("cpu")
-                checkpoints.load_branch(committed, name, module, optimiser, "fp32", place)
+                checkpoints.load_branch(
+                    committed, name, {"network": module}, optimiser, "fp32", place
+                )
 
         committed = root / "cycle-000001"
         times = {"written": _seconds(save)}

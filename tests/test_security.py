@@ -151,12 +151,13 @@ def test_malicious_figures_and_checkpoints_are_not_run(
     content, mark = bomb
     network, _ = catalogue.build("vgg_small", 3)
     optimiser = torch.optim.SGD(network.parameters(), 0.1)
+    modules, place = {"network": network}, torch.device("cpu")
     folder = tmp_path / "cycle-000001"
     folder.mkdir()
     for name in ("a.safetensors", "rows.json", "predictions.csv", "history.csv", "predicted.npy"):
         (folder / name).write_bytes(make(content))
     with pytest.raises(Damaged):
-        checkpoints.load_branch(folder, "a", network, optimiser, "fp32", torch.device("cpu"))
+        checkpoints.load_branch(folder, "a", modules, optimiser, "fp32", place)
     with pytest.raises(Damaged):
         checkpoints.read_rows(folder)
     with pytest.raises(Damaged):

@@ -105,6 +105,7 @@ YOUNGER = (
     "neighbours",
     "gce",
     "label_noise_kind",
+    "ema",
 )
 
 

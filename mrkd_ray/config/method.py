@@ -76,6 +76,14 @@ class Learning(StrictModel):
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay of SGD.")
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Part of a running average of the weights that each step keeps. The average, "
+        "with BatchNorm's statistics, is what is evaluated, teaches and is saved. 0.99 to 0.999 "
+        "are usual. 0: none.",
+    )
     mixup: float = Field(0.0, ge=0, description="Alpha of mixup's Beta distribution. 0: no mixup.")
     window: Window = Field(
         1.5,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.timeline import Recorder
@@ -36,6 +36,7 @@ from mrkd_ray.training.embeddings import Embeddings, Predictor
 from mrkd_ray.training.frozen_teachers import FrozenTeachers
 from mrkd_ray.training.minibatches import Minibatches
 from mrkd_ray.training.targets import Teacher, TeacherMemory, distributions
+from mrkd_ray.training.weight_average import WeightAverage
 
 
 def free_memory() -> None:
@@ -73,6 +74,8 @@ class Branch:
                 task.spec.network, len(task.classes), weights, bins=task.store.bins
             )
         self.network = self.compute.place(network)
+        decay = task.training.ema
+        self.average = WeightAverage(self.network, decay) if decay else None
         self.embeddings = self.predictor = None
         learnt = [*self.network.parameters()]
         if task.embeddings:
@@ -119,7 +122,7 @@ class Branch:
         """
         with self._phase("soft_labels"):
             clips, epoch = self._clips["taught"], self.task.training.b
-            self.network.eval()
+            self._answering.eval()
             if self.teachers is not None:
                 logits = self.teachers.logits(self.cycle, epoch)
             elif self.task.training.soft_labels == "clip":
@@ -182,12 +185,11 @@ class Branch:
             checkpoints.save_branch(
                 folder,
                 self.task.name,
-                self.network,
+                self._modules,
                 self.optimiser,
                 self.cycle,
                 self.compute.precision,
                 self.memory.belief,
-                self.predictor,
             )
         return figures | self._figures
 
@@ -196,7 +198,7 @@ class Branch:
     def probabilities(self, part: str) -> Float32:
         """Return clip-level probabilities [n, M] float32 of "held_out" or "test"."""
         with self.compute.threads():
-            self.network.eval()
+            self._answering.eval()
             logits = clip_logits(self._logits, self.windows, self._clips[part])
             return self.label_kind.probabilities(logits).cpu().numpy()
 
@@ -208,14 +210,14 @@ class Branch:
     def held_out_loss(self) -> float:
         """Return L_ce on the held-out clips, by their mean logits, in nats a clip."""
         with self.compute.threads():
-            self.network.eval()
+            self._answering.eval()
             logits = clip_logits(self._logits, self.windows, self._clips["held_out"])
             targets = distributions(self.task.held_out, len(self.task.classes)).to(logits)
             return losses.cross_entropy(self.label_kind.logits(logits), targets).item()
 
     def restore(self, folder: Path) -> None:
         """Take the weights of this branch's checkpoint in `folder`, of whatever cycle."""
-        checkpoints.load_weights(folder, self.task.name, self.network, self.compute.device)
+        checkpoints.load_weights(folder, self.task.name, self._modules, self.compute.device)
 
     def resume(self, folder: Path) -> int:
         """Load this branch's checkpoint from `folder`; return the next cycle.
@@ -226,11 +228,10 @@ class Branch:
         self.cycle, self.memory.belief = checkpoints.load_branch(
             folder,
             self.task.name,
-            self.network,
+            self._modules,
             self.optimiser,
             self.compute.precision,
             self.compute.device,
-            self.predictor,
         )
         return self.cycle
 
@@ -243,7 +244,7 @@ class Branch:
             representation=task.spec.representation,
             representation_version=task.store.version,
             network_name=task.spec.network,
-            network=self.network,
+            network=self._answering,
             statistics=self.windows.statistics,
             classes=task.classes,
             multi_label=task.multi_label,
@@ -337,7 +338,7 @@ class Branch:
         shape = (size, 3, self.task.store.bins, frames)
         try:
             inputs = torch.zeros(shape, device=self.compute.device)
-            self._logits(inputs).sum().backward()  # type: ignore[no-untyped-call]
+            self.compute.logits(self.network, inputs).sum().backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError:
             return False
         return True
@@ -351,7 +352,8 @@ class Branch:
         self.network.train()
         with self._deterministic("dropout", epoch):
             for batch in self.minibatches.epoch(self.cycle, epoch, window, teacher):
-                logits = self.label_kind.logits(self._logits(batch.inputs))
+                found = self.compute.logits(self.network, batch.inputs)
+                logits = self.label_kind.logits(found)
                 if batch.teacher is None or teacher is None:
                     loss = losses.hard_label_loss(logits, batch.targets, training.gce)
                     sums[0] += loss.detach()
@@ -376,6 +378,8 @@ class Branch:
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimiser.step()
+                if self.average is not None:
+                    self.average.update_parameters(self.network)
                 steps += 1
         ce_mean, kl_mean, distance_mean = (sums / steps).tolist()
         if self.predictor is not None:
@@ -393,8 +397,19 @@ class Branch:
             rows, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
             return torch.empty_like(logits).index_copy_(0, rows, logits)
 
+    @property
+    def _answering(self) -> nn.Module:
+        """What is evaluated, teaches and is exported: the average, where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds, by name."""
+        found = {"network": self.network, "predictor": self.predictor, "average": self.average}
+        return {name: module for name, module in found.items() if module is not None}
+
     def _logits(self, windows: Tensor) -> Tensor:
-        return self.compute.logits(self.network, windows)
+        return self.compute.logits(self._answering, windows)
 
     def _check_finite(self, outputs: Float32) -> None:
         """Raise BranchFailed where the branch has diverged."""

@@ -34,35 +34,33 @@ HISTORY = ("history.csv", "predicted.npy")
 """Files of the cell's folder, written anew after each cycle: a checkpoint has those before it."""
 
 
-_PREDICTOR = "predictor."
-
-
 # One branch ------------------------------------------------------------------------------------
 
 
 def save_branch(
     folder: Path,
     name: str,
-    network: torch.nn.Module,
+    modules: Mapping[str, torch.nn.Module],
     optimiser: torch.optim.Optimizer,
     cycle: int,
     precision: str,
     belief: torch.Tensor | None = None,
-    predictor: torch.nn.Module | None = None,
 ) -> None:
     """Write weights, momentum, the next cycle, and "fp32" or "bf16", in which they were computed.
 
-    `belief` [N, M], where there is one, is what the branch remembers of its teachers. `predictor`,
-    where there is one, predicts embeddings.
+    `modules` are the `network` and what else the branch has. `belief` [N, M], where there is one,
+    is what the branch remembers of its teachers.
 
     The learning rate follows from the cycle.
     """
     import torch
 
-    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
-    if predictor is not None:
-        tensors |= {f"{_PREDICTOR}{key}": value for key, value in predictor.state_dict().items()}
-    for key, parameter in _learnt(network, predictor):
+    tensors = {
+        f"{prefix}.{key}": value
+        for prefix, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+    for key, parameter in _parameters(modules):
         momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{key}"] = momentum
@@ -76,11 +74,10 @@ def save_branch(
 def load_branch(
     folder: Path,
     name: str,
-    network: torch.nn.Module,
+    modules: Mapping[str, torch.nn.Module],
     optimiser: torch.optim.Optimizer,
     precision: str,
     device: torch.device,
-    predictor: torch.nn.Module | None = None,
 ) -> tuple[int, torch.Tensor | None]:
     """Restore what `save_branch` wrote; return the next cycle and the belief, if any.
 
@@ -104,10 +101,8 @@ def load_branch(
         raise UserError(
             f"{path}: precedes cycle {cycle} and not the folder's; remove {folder} to begin anew"
         )
-    _take_weights(network, tensors)
-    if predictor is not None:
-        _take_weights(predictor, tensors, _PREDICTOR)
-    for key, parameter in _learnt(network, predictor):
+    _take_weights(modules, tensors)
+    for key, parameter in _parameters(modules):
         momentum = tensors.get(f"momentum.{key}")
         if momentum is not None:
             buffer = torch.empty_like(parameter)  # keeps the parameter's memory format
@@ -115,29 +110,28 @@ def load_branch(
     return cycle, tensors.get("belief")
 
 
-def load_weights(folder: Path, name: str, network: torch.nn.Module, device: torch.device) -> None:
+def load_weights(
+    folder: Path, name: str, modules: Mapping[str, torch.nn.Module], device: torch.device
+) -> None:
     """Take the weights that `save_branch` wrote, and nothing else. Raises Damaged."""
-    _take_weights(network, read_tensors(folder, f"{name}.safetensors", device))
+    _take_weights(modules, read_tensors(folder, f"{name}.safetensors", device))
 
 
 def _take_weights(
-    module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], prefix: str = "network."
+    modules: Mapping[str, torch.nn.Module], tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    module.load_state_dict(
-        {
-            key.removeprefix(prefix): value
-            for key, value in tensors.items()
-            if key.startswith(prefix)
-        }
-    )
+    for name, module in modules.items():
+        prefix = f"{name}."
+        own = {key: value for key, value in tensors.items() if key.startswith(prefix)}
+        module.load_state_dict({key.removeprefix(prefix): value for key, value in own.items()})
 
 
-def _learnt(
-    network: torch.nn.Module, predictor: torch.nn.Module | None
+def _parameters(
+    modules: Mapping[str, torch.nn.Module],
 ) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    yield from network.named_parameters()
-    if predictor is not None:
-        yield from predictor.named_parameters(prefix=_PREDICTOR.removesuffix("."))
+    """Yield the parameters by the names of their momentum: the network's have no prefix."""
+    for name, module in modules.items():
+        yield from module.named_parameters(prefix="" if name == "network" else name)
 
 
 # A cohort --------------------------------------------------------------------------------------

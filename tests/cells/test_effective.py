@@ -70,6 +70,7 @@ OPTIONS = {
     "lr": Option(SCRATCH_LR, acts={"lr": 0.02}, idles=(({"lr": None}, {}),)),
     "momentum": Option(0.5),
     "weight_decay": Option(0.1),
+    "ema": Option(0.9),
     "mixup": Option(0.5),
     "augment_gain": Option(6.0),
     "augment_shift": Option(0.5),

@@ -252,6 +252,7 @@ CHANGED: dict[str, Any] = {
     "lr": 0.25,
     "momentum": 0.5,
     "weight_decay": 0.125,
+    "ema": 0.9,
     "mixup": 0.75,
     "weights": "none",
     "soft_labels": "clip",

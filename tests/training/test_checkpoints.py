@@ -167,8 +167,10 @@ def cycle_of(branch: Branch, folder: Path) -> None:
 
 
 def state(branch: Branch) -> dict[str, torch.Tensor]:
-    """Weights, BatchNorm's statistics and momentum."""
+    """Weights, BatchNorm's statistics and momentum, and the average of both of the first."""
     found = {f"network.{k}": v.clone() for k, v in branch.network.state_dict().items()}
+    if branch.average is not None:
+        found |= {f"average.{k}": v.clone() for k, v in branch.average.state_dict().items()}
     for name, parameter in branch.network.named_parameters():
         momentum = branch.optimiser.state[parameter]["momentum_buffer"]
         found[f"momentum.{name}"] = momentum.clone()
@@ -180,9 +182,11 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize("spec", TWO)
-def test_a_branch_goes_on_bit_for_bit(make_tasks: TaskMaker, tmp_path: Path, spec: str) -> None:
-    (task,) = make_tasks(spec)
+@pytest.mark.parametrize(("spec", "ema"), [(TWO[0], 0.0), (TWO[1], 0.9)])
+def test_a_branch_goes_on_bit_for_bit(
+    make_tasks: TaskMaker, tmp_path: Path, spec: str, ema: float
+) -> None:
+    (task,) = make_tasks(spec, ema=ema)
     undisturbed = Branch(task)
     cycle_of(undisturbed, tmp_path / "cycle-000001")
     after_one = state(undisturbed)
@@ -209,7 +213,9 @@ def test_a_checkpoint_before_the_first_step_has_no_momentum(
     (task,) = make_tasks("cqt:vgg_small")
     fresh = Branch(task)
     start = tmp_path / "cycle-000000"
-    checkpoints.save_branch(start, task.name, fresh.network, fresh.optimiser, 0, "fp32")
+    checkpoints.save_branch(
+        start, task.name, {"network": fresh.network}, fresh.optimiser, 0, "fp32"
+    )
     resumed = Branch(task)
     assert resumed.resume(start) == 0
     for branch in (fresh, resumed):
@@ -221,7 +227,8 @@ def test_a_checkpoint_of_another_network_is_refused(make_tasks: TaskMaker, tmp_p
     one, other = make_tasks("cqt:vgg_small", "cqt:resnet_small")
     branch = Branch(one)
     folder = tmp_path / "cycle-000001"
-    checkpoints.save_branch(folder, other.name, branch.network, branch.optimiser, 1, "fp32")
+    modules = {"network": branch.network}
+    checkpoints.save_branch(folder, other.name, modules, branch.optimiser, 1, "fp32")
     with pytest.raises(RuntimeError, match="Missing key"):
         Branch(other).resume(folder)
 
