@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,15 @@ def _parts(frames: Float32 | Path) -> Iterator[bytes | memoryview]:
         while part := file.read(_COPIED):
             yield part
     frames.unlink()
+
+
+def _sha256(file: BinaryIO, size: int) -> str:
+    """Return that of the next bytes of a file, a part at a time."""
+    content = hashlib.sha256()
+    while size > 0 and (part := file.read(min(size, _COPIED))):
+        content.update(part)
+        size -= len(part)
+    return content.hexdigest()
 
 
 class Row(NamedTuple):
@@ -170,12 +179,13 @@ class FeatureStore:
             return set()
         checked = _CHECKED.setdefault((self._file, stamp(self._file)), set())
         wanted = {digest for digest in digests if digest in index.sums} - checked
-        frames, found = self._map(index), set()
-        for digest in wanted:
-            offset, count, _ = index.entries[digest]
-            content = np.ascontiguousarray(frames[offset : offset + count])
-            if hashlib.sha256(content.data).hexdigest() != index.sums[digest]:
-                found.add(digest)
+        found = set()
+        with self._file.open("rb") as file:  # pages of a map would count as this process's memory
+            for digest in wanted:
+                offset, count, _ = index.entries[digest]
+                file.seek(offset * self._frame_bytes)
+                if _sha256(file, count * self._frame_bytes) != index.sums[digest]:
+                    found.add(digest)
         checked |= wanted - found
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, overload
@@ -30,7 +31,7 @@ from mrkd_ray.inference.long_recordings import LogitsOfParts
 from mrkd_ray.inference.model_folder import is_model, read_model
 from mrkd_ray.inference.prediction import Prediction, table
 from mrkd_ray.inference.spans import segments
-from mrkd_ray.inference.threads import of_sources, side_by_side
+from mrkd_ray.inference.threads import PARTS, of_sources, side_by_side
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
 from mrkd_ray.representations.parts import compute_parts
@@ -339,7 +340,8 @@ class Classifier:
         parts = [branch.logits_of_parts(recording) for branch in self.branches]
         means = [_Mean() for _ in parts]
         names = {branch.model.representation for branch in self.branches}
-        for name, frames in compute_parts(names, recording):
+        map_ = partial(side_by_side, most=PARTS)
+        for name, frames in compute_parts(names, recording, map_):
             for branch, part, mean in zip(self.branches, parts, means, strict=True):
                 if branch.model.representation == name:
                     mean.add(part.add(frames))

@@ -28,6 +28,7 @@ X = TypeVar("X")
 Y = TypeVar("Y")
 
 LARGE = 8_000_000  # bytes of a file: such ones are classified one at a time, which bounds memory
+PARTS = 3  # of a long recording, side by side: 60 MB each at most
 _large = threading.Lock()
 _most: int | None = None
 
@@ -38,9 +39,17 @@ def limit(jobs: int | None) -> None:
     _most = jobs
 
 
-def side_by_side(function: Callable[[X], Y], items: Iterable[X]) -> Iterator[Y]:
-    """Map in as many threads as there are CPUs, in order and only a few items ahead."""
-    workers = _most or cpus()
+def side_by_side(
+    function: Callable[[X], Y], items: Iterable[X], most: int | None = None
+) -> Iterator[Y]:
+    """Map in as many threads as there are CPUs, in order and only a few items ahead.
+
+    Args:
+        function: is called on one CPU.
+        items: what it is called with.
+        most: threads, where items are so large that more would take too much memory.
+    """
+    workers = min(_most or cpus(), most or cpus())
     before = torch.get_num_threads()  # from here on this thread's own, whatever others set
     pool = ThreadPoolExecutor(workers, "mrkd")
     coming: deque[Future[Y]] = deque()

@@ -9,8 +9,9 @@ maximum, and for the frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,13 +24,23 @@ from mrkd_ray.representations.spectra import Part, Recordings, one_thread
 SECONDS = 15.0
 """Of a part, about: it is a whole number of every hop."""
 
+Map = Callable[[Callable[..., Any], Iterable[Any]], Iterable[Any]]
+"""Applies a function to parts, in order."""
 
-def compute_parts(names: Iterable[str], recording: LongRecording) -> Iterator[tuple[str, Float32]]:
+
+def compute_parts(
+    names: Iterable[str], recording: LongRecording, map_: Map = map
+) -> Iterator[tuple[str, Float32]]:
     """Yield representations' names with their next frames [frames, bins], in order.
 
     All frames of a representation are those of `compute_clip`, to 1e-3 of its unit; but for
     `mn04`, whose network takes means over a part in place of the whole. As there, one CPU thread
-    computes. Representations of several sample rates come one rate after the other.
+    computes each part. Representations of several sample rates come one rate after the other.
+
+    Args:
+        names: of the representations.
+        recording: the whole.
+        map_: computes parts, in order; by default one after the other.
 
     Raises:
         UserError, ValueError: as `compute`.
@@ -40,16 +51,13 @@ def compute_parts(names: Iterable[str], recording: LongRecording) -> Iterator[tu
         by_rate.setdefault(REPRESENTATIONS[name].timing.sample_rate, []).append(name)
     for rate, own in by_rate.items():
         maxima: dict[str, float] = {}
-        in_db = own
-        for samples in _samples(recording, rate, own):
-            seen = {name: maximum for name, _, maximum in _computed(in_db, samples, None)}
-            in_db = [name for name, maximum in seen.items() if maximum is not None]
-            for name in in_db:
-                maxima[name] = max(maxima.get(name, -math.inf), seen[name] or 0.0)
-            if not in_db:
-                break
-        for samples in _samples(recording, rate, own):
-            for name, frames, _ in _computed(own, samples, maxima):
+        first = _computed(own, None, next(_samples(recording, rate, own)))
+        if in_db := [name for name, _, seen in first if seen is not None]:
+            for part in map_(partial(_computed, in_db, None), _samples(recording, rate, own)):
+                for name, _, seen in part:
+                    maxima[name] = max(maxima.get(name, -math.inf), seen or 0.0)
+        for part in map_(partial(_computed, own, maxima), _samples(recording, rate, own)):
+            for name, frames, _ in part:
                 yield name, frames
 
 
@@ -61,11 +69,13 @@ class _Samples(NamedTuple):
     own: int | None  # samples of the part itself; None: to the end
 
 
-def _computed(
-    names: Iterable[str], samples: _Samples, maxima: Mapping[str, float] | None
-) -> Iterator[tuple[str, Float32, float | None]]:
-    """Yield each name with the part's frames [frames, bins] and the maximum that is in dB."""
+_Part = list[tuple[str, Float32, float | None]]
+
+
+def _computed(names: Iterable[str], maxima: Mapping[str, float] | None, samples: _Samples) -> _Part:
+    """Return each name with the part's frames [frames, bins] and the maximum that is in dB."""
     recordings = Recordings(torch.from_numpy(samples.waveform)[None])
+    found: _Part = []
     for name in names:
         hop = REPRESENTATIONS[name].timing.hop
         first = samples.before // hop
@@ -73,7 +83,8 @@ def _computed(
         recordings.part = Part(own, None if maxima is None else maxima.get(name))
         with one_thread(), torch.no_grad():
             frames = compute(name, recordings)[0, :, own].T.contiguous().numpy()
-        yield name, frames, recordings.part.seen
+        found.append((name, frames, recordings.part.seen))
+    return found
 
 
 def _samples(recording: LongRecording, rate: int, names: Iterable[str]) -> Iterator[_Samples]:
