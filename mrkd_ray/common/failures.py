@@ -36,6 +36,9 @@ _MENDS = {
 _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 _LASTING |= {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as libraries in Rust write it
+_NO_DEVICE_MEMORY = re.compile(  # as PyTorch writes it, whatever raised it
+    r"(?:CUDA|HIP|XPU|MPS\S*) (?:error: )?out of memory(?:. Tried to allocate ([\d.]+ \w+))?"
+)
 _NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|[Uu]nable to allocate")
 
 
@@ -49,6 +52,13 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno:
         mend = _MENDS.get(error.errno)
         return reason(error) + (f". {mend}" if mend else "")
+    if asked := _NO_DEVICE_MEMORY.search(str(error)):
+        what = f" ({asked[1]} were asked for)" if asked[1] else ""
+        return (
+            f"the GPU has too little memory{what}. End other programs on it, put fewer branches on "
+            "a card (--gpus-per-branch), keep windows off it (--window-memory streamed), or hide "
+            "it (CUDA_VISIBLE_DEVICES=) to compute on CPUs"
+        )
     if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
         asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
         what = f" ({asked[1]} were asked for)" if asked else ""

@@ -20,7 +20,7 @@ from mrkd_ray.features.normalisation import as_they_are, statistics
 from mrkd_ray.features.window_extents import window_bytes
 from mrkd_ray.features.window_sources import Index
 from mrkd_ray.features.windows import Windows
-from mrkd_ray.inference.clip_logits import clip_logits, window_logits
+from mrkd_ray.inference.clip_logits import BATCH, clip_logits, window_logits
 from mrkd_ray.inference.model_folder import BACKBONE, count_learned, write_model
 from mrkd_ray.method import losses
 from mrkd_ray.method.algorithm import learning_rate
@@ -326,12 +326,18 @@ class Branch:
         mend = f"--batch-size {fitting} fits" if fitting else "not even two windows fit"
         return (
             f"branch {task.name}: {self.compute.device} has too little memory for batches of {size}"
-            f" windows: {mend}. Or keep the windows off it (--window-memory streamed, now "
-            f"{self.windows.kept}), or put fewer branches on a card (--gpus-per-branch)."
+            f" windows: {mend}. {self._off_the_device}"
+        )
+
+    @property
+    def _off_the_device(self) -> str:
+        return (
+            f"Or keep the windows off it (--window-memory streamed, now {self.windows.kept}), or "
+            "put fewer branches on a card (--gpus-per-branch)."
         )
 
     def _fits(self, size: int) -> bool:
-        """Return whether a step with so many windows fits into the device's memory."""
+        """Return whether a step with so many windows fits into the device's memory: try one."""
         self.optimiser.zero_grad(set_to_none=True)
         free_memory()
         frames = self.windows.timing.window(self.task.window_ticks)
@@ -339,6 +345,7 @@ class Branch:
         try:
             inputs = torch.zeros(shape, device=self.compute.device)
             self.compute.logits(self.network, inputs).sum().backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()  # the first makes room for momentum; nobody uses these weights
         except torch.OutOfMemoryError:
             return False
         return True
@@ -435,7 +442,15 @@ class Branch:
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         with self.recorder.span(name), self.compute.threads():
-            yield
-            if self.compute.device.type == "cuda":
-                torch.cuda.synchronize(self.compute.device)
+            try:
+                yield
+                if self.compute.device.type == "cuda":
+                    torch.cuda.synchronize(self.compute.device)
+            except torch.OutOfMemoryError as error:  # of other phases than `_epoch`
+                raise BranchFailed(
+                    self.task.name,
+                    f"branch {self.task.name}: {self.compute.device} has too little memory "
+                    f"({name.replace('_', ' ')}, {BATCH} windows at once). Take a smaller "
+                    f"network. {self._off_the_device}",
+                ) from error
         self._figures[f"seconds_{name}"] = self.recorder.spans[-1].seconds

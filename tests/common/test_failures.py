@@ -23,6 +23,11 @@ from mrkd_ray.common.files import replacing, write_text
         (OSError(errno.EXDEV, "x", "a", None, "b"), "b: invalid cross-device link"),
         (OSError(errno.EMFILE, "x"), "too many open files. Raise the limit"),
         (MemoryError("Unable to allocate 7.45 TiB for"), "not enough memory (7.45 TiB were asked"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total"),
+            "the GPU has too little memory (20.00 MiB were asked for). End other programs",
+        ),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel"), "the GPU has too little memory. "),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you"), "not enough memory"),
         (
             UnicodeDecodeError("utf-8", b"a\xff", 1, 2, "no"),

@@ -804,3 +804,19 @@ def test_a_device_with_too_little_memory_names_the_batches_that_fit(
     monkeypatch.setattr(branch.compute, "logits", limited)
     with pytest.raises(UserError, match=r"logmel64-resnet_small: cpu .* batches of 12 .*-size 3 f"):
         branch.train(1)
+    with pytest.raises(UserError, match=r"cpu has too little memory \(soft labels, 64 windows"):
+        branch.soft_labels(1.0)
+
+
+def test_a_batch_fits_where_a_whole_step_does(
+    make_tasks: TaskMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = make_tasks("logmel64:resnet_small", batch_size=12)
+    branch = Branch(task)
+
+    def full(*given: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(branch.optimiser, "step", full)  # no room for the momentum
+    with pytest.raises(UserError, match=r"batches of 12 .* not even two windows fit"):
+        branch.train(1)
