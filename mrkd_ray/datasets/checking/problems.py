@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ _MENDS: dict[Fault, str] = {
     "silent": "Replace them or take them out.",
 }
 
+
+_ALIKE = str.maketrans("авеікмнорстухјѕαεικνορτυχ", "abeikmhopctyxjsaeikvoptux")
+"""Letters that are Cyrillic or Greek and look Latin."""
+
+_MISSING = {"nan", "none", "null", "nil", "na", "n/a", "<na>", "#n/a", "nat"}
+"""In lower case, what programs write into a cell that is empty."""
 
 _HEARD = f"{SAMPLE_RATE // 2:,} Hz"  # up to here
 _LOSSES: dict[Loss, tuple[str, str]] = {
@@ -298,7 +305,7 @@ def _same_bytes(scans: Mapping[str, ClipScan], splits: Sequence[Split]) -> list[
 
 
 def _spelling(dataset: Dataset) -> list[Problem]:
-    """Warn of names that are equal but for case, Unicode form, or blanks, `_` and `-`."""
+    """Warn of names that are hardly told apart, and of labels that stand for none."""
     kinds = {
         "labels": dataset.classes,
         "groups": {clip.group for clip in dataset.clips if clip.group is not None},
@@ -306,21 +313,39 @@ def _spelling(dataset: Dataset) -> list[Problem]:
     }
     found = []
     for what, names in kinds.items():
-        alike: dict[str, list[str]] = defaultdict(list)
+        alike: dict[object, list[str]] = defaultdict(list)
         for name in names:
-            alike[folded(name if what == "clips" else re.sub(r"[\s_-]+", " ", name))].append(name)
+            alike[folded(name) if what == "clips" else _skeleton(name)].append(name)
         if pairs := [" = ".join(map(ascii, sorted(own))) for own in alike.values() if own[1:]]:
             found.append(
-                Problem(
-                    kind="spelling",
-                    clip_ids=(),
-                    message=f"{what} that differ only in case, Unicode form, blanks, _ or - "
-                    f"({len(pairs)}): {few(sorted(pairs))}.",
-                    mend="Each is taken for another; spell those alike that are the same.",
-                    severity="warning",
+                _about_names(
+                    f"{what} that are hardly told apart ({len(pairs)}): {few(sorted(pairs))}",
+                    "Each is taken for another; spell those alike that are the same.",
                 )
             )
+    if missing := [label for label in dataset.classes if label.casefold() in _MISSING]:
+        found.append(
+            _about_names(
+                f"labels that programs write where there is none ({len(missing)}): {few(missing)}",
+                "Each is taken for a class; delete these rows, or rename the class.",
+            )
+        )
     return found
+
+
+def _skeleton(name: str) -> object:
+    """Return what is equal of names that people hardly tell apart."""
+    if re.fullmatch(r"[+-]?\d+(\.\d+)?", name):
+        return float(name)
+    text = unicodedata.normalize("NFKC", folded(unicodedata.normalize("NFKC", name)))
+    shown = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    return re.sub(r"[\s_-]+", " ", shown.translate(_ALIKE))
+
+
+def _about_names(message: str, mend: str) -> Problem:
+    return Problem(
+        kind="spelling", clip_ids=(), message=f"{message}.", mend=mend, severity="warning"
+    )
 
 
 def _one_side(dataset: Dataset, splits: Sequence[Split], ignored: set[str]) -> list[Problem]:

@@ -363,10 +363,40 @@ def test_names_that_differ_in_spelling_only_are_warned_of() -> None:
     found = problems(dataset, good(dataset), splits_of(dataset))
     assert kinds(found) == [("spelling", "warning", ())] * 2
     assert found[0].message == (
-        "labels that differ only in case, Unicode form, blanks, _ or - (3): "
+        "labels that are hardly told apart (3): "
         "'Dog' = 'dog', 'cafe\\u0301' = 'caf\\xe9', 'sea waves' = 'sea_waves'."
     )
-    assert found[1].message.startswith("groups that differ only in case")
+    assert found[1].message.startswith("groups that are hardly told apart")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "01"),
+        ("2", "2.0"),
+        ("dog", "dog\u200b"),  # a blank of no width
+        ("dog", "d\u043eg"),  # a Cyrillic letter
+        ("dog", "\uff44og"),  # a wide one
+        ("a b", "a\u00a0b"),
+    ],
+)
+def test_labels_that_people_cannot_tell_apart_are_warned_of(one: str, other: str) -> None:
+    dataset = given(*((f"{i}", lab, i % 2) for i, lab in enumerate([one, one, other, other])))
+    (found,) = problems(dataset, good(dataset), splits_of(dataset))
+    assert (found.kind, found.severity) == ("spelling", "warning")
+    assert found.message.startswith("labels that are hardly told apart (1): ")
+
+
+def test_labels_that_differ_in_what_they_say_are_not_warned_of() -> None:
+    labels = ["1", "-1", "10", "none_of_these", "hund", "hundar"]
+    dataset = given(*((f"{lab}{fold}", lab, fold) for lab in labels for fold in (1, 2)))
+    assert problems(dataset, good(dataset), splits_of(dataset)) == []
+
+
+def test_labels_that_programs_write_into_empty_cells_are_warned_of() -> None:
+    dataset = given(*((f"{lab}{fold}", lab, fold) for lab in ("nan", "dog") for fold in (1, 2)))
+    (found,) = problems(dataset, good(dataset), splits_of(dataset))
+    assert found.message == "labels that programs write where there is none (1): nan."
 
 
 def test_clips_that_differ_in_case_only_are_warned_of() -> None:
