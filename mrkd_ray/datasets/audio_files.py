@@ -19,27 +19,38 @@ def is_audio(path: Path) -> bool:
 
 
 def listing(folder: Path) -> list[Path]:
-    """Return what lies directly in a folder, sorted, less hidden names; none where it is none."""
+    """Return what lies directly in a folder, sorted, less hidden names; none where it is none.
+
+    Raises:
+        OSError: the folder may not be read: what is in it would be missed without a word.
+    """
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
+def visible_files(folder: Path, _within: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Yield the files at any depth, sorted; hidden files and folders are left out.
 
-    Links to folders are followed, except back to a folder that holds the link.
+    Links to folders are followed, except back to a folder that holds the link, itself or by others.
+
+    Raises:
+        OSError: as `listing`.
     """
-    for here, folders, files in os.walk(folder, followlinks=True):
-        inside = os.path.realpath(here)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".")
-            and not f"{inside}/".startswith(f"{os.path.realpath(os.path.join(here, name))}/")
-        )
-        yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
+    here = os.path.realpath(folder)
+    within = _within | {here}
+    try:
+        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    shown = [entry for entry in found if not entry.name.startswith(".")]
+    yield from (folder / entry.name for entry in shown if not entry.is_dir())
+    for entry in shown:
+        if entry.is_dir():
+            to = os.path.realpath(entry)
+            if to not in within and not f"{here}/".startswith(f"{to}/"):
+                yield from visible_files(folder / entry.name, within)
 
 
 def audio_files(folder: Path) -> Iterator[Path]:

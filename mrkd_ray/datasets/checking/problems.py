@@ -22,9 +22,11 @@ from mrkd_ray.datasets.splits import Split, why_fewer_folds
 __all__ = ["ClipScan", "Problem", "Skipped", "check", "problems", "scan"]
 
 Loss = Literal["channels cancel", "not heard", "cut short"]
+LOUD = 100.0  # times full scale: no gain of a recording, but another unit
 ProblemKind = Literal[
     Fault,
     Loss,
+    "too loud",
     "same bytes",
     "two labels",
     "one side",
@@ -109,6 +111,7 @@ def problems(
         if any(scans[clip.clip_id].problem == kind for clip in dataset.recordings)
     ]
     found += _losses(dataset, scans)
+    found += _too_loud(dataset, scans)
     found += _same_bytes(scans, splits)
     found += _two_labels(dataset, scans)
     count = Counter(label for clip in dataset.clips for label in clip.labels)
@@ -249,6 +252,24 @@ def _losses(dataset: Dataset, scans: Mapping[str, ClipScan]) -> list[Problem]:
                 )
             )
     return found
+
+
+def _too_loud(dataset: Dataset, scans: Mapping[str, ClipScan]) -> list[Problem]:
+    """Warn of samples in another unit, such as floats that were 16-bit integers."""
+    peaks = {clip.clip_id: scans[clip.clip_id].peak for clip in dataset.recordings}
+    bad = {clip_id: peak for clip_id, peak in peaks.items() if peak > LOUD}
+    if not bad:
+        return []
+    listed = few(f"{clip_id} ({peak:,.0f})" for clip_id, peak in bad.items())
+    return [
+        Problem(
+            kind="too loud",
+            clip_ids=tuple(bad),
+            message=f"samples far beyond full scale, which is 1 ({len(bad)}): {listed}.",
+            mend="Export them again in 16 or 24 bits, or divide them, by 32768 most likely.",
+            severity="warning",
+        )
+    ]
 
 
 def _percent(part: float) -> str:

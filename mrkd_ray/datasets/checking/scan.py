@@ -35,7 +35,9 @@ CHUNK = 32  # clips per call of the mapped function
 LOUDEST = 1e12
 """Full scale is 1; the power of what is larger is more than a float32 holds."""
 _TRIES = 3  # to scan a file that is written to meanwhile
-_VERSION = 3  # of the remembered scans: raise it when `fault` or `ClipScan` changes
+SHORTEST = 0.01
+"""Seconds: a hop. Of what is shorter a network sees padding alone."""
+_VERSION = 4  # of the remembered scans: raise it when `fault` or `ClipScan` changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,8 @@ class ClipScan:
     """Part of the energy that resampling takes away: it lies above half of `SAMPLE_RATE`."""
     missing: float = 0.0
     """Part of the sound that the header or the file's size promises, and that is not there."""
+    peak: float = 0.0
+    """Of the samples, where full scale is 1."""
 
 
 class Heard:
@@ -83,6 +87,11 @@ class Heard:
             self._sound.update(np.round(samples * 32768.0).astype("<i4").data)
 
     @property
+    def peak(self) -> float:
+        """The largest magnitude."""
+        return float(max(-self._low, self._high))
+
+    @property
     def power(self) -> float:
         """The variance."""
         mean, square = self._sums / self.count
@@ -103,10 +112,10 @@ class Heard:
         low, high = self._low, self._high
         if self.bad:
             return "not finite", f"{self.bad} of {self.count} samples are NaN or infinite"
-        if max(-low, high) > LOUDEST:
-            return "not finite", f"samples reach {max(-low, high):.1g}, and full scale is 1"
-        if max(-low, high) <= SILENT:
-            peak = f"{abs(max(-low, high)):.1g}"
+        if self.peak > LOUDEST:
+            return "not finite", f"samples reach {self.peak:.1g}, and full scale is 1"
+        if self.peak <= SILENT:
+            peak = f"{abs(self.peak):.1g}"
             return "silent", f"peak {peak}, two steps of 16 bits are {SILENT:.1g}"
         if low == high and self.count > 1:
             return "silent", f"all samples are {low:.3g}"
@@ -164,6 +173,9 @@ def _scan_once(path: Path, stretch: Stretch | None) -> ClipScan:
         kind: Fault = "empty" if isinstance(error, EmptyAudioError) else "unreadable"
         return ClipScan(digest=found, problem=kind, detail=str(error))
     problem, detail = heard.fault or (None, "")
+    if problem is None and heard.count < SHORTEST * rate:
+        problem = "empty"
+        detail = f"{heard.count} samples, {1000 * heard.count / rate:.2g} ms: 10 ms are one frame"
     if problem == "silent" and decoding.channels > 1 and decoding.swing > SILENT:
         problem, detail = None, ""  # there is sound in the channels: `cancelled` says so
     good = problem is None
@@ -178,6 +190,7 @@ def _scan_once(path: Path, stretch: Stretch | None) -> ClipScan:
         cancelled=_lost(heard.power, decoding.power) if good and decoding.channels > 1 else 0.0,
         above=_lost(resampled.power, heard.power) if good and rate > SAMPLE_RATE else 0.0,
         missing=decoding.missing,
+        peak=heard.peak if good else 0.0,
     )
 
 

@@ -55,6 +55,22 @@ def test_channels_that_cancel_are_warned_of(tmp_path: Path) -> None:
     assert "0 (98.8 % lost)" in warned(partly)[0].message
 
 
+@pytest.mark.parametrize("samples", [1, 10, 79])
+def test_a_clip_of_less_than_a_frame_is_empty(tmp_path: Path, samples: int) -> None:
+    noise = RNG.normal(size=80) / 9
+    assert scanned(tmp_path, noise[:samples], rate=8000).problem == "empty"
+    assert scanned(tmp_path, noise, rate=8000).problem is None
+
+
+def test_floats_that_were_integers_are_warned_of(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", 9000 * tone(440, 22050), 22050, subtype="FLOAT")
+    scan = scan_file(tmp_path / "x.wav")
+    assert scan.problem is None
+    (problem,) = warned(scan)
+    assert (problem.kind, problem.severity) == ("too loud", "warning")
+    assert problem.message == "samples far beyond full scale, which is 1 (1): 0 (4,500)."
+
+
 @pytest.mark.parametrize("channels", [2, 6])
 def test_channels_of_other_sounds_are_fine(tmp_path: Path, channels: int) -> None:
     noise = RNG.normal(size=(22050, channels)) / 9

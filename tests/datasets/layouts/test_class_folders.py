@@ -1,5 +1,8 @@
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import soundfile
 from mrkd_ray.audio import containers
 from mrkd_ray.audio.decoding import read
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.datasets.audio_files import audio_files
 from mrkd_ray.datasets.opening import LAYOUTS, layout, open_dataset
 
 
@@ -145,6 +149,32 @@ def test_links_to_folders_are_followed_but_not_round_and_round(tmp_path: Path) -
     dataset = open_dataset(tmp_path / "d", tmp_path)
     found = [c.clip_id for c in dataset.clips]
     assert found == ["a/1.wav", "a/deeper/3.wav", "b/2.wav", "b/more/3.wav"]
+
+
+def test_links_round_two_folders_end(tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.wav").touch()
+        (tmp_path / name / "to").symlink_to(tmp_path / other)
+    found = [path.relative_to(tmp_path).as_posix() for path in audio_files(tmp_path)]
+    assert found == ["a/1.wav", "a/to/1.wav", "b/1.wav", "b/to/1.wav"]
+
+
+def test_a_folder_that_may_not_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.wav").touch()
+    scandir = os.scandir
+
+    def refused(folder: Path) -> Any:  # root may read everything
+        if Path(folder).name == "a":
+            raise PermissionError(errno.EACCES, "x", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError):
+        list(audio_files(tmp_path))
 
 
 def test_train_and_test_folders_give_the_split(tmp_path: Path) -> None:
