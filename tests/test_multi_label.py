@@ -126,7 +126,7 @@ def test_an_exported_branch_says_that_it_is_multi_label(
     program = torch.export.load(tmp_path / "program.pt2").module()
     waveform = torch.from_numpy(soundfile.read(file, dtype="float32")[0])
     np.testing.assert_allclose(program(waveform[None])[0].detach().numpy(), found, atol=1e-3)
-    report = evaluate(cell, str(tagged), cache).as_json()
+    report = evaluate(cell, str(tagged), cache).report
     models = {row["model"]: row["map"] for row in report["models"]}
     result = result_of(cell)
     assert result is not None

@@ -18,7 +18,7 @@ def show(found: Evaluation, console: Console) -> None:
     """Print each model's scores; of the last one (the ensemble) those of each class."""
     from rich.table import Table
 
-    report = found.as_json()
+    report = found.report
     left_out = f"{report['trained_on']} that it was trained on and {report['skipped']} bad ones"
     lines = [f"{report['clips']} clips of {report['data']}; left out {left_out}"]
     for row in report["models"]:

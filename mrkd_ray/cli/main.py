@@ -370,7 +370,7 @@ def download(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Of a network from ImageNet: its weights in a file that is here already.",
+            help="Of pretrained weights: they are in this file already, and are not downloaded.",
         ),
     ] = None,
     sha256: Annotated[
@@ -396,7 +396,7 @@ def download(
     if name in pretrained.FILES:
         entry = pretrained.FILES[name]
         print(f"{name}: {entry.file}. Licence: {entry.licence}.\nCite: {entry.citation}.")
-        path = pretrained.fetch(name, to, sha256 or "")
+        path = pretrained.fetch(name, to, sha256 or "", file)
         if not entry.is_pinned and not sha256:
             print(
                 f"note: mrkd does not know this file's sha256. What came has "
@@ -414,6 +414,8 @@ def download(
             print(f"{name}: trained on ImageNet. Licence and citation: its library's page of it.")
             print(freeze(name, file, to))
             return
+    if file is not None:
+        raise UserError(f"--file: of pretrained weights; {name} is none of these: leave it")
     if to is None:
         raise UserError(f"--to: give a folder for the data set: --to data/{name}")
     try:

@@ -50,7 +50,7 @@ def evaluate(
         model, asked.data, asked.cache, skip_bad=asked.skip_bad, negatives=asked.negatives
     )
     if as_json:
-        print(json_text(found.as_json()), end="")
+        print(json_text(found.report), end="")
     else:
         show(found, Console())
     if html is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -86,9 +85,11 @@ def whole_path(weights: str | None) -> str | None:
 
 def regular_expression(pattern: str | None) -> str | None:
     """Return it as it is. Raises ValueError: it is none."""
+    import regex
+
     try:
-        re.compile(pattern or "")
-    except re.error as error:
+        regex.compile(pattern or "")
+    except regex.error as error:
         raise ValueError(f"not a regular expression: {error}") from None
     return pattern
 

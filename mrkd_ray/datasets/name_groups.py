@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.text import LISTED, few
@@ -21,10 +22,11 @@ from mrkd_ray.datasets.splits import Split
 MOST = 0.8  # of the clips: names that a few others stand among are still a scheme of names
 ONE_WORD = 0.8  # of the clips: a word in more of them is what names begin with
 TAKES = 0.1  # of the clips: that many share their name but for its last part
+PATIENCE = 2.0  # seconds for a name: it takes microseconds
 DEPTH = 4  # parts of a name, or folders, that are looked at
 
 
-def group_of(clip: Clip, pattern: str) -> str | None:
+def group_of(clip: Clip, pattern: str, search: Callable[[str, str], Any] = re.search) -> str | None:
     """Return a clip's group: the first group of the match, or without one the whole match.
 
     The regular expression is searched for in the file's name without its ending; one with a `/` in
@@ -33,24 +35,39 @@ def group_of(clip: Clip, pattern: str) -> str | None:
     """
     path = PurePosixPath(clip.clip_id)
     name = str(path.with_suffix("")) if "/" in pattern else path.stem
-    match = re.search(pattern, name)
+    match = search(pattern, name)
     if match is None:
         return None
-    return (match[1] if match.lastindex else match[0]) or None
+    found: str | None = match[1] if match.lastindex else match[0]
+    return found or None
+
+
+def _patiently(pattern: str, name: str) -> Any:
+    """Search as `re.search`, for a while: nested repeats would try every division of a name."""
+    import regex
+
+    try:
+        return regex.search(pattern, name, timeout=PATIENCE)
+    except TimeoutError:
+        raise UserError(
+            f"group_by {pattern!r}: not done with {name!r} after {PATIENCE:g} s. Write it without "
+            "repeats of repeats, such as (a+)+."
+        ) from None
 
 
 def with_groups(dataset: Dataset, pattern: str) -> Dataset:
     """Return the data set with groups from its clips' names: see `group_of`.
 
     Raises:
-        UserError: the data set gives groups itself, or names do not match: lists them.
+        UserError: the data set gives groups itself, names do not match: lists them; or a search
+            takes longer than `PATIENCE`.
     """
     if _gives_groups(dataset):
         raise UserError(
             f"group_by {pattern!r}: {dataset.root} says itself which clips are of one group. Leave "
             "group_by out, or its column group."
         )
-    groups = {clip.clip_id: group_of(clip, pattern) for clip in dataset.clips}
+    groups = {clip.clip_id: group_of(clip, pattern, _patiently) for clip in dataset.clips}
     if lacking := [clip_id for clip_id, group in groups.items() if group is None]:
         raise UserError(
             f"group_by {pattern!r}: no match in {len(lacking)} of {len(groups)} names: "

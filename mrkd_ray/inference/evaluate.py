@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,9 @@ class Evaluation:
     trained_on: int
     skipped: int
 
-    def as_json(self) -> dict[str, Any]:
-        """Return all figures.
+    @functools.cached_property
+    def report(self) -> dict[str, Any]:
+        """All figures, as JSON has them; computed once.
 
         `data`, `clips` (scored), `trained_on`, `skipped`, and `models`: `model`, each metric in
         [0, 1], and `classes` as of `scores.class_report`; of a model with one label a clip also

@@ -26,7 +26,7 @@ def write(found: Evaluation, model: Path, file: Path) -> None:
 
 def render(found: Evaluation, model: Path) -> str:
     """Return the page."""
-    report = found.as_json()
+    report = found.report
     return template("evaluation.html.j2").render(
         model=str(model),
         report=report,

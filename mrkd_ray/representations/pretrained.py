@@ -9,11 +9,12 @@ import functools
 import hashlib
 import os
 import re
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import write_json
+from mrkd_ray.common.files import replacing, write_json
 from mrkd_ray.common.hashing import sha256_of
 from mrkd_ray.common.reading import Damaged, read_json
 
@@ -189,7 +190,7 @@ def recorded(path: Path) -> str:
         raise UserError(f"{error}. Remove it and {path.name}, and fetch that again.") from None
 
 
-def fetch(name: str, to: Path | None = None, sha256: str = "") -> Path:
+def fetch(name: str, to: Path | None = None, sha256: str = "", file: Path | None = None) -> Path:
     """Download weights `name` from their official release, unless they are there; verified.
 
     Of a file that is not pinned (`WeightsFile.is_pinned`) it records what came, and refuses what
@@ -198,9 +199,11 @@ def fetch(name: str, to: Path | None = None, sha256: str = "") -> Path:
     Args:
         to: a folder; by default the one in which every command looks.
         sha256: what its bytes must have; empty where nobody says.
+        file: is copied, in place of a download.
 
     Raises:
         UserError: they cannot be had, or other bytes came.
+        OSError: `file` cannot be read.
     """
     import pooch
     import requests
@@ -210,6 +213,10 @@ def fetch(name: str, to: Path | None = None, sha256: str = "") -> Path:
         raise UserError(f"--sha256 {sha256}: it has 64 hexadecimal digits")
     entry, target = FILES[name], to or folder()
     wanted = sha256 or recorded(target / entry.file)
+    if file is not None:
+        _verified(file, name, file.stat().st_mtime_ns, wanted)
+        with replacing(target / entry.file) as temporary:
+            shutil.copyfile(file, temporary)
     known: str | None = f"sha256:{wanted}" if wanted else None
     if entry.is_pinned:
         known = f"md5:{entry.md5}" if entry.md5 else f"sha256:{entry.sha256}"

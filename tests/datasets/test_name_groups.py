@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.datasets import name_groups
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.name_groups import crossing, guess, with_groups
 from mrkd_ray.datasets.opening import open_dataset
@@ -83,6 +84,12 @@ def classes(*names: str, sets: Iterable[str] = ("dog", "cat", "owl")) -> list[st
 
 def takes(*begins: str, count: int = 4) -> list[str]:
     return [f"{begin}{i:03d}" for begin in begins for i in range(count)]
+
+
+def test_a_pattern_that_would_search_for_ever_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_groups, "PATIENCE", 0.05)
+    with pytest.raises(UserError, match=r"group_by '\^\(a\|aa\|a\?\)\+\$': not done with 'aaa"):
+        with_groups(data([f"yes/{'a' * 200}!.wav"]), "^(a|aa|a?)+$")
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,19 @@ def test_the_terminal_has_the_last_models_classes_and_what_is_confused(found: Ev
     assert "1 x <cat> taken for dog" in text
 
 
+def test_figures_of_terminal_and_page_are_computed_once(
+    found: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(found, Console(file=io.StringIO()))
+    monkeypatch.setattr("mrkd_ray.scores.class_report.figures", None)
+    assert "6 clips of clips" in render(found, Path("results/x"))
+
+
 def test_of_several_labels_there_are_classes_alone() -> None:
     truth = np.array([[1, 0], [1, 1], [0, 0]])
     scores = np.array([[0.9, 0.6], [0.4, 0.7], [0.2, 0.1]])
     found = Evaluation("clips", ("x", "y"), truth, {"a": scores}, 0, 0)
-    (row,) = found.as_json()["models"]
+    (row,) = found.report["models"]
     assert "confusion" not in row
     x, y = row["classes"]
     assert (x["precision"], x["recall"]) == (1.0, 0.5)

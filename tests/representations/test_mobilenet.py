@@ -166,6 +166,21 @@ def test_fetched_weights_are_found_and_fetched_once(released: tuple[Path, Path])
     assert pretrained.fetch("mn04") == path  # nothing is asked for
 
 
+def test_weights_that_are_here_are_taken_from_their_file(
+    released: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file, folder = released
+    here = tmp_path / "here.pt"
+    here.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(UserError, match=r"here\.pt: not the official file"):
+        pretrained.fetch("mn04", file=here)
+    assert not list(folder.glob("*"))
+    file.rename(here)  # and no longer to be had
+    path = pretrained.fetch("mn04", file=here)
+    assert (path.parent, path.read_bytes()) == (folder, here.read_bytes())
+    assert pretrained.find("mn04") == path
+
+
 def test_other_bytes_are_refused_and_not_kept(released: tuple[Path, Path]) -> None:
     file, folder = released
     file.write_bytes(b"x" * file.stat().st_size)

@@ -176,7 +176,7 @@ def test_it_is_scored_on_clips_that_no_member_has_seen(
     members = sorted((folder / "best" / "branches").iterdir())
     other = members[0] / TRAINED_ON  # as if one member had seen a test clip
     seen = set(members[1].joinpath(TRAINED_ON).read_text().split())
-    report = evaluate(folder / "best", str(clips), cache).as_json()
+    report = evaluate(folder / "best", str(clips), cache).report
     assert (report["clips"], report["trained_on"]) == (12, 12)
     assert [row["model"] for row in report["models"]][-1] == "ensemble"
     main = ensemble.scores[1, 0][0]
