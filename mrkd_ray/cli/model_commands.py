@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mrkd_ray.cli.options import Commands, Json, config_command, ending
-from mrkd_ray.common.files import json_text
+from mrkd_ray.common.files import check_files, json_text
 
 models = typer.Typer(cls=Commands)
 
@@ -46,6 +46,7 @@ def evaluate(
     from mrkd_ray.inference.evaluate import evaluate as score
 
     asked = parse(Data, values, COMMAND_LINE)
+    check_files(html)
     found = score(
         model, asked.data, asked.cache, skip_bad=asked.skip_bad, negatives=asked.negatives
     )
@@ -140,6 +141,7 @@ def predict(
     from mrkd_ray.inference.inputs import recordings
 
     windows = windows_asked(window, hop, smooth)
+    check_files(output)
     files = recordings(from_stdin(inputs))
     prediction_files.check(
         format,
@@ -211,6 +213,7 @@ def export(
     from mrkd_ray.inference.classifier import Classifier
     from mrkd_ray.inference.program_export import export as write
 
+    check_files(file)
     write(Classifier.load(model, "cpu"), file, seconds)
 
 
@@ -238,6 +241,7 @@ def pack(
 
     if file is None and hub is None:
         raise UserError("pack: give a FILE.mrkd to write, or --hub FOLDER")
+    check_files(file)
     classifier = Classifier.load(model, "cpu")  # it is whole
     best = read(model.parent if model.name == BEST else model)
     known = {}

@@ -118,3 +118,11 @@ def check_folders(*folders: Path) -> None:
             raise UserError(f"{folder}: cannot be written to, since {there} is a file")
         if not os.access(there, os.W_OK | os.X_OK):
             raise UserError(f"{folder}: cannot be written to: no permission in {there}")
+
+
+def check_files(*files: Path | None) -> None:
+    """Refuse files that cannot be written in the end, before long work. Makes none."""
+    for file in filter(None, files):
+        if file.is_dir():
+            raise UserError(f"{file}: is a folder: give a file to write")
+        check_folders(file.parent)

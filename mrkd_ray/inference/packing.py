@@ -13,9 +13,11 @@ nothing in it is executed. The same parts in a folder are what the Hugging Face 
 
 from __future__ import annotations
 
+import errno
 import html
 import re
 import shutil
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,7 +102,13 @@ def unpack(file: Path, folder: Path) -> None:
                     shutil.copyfileobj(source, out)
         manifest.check(folder)
         named = manifest.read(folder) or {}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, Damaged) as error:
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, struct.error) as error:
+        raise UserError(f"{file}: not a packed model, or damaged: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a part that begins before the file does
+            raise
+        raise UserError(f"{file}: not a packed model, or damaged: {error}") from None
+    except Damaged as error:
         raise UserError(f"{file}: not a packed model, or damaged: {error}") from None
     if more := {entry.filename for entry in entries} - {*named, manifest.NAME}:
         raise UserError(f"{file}: damaged: {sorted(more)[0]} is not in its {manifest.NAME}")
@@ -113,7 +121,8 @@ def _check(file: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
     if len(set(names)) < len(names) or manifest.NAME not in names:
         raise UserError(f"{file}: not a packed model: a part is there twice, or the sums are not")
     stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    if not stored or sum(entry.file_size for entry in entries) > LARGEST:
+    most = min(LARGEST, file.stat().st_size)  # or parts lie in each other
+    if not stored or sum(entry.file_size for entry in entries) > most:
         raise UserError(f"{file}: not a packed model: its parts are compressed or too large")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,49 @@ def test_what_is_no_zip_is_refused_and_damage_is_seen_before_packing(
         write_folder(tmp_path / "parts", [branch], {})
     with pytest.raises(UserError, match=r"ends in \.mrkd"):
         pack(tmp_path / "model.zip", tmp_path)
+
+
+def bare(file: Path, parts: dict[str, bytes]) -> bytearray:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return bytearray(file.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (8, b"\x01\x00"),  # encrypted
+        (8, b"\x00\x08"),  # a name in UTF-8, which it is not
+        (10, b"\x63\x00"),  # another compression
+        (42, b"\xff\xff\xff\xf0"),  # it begins elsewhere
+    ],
+)
+def test_parts_that_cannot_be_read_are_one_error(tmp_path: Path, place: int, value: bytes) -> None:
+    file = tmp_path / "x.mrkd"
+    content = bare(file, {"SHA256SUMS": b"", "README.md": b"x"})
+    entry = content.index(b"PK\x01\x02")  # of the first part
+    content[entry + place : entry + place + len(value)] = value
+    if value == b"\x00\x08":
+        content[entry + 46] = 0xFF
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.mrkd: (not a packed model|damaged)"):
+        unpack(file, tmp_path / "parts")
+
+
+def test_parts_that_lie_in_each_other_are_no_bomb(tmp_path: Path) -> None:
+    file = tmp_path / "x.mrkd"
+    names = [f"branches/{i}/config.json" for i in range(9)]
+    content = bare(file, {"SHA256SUMS": b"", **dict.fromkeys(names, b""), "README.md": b"x" * 9000})
+    begin = content.rindex(b"PK\x03\x04")
+    for name in names:  # each is said to be where the large one is, and as large
+        entry = content.rindex(name.encode()) - 46
+        content[entry + 20 : entry + 28] = struct.pack("<II", 9000, 9000)
+        content[entry + 42 : entry + 46] = struct.pack("<I", begin)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="too large"):
+        unpack(file, tmp_path / "parts")
+    assert not (tmp_path / "parts").exists()
 
 
 def test_names_of_data_are_text_in_the_card() -> None:
