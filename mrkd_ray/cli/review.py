@@ -17,13 +17,15 @@ import numpy as np
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.common.arrays import Float32, Int64
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.failures import sentence
 from mrkd_ray.common.files import write_text
-from mrkd_ray.common.reading import Damaged, read_rows
+from mrkd_ray.common.reading import opened_text
 from mrkd_ray.common.text import LISTED, few, from_cell, printable, to_cell
 from mrkd_ray.config.grid_files import read_written
 from mrkd_ray.config.run import UNGROUPED
 from mrkd_ray.datasets.base import Clip, Dataset
 from mrkd_ray.datasets.events import SHORTEST
+from mrkd_ray.datasets.layouts.table import delimiter_of, records
 from mrkd_ray.datasets.name_groups import with_groups
 from mrkd_ray.datasets.opening import open_dataset
 from mrkd_ray.results.compare import read_kinds
@@ -132,6 +134,8 @@ def mend(results: Path, answers: Path, to: Path, console: Console) -> None:
             continue
         changed += labels is not None and labels != clip.labels
         rows.append(_row(clip, labels, data.marked, to))
+    if not rows:
+        raise UserError(f"{answers}: it leaves out every clip.")
     write_text(to, _csv(rows))
     console.print(
         f"{to}: {len(rows)} clips; of {len(given)} answers {changed} are other labels, {left_out} "
@@ -190,13 +194,9 @@ def _predicted(results: Path, dataset: Dataset) -> _Predicted:
 
 def _answers(file: Path, data: _Data) -> dict[str, tuple[str, ...]]:
     """Return the labels of each clip that was answered; none of one to leave out."""
-    try:
-        rows = read_rows(file, ("clip_id", ANSWER))
-    except Damaged as error:
-        raise UserError(f"{error}. Give the file that `mrkd review` wrote, with answers.") from None
     known = set(data.trained.classes)
     found: dict[str, tuple[str, ...]] = {}
-    for line, row in enumerate(rows, 2):
+    for line, row in _rows(file):
         answer, clip_id = from_cell(row[ANSWER].strip()), from_cell(row["clip_id"])
         if not answer:
             continue
@@ -213,10 +213,36 @@ def _answers(file: Path, data: _Data) -> dict[str, tuple[str, ...]]:
                     f"{file} row {line}: the answer {label!r} is no class.{hint} The classes are "
                     f"{few(data.trained.classes, LISTED)}; {LEAVE_OUT} leaves the clip out."
                 )
-        found[clip_id] = tuple(sorted(set(labels)))
+        own = tuple(sorted(set(labels)))
+        if found.setdefault(clip_id, own) != own:
+            raise UserError(f"{file} row {line}: clip {clip_id!r} has another answer above.")
     if not found:
         raise UserError(f"{file}: its column {ANSWER} is empty. Fill in labels.")
     return found
+
+
+def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return the lines with answers, as spreadsheets save them: also with a mark, and semicolons.
+
+    Raises:
+        UserError: it is not the list.
+    """
+    try:
+        with opened_text(file) as stream:
+            header = stream.readline()
+            lines = list(records([header, *stream], delimiter_of(header)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file}: cannot be read: {sentence(error) or error}") from None
+    names = lines[0][1] if lines else []
+    if lacking := [name for name in ("clip_id", ANSWER) if name not in names]:
+        raise UserError(
+            f"{file}: no column {lacking[0]!r}. Give the file that `mrkd review` wrote, with "
+            "answers."
+        )
+    for line, values in lines[1:]:
+        if len(values) != len(names):
+            raise UserError(f"{file} line {line}: {len(values)} values, not {len(names)}.")
+    return [(line, dict(zip(names, values, strict=True))) for line, values in lines[1:]]
 
 
 def _found(data: _Data, given: Mapping[str, tuple[str, ...]]) -> list[Clip]:
@@ -239,7 +265,8 @@ def _row(
         row |= {"start": clip.stretch[0], "end": clip.stretch[1]}
     row |= _labels(clip.labels if labels is None else labels, dataset)
     for field in ("fold", "split", "group"):
-        row[field] = "" if getattr(clip, field) is None else getattr(clip, field)
+        value = getattr(clip, field)
+        row[field] = "" if value is None else to_cell(str(value))
     return row | {"verified": int(labels is not None or clip.verified)}
 
 
@@ -260,7 +287,7 @@ def _split(answer: str) -> list[str]:
     if answer.startswith("["):
         try:
             return [str(label) for label in json.loads(answer)]
-        except ValueError:
+        except (ValueError, RecursionError):
             return [answer]
     return [label.strip() for label in answer.split(",")]
 

@@ -104,6 +104,23 @@ def test_answers_that_are_no_class_and_files_that_are_there_are_refused(run: Pat
     assert not mended.exists()
 
 
+def test_answers_are_read_as_spreadsheets_save_them(run: Path) -> None:
+    file, mended = run.parent / "review.csv", run.parent / "mended.csv"
+    review(run, file, 6, Console(quiet=True))
+    first = rows_of(file)[0]["clip_id"]
+    text = answered(file, {first: "-"}).read_text()
+    saved = run.parent / "saved.csv"
+    saved.write_text("\ufeff" + text.replace(",", ";"), encoding="utf-8")
+    mend(run, saved, mended, Console(quiet=True))
+    assert first not in mended.read_text()
+    saved.write_text(text + text.splitlines()[1].replace(",-,", ",cat,") + "\n")
+    with pytest.raises(UserError, match=r"saved\.csv row \d: clip .* has another answer above"):
+        mend(run, saved, run.parent / "other.csv", Console(quiet=True))
+    saved.write_text(text.replace("answer", "Antwort"))
+    with pytest.raises(UserError, match=r"saved\.csv: no column 'answer'"):
+        mend(run, saved, run.parent / "other.csv", Console(quiet=True))
+
+
 def test_data_that_have_changed_since_are_refused(run: Path) -> None:
     meta = run.parent / "data/meta.csv"
     meta.write_text(meta.read_text().replace("1-3,cat,1,g1-1\n", ""))

@@ -15,7 +15,7 @@ from mrkd_ray.datasets.layouts import label_cells, marks
 from mrkd_ray.datasets.layouts.faults import Faults
 from mrkd_ray.datasets.layouts.places import Places
 from mrkd_ray.datasets.layouts.registry import SPLIT_WORDS, layout, sides
-from mrkd_ray.datasets.layouts.table import records
+from mrkd_ray.datasets.layouts.table import delimiter_of, records
 
 COLUMNS = {
     "filename": ("filename", "file", "path", "fname"),
@@ -118,7 +118,7 @@ def _rows(file: Path) -> tuple[list[Row], list[str]]:
     try:
         with opened_text(file) as stream:
             header = stream.readline()
-            delimiter = max(",;\t|", key=header.count)
+            delimiter = delimiter_of(header)
             _, first = next(records([header], delimiter), (1, []))
             names = [name.strip().lower() for name in first]
             columns = _columns(file, names)

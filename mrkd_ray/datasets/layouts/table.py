@@ -6,6 +6,11 @@ import csv
 from collections.abc import Iterable, Iterator
 
 
+def delimiter_of(header: str) -> str:
+    """Return what stands between the columns that a first line names."""
+    return max(",;\t|", key=header.count)
+
+
 def records(
     lines: Iterable[str], delimiter: str, *, width: int | None = None, first_line: int = 1
 ) -> Iterator[tuple[int, list[str]]]:
