@@ -558,6 +558,14 @@ def test_export_writes_a_program_or_says_why_not(trained: Path, tmp_path: Path) 
     refused(mrkd("export", tmp_path, tmp_path / "m.pt2", "--seconds", "1"), "no model there")
 
 
+def test_files_to_write_are_looked_at_before_the_model_is(tmp_path: Path) -> None:
+    for words in (
+        ("export", tmp_path, tmp_path, "--seconds", "1"),
+        ("predict", tmp_path, "x.wav", "--output", tmp_path),
+    ):
+        refused(mrkd(*words), f"{tmp_path}: is a folder: give a file to write")
+
+
 def test_evaluate_counts_only_clips_that_were_not_trained_on(
     trained: Path, clips: Path, cache: Path, tmp_path: Path
 ) -> None:
