@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -123,6 +124,15 @@ def _parse_numbers(value: Any) -> Any:
     return tuple(int(n) if float(n).is_integer() else n for n in numbers)
 
 
+def once(values: Any) -> Any:
+    """Return several values as they are. Raises ValueError: one is there twice."""
+    if isinstance(values, tuple) and len(set(values)) < len(values):
+        twice = next(value for value in values if values.count(value) > 1)
+        shown = "+".join(map(str, twice)) if isinstance(twice, tuple) else twice
+        raise ValueError(f"{shown} is there twice: every run counts once")
+    return values
+
+
 def _count(numbers: Sequence[Any]) -> int:
     """Return how many there are; `len` does not take a range of more than 2**63."""
     return numbers.stop - numbers.start if isinstance(numbers, range) else len(numbers)
@@ -172,9 +182,9 @@ Positive = Annotated[float, Field(gt=0)]
 
 Count = Annotated[int, Field(ge=0)]
 
-FolderName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+FolderName = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=150)]
 
-Temperatures = Annotated[tuple[Positive, ...], Numbers, Field(min_length=1)]
+Temperatures = Annotated[tuple[Positive, ...], Numbers, Field(min_length=1), AfterValidator(once)]
 
 
 class StrictModel(BaseModel):

@@ -10,7 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from mrkd_ray.config.fields import BASIC, Folds, Numbers, StrictModel, regular_expression
+from mrkd_ray.config.fields import (
+    BASIC,
+    Folds,
+    Numbers,
+    StrictModel,
+    once,
+    regular_expression,
+)
 
 UNGROUPED = "none"
 """As `group_by`: each clip is on its own, whatever names look like."""
@@ -89,7 +96,7 @@ class Preparation(CheckedData):
         "other on them too.",
         json_schema_extra=BASIC,
     )
-    folds: Annotated[Folds, Numbers] = Field(
+    folds: Annotated[Folds, Numbers, AfterValidator(once)] = Field(
         "all",
         description="Folds that are tested in turn: all, or numbers such as 1,2 or 1..3.",
         json_schema_extra=BASIC,

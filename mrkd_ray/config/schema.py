@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     Field,
     ValidationError,
     field_validator,
@@ -30,6 +31,7 @@ from mrkd_ray.config.fields import (
     Paths,
     Reported,
     Temperatures,
+    once,
 )
 from mrkd_ray.config.method import (
     GPU_CYCLES,
@@ -127,7 +129,7 @@ class GridConfig(Method, Budget, Run, Published):
         description="Name of the results folder. Default: the file's name.",
         json_schema_extra=BASIC,
     )
-    cohorts: tuple[CohortSpec, ...] = Field(
+    cohorts: Annotated[tuple[CohortSpec, ...], AfterValidator(once)] = Field(
         min_length=1,
         description="A cohort: branches, such as logmel64:resnet_small+cqt:vgg_small. Repeat it "
         "for every cohort.",
@@ -136,7 +138,7 @@ class GridConfig(Method, Budget, Run, Published):
     temperatures: Temperatures = Field(
         (1.0,), description="Temperatures of the soft labels (Eq. 2), such as 1,2,4."
     )
-    seeds: Annotated[tuple[Count, ...], Numbers, Field(min_length=1)] = Field(
+    seeds: Annotated[tuple[Count, ...], Numbers, Field(min_length=1), AfterValidator(once)] = Field(
         (0,),
         description="Seeds, such as 0..4. Every cell is repeated with each.",
         json_schema_extra=BASIC,

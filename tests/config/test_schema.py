@@ -62,6 +62,10 @@ def refusal(model: type[BaseModel], **values: Any) -> list[str]:
         ("cycles", True, "true and false are for switches"),
         ("lr", True, "true and false are for switches"),
         ("seeds", [1, False], "true and false are for switches"),
+        ("seeds", [1, 2, 1], "1 is there twice"),
+        ("temperatures", [2, 2.0], "2.0 is there twice"),
+        ("folds", [3, 3], "3 is there twice"),
+        ("name", 151 * "x", "at most 150 characters"),
     ],
 )
 def test_an_error_names_file_field_value_and_what_is_expected(
