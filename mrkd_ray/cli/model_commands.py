@@ -1,4 +1,4 @@
-"""Commands of a trained model: evaluate, predict, listen, export, pack."""
+"""Commands of a trained model: evaluate, predict, listen, serve, export, pack."""
 
 from __future__ import annotations
 
@@ -201,6 +201,71 @@ def listen(
                 print(f"{datetime.now():%H:%M:%S} {printable(asked.text(found))}", flush=True)
         except KeyboardInterrupt:
             raise typer.Exit from None
+
+
+@models.command(
+    epilog=ending(
+        "mrkd serve results/train",
+        "mrkd serve birds.mrkd --host 0.0.0.0 --token-file token.txt --replicas 4",
+    )
+)
+def serve(
+    model: ModelPath,
+    host: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="To listen on. 0.0.0.0: others reach it too."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="To listen on.")] = 8000,
+    replicas: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Copies of the model, a process each.")
+    ] = 1,
+    gpus: Annotated[
+        float,
+        typer.Option(metavar="X", min=0, help="GPUs of each copy; a fraction shares a card."),
+    ] = 0,
+    queue: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Requests under way at once. Further ones get 503 and Retry-After.",
+        ),
+    ] = 64,
+    max_mb: Annotated[
+        float, typer.Option(metavar="X", min=0.001, help="Megabytes of a request.")
+    ] = 32,
+    max_seconds: Annotated[
+        float, typer.Option(metavar="X", min=0.1, help="Seconds of a recording.")
+    ] = 600,
+    confidence: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            min=0,
+            max=1,
+            help="From here up, model=cascade believes the cheapest branch.",
+        ),
+    ] = 0.9,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="It holds a token. Requests must bear it."),
+    ] = None,
+) -> None:
+    """Answer requests over HTTP, with a page for a browser, until Ctrl-C."""
+    from mrkd_ray.cli import serving
+    from mrkd_ray.serve.settings import Settings
+
+    settings = Settings(
+        model=str(model.resolve()),
+        replicas=replicas,
+        gpus=gpus,
+        queue=queue,
+        max_mb=max_mb,
+        max_seconds=max_seconds,
+        confidence=confidence,
+        token_file=str(token_file.resolve()) if token_file else None,
+    )
+    serving.run(settings, host, port)
 
 
 @models.command()

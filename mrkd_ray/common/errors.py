@@ -8,3 +8,7 @@ class UserError(ValueError):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+class Busy(Exception):
+    """A server has no room for a request now. Nothing was done: the same request may come again."""

@@ -1,4 +1,4 @@
-"""The templates of the pages that lie beside this file."""
+"""The templates of all pages. What they share, colours and a style, lies beside this file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
-def template(name: str) -> Template:
-    """Return a template: what it is given is escaped, and what it is not given is an error."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def template(name: str, package: str = "mrkd_ray.report") -> Template:
+    """Return a template: what it is given is escaped, and what it is not given is an error.
+
+    Args:
+        name: of its file.
+        package: in which the file lies. It may include files that lie here.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("mrkd_ray.report", ""),
+        loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader("mrkd_ray.report", "")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

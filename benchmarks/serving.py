@@ -1,0 +1,165 @@
+"""Load on `mrkd serve`, made by Locust, beside the same model behind plain FastAPI and uvicorn.
+
+python -m benchmarks.serving results/train              # 1, 8 and 64 clients, 20 s each
+python -m benchmarks.serving results/train --seconds 5
+python -m benchmarks.serving results/train --overload   # 64 clients, where 8 may wait
+
+Each client sends a recording of 5 s (WAV, 441 kB) as soon as its last one is answered. Everything
+runs on this machine: the clients take their part of it from both servers alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import describe
+from benchmarks.startup import MRKD
+
+CLIENTS = (1, 8, 64)
+SECONDS, RATE = 5, 44_100
+STARTS_WITHIN = 300.0
+
+LOCUST = """
+import os
+from pathlib import Path
+from locust import HttpUser, constant, task
+
+SOUND = Path(os.environ["SOUND"]).read_bytes()
+
+class Client(HttpUser):
+    wait_time = constant(0)
+
+    @task
+    def classify(self):
+        files = {"file": ("a.wav", SOUND, "audio/wav")}
+        with self.client.post("/classify", files=files, catch_response=True) as answer:
+            if answer.status_code == 503 and "Retry-After" in answer.headers:
+                answer.failure("503 with Retry-After")
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What Locust counted: requests a second that were answered, and milliseconds of all."""
+
+    rate: float
+    median: float
+    p99: float
+    answered: int
+    refused: int
+    failed: int
+
+
+@contextmanager
+def server(command: list[str], port: int) -> Iterator[str]:
+    """Run a server until it answers; end it afterwards."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        since = time.monotonic()
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > since + STARTS_WITHIN:
+                raise SystemExit(f"{' '.join(command)}: does not start")
+            time.sleep(0.5)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/openapi.json", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def loaded(url: str, clients: int, seconds: float, folder: Path) -> Load:
+    """Have clients ask for so many seconds."""
+    (folder / "locustfile.py").write_text(LOCUST)
+    command = [sys.executable, "-m", "locust", "-f", str(folder / "locustfile.py"), "--headless"]
+    command += ["-u", str(clients), "-r", str(clients), "-t", f"{seconds:g}s", "--host", url]
+    command += ["--csv", str(folder / "load"), "--only-summary", "--stop-timeout", "60"]
+    command += ["--exit-code-on-error", "0"]
+    sound = os.environ | {"SOUND": str(folder / "a.wav")}
+    subprocess.run(command, env=sound, check=True, capture_output=True)
+    with (folder / "load_stats.csv").open(newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["Name"] == "Aggregated")
+    with (folder / "load_failures.csv").open(newline="") as file:
+        failures = {row["Error"]: int(row["Occurrences"]) for row in csv.DictReader(file)}
+    refused = sum(count for error, count in failures.items() if "Retry-After" in error)
+    count, failed = int(row["Request Count"]), int(row["Failure Count"])
+    share = (count - failed) / max(count, 1)
+    return Load(
+        rate=share * float(row["Requests/s"]),
+        median=float(row["Median Response Time"]),
+        p99=float(row["99%"]),
+        answered=count - failed,
+        refused=refused,
+        failed=failed - refused,
+    )
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    """Measure both servers and print a table."""
+    import soundfile
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="as of mrkd serve")
+    parser.add_argument("--seconds", type=float, default=20, help="of load, for each row")
+    parser.add_argument("--overload", action="store_true", help="more clients than may wait")
+    asked = parser.parse_args()
+    found = describe("serving")
+    print(f"{found['date']}, {found['cpus']} CPUs of {found['processor']}, {found['commit']}")
+    print("server, clients: requests/s, median ms, p99 ms, answered, 503, other errors")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        noise = np.random.default_rng(0).uniform(-0.3, 0.3, SECONDS * RATE)
+        soundfile.write(folder / "a.wav", noise, RATE)
+        port = free_port()
+        ours = [*MRKD, "serve", asked.model, "--port", str(port)]
+        plain = [sys.executable, "-m", "benchmarks.plain_server", asked.model, str(port)]
+        sides = {"mrkd serve": ours, "plain FastAPI": plain}
+        if asked.overload:
+            sides = {"mrkd serve --queue 8": [*ours, "--queue", "8"]}
+        for side, command in sides.items():
+            with server(command, port) as url:
+                loaded(url, 1, 2, folder)  # the first requests build what is built once
+                for clients in (64,) if asked.overload else CLIENTS:
+                    load = loaded(url, clients, asked.seconds, folder)
+                    print(
+                        f"{side}, {clients}: {load.rate:.1f}, {load.median:.0f}, {load.p99:.0f}, "
+                        f"{load.answered}, {load.refused}, {load.failed}",
+                        flush=True,
+                    )
+                if asked.overload:
+                    load = loaded(url, 1, 2, folder)
+                    print(f"afterwards, 1: {load.answered} answered, {load.failed} errors")
+
+
+if __name__ == "__main__":
+    main()

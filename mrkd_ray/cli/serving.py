@@ -1,0 +1,61 @@
+"""`mrkd serve`: a model as a server, until Ctrl-C."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import threading
+from typing import TYPE_CHECKING
+
+from mrkd_ray.common.errors import UserError
+
+if TYPE_CHECKING:
+    from mrkd_ray.serve.settings import Settings
+
+NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+"""What is imported of the extra `serve`."""
+
+
+def check_installed() -> None:
+    """Raise UserError where the extra is not installed."""
+    lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise UserError(
+            f"mrkd serve needs {', '.join(lacking)}, of the extra serve: pip install -e '.[serve]'"
+        )
+
+
+def run(settings: Settings, host: str, port: int) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises:
+        UserError: something is missing, or it does not start.
+    """
+    check_installed()
+    from rich.console import Console
+
+    from mrkd_ray.common.progress import say
+    from mrkd_ray.distributed.serving import check_free, running
+    from mrkd_ray.inference.classifier import Classifier
+    from mrkd_ray.serve.application import application
+
+    console = Console(stderr=True)
+    check_free(host, port)
+    Classifier.load(settings.model, "cpu")  # what is wrong with it is said before anything starts
+    if not _is_loopback(host) and settings.token_file is None:
+        say(console, f"warning: everybody who reaches {host} may ask: --token-file")
+    say(console, f"loading {settings.model}")
+    with running(application(settings), host, port, settings.replicas):
+        name = f"[{host}]" if ":" in host else host
+        print(f"http://{name}:{port}  until Ctrl-C", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            say(console, "stopping")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,173 @@
+"""Ray Serve: replicas of what does jobs, and the application in front of them.
+
+It knows neither recordings nor models. What is in a replica, and what the application is, is
+handed over as functions that make them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from mrkd_ray.common.errors import Busy, UserError
+from mrkd_ray.distributed.cluster import connect
+
+BATCH = 8
+"""Jobs that a replica does together, at most: those that wait when it has time for more."""
+AHEAD = 2  # batches that a replica has: one is done, the next one comes together
+TRIES = 3  # of a job whose replica dies; there is another one, or there will be one
+FRONT = 10_000  # requests that the application has at once: it is told itself how many it takes
+NAME = "mrkd"
+
+
+class Worker(Protocol):
+    """What does jobs."""
+
+    def about(self) -> Any:
+        """Say what it is."""
+
+    def score(self, jobs: Sequence[Any]) -> Sequence[Any]:
+        """Do jobs; what comes of each, in order."""
+
+
+class Replica:
+    """A process that does jobs, several at once where several wait."""
+
+    def __init__(self, make: Callable[[], Worker]) -> None:
+        self._worker = make()
+
+    async def about(self) -> Any:
+        """Say what the worker is."""
+        return self._worker.about()
+
+    @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=0.0)
+    async def score(self, jobs: list[Any]) -> list[Any]:
+        """Do jobs, in a thread: the process goes on to answer Ray."""
+        return list(await asyncio.to_thread(self._worker.score, jobs))
+
+
+class Replicas:
+    """The replicas, as the application sees them. A job of one that dies is done by another."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def about(self) -> Any:
+        """Say what the workers are."""
+        return await self._answer(self._handle.about.remote)
+
+    async def score(self, job: Any) -> Any:
+        """Have a job done.
+
+        Raises:
+            Busy: so many wait already, or there is no replica that lives.
+        """
+        return await self._answer(lambda: self._handle.score.remote(job))
+
+    async def _answer(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        for _ in range(TRIES):
+            try:
+                return await ask()
+            except BackPressureError:
+                raise Busy("as many requests wait as may") from None
+            except (RayActorError, DeploymentUnavailableError):
+                continue
+            except RayTaskError as error:
+                if not isinstance(error.cause, RayActorError):
+                    raise
+        raise Busy("the model's processes ended: others are started")
+
+
+@serve.ingress()
+class Front:
+    """The application, in a process of its own."""
+
+    def __init__(self, make_app: Callable[[Replicas], Any], handle: Any) -> None:
+        self._make_app, self._replicas = make_app, Replicas(handle)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return self._make_app(self._replicas)
+
+
+def application(
+    make_worker: Callable[[], Worker],
+    make_app: Callable[[Replicas], Any],
+    *,
+    replicas: int,
+    gpus: float,
+    queue: int,
+) -> serve.Application:
+    """Return what Ray Serve runs.
+
+    Args:
+        make_worker: called in each replica.
+        make_app: called in the process in front; makes an ASGI application.
+        replicas: how many, with a CPU each.
+        gpus: of each replica.
+        queue: jobs that may wait for a replica.
+    """
+    worker = serve.deployment(
+        name="model",
+        num_replicas=replicas,
+        ray_actor_options={"num_cpus": 1, "num_gpus": gpus},
+        max_ongoing_requests=AHEAD * BATCH,
+        max_queued_requests=queue,
+    )(Replica)
+    front = serve.deployment(
+        name="front", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=FRONT
+    )(Front)
+    return front.bind(make_app, worker.bind(make_worker))
+
+
+@contextmanager
+def running(application: serve.Application, host: str, port: int, cpus: int) -> Iterator[None]:
+    """Serve an application from a cluster that is started here, and end both afterwards.
+
+    Args:
+        application: of `application`.
+        host: the address to listen on.
+        port: of it.
+        cpus: logical CPUs that the cluster has at least.
+
+    Raises:
+        UserError: the application did not start.
+    """
+    with connect(None, cpus, dashboard=False):
+        try:
+            serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
+            try:
+                serve.run(application, name=NAME)
+            except RuntimeError as error:
+                raise UserError(f"the server did not start: {_reason()}") from error
+            yield
+        finally:
+            serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def check_free(host: str, port: int) -> None:
+    """Raise UserError where nobody can listen on an address."""
+    try:
+        kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"--host {host} --port {port}: cannot be listened on ({reason}). Give another one."
+        ) from None
+
+
+def _reason() -> str:
+    """Return why a deployment of the application failed, as Ray tells it."""
+    status = serve.status().applications.get(NAME)
+    messages = [each.message for each in status.deployments.values()] if status else []
+    lines = "\n".join(filter(None, messages)).strip().splitlines()
+    return lines[-1] if lines else "Ray Serve says no reason"

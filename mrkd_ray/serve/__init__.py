@@ -1,0 +1,1 @@
+"""A trained model behind HTTP: uploads, answers, the page. Ray's part is `distributed.serving`."""

@@ -1,0 +1,46 @@
+"""The server on Ray Serve: what `mrkd serve` runs, and what `serve build` and `serve deploy` take.
+
+A file for a cluster names `mrkd_ray.serve.application:application` as its import path and has the
+fields of `Settings` as arguments: deploy/serve.yaml.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from mrkd_ray.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from ray import serve
+
+    from mrkd_ray.serve.scorer import Scorer
+
+
+def application(settings: Settings) -> "serve.Application":
+    """Return the server. Ray Serve looks at the annotation, and makes `Settings` of a file's args.
+
+    Raises:
+        UserError: as `Settings.token`.
+    """
+    from mrkd_ray.distributed import serving
+
+    settings.token()
+    return serving.application(
+        partial(_scorer, settings),
+        partial(_app, settings),
+        replicas=settings.replicas,
+        gpus=settings.gpus,
+        queue=settings.queue,
+    )
+
+
+def _scorer(settings: Settings) -> "Scorer":
+    """Load the model, in a process that has a CPU of its own."""
+    from mrkd_ray.serve.scorer import Scorer
+
+    return Scorer(settings.model, "cuda" if settings.gpus else "cpu", jobs=1)
+
+
+def _app(settings: Settings, backend: Any) -> Any:
+    from mrkd_ray.serve.app import make_app
+
+    return make_app(settings, backend)
