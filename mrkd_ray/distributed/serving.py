@@ -7,6 +7,7 @@ handed over as functions that make them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -140,10 +141,16 @@ def running(application: serve.Application, host: str, port: int, cpus: int) -> 
         UserError: the application did not start.
     """
     with connect(None, cpus, dashboard=False):
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:
-            serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
             try:
+                serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
                 serve.run(application, name=NAME)
+            except RayActorError:
+                raise UserError(
+                    "the server did not start: a process of Ray Serve ended. Is there memory left, "
+                    "and is this machine very busy? Try again."
+                ) from None
             except RuntimeError as error:
                 raise UserError(f"the server did not start: {_reason()}") from error
             yield

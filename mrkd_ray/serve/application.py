@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 from mrkd_ray.serve.settings import Settings
 
 if TYPE_CHECKING:
-    from ray import serve
-
     from mrkd_ray.serve.scorer import Scorer
 
 
-def application(settings: Settings) -> "serve.Application":
-    """Return the server. Ray Serve looks at the annotation, and makes `Settings` of a file's args.
+def application(settings: Settings) -> Any:
+    """Return the server, an `Application` of Ray Serve, which makes `Settings` of a file's `args`.
 
     Raises:
         UserError: as `Settings.token`.
