@@ -21,6 +21,20 @@ def residual(channels: int, n_classes: int) -> list[nn.Module]:
     return [*stem, pooled_relu(), *blocks, *head(widths[-1], n_classes)]
 
 
+def plain(channels: int, n_classes: int) -> list[nn.Module]:
+    """Return the layers of `vgg_small`."""
+    layers: list[nn.Module] = []
+    before = channels
+    for width in (16, 32, 64):
+        stride = 1 if layers else 2
+        layers += [*convolution(before, width, stride=stride), *pooled_relu()]
+        before = width
+    for width in (96, 96):
+        layers += [*convolution(before, width), nn.ReLU(inplace=True)]
+        before = width
+    return [*layers, *head(before, n_classes)]
+
+
 def convolution(before: int, after: int, *, size: int = 3, stride: int = 1) -> list[nn.Module]:
     """Return a convolution and its BatchNorm, which makes a bias needless."""
     convolution = nn.Conv2d(before, after, size, stride, padding=size // 2, bias=False)
@@ -53,6 +67,17 @@ class _Residual(nn.Module):
         return out
 
 
+class _Unstacked(nn.Module):
+    """[B, 3, n * bins, frames] to [B, 3 * n, bins, frames]: what is stacked becomes channels."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), self.n * x.shape[1], -1, x.shape[3])
+
+
 class _BandMeans(nn.Module):
     """[B, C, bins, frames] to [B, BANDS * C]: the mean over time, and over each frequency band.
 
@@ -79,13 +104,10 @@ def resnet_small(n_classes: int) -> nn.Module:
 @network("vgg_small", description="plain, 5 convolutions, for CPUs; 0.2 M parameters")
 def vgg_small(n_classes: int) -> nn.Module:
     """Plain 3 x 3 convolutions in four stages, with max pooling between them."""
-    layers: list[nn.Module] = []
-    before = 3
-    for width in (16, 32, 64):
-        stride = 1 if layers else 2
-        layers += [*convolution(before, width, stride=stride), *pooled_relu()]
-        before = width
-    for width in (96, 96):
-        layers += [*convolution(before, width), nn.ReLU(inplace=True)]
-        before = width
-    return nn.Sequential(*layers, *head(before, n_classes))
+    return nn.Sequential(*plain(3, n_classes))
+
+
+@network("vgg_fused", description="vgg_small of three representations at once, for fused")
+def vgg_fused(n_classes: int) -> nn.Module:
+    """`vgg_small` whose first convolution sees three representations, with deltas, as channels."""
+    return nn.Sequential(_Unstacked(3), *plain(9, n_classes))

@@ -26,6 +26,8 @@ from mrkd_ray.scores.intervals import standard_error
 
 ERRORS = 2
 """Standard errors within which a difference does not count."""
+FEWEST_CLIPS = 50
+"""Of one part, by which a candidate may be left out of the others."""
 LEARNT, HALF = 2 / 3, 0.5
 """The part of the right labels in front below which, and the estimated part of wrong labels above
 which, probes are not asked about labels: docs/explanation/recommend.md."""
@@ -44,6 +46,7 @@ class Probed:
         parts: how many parts of the training clips these are.
         all_verified: whether each label that is trained on was verified.
         costs: of each candidate; empty where they were not measured.
+        left_out: what the first part alone told of candidates that were `too_weak` there.
     """
 
     candidates: tuple[BranchSpec, ...]
@@ -54,6 +57,7 @@ class Probed:
     parts: int
     all_verified: bool = True
     costs: tuple[Cost, ...] = ()
+    left_out: Probed | None = None
 
     @cached_property
     def hits(self) -> Float64:
@@ -142,6 +146,24 @@ class Choice:
         """
         in_front = doubtful_labels.in_front(self.ensemble, self.probed.labels)
         return in_front < LEARNT or self.wrong_share > HALF
+
+
+def too_weak(probed: Probed, size: int, margin: float) -> set[BranchSpec]:
+    """Return candidates that are not worth more probes: `choose` would not admit them.
+
+    They lack more than `margin` points to the best candidate, by `ERRORS` standard errors of the
+    difference over the same clips. Of fewer than `FEWEST_CLIPS` clips nothing is concluded, and
+    the best `size` candidates always stay.
+    """
+    if len(probed.labels) < FEWEST_CLIPS:
+        return set()
+    best, *others = np.argsort(-probed.accuracy, kind="stable").tolist()
+    lacking = (probed.hits[best] - probed.hits[i] - margin / 100 for i in others[size - 1 :])
+    return {
+        probed.candidates[i]
+        for i, each in zip(others[size - 1 :], lacking, strict=True)
+        if each.mean() > ERRORS * standard_error(each)
+    }
 
 
 def choose(probed: Probed, size: int, margin: float) -> Choice:

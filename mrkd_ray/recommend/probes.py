@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.intact import result_of
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.config.fields import BranchSpec
@@ -21,7 +23,8 @@ from mrkd_ray.grid.opening import OpenGrid
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.measurements import Probe, Sizes
 from mrkd_ray.plan.window_memory import window_memory_of
-from mrkd_ray.recommend.choice import Probed
+from mrkd_ray.recommend.choice import Probed, too_weak
+from mrkd_ray.recommend.costs import Cost, measure
 
 
 def parts_of(dataset: Dataset, config: RecommendConfig) -> tuple[list[Split], int]:
@@ -92,7 +95,35 @@ def of_parts(cells: Sequence[Cell], parts: Sequence[Split], seed: int) -> list[C
     return probes
 
 
+def worth_it(
+    folder: Path, probes: Sequence[Cell], dataset: Dataset, config: RecommendConfig
+) -> list[Cell]:
+    """Return the probes without those, after the first part, of candidates that are too weak there.
+
+    Where probes of the first part are not finished these are all.
+    """
+    first = [cell for cell in probes if cell.fold == probes[0].fold]
+    if len(first) == len(probes) or not is_finished(folder, first):
+        return [*probes]
+    weak = too_weak(_read(folder, first, dataset), config.size, config.margin)
+    return [cell for cell in probes if cell in first or cell.branches[0] not in weak]
+
+
+def is_finished(folder: Path, probes: Sequence[Cell]) -> bool:
+    """Return whether all of these probes have a result."""
+    return all(result_of(folder / "cells" / cell.key) is not None for cell in probes)
+
+
 def read(folder: Path, probes: Sequence[Cell], dataset: Dataset) -> Probed:
+    """Read what finished probes predict, of candidates that were not left out (`worth_it`)."""
+    parts = Counter(cell.branches[0] for cell in probes)
+    whole = [cell for cell in probes if parts[cell.branches[0]] == max(parts.values())]
+    others = [cell for cell in probes if cell not in whole]
+    left_out = _read(folder, others, dataset) if others else None
+    return replace(_read(folder, whole, dataset), left_out=left_out)
+
+
+def _read(folder: Path, probes: Sequence[Cell], dataset: Dataset) -> Probed:
     """Put the predictions of finished probes together, the parts one after the other."""
     candidates: dict[BranchSpec, list[Cell]] = {}
     first = probes[0]
@@ -116,13 +147,20 @@ def read(folder: Path, probes: Sequence[Cell], dataset: Dataset) -> Probed:
     )
 
 
-def models(folder: Path, probes: Sequence[Cell]) -> list[Path]:
-    """Return the folder of a trained model of each candidate, in the order of `read`."""
-    found = {cell.branches[0]: cell for cell in reversed(probes)}
-    return [
-        folder / "cells" / found[branch].key / "branches" / found[branch].names[0]
-        for branch in dict.fromkeys(cell.branches[0] for cell in probes)
-    ]
+def measured(folder: Path, probes: Sequence[Cell], probed: Probed, seconds: float) -> Probed:
+    """Return what was read with the cost of each candidate, by a trained model of it.
+
+    Args:
+        seconds: of a clip.
+    """
+    cells = {cell.branches[0]: cell for cell in reversed(probes)}
+
+    def cost(branch: BranchSpec) -> Cost:
+        cell = cells[branch]
+        return measure([folder / "cells" / cell.key / "branches" / cell.names[0]], seconds)
+
+    left_out = probed.left_out and measured(folder, probes, probed.left_out, seconds)
+    return replace(probed, costs=tuple(map(cost, probed.candidates)), left_out=left_out)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.opening import OpenGrid, open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.run import CellsFailed, listed, run_cells
-from mrkd_ray.recommend import costs, probes, show
+from mrkd_ray.recommend import probes, show
 from mrkd_ray.recommend.choice import Choice, choose
 from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
@@ -62,7 +62,8 @@ def recommend(
     def finished(cells: Sequence[Cell], prepared: Prepared) -> bool:
         own = probes.of_parts(cells, *probes.parts_of(prepared.dataset, config))
         folder = _folder(asked, own)
-        return all(result_of(folder / "cells" / cell.key) is not None for cell in own)
+        wanted = probes.worth_it(folder, own, prepared.dataset, config)
+        return probes.is_finished(folder, wanted)
 
     begun = any(grid_folder.newest_first(asked.output, asked.name))
     with open_grid(asked, console, finished if begun else None) as opened:
@@ -74,32 +75,39 @@ def recommend(
                 grid_folder.rename_former(opened.cells, folder)
                 for line in grid_folder.set_aside(opened.cells, folder):
                     say(console, f"warning: {line}")
-        left = [cell for cell in opened.cells if result_of(folder / "cells" / cell.key) is None]
+        wanted = probes.worth_it(folder, opened.cells, opened.prepared.dataset, config)
+        left = [cell for cell in wanted if result_of(folder / "cells" / cell.key) is None]
         if left:
-            opened, left = _in_time(opened, left, config.minutes, console)
+            opened, left = _in_time(replace(opened, cells=wanted), left, config.minutes, console)
         wanted, prepared = opened.cells, opened.prepared
         with grid_folder.locked(folder):
             grid_folder.write_request(folder, asked, prepared.skipped, wanted)
             if left:
                 compute(prepared, opened.workers.map, opened.display)
-            failed = run_cells(opened, folder)
-            if failed:
-                raise CellsFailed(
-                    f"{len(failed)} of {len(wanted)} probes did not finish; the same call takes "
-                    f"them up again.\n{listed(failed)}\nWhat is finished is in {folder}."
-                )
+            first = [cell for cell in wanted if cell.fold == wanted[0].fold]
+            _run(replace(opened, cells=first), folder)
+            wanted = probes.worth_it(folder, wanted, prepared.dataset, config)
+            _run(replace(opened, cells=wanted), folder)
             probed = probes.read(folder, wanted, prepared.dataset)
     # The workers have ended: nothing else computes while models are timed.
     seconds = typical_seconds(asked.model_dump(mode="json"))
-    models = [[path] for path in probes.models(folder, wanted)]
     with console.status("Measuring what the candidates cost"):
-        measured = tuple(costs.measure(paths, seconds) for paths in models)
-    choice = choose(replace(probed, costs=measured), config.size, config.margin)
+        probed = probes.measured(folder, wanted, probed, seconds)
+    choice = choose(probed, config.size, config.margin)
     for name, text in (show.tables(choice) | show.drawing(choice)).items():
         write_text(folder / name, text)
     write_text(to, show.grid_file(choice, config))
     console.print(f"Probes: {folder}", markup=False, soft_wrap=True)
     return choice
+
+
+def _run(opened: OpenGrid, folder: Path) -> None:
+    """Run what is not finished of some probes. Raises CellsFailed."""
+    if failed := run_cells(opened, folder):
+        raise CellsFailed(
+            f"{len(failed)} of {len(opened.cells)} probes did not finish; the same call takes "
+            f"them up again.\n{listed(failed)}\nWhat is finished is in {folder}."
+        )
 
 
 def _folder(asked: GridConfig, cells: Sequence[Cell]) -> Path:
@@ -117,12 +125,11 @@ HEADS = ("linear", "mlp")
 def _by_default() -> tuple[str, ...]:
     """Return embeddings whose weights are here, and all that small networks see.
 
-    Raw samples are for a network of their own (`--branch waveform:leaf_small` adds that), and what
-    is `normalised` for networks that come pretrained.
+    What is for a network of its own is left out: `--branch waveform:leaf_small` adds such a one.
     """
     entries = REPRESENTATIONS.items()
     embeddings = [name for name, entry in entries if pretrained.there(entry.weights)]
-    seen = [name for name, e in entries if not (e.weights or e.linear or e.normalised)]
+    seen = [name for name, e in entries if not (e.weights or e.made_for)]
     return (*embeddings, *seen)
 
 
@@ -181,6 +188,6 @@ def _in_time(
         console,
         f"{len(kept)} probes of {kept[0].training.epochs} epochs{finished}: {len(candidates)} "
         f"candidates on {count} of {len(parts)} parts. {clips} held-out clips will decide. "
-        f"About {time_text(seconds)} at most.",
+        f"About {time_text(seconds)} at most: who is too weak on the first part is in no other.",
     )
     return replace(opened, cells=kept), now

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from mrkd_ray.common import environment
-from mrkd_ray.common.text import count_text, milliseconds_text, to_cell
+from mrkd_ray.common.text import count_text, few, milliseconds_text, to_cell
 from mrkd_ray.config.method import Learning
 from mrkd_ray.config.run import Branches
 from mrkd_ray.config.schema import GridConfig, RecommendConfig
@@ -59,6 +59,12 @@ def sentences(choice: Choice, fold: int, verified_only: bool) -> Iterator[str]:
         f"{len(probed.labels)} clips decide: {parts} of the training clips of fold {fold}, "
         "each predicted by probes that were trained on the rest. ±: one standard error."
     )
+    if weak := probed.left_out:
+        yield (
+            f"{few([str(candidate) for candidate in weak.candidates])}: tried on the first part "
+            "alone. There the best candidate is ahead by more than the margin, and by "
+            f"{ERRORS} standard errors besides."
+        )
     if others:
         told = f"{choice.tied} of the other {others} cohorts are not told apart from it by so many "
         told += f"clips (log-loss within {ERRORS} standard errors)."
@@ -76,27 +82,36 @@ def _cost(probed: Probed) -> Iterator[str]:
     """Say what accuracy costs: candidates that are better than all that are faster."""
     if not probed.costs:
         return
-    best = front(probed.costs, list(probed.accuracy))
-    first = probed.costs[best[0]]
+    names, costs, accuracy = _all_of(probed)
+    best = front(costs, accuracy)
+    first = costs[best[0]]
     text = (
-        f"Cost of a clip of {first.seconds:.3g} s on one core: {probed.candidates[best[0]]} is the "
-        f"cheapest ({100 * probed.accuracy[best[0]]:.1f} %; {first.text})."
+        f"Cost of a clip of {first.seconds:.3g} s on one core: {names[best[0]]} is the "
+        f"cheapest ({100 * accuracy[best[0]]:.1f} %; {first.text})."
     )
     for before, i in itertools.pairwise(best):
-        more = 100 * (probed.accuracy[i] - probed.accuracy[before])
-        text += f" {probed.candidates[i]} brings {more:+.1f} points ({probed.costs[i].text})."
-    left = len(probed.costs) - len(best)
+        gain = 100 * (accuracy[i] - accuracy[before])
+        text += f" {names[i]} brings {gain:+.1f} points ({costs[i].text})."
+    left = len(costs) - len(best)
     more = "The other one costs more and is" if left == 1 else f"The other {left} cost more and are"
     yield text + (f" {more} no better." if left else "")
 
 
+def _all_of(probed: Probed) -> tuple[list[str], list[Cost], list[float]]:
+    """Return name, cost and accuracy of each candidate, of those left out on the first part."""
+    every = [probed, probed.left_out] if probed.left_out else [probed]
+    return (
+        [str(candidate) for each in every for candidate in each.candidates],
+        [cost for each in every for cost in each.costs],
+        [float(accuracy) for each in every for accuracy in each.accuracy],
+    )
+
+
 def drawing(choice: Choice) -> dict[str, str]:
     """Return the SVG of accuracy over cost, by its file's name; nothing where costs lack."""
-    probed = choice.probed
-    names = [str(candidate) for candidate in probed.candidates]
-    if not probed.costs:
+    if not choice.probed.costs:
         return {}
-    return {DRAWING: draw(names, probed.costs, list(probed.accuracy))}
+    return {DRAWING: draw(*_all_of(choice.probed))}
 
 
 def show(choice: Choice, fold: int, verified_only: bool, console: Console) -> None:
@@ -115,6 +130,11 @@ def show(choice: Choice, fold: int, verified_only: bool, console: Console) -> No
         loss = float(probed.losses([i]).mean())
         row = (str(number), str(probed.candidates[i]), _accuracy(probed, i), f"{loss:.3f}", mark)
         table.add_row(*row, style="bold" if i in chosen else None)
+    if weak := probed.left_out:
+        for i in np.argsort(-weak.accuracy, kind="stable"):
+            loss = float(weak.losses([i]).mean())
+            name = str(weak.candidates[i])
+            table.add_row("", name, _accuracy(weak, i), f"{loss:.3f}", "too weak on the first part")
     console.print(table)
     console.print()
     console.print(_matrix(probed, order[:SHOWN]))
@@ -139,17 +159,14 @@ def tables(choice: Choice) -> dict[str, str]:
 
     probed = choice.probed
     candidates = [
-        {
-            "candidate": str(candidate),
-            "accuracy": probed.accuracy[i],
-            "standard_error": standard_error(probed.hits[i]),
-            "log_loss": probed.losses([i]).mean(),
-            "clips": len(probed.labels),
-            "admitted": i in choice.admitted,
-        }
-        | ({} if not probed.costs else _columns(probed.costs[i]))
-        for i, candidate in enumerate(probed.candidates)
+        _row(probed, i) | {"admitted": i in choice.admitted} | _columns(probed, i)
+        for i in range(len(probed.candidates))
     ]
+    if weak := probed.left_out:
+        candidates += [
+            _row(weak, i) | {"admitted": False} | _columns(weak, i)
+            for i in range(len(weak.candidates))
+        ]
     measures = (diversity.disagreement, diversity.correlation, diversity.yule_q)
     matrices = {measure.__name__: probed.pairwise(measure) for measure in measures}
     pairs = [
@@ -183,7 +200,20 @@ def tables(choice: Choice) -> dict[str, str]:
     return {name: pd.DataFrame(rows).to_csv(index=False) for name, rows in named.items()}
 
 
-def _columns(cost: Cost) -> dict[str, float]:
+def _row(probed: Probed, i: int) -> dict[str, Any]:
+    return {
+        "candidate": str(probed.candidates[i]),
+        "accuracy": probed.accuracy[i],
+        "standard_error": standard_error(probed.hits[i]),
+        "log_loss": probed.losses([i]).mean(),
+        "clips": len(probed.labels),
+    }
+
+
+def _columns(probed: Probed, i: int) -> dict[str, float]:
+    if not probed.costs:
+        return {}
+    cost = probed.costs[i]
     return {
         "milliseconds": cost.milliseconds,
         "multiplications": cost.multiplications,

@@ -59,6 +59,7 @@ class Representation:
     normalised: bool = False  # as its networks know it: taken as it is
     weights: str = ""  # the pretrained weights that it is made with, by their name
     frozen: str = ""  # the network from ImageNet that it is made with
+    made_for: str = ""  # a network that it is for; empty: for all
     reach: float = 1.0  # seconds of the recording, before a frame and after it, that it depends on
 
     @property
@@ -127,6 +128,7 @@ def representation(
     linear: bool = False,
     normalised: bool = False,
     weights: str = "",
+    made_for: str = "",
     reach: float = 1.0,
     **params: Any,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
@@ -137,9 +139,10 @@ def representation(
     far each bin moves when the recording gets 1 dB louder, for augmentation; by default 1 in every
     bin, as of values in dB. `linear` says that all values are proportional to the samples instead.
     `normalised` values are what networks take, without statistics of the training clips.
-    `weights` is a name in `pretrained.FILES`: its bytes go into the version. `reach` is how many
-    seconds before and after it a frame depends on, besides the floor in dB: what parts of a long
-    recording overlap by (`parts`).
+    `weights` is a name in `pretrained.FILES`: its bytes go into the version. `made_for` is the
+    network that it is for, where it is not for all. `reach` is how many seconds before and after
+    it a frame depends on, besides the floor in dB: parts of a long recording overlap by it
+    (`parts`).
 
     Raises:
         ValueError: the name is registered already.
@@ -166,6 +169,7 @@ def representation(
                 linear=linear,
                 normalised=normalised,
                 weights=weights,
+                made_for=made_for,
                 reach=reach,
             ),
         )
@@ -265,19 +269,25 @@ def cqt(recordings: Recordings, bins: int) -> Tensor:
     return recordings.decibels(recordings.cqt(bins))
 
 
+PCEN: dict[str, Any] = {
+    "scale": 2**31,
+    "seconds": 0.4,
+    "pcen_gain": 0.98,
+    "bias": 2.0,
+    "power": 0.5,
+    "eps": 1e-6,
+}
+PCEN_REACH = 20.0  # seconds: by then the past has faded to 2e-22
+
+
 @representation(
     "pcen64",
     bins=64,
     description="64 Mel bands, each normalised by its own recent past (PCEN)",
     constants=["mel-64"],
-    reach=20.0,  # by then the past has faded to 2e-22
+    reach=PCEN_REACH,
     gain=[0.0] * 64,  # a louder recording has a louder past: 1 dB is 0.2 % at most
-    scale=2**31,
-    seconds=0.4,
-    pcen_gain=0.98,
-    bias=2.0,
-    power=0.5,
-    eps=1e-6,
+    **PCEN,
 )
 def pcen_mel(
     recordings: Recordings, bins: int, scale: float, seconds: float, pcen_gain: float, **rest: float
@@ -293,8 +303,11 @@ def pcen_mel(
     return pcen(energy, frames=frames, gain=pcen_gain, **rest)
 
 
+LOWEST = 50.0  # Hz: the middle of the first gammatone band
+
+
 @representation(
-    "gammatone64", bins=64, description="64 gammatone bands from 50 Hz up, dB", lowest=50.0
+    "gammatone64", bins=64, description="64 gammatone bands from 50 Hz up, dB", lowest=LOWEST
 )
 def gammatone(recordings: Recordings, bins: int, lowest: float) -> Tensor:
     """Power in gammatone bands, evenly spaced on the ear's scale (ERB), dB, floored as `logmel`."""
@@ -302,7 +315,36 @@ def gammatone(recordings: Recordings, bins: int, lowest: float) -> Tensor:
 
 
 @representation(
-    "waveform", bins=HOP, description="the samples, 220 a frame, for leaf_small", linear=True
+    "fused",
+    bins=192,
+    description="logmel64, pcen64 and gammatone64 one above the other, for vgg_fused",
+    constants=["mel-64"],
+    reach=PCEN_REACH,
+    gain=[1.0] * 64 + [0.0] * 64 + [1.0] * 64,
+    made_for="vgg_fused",
+    lowest=LOWEST,
+    **PCEN,
+)
+def fused(recordings: Recordings, bins: int, lowest: float, **pcen: float) -> Tensor:
+    """Three representations for one network: what a cohort of three is compared with.
+
+    Log-Mel and gammatone have one floor, 80 dB under the maximum of both.
+    """
+    import torch
+
+    bands = bins // 3
+    power = [recordings.mel(bands), recordings.gammatone(bands, lowest)]
+    level = recordings.decibels(torch.cat(power, dim=1))
+    parts = [level[:, :bands], pcen_mel(recordings, bands, **pcen), level[:, bands:]]
+    return torch.cat(parts, dim=1)
+
+
+@representation(
+    "waveform",
+    bins=HOP,
+    description="the samples, 220 a frame, for leaf_small",
+    linear=True,
+    made_for="leaf_small",
 )
 def waveform(recordings: Recordings, bins: int) -> Tensor:
     """The samples themselves, in frames side by side: read in order, frames are the recording."""
@@ -316,6 +358,7 @@ def waveform(recordings: Recordings, bins: int) -> Tensor:
     timing=AUDIOSET,
     gain=[0.2 * math.log(10) / 10] * 128,
     normalised=True,
+    made_for="mn04",
 )
 def logmel_mn(recordings: Recordings, bins: int) -> Tensor:
     """EfficientAT's front-end: log power in Kaldi's Mel bands, scaled to about -1 to 1."""

@@ -125,8 +125,12 @@ def test_a_student_is_a_cell_that_is_read_resumed_and_used(
     assert again.folder == results.folder
     assert (cell / "result.json").stat().st_mtime_ns == before
     one = str(next((run_folder / "cells").glob("independent_cqt*")))  # other teachers, other cell
-    fewer = distil(**fields | {"teachers": one, "name": "fewer", "cycles": 1})
-    assert {p.name for p in (fewer.folder / "cells").iterdir()}.isdisjoint({cell.name})
+    residual = {"student": "logmel64:resnet_small", "name": "fewer", "cycles": 1}
+    fewer = distil(**fields | {"teachers": one} | residual)
+    (other,) = (fewer.folder / "cells").iterdir()
+    assert other.name.startswith("distilled_logmel64-resnet_small_")
+    assert (other / "branches" / "logmel64-resnet_small" / "model.safetensors").is_file()
+    assert Classifier.load(other).predict(clips / "00.wav").probabilities.shape == (3,)
 
 
 def test_soft_labels_of_other_windows_than_the_students_are_refused() -> None:

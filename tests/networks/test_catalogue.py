@@ -69,6 +69,21 @@ def build_for_shapes(name: str) -> nn.Module:
     return module
 
 
+def test_vgg_fused_sees_what_is_stacked_as_channels() -> None:
+    module, _ = build("vgg_fused", 4, windows=(192, 150))
+    assert isinstance(module, nn.Sequential)
+    windows = torch.randn(2, 3, 192, 9)
+    channels = module[0](windows)
+    for which in range(3):
+        for delta in range(3):
+            own = windows[:, delta, 64 * which : 64 * (which + 1)]
+            torch.testing.assert_close(channels[:, 3 * delta + which], own)
+    assert module[1].in_channels == 9
+    assert logits(module, 192).shape == (2, 4)
+    with pytest.raises(UserError, match="cannot take windows of 64 x 150"):
+        build("vgg_fused", 4, windows=(64, 150))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_builds_each_family_of_torchvision(name: str) -> None:
     module = build_for_shapes(name)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.recommend.choice import Probed, choose
+from mrkd_ray.recommend import choice as choices
+from mrkd_ray.recommend.choice import Probed, choose, too_weak
 from mrkd_ray.scores.intervals import standard_error
 
 CLIPS, CLASSES = 40, 5
@@ -129,3 +130,15 @@ def test_a_standard_error_is_that_of_the_mean() -> None:
     hits: Any = np.array([1.0, 0.0] * 50)
     assert standard_error(hits) == pytest.approx(0.05, rel=0.01)
     assert np.isnan(standard_error(hits[:1]))
+
+
+def test_who_is_behind_by_more_than_the_margin_and_its_error_is_too_weak(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = probed(range(2), range(3, 5), range(5, 13), range(5, 40))  # 95, 95, 80, 12.5 %
+    assert not too_weak(found, 2, 10)  # of 40 clips nothing is concluded
+    monkeypatch.setattr(choices, "FEWEST_CLIPS", 40)
+    assert too_weak(found, 2, 10) == {found.candidates[3]}  # 15 points behind may be chance
+    assert too_weak(found, 2, 0) == {found.candidates[3], found.candidates[2]}
+    assert not too_weak(found, 4, 10)  # all of them are needed
+    assert not too_weak(found, 2, 100)

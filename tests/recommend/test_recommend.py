@@ -20,6 +20,7 @@ from mrkd_ray.config.schema import RecommendConfig
 from mrkd_ray.datasets.opening import Dataset, open_dataset
 from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.workers import Start
+from mrkd_ray.recommend import probes
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.recommend.recommend import candidates_of, recommend
 from mrkd_ray.recommend.show import show
@@ -112,7 +113,7 @@ def test_candidates_are_what_small_networks_see_unless_some_are_named(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = candidates_of(config(clips, tmp_path, representations=None, networks=None))
-    others = {"waveform", "logmel_mn", *pretrained.FILES}
+    others = {"waveform", "logmel_mn", "fused", *pretrained.FILES}
     assert {branch.representation for branch in every} == set(REPRESENTATIONS) - others
     assert {branch.network for branch in every} == {"resnet_small", "vgg_small"}
     # Embeddings are tried with heads, and first, where their weights are.
@@ -139,13 +140,17 @@ def test_from_clips_to_a_grid_that_runs(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = config(clips, tmp_path, mixup=0.4)
+    asked = config(clips, tmp_path, mixup=0.4, representations="mfcc,logmel64,cqt")
     file = tmp_path / "recommended.yaml"
+    (weak,) = (each for each in candidates_of(asked) if each.representation == "mfcc")
+    monkeypatch.setattr(probes, "too_weak", lambda first, size, margin: {weak})
     choice = recommend(asked, file, console=QUIET)
     assert len(choice.probed.labels) == 6  # two of the four parts of fold 2
     (results,) = (tmp_path / "results").iterdir()
     rows = {name: _rows(results / f"{name}.csv") for name in ("probes", "pairs", "cohorts")}
-    assert [row["candidate"] for row in rows["probes"]] == ["cqt:vgg_small", "logmel64:vgg_small"]
+    probed = [(row["candidate"], row["clips"]) for row in rows["probes"]]
+    assert probed == [("cqt:vgg_small", "6"), ("logmel64:vgg_small", "6"), ("mfcc:vgg_small", "3")]
+    assert len(list(results.glob("cells/*mfcc*"))) == 1  # it is in the first part only
     assert len(rows["pairs"]) == len(rows["cohorts"]) == 1
     assert rows["cohorts"][0]["cohort"] == "cqt:vgg_small+logmel64:vgg_small"
     labels = {clip.clip_id: clip.label for clip in open_dataset(clips, tmp_path).clips}
@@ -159,6 +164,7 @@ def test_from_clips_to_a_grid_that_runs(
         said = [
             float(line[f"p_{row['label']}"])
             for path in results.glob("cells/*/predictions.csv")
+            if "mfcc" not in path.parent.name
             for line in _rows(path)
             if line["clip_id"] == row["clip_id"]
         ]
@@ -199,7 +205,7 @@ def test_from_clips_to_a_grid_that_runs(
     monkeypatch.setattr(
         "mrkd_ray.recommend.recommend.run_cells", lambda *given: [("a probe", "lost")]
     )
-    with pytest.raises(grid.CellsFailed, match=r"1 of 4 probes .*\n.*lost\n.*/recommend-2\."):
+    with pytest.raises(grid.CellsFailed, match=r"1 of 3 probes .*\n.*lost\n.*/recommend-2\."):
         recommend(asked, file, force=True, console=QUIET)  # probes of another PyTorch do not count
 
 

@@ -283,3 +283,28 @@ def test_labels_that_look_wrong_come_first_in_their_table() -> None:
 
 def _three() -> Choice:
     return made(range(10), range(5, 15), range(60))
+
+
+def test_who_took_part_in_the_first_part_alone_is_shown_with_what_it_costs() -> None:
+    choice = made(range(10), range(5, 15))
+    weak = replace(
+        choice.probed,
+        candidates=(BranchSpec(representation="mfcc", network="vgg_small"),),
+        labels=choice.probed.labels[:25],
+        probabilities=1 - choice.probed.probabilities[:1, :25],  # wrong where the first is right
+        costs=(cost(1.0),),
+    )
+    probed = replace(choice.probed, costs=(cost(3.0), cost(2.0)), left_out=weak)
+    choice = replace(choice, probed=probed)
+    text = " ".join(printed(choice).split())
+    assert "mfcc:vgg_small 40.0 ± 10.0 1.055 too weak on the first part" in text
+    assert "mfcc:vgg_small: tried on the first part alone" in text
+    assert "mfcc:vgg_small is the cheapest (40.0 %" in text
+    rows = pd.read_csv(io.StringIO(tables(choice)["probes.csv"]))
+    assert rows["candidate"].tolist()[2] == "mfcc:vgg_small"
+    assert rows["clips"].tolist() == [100, 100, 25]
+    assert rows["admitted"].tolist() == [True, True, False]
+    assert rows["milliseconds"].tolist() == [3.0, 2.0, 1.0]
+    (svg,) = drawing(choice).values()
+    assert "mfcc" in svg
+    assert "# mfcc:vgg_small: tried on" in grid_file(choice, RecommendConfig(data="x"))

@@ -206,6 +206,15 @@ def test_pcen_hardly_hears_how_loud_a_recording_is() -> None:
     assert (loud < 1.05 * quiet).all()
 
 
+def test_fused_is_three_representations_above_each_other_with_one_floor() -> None:
+    waveform = noise(30000)
+    waveform[15000:] = 0
+    three = [one(name, waveform) for name in ("logmel64", "pcen64", "gammatone64")]
+    floor = max(three[0].max(), three[2].max()) - 80
+    three[0], three[2] = (np.maximum(levels, floor) for levels in (three[0], three[2]))
+    np.testing.assert_allclose(one("fused", waveform), np.concatenate(three), atol=1e-4)
+
+
 def test_the_spectrum_is_computed_once_per_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     stft = torch.stft

@@ -177,7 +177,8 @@ def check(
             return dataset, found, skipped
         mendable = [problem for problem in errors if problem.skippable]
         if not skip_bad or not mendable:
-            raise UserError(_report(dataset, errors, bool(mendable), skipped))
+            way_out = _way_out(dataset, scans, splits_fn) if mendable else ""
+            raise UserError(_report(dataset, errors, way_out, skipped))
         bad = {id_: _reason(p, scans[id_]) for p in reversed(mendable) for id_ in p.clip_ids}
         left_out = (clip.clip_id for clip in dataset.recordings if clip.clip_id in bad)
         skipped += [Skipped(clip_id, bad[clip_id]) for clip_id in left_out]
@@ -428,14 +429,28 @@ def _reason(problem: Problem, scan: ClipScan) -> str:
     return str(problem.kind)
 
 
+def _way_out(
+    dataset: Dataset,
+    scans: Mapping[str, ClipScan],
+    splits_fn: Callable[[Dataset], list[Split]],
+) -> str:
+    """Say whether leaving out what is bad would do."""
+    try:
+        check(dataset, scans, splits_fn, skip_bad=True)
+    except UserError as error:
+        why = str(error).splitlines()[1].strip()
+        return f"Mend this. To leave these clips out (--skip-bad) is not enough: {why}"
+    return "Mend this, or go on without these clips: --skip-bad."
+
+
 def _report(
-    dataset: Dataset, errors: Sequence[Problem], mendable: bool, skipped: Sequence[Skipped]
+    dataset: Dataset, errors: Sequence[Problem], way_out: str, skipped: Sequence[Skipped]
 ) -> str:
     lines = [f"{dataset.root}: not ready for training."]
     lines += [f"  {error}".rstrip() for error in errors]
     if skipped:
         listed = few(f"{clip_id} ({reason})" for clip_id, reason in skipped)
         lines.append(f"  left out so far ({len(skipped)}): {listed}.")
-    if mendable:
-        lines.append("Mend this, or go on without these clips: --skip-bad.")
+    if way_out:
+        lines.append(way_out)
     return "\n".join(lines)

@@ -310,6 +310,10 @@ def test_fewer_than_two_classes_left_is_an_error(root: Path) -> None:
     assert "at least two classes are needed, found 1: c." in str(error.value)
     assert "left out so far (12): a/0.wav (unreadable" in str(error.value)
     assert "--skip-bad" not in str(error.value)
+    with pytest.raises(
+        UserError, match=r"--skip-bad\) is not enough: at least two classes .* 1: c"
+    ):
+        check(dataset, scans, splits_of, skip_bad=False)
 
 
 def test_what_keeps_it_from_being_split_stands_beside_the_rest(root: Path) -> None:
