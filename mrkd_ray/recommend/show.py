@@ -172,7 +172,7 @@ def tables(choice: Choice) -> dict[str, str]:
     pairs = [
         {"first": str(probed.candidates[i]), "second": str(probed.candidates[j])}
         | {name: matrix[i, j] for name, matrix in matrices.items()}
-        for i, j in zip(*np.triu_indices(len(candidates), k=1), strict=True)
+        for i, j in zip(*np.triu_indices(len(probed.candidates), k=1), strict=True)
     ]
     cohorts = [
         {
