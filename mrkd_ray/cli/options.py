@@ -20,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-FILE_ONLY = {"variants", "conclusion", "teachers"}
+FILE_ONLY = {"variants", "conclusion", "teachers", "space", "mirror"}
 """Fields of YAML files that have no option; `mrkd distil` takes teachers as arguments."""
 RENAMED = {"--pairing": "--cohort", "--windows": "--window-memory"}
 """Options by their names before; those of fields are in `config.fields.RENAMED`."""

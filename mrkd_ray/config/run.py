@@ -6,10 +6,11 @@ Each command takes one of these classes, or one made of them: they are the only 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from mrkd_ray.common.hashing import hash_of
 from mrkd_ray.config.fields import (
     BASIC,
     Folds,
@@ -108,7 +109,9 @@ class Branches(CheckedData):
 
     output: Path = Field(
         Path("results"),
-        description="Folder under which results are written.",
+        description="Folder under which results are written. Of train, grid and distil also the "
+        "address of an object store, such as s3://bucket/results, which has a copy of what is "
+        "finished.",
         json_schema_extra=BASIC,
     )
     gpus_per_branch: float | None = Field(
@@ -124,6 +127,13 @@ class Branches(CheckedData):
         "same.",
     )
     cpus_per_branch: int = Field(1, ge=1, description="CPU threads of one branch.")
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _is_a_folder(cls, output: Any) -> Any:
+        if "://" in str(output):
+            raise ValueError("a folder: the address of an object store is for train, grid, distil")
+        return output
 
 
 class Run(Branches, Preparation):
@@ -144,3 +154,17 @@ class Run(Branches, Preparation):
     profile: bool = Field(
         False, description="Write a timeline of each cell, profile.json, for ui.perfetto.dev."
     )
+    mirror: str | None = Field(
+        None,
+        description="The object store that has a copy of output. An output that is an address is "
+        "read as this, with a folder of the cache as output.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _output_in_a_store(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "://" not in str(values.get("output")):
+            return values
+        store = str(values["output"]).rstrip("/")
+        local = Path(values.get("cache") or "cache") / "outputs" / hash_of(store)
+        return values | {"output": local, "mirror": store}

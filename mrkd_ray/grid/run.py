@@ -18,6 +18,7 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import PROFILE, Row, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common import failures
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import say
 from mrkd_ray.common.reading import Damaged
 from mrkd_ray.common.timeline import read_trace, summary
@@ -25,6 +26,7 @@ from mrkd_ray.config.parsing import PYTHON, parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.default_branches import with_branches
+from mrkd_ray.grid.mirror import Mirror
 from mrkd_ray.grid.opening import OpenGrid, may_be_finished, open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.results.gather import Results, gather
@@ -98,6 +100,17 @@ def run(
     def tell(line: str) -> None:
         say(console, line)
 
+    mirror = Mirror(config.mirror, config.output) if config.mirror else None
+    if mirror:
+        mirror.fetch(config.name, names_only=not resume)
+
+    def on_end(folder: Path) -> None:
+        if mirror:
+            try:
+                mirror.send(folder)
+            except UserError as error:  # it is sent again at the end
+                tell(f"warning: {error}")
+
     with open_grid(config, console, may_be_finished(config, resume), resume=resume) as opened:
         grid = list(opened.by_key.values())
         folder = grid_folder.choose(config.output, config.name, grid, resume)
@@ -119,7 +132,7 @@ def run(
             if len(finished) < len(grid):
                 compute(opened.prepared, opened.workers.map, opened.display)
             try:
-                failed = run_cells(opened, folder, profile=config.profile)
+                failed = run_cells(opened, folder, profile=config.profile, on_end=on_end)
             except KeyboardInterrupt:
                 raise Stopped(_how_far(grid, folder)) from None
             failed += grid_folder.damaged(grid, folder)
@@ -127,6 +140,9 @@ def run(
             failed = [(key, last_line(error)) for key, error in failed]
             wanted = [*opened.cells, *opened.untaught]
             gathered = gather(folder, config.name, wanted, elapsed, failed)
+            if mirror:
+                mirror.send(folder)
+                tell(f"Results are in {mirror.uri} too")
             if config.profile:
                 _show_profiles(folder, grid, console)
     if failed:
@@ -176,12 +192,19 @@ def _show_profiles(folder: Path, grid: Sequence[Cell], console: Console) -> None
             console.print(f"{cell.title}: {listed}; {path}", markup=False, soft_wrap=True)
 
 
-def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[tuple[str, str]]:
+def run_cells(
+    opened: OpenGrid,
+    folder: Path,
+    *,
+    profile: bool = False,
+    on_end: Callable[[Path], None] = lambda folder: None,
+) -> list[tuple[str, str]]:
     """Run what is not finished; return the key and the error of each cell that failed.
 
     Args:
         folder: the grid's.
         profile: write each cell's timeline.
+        on_end: called with the folder of each cell that has ended.
     """
     by_key = opened.by_key
     todo = [cell for key, cell in by_key.items() if result_of(folder / "cells" / key) is None]
@@ -197,12 +220,14 @@ def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[
     def on_lost(key: str, line: str) -> None:
         opened.display.tell(f"warning: {by_key[key].title}: {line}")
 
+    def ended(key: str) -> None:
+        opened.display.end(key)
+        on_end(folder / "cells" / key)
+
     if not todo:
         return []
     if opened.workers.local:
-        return _run_locally(
-            todo, opened.prepared, folder, profile, on_cycle, opened.display.end, on_lost
-        )
+        return _run_locally(todo, opened.prepared, folder, profile, on_cycle, ended, on_lost)
     from mrkd_ray.distributed import tune_trials
 
     failed = tune_trials.run_cells(
@@ -213,7 +238,7 @@ def run_cells(opened: OpenGrid, folder: Path, *, profile: bool = False) -> list[
         profile=profile,
         alone=opened.workers.cluster.alone,
         on_cycle=on_cycle,
-        on_end=opened.display.end,
+        on_end=ended,
         on_lost=on_lost,
         on_retry=lambda key: opened.display.tell(
             f"note: {by_key[key].title}: lost a process or its node; it goes on from its last cycle"

@@ -26,11 +26,12 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.cli.main import _grouped, _program, main
-from mrkd_ray.cli.options import GROUPS
+from mrkd_ray.cli.options import FILE_ONLY, GROUPS
 from mrkd_ray.config.method import PAPER
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.run import CheckedData
 from mrkd_ray.config.schema import DistilConfig, GridConfig, TrainConfig
+from mrkd_ray.config.search import SearchConfig
 from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import FAST, ROOT, make_cell
 
@@ -258,12 +259,17 @@ def test_a_grid_file_that_is_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "model"),
-    [("train", TrainConfig), ("grid", GridConfig), ("distil", DistilConfig)],
+    [
+        ("train", TrainConfig),
+        ("grid", GridConfig),
+        ("distil", DistilConfig),
+        ("search", SearchConfig),
+    ],
 )
 def test_every_field_has_its_option(command: str, model: type[BaseModel]) -> None:
     text = mrkd(command, "--help-all").stdout
     singular = {"branches": "branch", "cohorts": "cohort"}
-    for name in model.model_fields.keys() - {"variants", "conclusion", "teachers"}:
+    for name in model.model_fields.keys() - FILE_ONLY:
         assert f"--{singular.get(name, name).replace('_', '-')} " in text
 
 

@@ -13,7 +13,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.config.method import PAPER, Training
 from mrkd_ray.config.parsing import parse, to_yaml
-from mrkd_ray.config.schema import GridConfig, TrainConfig
+from mrkd_ray.config.schema import GridConfig, RecommendConfig, TrainConfig
 from mrkd_ray.config.yaml_files import read_yaml
 
 ONE = "logmel64:vgg_small"
@@ -249,6 +249,7 @@ def test_numbers_of_temperatures_and_seeds() -> None:
 
 
 CHANGED: dict[str, Any] = {
+    "mirror": "s3://bucket/results",
     "cycles": 3,
     "b": 2,
     "d": 4,
@@ -429,3 +430,14 @@ def test_fields_that_were_renamed_are_still_taken_with_a_note(
     assert without_a_note == GridConfig(data="my_clips", cohorts=[ONE])
     with pytest.raises(UserError, match=r"both\.yaml: pairings is called cohorts now: give one"):
         parse(GridConfig, {"pairings": [ONE], "cohorts": [ONE]}, "both.yaml")
+
+
+def test_the_address_of_an_object_store_is_no_folder() -> None:
+    asked = {"data": "x", "cohorts": [TWO], "output": "s3://bucket/results/", "cache": "c"}
+    found = parse(GridConfig, asked, "test")
+    assert found.mirror == "s3://bucket/results"
+    assert found.output.parent == Path("c/outputs")
+    again = parse(GridConfig, found.model_dump(), "test")
+    assert (again.output, again.mirror) == (found.output, found.mirror)
+    with pytest.raises(UserError, match=r"output: a folder: .* is for train, grid, distil"):
+        parse(RecommendConfig, {"data": "x", "output": "s3://bucket"}, "test")

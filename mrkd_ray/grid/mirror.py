@@ -1,0 +1,105 @@
+"""Results in an object store: `--output s3://BUCKET/PREFIX`, or what else fsspec reaches.
+
+A run works in a local folder. What is finished is copied: a cell when it has ended, the tables at
+the end. An object store has no rename. So `result.json`, which says that a cell is finished, is
+copied last, and fetched last: whoever sees it finds all other files of the cell.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mrkd_ray.cells.intact import RESULT
+from mrkd_ray.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A folder in an object store, and the local one of which it has a copy.
+
+    Attributes:
+        uri: for example s3://bucket/results.
+        local: folder of all results.
+    """
+
+    uri: str
+    local: Path
+
+    def fetch(self, name: str, *, names_only: bool = False) -> None:
+        """Copy the runs of a name that are there to the local folder; of a cell all or nothing.
+
+        Args:
+            name: of a grid.
+            names_only: make their folders alone, so that their names are taken.
+
+        Raises:
+            UserError: the store cannot be read.
+        """
+        system, root = self._system()
+        try:
+            there = system.find(root) if system.exists(root) else []
+        except Exception as error:
+            raise self._failed("read", error) from None
+        places = [PurePosixPath(path).relative_to(root) for path in there]
+        places = [place for place in places if place.parts[0].startswith(name)]
+        for run in {place.parts[0] for place in places}:
+            (self.local / run).mkdir(parents=True, exist_ok=True)
+        if names_only:
+            return
+        finished = {place.parent for place in places if place.name == RESULT}
+        for place in sorted(places, key=lambda place: place.name == RESULT):
+            of_cell = len(place.parts) > 3 and place.parts[1] == "cells"
+            whole = not of_cell or PurePosixPath(*place.parts[:3]) in finished
+            target = self.local / place
+            if whole and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                coming = target.with_name(f".{secrets.token_hex(4)}.tmp")
+                try:
+                    system.get_file(f"{root}/{place}", str(coming))
+                except Exception as error:
+                    raise self._failed("read", error) from None
+                coming.rename(target)
+
+    def send(self, folder: Path) -> None:
+        """Copy the finished files of a folder below the local one; `result.json` last.
+
+        Raises:
+            UserError: the store cannot be written.
+        """
+        system, root = self._system()
+        for path in sorted(_finished(folder), key=lambda path: path.name == RESULT):
+            place = path.relative_to(self.local).as_posix()
+            try:
+                system.put_file(str(path), f"{root}/{place}")
+            except Exception as error:
+                raise self._failed("written", error) from None
+
+    def _system(self) -> tuple[Any, str]:
+        import fsspec
+
+        try:
+            system, root = fsspec.core.url_to_fs(self.uri)
+        except (ImportError, ValueError) as error:
+            raise UserError(
+                f'--output {self.uri}: {error}. For s3:// install it: pip install "mrkd-ray[s3]"'
+            ) from None
+        return system, str(root).rstrip("/")
+
+    def _failed(self, what: str, error: Exception) -> UserError:
+        return UserError(
+            f"--output {self.uri}: cannot be {what} ({type(error).__name__}: {error}). What is "
+            f"finished is in {self.local}; check the address and your credentials, and use --resume"
+        )
+
+
+def _finished(folder: Path) -> Iterator[Path]:
+    """Yield the files that will not change: no checkpoint, nothing hidden."""
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") or part == "checkpoint" for part in parts)
+        if path.is_file() and not hidden:
+            yield path

@@ -1,0 +1,113 @@
+"""Results in an object store: a real S3 server on the loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.config.parsing import parse
+from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.grid import run as grid
+from mrkd_ray.grid.mirror import Mirror
+from tests.conftest import FAST
+from tests.distributed.test_ray_cohort import same_files
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The URI of an empty bucket."""
+    server_module = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patched.setenv(name, "test")
+        patched.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        server.start()
+        host, port = server.get_host_and_port()
+        patched.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        s3fs.S3FileSystem().mkdir("mrkd")
+        yield "s3://mrkd/results"
+        server.stop()
+
+
+def cell_in(folder: Path, *names: str) -> Path:
+    cell = folder / "grid" / "cells" / "c"
+    for name in (*names, "checkpoint/cycle-000001/rows.json", ".hidden"):
+        (cell / name).parent.mkdir(parents=True, exist_ok=True)
+        (cell / name).write_text(name)
+    return cell
+
+
+def test_a_cell_that_was_copied_in_part_is_not_there(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    names = ("branches/a/model.safetensors", "history.csv", "result.json", "zz.csv")
+    cell_in(tmp_path / "one", *names)
+    mirror = Mirror(f"{bucket}/part", tmp_path / "one")
+    system = s3fs.S3FileSystem()  # the one that there is: fsspec keeps them
+    real, left = system.put_file, [3]
+
+    def broken(source: str, target: str) -> None:
+        if not left[0]:
+            raise OSError("the line is cut")
+        left[0] -= 1
+        real(source, target)
+
+    monkeypatch.setattr(system, "put_file", broken)
+    with pytest.raises(
+        UserError, match=r"cannot be written \(OSError: the line is cut\).*--resume"
+    ):
+        mirror.send(tmp_path / "one" / "grid")
+    there = Mirror(f"{bucket}/part", tmp_path / "two")
+    there.fetch("grid")
+    assert not list((tmp_path / "two").rglob("*.csv"))  # of a cell all or nothing
+    left[0] = 99
+    mirror.send(tmp_path / "one" / "grid")
+    there.fetch("grid")
+    found = {p.relative_to(tmp_path / "two/grid/cells/c") for p in (tmp_path / "two").rglob("*.*")}
+    assert {str(path) for path in found} == set(names)
+
+
+def test_a_store_that_cannot_be_reached_is_one_sentence(bucket: str, tmp_path: Path) -> None:
+    cell_in(tmp_path, "result.json")
+    with pytest.raises(UserError, match=r"^--output s3://nowhere/x: cannot be written"):
+        Mirror("s3://nowhere/x", tmp_path).send(tmp_path)
+    with pytest.raises(UserError, match=r"--output gopher://x: .*gopher"):
+        Mirror("gopher://x", tmp_path).fetch("grid")
+
+
+def test_a_run_goes_on_from_the_store_on_another_machine(
+    bucket: str, clips: Path, cache: Path, tmp_path: Path
+) -> None:
+    values = {**FAST, "data": str(clips), "cohorts": ["cqt:vgg_small"], "independent": False}
+    values |= {"runner": "local", "name": "s", "cycles": 1, "folds": [1]}
+
+    def run(machine: str, *, resume: bool = False, **more: Any) -> Path:
+        own = tmp_path / machine
+        own.mkdir(exist_ok=True)
+        asked = {**values, "output": f"{bucket}/runs", "cache": own, **more}
+        return grid.run(parse(GridConfig, asked, "test"), resume=resume).folder
+
+    first = run("first")
+    second = run("second", resume=True, seeds=[0, 1])
+    one, two = sorted((second / "cells").iterdir())
+    (done,) = (first / "cells").iterdir()
+    assert first != second
+    assert one.name == done.name
+    same_files(done, one, ("cqt-vgg_small",))
+    before = json.loads((done / "result.json").read_text())
+    assert before == json.loads((one / "result.json").read_text())  # its seconds too: not trained
+    third = tmp_path / "third"
+    Mirror(f"{bucket}/runs", third).fetch("s")
+    whole = sorted(p.relative_to(third) for p in third.rglob("*") if p.is_file())
+    assert {p.parts[2] for p in whole if "cells" in p.parts} == {one.name, two.name}
+    assert (third / "s" / "table.csv").read_bytes() == (second / "table.csv").read_bytes()
+    assert run("fourth").name == "s-2"  # a name that is taken there gets a number
