@@ -8,12 +8,15 @@ instead (`tune_trials`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import ray
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -106,6 +109,12 @@ class RayCohort:
         tasks: one for each branch, with distinct names; their training clips are the same.
         folder: the cell's folder, on this node, and on the branches' where they have no `Home`.
 
+    Attributes:
+        barrier: seconds that the last cycle's branches were waited for.
+        exchanged: bytes of soft labels and teachers so far.
+        agreement: part of the test clips of which two branches predict the same, after the last
+            cycle, in the mean of all pairs; None of one branch.
+
     Every call that waits can raise ray.exceptions.RayActorError, when an actor has died.
     """
 
@@ -122,6 +131,8 @@ class RayCohort:
         found = checkpoints.latest(self._checkpoints)
         self.cycle = checkpoints.cycle_of(found) if found else 0
         self._teachers: list[list[Any]] = []
+        self.barrier, self.exchanged = 0.0, 0
+        self.agreement: float | None = None
         self.submitted = [  # refs of the cycle to come, for whoever wants to wait for them
             branch.start.remote(task, found)
             for branch, task in zip(self._branches, tasks, strict=True)
@@ -155,6 +166,8 @@ class RayCohort:
             )
             for parts in zip(*soft_labels, strict=True)
         ]
+        teachers = len(soft_labels) + count
+        self.exchanged += teachers * self._rows * len(self._task.classes) * 4
         by_shard = shards if count > 1 else [[ref] for ref in shards]
         return [list(refs) for refs in zip(*by_shard, strict=True)]
 
@@ -187,8 +200,10 @@ class RayCohort:
             yield self._finish(before)
 
     def _finish(self, cycle: Submitted) -> list[Row]:
+        began = time.perf_counter()
         with self._recorder.span("wait"):
             done = ray.get(cycle.refs)  # the one barrier of a cycle; raises any failure
+        self.barrier = time.perf_counter() - began
         with self._recorder.span("commit"):
             if cycle.teachers:
                 shards = (ray.get(ref) for refs in cycle.teachers for ref in refs)
@@ -196,6 +211,9 @@ class RayCohort:
                 checkpoints.save_teacher(cycle.folder, self._task.taught, shards, shape)
             rows: list[Row] = done[-len(self._branches) :]
             checkpoints.commit(cycle.folder, rows)
+        pairs = combinations([np.asarray(row.get("predicted", ())) for row in rows], 2)
+        equal = [float((one == other).mean()) for one, other in pairs if one.size]
+        self.agreement = sum(equal) / len(equal) if equal else None
         return rows
 
     def dead(self) -> list[str]:

@@ -32,13 +32,13 @@ def test_gauges_are_read_back_from_the_prometheus_endpoint(ray_cluster: str) -> 
 
     from mrkd_ray.distributed.telemetry import Gauges
 
-    gauges = Gauges("a_cell")
-    gauges.report(ROWS)
+    gauges = Gauges("a_grid", "a_cell")
+    gauges.report(ROWS, windows=60)
     (node,) = ray.nodes()
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     deadline = time.monotonic() + 120  # Ray exports every few seconds
     found: dict[tuple[str, str, str], float] = {}
-    while len(found) < 16 and time.monotonic() < deadline:
+    while len(found) < 18 and time.monotonic() < deadline:
         with urllib.request.urlopen(url, timeout=30) as response:
             found = read(response.read().decode())
         time.sleep(0.2)
@@ -48,6 +48,7 @@ def test_gauges_are_read_back_from_the_prometheus_endpoint(ray_cluster: str) -> 
     assert found["ray_mrkd_loss_distil_ce", "cqt-vgg_small", ""] == 1.5
     assert found["ray_mrkd_loss_distil_kl", "cqt-vgg_small", ""] == 0.125
     assert found["ray_mrkd_map3", "cqt-vgg_small", ""] == 0.75
+    assert found["ray_mrkd_windows_per_second", "cqt-vgg_small", ""] == 10
     assert found["ray_mrkd_cycle", "cqt-vgg_small", ""] == 4
     assert found["ray_mrkd_phase_seconds", "cqt-vgg_small", "train"] == 2.5
     assert found["ray_mrkd_phase_seconds", "cqt-vgg_small", "distil"] == 3.5
@@ -60,7 +61,7 @@ def read(text: str) -> dict[tuple[str, str, str], float]:
         match = re.fullmatch(r"(ray_mrkd_\w+)\{(.*)\} (\S+)", line)
         if match:
             tags = dict(re.findall(r'(\w+)="([^"]*)"', match[2]))
-            if tags.get("cell") == "a_cell":
+            if (tags.get("grid"), tags.get("cell")) == ("a_grid", "a_cell"):
                 key = (match[1], tags.get("branch", ""), tags.get("phase", ""))
                 found[key] = float(match[3])
     return found
