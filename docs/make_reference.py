@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 import mrkd_ray
 from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.cli.main import app
-from mrkd_ray.config import method, run, schema
+from mrkd_ray.config import method, run, schema, search
 from mrkd_ray.datasets.opening import EMBEDDED, LAYOUTS
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.networks.catalogue import describe
@@ -90,6 +90,13 @@ SECTIONS = (
         "and these. The class is `GridConfig`.",
         schema.GridConfig,
         (method.Training, run.Run, method.Published),
+    ),
+    Section(
+        "A search",
+        "`mrkd search` takes a grid's fields, but for variants, and these. The class is "
+        "`SearchConfig`.",
+        search.SearchConfig,
+        (schema.GridConfig,),
     ),
     Section(
         "A variant",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.intact import RESULT
 from mrkd_ray.common import manifest
 from mrkd_ray.common.files import json_text, link_or_copy, remove_unfinished, replacing, write_text
+from mrkd_ray.common.reading import Damaged
 from mrkd_ray.common.timeline import Span, write_trace
 from mrkd_ray.method import algorithm
 from mrkd_ray.scores import metrics
@@ -136,3 +138,26 @@ def run_cell(
     manifest.write(folder, without=("checkpoint",), coming={RESULT: text.encode()})
     write_text(folder / RESULT, text)
     shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def past(folder: Path, branches: Sequence[str]) -> Iterator[list[Row]]:
+    """Yield what a cell's cycles reported that would not be run again, one row a branch.
+
+    Nothing where a file is not what was written: whoever goes on with the cell says so.
+    """
+    try:
+        if (folder / RESULT).exists():
+            rows, _ = cell_files.read_figures(folder)
+        else:
+            rows, _ = cell_files.read_history(folder, cell_files.cycles_done(folder), branches)
+    except Damaged:
+        return
+    for _, cycle in itertools.groupby(rows, lambda row: row["cycle"]):
+        yield [{name: _number(value) for name, value in row.items()} for row in cycle]
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

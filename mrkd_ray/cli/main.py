@@ -160,11 +160,40 @@ def grid(
     from mrkd_ray.config.grid_files import read_grid
     from mrkd_ray.config.parsing import to_yaml
 
-    parsed = read_grid(grid, values, scale)
+    parsed: GridConfig = read_grid(grid, values, scale)
     if print_config:
         print(to_yaml(parsed), end="")
         return
     _run(parsed, resume)
+
+
+@config_command(
+    app,
+    "search.SearchConfig",
+    "mrkd search my_grid.yaml --data my_clips --samples 20",
+    "mrkd search my_grid.yaml --data my_clips --samples 40 --searcher optuna --resume",
+)
+def search(
+    values: dict[str, Any],
+    grid: GridFile,
+    print_config: PrintConfig = False,
+    resume: Resume = False,
+) -> None:
+    """Try samples of cohorts and options on one fold, and confirm the best on the others."""
+    from rich.console import Console
+
+    from mrkd_ray.config.grid_files import read_grid
+    from mrkd_ray.config.parsing import to_yaml
+    from mrkd_ray.config.search import SearchConfig
+    from mrkd_ray.grid.search import run
+
+    parsed: SearchConfig = read_grid(grid, values, model=SearchConfig)
+    if print_config:
+        print(to_yaml(parsed), end="")
+        return
+    with _stopped("Continue: the same command with --resume."):
+        found = run(_grouped(parsed), resume=resume)
+    found.show(Console())
 
 
 @config_command(

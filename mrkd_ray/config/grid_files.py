@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.reading import Damaged
@@ -16,6 +16,8 @@ from mrkd_ray.config.run import Run
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.config.yaml_files import read_yaml
 
+G = TypeVar("G", bound=GridConfig)
+
 DEMONSTRATION = "synthetic"
 """The data of a grid file that is named after other data that it is run on."""
 
@@ -25,7 +27,12 @@ WHERE = {"name", "seeds", *Run.model_fields} - {
 """Fields that leave a grid's conclusion what it is: where things lie and run, and more runs."""
 
 
-def read_grid(path: Path, values: dict[str, Any], scale: str | None = None) -> GridConfig:
+def read_grid(
+    path: Path,
+    values: dict[str, Any],
+    scale: str | None = None,
+    model: type[G] = GridConfig,  # type: ignore[assignment]
+) -> G:
     """Read a grid file.
 
     Its conclusion is of what the file says: other data or another method have none.
@@ -35,6 +42,7 @@ def read_grid(path: Path, values: dict[str, Any], scale: str | None = None) -> G
             run on other data gets that data's name.
         values: fields from the command line, which override the file's, scaled or not.
         scale: `cpu`, or None for the file as it is.
+        model: what is read: a grid, or a kind of it that has more fields.
 
     Raises:
         UserError: the file, a value, or the scale is wrong.
@@ -52,7 +60,7 @@ def read_grid(path: Path, values: dict[str, Any], scale: str | None = None) -> G
         raise UserError(f"--scale {scale}: the only scale is cpu; without it the file's own")
     if scale or not values.keys() <= WHERE:
         values = values | {"conclusion": None}
-    return parse(GridConfig, asked | values, f"{path} and command line" if values else str(path))
+    return parse(model, asked | values, f"{path} and command line" if values else str(path))
 
 
 WRITTEN = ("name", "data", "cache", "cohorts", "folds", "seeds", "temperatures", "variants")

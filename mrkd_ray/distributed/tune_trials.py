@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -31,15 +32,17 @@ from ray.tune import (
 
 from mrkd_ray.cells import lost
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.intact import result_of
 from mrkd_ray.cells.prepared import Prepared
-from mrkd_ray.cells.run import Row, run_cell
+from mrkd_ray.cells.run import Row, past, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.failures import is_lasting
 from mrkd_ray.distributed import failures, gcs_watch
 from mrkd_ray.distributed.cluster import Cluster, Node, own_node, sizes
 from mrkd_ray.distributed.home import Home
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
-from mrkd_ray.distributed.telemetry import Gauges
+from mrkd_ray.distributed.telemetry import Gauges, GridGauges
+from mrkd_ray.scores import metrics
 from mrkd_ray.training.branch_task import BranchFailed
 
 _PREFIX, _LOCK = "mrkd-tune-", "lock"  # a run holds the lock in its folder
@@ -51,6 +54,17 @@ MAX_FAILURES = 2
 WAIT = 10.0
 """Seconds without a cell that runs after which people are told what the grid waits for."""
 
+PART, SCORE = "part", "score"
+"""Of a trial's report: percent of its cycles that are done, and the score of its best branch."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell, and GPUs of each of its branch actors: what a trial is told, as `config["job"]`."""
+
+    cell: Cell
+    gpus: float
+
 
 class Trial(tune.Trainable):
     """Cells, one after the other, on one placement group; a step is a cycle.
@@ -61,28 +75,32 @@ class Trial(tune.Trainable):
 
     def setup(  # type: ignore[override]  # tune.with_parameters gives the rest
         self,
-        config: dict[str, str],
+        config: dict[str, Any],
         *,
-        cells_by_key: Mapping[str, Cell],
         prepared: Prepared,
         folder: Path,
-        gpus: Mapping[str, float],
         profile: bool,
         run: str,
         retries: int,
         home: Home | None = None,
+        replay: bool = False,
     ) -> None:
-        """Keep what all cells share; the first one begins with the first step."""
-        self._by_key, self._prepared, self._folder = cells_by_key, prepared, folder
-        self._gpus, self._profile, self._run_name, self._retries = gpus, profile, run, retries
+        """Keep what all cells share; the first one begins with the first step.
+
+        With `replay` the cycles that a cell has behind it are reported again, before its others.
+        """
+        self._prepared, self._folder, self._replay = prepared, folder, replay
+        self._profile, self._run_name, self._retries = profile, run, retries
         self._home = home
         self._actors: Actors | None = None
         self._cohort: RayCohort | None = None
         self.reset_config(config)
 
-    def reset_config(self, new_config: dict[str, str]) -> bool:
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another cell, or go on with one."""
-        self._cell = self._by_key[new_config["cell"]]
+        job: Job = new_config["job"]
+        self._cell, self._gpus = job.cell, job.gpus
+        self._reported: dict[str, float] = {}
         if self._cell.quorum is not None:
             self._attempt = lost.attempt(self._cell_folder, self._run_name)
         self._cycles = self._run(self._cell)
@@ -111,7 +129,14 @@ class Trial(tune.Trainable):
                 raise RuntimeError(told) if told else error  # noqa: B904  # Ray shows all of it
             self.cleanup()  # a branch may be ahead
             return {"done": True, "failed": told}
-        return {"done": True} if rows is None else {"rows": rows}
+        if rows is None:
+            return {"done": True, **self._reported}
+        main, cycles = metrics.named(rows[0])[0], self._cell.training.cycles
+        self._reported = {
+            PART: 100 * (rows[0]["cycle"] + 1) / cycles,
+            SCORE: max(float(row[main.name]) for row in rows),
+        }
+        return {"rows": rows, **self._reported}
 
     def _go_on_without(self, error: BaseException, told: str | None) -> str | None:
         """Begin again from the last checkpoint without the branches that are lost, if it may be.
@@ -141,9 +166,13 @@ class Trial(tune.Trainable):
             self._actors = None
 
     def _run(self, cell: Cell) -> Iterator[list[Row]]:
-        share, folder = self._gpus[cell.key], self._cell_folder
+        folder = self._cell_folder
         self._cohort = None
-        tasks = lost.left(branch_tasks(cell, self._prepared, share), folder)
+        if self._replay:
+            yield from past(folder, cell.names)
+            if result_of(folder) is not None:
+                return
+        tasks = lost.left(branch_tasks(cell, self._prepared, self._gpus), folder)
         specs = tuple(task.spec for task in tasks)
         if self._actors and self._actors.specs != specs:
             self.cleanup()
@@ -153,14 +182,18 @@ class Trial(tune.Trainable):
                 specs,
                 group=group,
                 cpus=cell.cpus,
-                gpus=share,
+                gpus=self._gpus,
                 overlap=cell.overlap,
                 home=self._home,
             )
         self._cohort = cohort = RayCohort(self._actors, tasks, folder)
-        gauges = Gauges(cell.key)
+        gauges, exchanged = Gauges(self._folder.name, cell.key), 0
+        windows = cell.training.b * len(tasks[0].train.clip_ids)
+        windows += cell.training.d * len(tasks[0].taught)
         for rows in run_cell(cell, tasks, cohort, folder, profile=self._profile):
-            gauges.report(rows)
+            gauges.report(rows, windows)
+            gauges.report_exchange(cohort.barrier, cohort.agreement, cohort.exchanged - exchanged)
+            exchanged = cohort.exchanged
             yield rows
 
 
@@ -193,7 +226,7 @@ def _no_room() -> bool:
     return any(group["state"] == "PENDING" for group in groups.values())
 
 
-class _Watch(Callback):
+class Watch(Callback):
     """Hands what Tune hears from the trials to the progress display."""
 
     def __init__(
@@ -204,16 +237,25 @@ class _Watch(Callback):
         on_lost: Callable[[str, str], None],
         on_wait: Callable[[int], None],
     ) -> None:
+        """Take what is to be called: see `run_cells`."""
         self._on_cycle, self._on_end, self._on_retry = on_cycle, on_end, on_retry
         self._on_lost = on_lost
         self._on_wait, self._waits_since = on_wait, time.monotonic()
         self.failed: dict[str, str] = {}
+        self.gauges: GridGauges | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that is never asked for: see `grid`
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Notice while cells wait and none runs."""
         states = [trial.status for trial in trials]
+        if self.gauges:
+            cells = (
+                (t.status, t.last_result.get(PART, 0) / 100, t.config["job"].cell.training.cycles)
+                for t in trials
+            )
+            self.gauges.report(cells, len(self.failed))
         if "RUNNING" in states or "PENDING" not in states:
             self._waits_since = time.monotonic()
         elif time.monotonic() - self._waits_since > WAIT:
@@ -224,18 +266,21 @@ class _Watch(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        """Hand on a cycle's figures, or what went wrong."""
         if "rows" in result:
-            self._on_cycle(trial.config["cell"], result["rows"])
+            self._on_cycle(trial.config["job"].cell.key, result["rows"])
         if "lost" in result:
-            self._on_lost(trial.config["cell"], result["lost"])
+            self._on_lost(trial.config["job"].cell.key, result["lost"])
         if "failed" in result:
-            self.failed[trial.config["cell"]] = result["failed"]
+            self.failed[trial.config["job"].cell.key] = result["failed"]
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._on_retry(trial.config["cell"])
+        """Hand on that a cell is taken up again."""
+        self._on_retry(trial.config["job"].cell.key)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._on_end(trial.config["cell"])
+        """Hand on that a cell has ended."""
+        self._on_end(trial.config["job"].cell.key)
 
 
 def placement_of(
@@ -293,25 +338,57 @@ def run_cells(
     Returns:
         For each cell that failed, its key and the error. Other cells are not stopped by it.
     """
-    watch = _Watch(on_cycle, on_end, on_retry, on_lost, on_wait)
-    by_key = {cell.key: cell for cell in todo}
-    node = own_node()
-    nodes = sizes()
+    jobs = [Job(cell, gpus[cell.key]) for cell in todo]
+    return fit(
+        {"job": tune.grid_search(jobs)},
+        TuneConfig(),
+        Watch(on_cycle, on_end, on_retry, on_lost, on_wait),
+        prepared=prepared,
+        folder=folder,
+        profile=profile,
+        alone=alone,
+    )
 
-    def placement(config: Mapping[str, str]) -> PlacementGroupFactory:
-        cell, share = by_key[config["cell"]], gpus[config["cell"]]
-        return placement_of(len(cell.branches), cell.cpus, share, nodes, node)
+
+def fit(
+    space: dict[str, Any],
+    asked: TuneConfig,
+    watch: Watch,
+    *,
+    prepared: Prepared,
+    folder: Path,
+    alone: bool,
+    profile: bool = False,
+    replay: bool = False,
+) -> dict[str, str]:
+    """Run trials, each of the `Job` that it is told, until Tune has no more.
+
+    Args:
+        space: of the trials, as Tune takes it.
+        asked: the searcher, the scheduler and what they need.
+        watch: told what happens.
+        folder, prepared, profile, alone: see `run_cells`.
+        replay: see `Trial.setup`.
+
+    Returns:
+        As `run_cells`.
+    """
+    node, nodes = own_node(), sizes()
+    watch.gauges = GridGauges(folder.name)
+
+    def placement(config: Mapping[str, Any]) -> PlacementGroupFactory:
+        job: Job = config["job"]
+        return placement_of(len(job.cell.branches), job.cell.cpus, job.gpus, nodes, node)
 
     trainable = tune.with_parameters(
         Trial,
-        cells_by_key=by_key,
         prepared=prepared,
         folder=folder.absolute(),
-        gpus=gpus,
         profile=profile,
         run=uuid4().hex,
         retries=MAX_FAILURES,
         home=Home.start(node.id) if node and not alone else None,
+        replay=replay,
     )
     trainable = tune.with_resources(trainable, placement)
     trainable.__qualname__ = "Coordinator"  # what Ray's dashboard calls it
@@ -321,9 +398,9 @@ def run_cells(
     with _storage() as storage:
         tuner = Tuner(
             trainable,
-            param_space={"cell": tune.grid_search(list(by_key))},
-            tune_config=TuneConfig(
-                reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id
+            param_space=space,
+            tune_config=replace(
+                asked, reuse_actors=True, trial_dirname_creator=lambda trial: trial.trial_id
             ),
             run_config=RunConfig(
                 name=folder.name,
@@ -337,7 +414,7 @@ def run_cells(
         found = tuner.fit()
     results = [found[i] for i in range(len(found))]
     lost = {
-        result.config["cell"]: failures.sentence(result.error) or str(result.error)
+        result.config["job"].cell.key: failures.sentence(result.error) or str(result.error)
         for result in results
         if result.error is not None and result.config is not None
     }

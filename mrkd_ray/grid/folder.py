@@ -116,6 +116,11 @@ def write_request(
     write_text(folder / REQUEST, to_yaml(config))
     write_json(folder / ENVIRONMENT, made_with)
     write_json(folder / "skipped.json", [clip._asdict() for clip in skipped])
+    list_cells(folder, cells)
+
+
+def list_cells(folder: Path, cells: Iterable[Cell]) -> None:
+    """Write which cells a run has, for `mrkd status`."""
     listed = {cell.key: {"title": cell.title, "cycles": cell.training.cycles} for cell in cells}
     write_json(folder / CELLS, listed)
 

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 
@@ -19,7 +19,7 @@ from mrkd_ray.common.progress import Display, say
 from mrkd_ray.config.method import default_cycles
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.events import SHORTEST
-from mrkd_ray.datasets.splits import Splitter
+from mrkd_ray.datasets.splits import Split, Splitter
 from mrkd_ray.features.window_extents import window_ticks
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.expand import (
@@ -50,6 +50,7 @@ class OpenGrid:
         workers: what runs them.
         display: progress for people.
         startup: seconds until all was checked and the workers were there.
+        networks: what is known of each, by name.
     """
 
     config: GridConfig
@@ -59,6 +60,12 @@ class OpenGrid:
     display: Display
     startup: float
     untaught: Sequence[Cell] = ()
+    networks: Mapping[str, Initial] = field(default_factory=dict)
+
+    def expanded(self, config: GridConfig, splits: Sequence[Split]) -> list[Cell]:
+        """Return the cells of another grid of these cohorts, on some of the splits."""
+        prepared = replace(self.prepared, splits=tuple(splits))
+        return expand(config, prepared, self.networks, self.workers.gpus)
 
     @property
     def by_key(self) -> dict[str, Cell]:
@@ -166,7 +173,8 @@ def open_grid(
             check_multi_label({cell.training for cell in cells})
         run = _to_run(config, cells)
         untaught = [cell for cell in cells if cell not in run]
-        yield OpenGrid(config, run, prepared, workers, display, startup, untaught)
+        networks = checked.networks
+        yield OpenGrid(config, run, prepared, workers, display, startup, untaught, networks)
 
 
 def _longest(windows: Iterable[float | str]) -> float:

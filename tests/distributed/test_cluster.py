@@ -282,7 +282,7 @@ def test_people_are_told_what_waits_while_no_cell_runs(monkeypatch: pytest.Monke
 
     def ignore(*_: object) -> None: ...
 
-    watch = tune_trials._Watch(ignore, ignore, ignore, ignore, told.append)
+    watch = tune_trials.Watch(ignore, ignore, ignore, ignore, told.append)
 
     def at(seconds: float, *states: str) -> list[int]:
         now[0] = seconds

@@ -286,7 +286,7 @@ def test_actors_are_replaced_where_the_next_cell_has_other_branches(
     import ray
     from ray import tune
 
-    from mrkd_ray.distributed.tune_trials import Trial
+    from mrkd_ray.distributed.tune_trials import Job, Trial
 
     # All CPUs of the cluster, so that the second cell's actors wait until the first's are gone.
     group = ray.util.placement_group([{"CPU": 2}] * 2)
@@ -298,18 +298,16 @@ def test_actors_are_replaced_where_the_next_cell_has_other_branches(
     ]
     trial = tune.with_parameters(
         Trial,
-        cells_by_key={cell.key: cell for cell in todo},
         prepared=prepared,
         folder=tmp_path,
-        gpus={cell.key: 0.0 for cell in todo},
         profile=False,
         run="test",
         retries=0,
-    )({"cell": todo[0].key})
+    )({"job": Job(todo[0], 0.0)})
     used = []
     try:
         for cell in todo:
-            trial.reset_config({"cell": cell.key})
+            trial.reset_config({"job": Job(cell, 0.0)})
             while not trial.step().get("done"):
                 pass
             used.append(trial._actors)

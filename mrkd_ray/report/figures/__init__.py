@@ -17,6 +17,7 @@ from mrkd_ray.report.figures import (
     learning,
     modes,
     phases,
+    search,
     variants,
 )
 from mrkd_ray.report.figures.style import MOST, Figure, Section, look
@@ -52,9 +53,11 @@ def figures(results: GridResults) -> list[Section]:
         return (drawn,) if drawn else ()
 
     with look():
+        searched = Section("The search", one(search.figure, "search"))
         if results.multi_label:
             return [
                 _clip(results),
+                searched,
                 _variants(results),
                 section("Learning curves", *each(learning.figure, "learning")),
                 section("Time", *one(phases.figure, "time")),
@@ -63,6 +66,7 @@ def figures(results: GridResults) -> list[Section]:
         if not results.cohorts:  # trained alone: nothing that teaching changes
             return [
                 _clip(results),
+                searched,
                 section("Learning curves", *each(learning.figure, "learning")),
                 section("Classes", *each(confusion.matrices, "confusion")),
                 section("Calibration", *each(calibration.figure, "calibration")),
@@ -70,6 +74,7 @@ def figures(results: GridResults) -> list[Section]:
             ]
         return [
             _clip(results),
+            searched,
             _variants(results),
             Section("Modes of distillation", one(modes.figure, "modes")),
             section("Logits of the test clips", *each(embedding.figure, "tsne"), missing=""),
