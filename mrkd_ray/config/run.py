@@ -151,6 +151,9 @@ class Run(Branches, Preparation):
         "one that diverges, or whose process died three times. The result names what was lost. "
         "Default: all its branches, or the cell fails.",
     )
+    tensorboard: bool = Field(
+        False, description="Write the figures of each cycle for TensorBoard, a folder a cell."
+    )
     profile: bool = Field(
         False, description="Write a timeline of each cell, profile.json, for ui.perfetto.dev."
     )

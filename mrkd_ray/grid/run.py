@@ -29,6 +29,7 @@ from mrkd_ray.grid.default_branches import with_branches
 from mrkd_ray.grid.mirror import Mirror
 from mrkd_ray.grid.opening import OpenGrid, may_be_finished, open_grid
 from mrkd_ray.grid.preparation import compute
+from mrkd_ray.grid.tensorboard import TensorBoard
 from mrkd_ray.results.gather import Results, gather
 from mrkd_ray.scores import metrics
 from mrkd_ray.training.branch_task import BranchFailed
@@ -207,6 +208,7 @@ def run_cells(
         on_end: called with the folder of each cell that has ended.
     """
     by_key = opened.by_key
+    board = TensorBoard(folder) if opened.config.tensorboard else None
     todo = [cell for key, cell in by_key.items() if result_of(folder / "cells" / key) is None]
     begun = {cell.key: cell_files.cycles_done(folder / "cells" / cell.key) for cell in todo}
     cycles = sum(cell.training.cycles for cell in todo)
@@ -216,12 +218,16 @@ def run_cells(
         cell, done, figures = by_key[key], rows[0]["cycle"] + 1, figures_text(rows)
         cycles, before = cell.training.cycles, min(begun[key], rows[0]["cycle"])
         opened.display.cycle(key, cell.title, done, cycles, figures, before)
+        if board:
+            board.cycle(key, rows)
 
     def on_lost(key: str, line: str) -> None:
         opened.display.tell(f"warning: {by_key[key].title}: {line}")
 
     def ended(key: str) -> None:
         opened.display.end(key)
+        if board:
+            board.close(key)
         on_end(folder / "cells" / key)
 
     if not todo:

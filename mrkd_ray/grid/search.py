@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.intact import result_of
+from mrkd_ray.cells.run import past
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.files import remove_unfinished, write_text
+from mrkd_ray.common.files import write_text
 from mrkd_ray.common.progress import say
 from mrkd_ray.common.reading import read_rows
 from mrkd_ray.config.grid_files import WHERE
@@ -29,6 +29,7 @@ from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.opening import OpenGrid, open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.run import CellsFailed, Stopped, figures_text, last_line, listed, run_cells
+from mrkd_ray.grid.tensorboard import TensorBoard
 from mrkd_ray.results.gather import Results, gather
 from mrkd_ray.scores import metrics
 
@@ -65,17 +66,20 @@ class Samples:
     make: Callable[[Point], Cell]
     found: dict[str, Sample] = field(default_factory=dict)
 
-    def add(self, point: Point) -> Sample | None:
-        """Return the sample of a point; None where its cell is one already."""
+    def at(self, point: Point) -> Sample:
+        """Return the sample of a point; of several with one cell there is one."""
         cell = self.make(point)
-        if cell.key in self.found:
-            return None
-        self.found[cell.key] = sample = Sample(point, cell)
-        return sample
+        if cell.key not in self.found:
+            self.found[cell.key] = Sample(point, cell)
+            for rows in past(self.folder / "cells" / cell.key, cell.names):
+                self.heard(cell.key, rows)
+        return self.found[cell.key]
 
     def heard(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take a cycle's figures."""
+        """Take a cycle's figures; those of a cycle that is behind it are known."""
         sample, main = self.found[key], metrics.named(rows[0])[0]
+        if rows[0]["cycle"] < sample.cycles:
+            return
         sample.cycles = rows[0]["cycle"] + 1
         sample.part = 100 * sample.cycles / sample.cell.training.cycles
         sample.score = 100 * max(row[main.name] for row in rows)
@@ -276,21 +280,26 @@ def _search(
     domains, display = known.domains, opened.display
     gpus = opened.workers.gpus
 
+    given: set[str] = set()
+
     def job_of(point: Point) -> tune_trials.Job | None:
-        sample = samples.add(point)
-        if sample is None:
+        cell = samples.at(point).cell
+        if cell.key in given:
             return None
+        given.add(cell.key)
         samples.write()
-        return tune_trials.Job(sample.cell, gpus(len(sample.cell.branches)))
+        return tune_trials.Job(cell, gpus(len(cell.branches)))
 
     cells: Any
     if known.searcher == "optuna":
+        for point in before:
+            samples.at(point)
         cells = search.Suggested(domains, known.search_seed, before, job_of)
     else:
         drawn = search.draw(domains, known.search_seed)
         for _ in range(known.samples * search.TRIES):
             if len(samples.found) < known.samples:
-                samples.add(drawn())
+                samples.at(drawn())
         cells = [
             tune_trials.Job(s.cell, gpus(len(s.cell.branches))) for s in samples.found.values()
         ]
@@ -298,15 +307,20 @@ def _search(
             display.tell(f"note: the space has no more than {len(cells)} samples that differ")
         samples.write()
     display.grid(known.samples, known.samples * (known.cycles or 1))
+    board = TensorBoard(samples.folder) if known.tensorboard else None
 
     def on_cycle(key: str, rows: list[dict[str, Any]]) -> None:
         samples.heard(key, rows)
         cell = samples.found[key].cell
         done, cycles = rows[0]["cycle"] + 1, cell.training.cycles
         display.cycle(key, cell.title, done, cycles, figures_text(rows), 0)
+        if board:
+            board.cycle(key, rows)
 
     def on_end(key: str) -> None:
         display.end(key)
+        if board:
+            board.close(key)
         samples.write()
 
     def on_retry(key: str) -> None:
@@ -323,12 +337,11 @@ def _search(
         watch,
         prepared=opened.prepared,
         folder=samples.folder,
+        profile=known.profile,
         alone=opened.workers.cluster.alone,
     )
     for key, error in failed.items():
         samples.found[key].failed = last_line(error)
-    for sample in samples.found.values():  # of a cycle ahead of one that was stopped
-        remove_unfinished(samples.folder / "cells" / sample.cell.key, cell_files.PLACES)
 
 
 def _confirm(

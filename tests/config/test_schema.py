@@ -250,6 +250,7 @@ def test_numbers_of_temperatures_and_seeds() -> None:
 
 CHANGED: dict[str, Any] = {
     "mirror": "s3://bucket/results",
+    "tensorboard": True,
     "cycles": 3,
     "b": 2,
     "d": 4,
