@@ -85,7 +85,9 @@ class Suggested(Searcher):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._inner = OptunaSearch(
-            space={name: domain(name, of) for name, of in domains.items()},
+            space=OptunaSearch.convert_search_space(
+                {name: domain(name, of) for name, of in domains.items()}
+            ),
             metric=SCORE,
             mode="max",
             points_to_evaluate=list(before) or None,
@@ -94,6 +96,9 @@ class Suggested(Searcher):
         )
         self._job_of = job_of
         self._asked: dict[str, str] = {}  # trials, as Optuna's own were called
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it for a restore that is never asked for
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
         """Take what Tune says of the metric, which is known."""
