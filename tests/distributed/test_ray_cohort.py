@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,11 +48,19 @@ TWO = ("logmel64:resnet_small", "cqt:vgg_small")
 @contextmanager
 def actors_of(*branches: str) -> Iterator[Actors]:
     """The processes of a cohort, ended afterwards."""
-    processes = Actors.start(make_cell(*branches).branches)
+    # Half a CPU each: `two` and three others at once fit into the cluster.
+    processes = Actors.start(make_cell(*branches).branches, cpus=0.5)
     try:
         yield processes
     finally:
         processes.close()
+
+
+@pytest.fixture(scope="module")
+def two(ray_cluster: str) -> Iterator[Actors]:
+    """The processes of `TWO`, for all tests that do not ask for fresh ones: each imports torch."""
+    with actors_of(*TWO) as processes:
+        yield processes
 
 
 def in_each(processes: Sequence[Any], function: Callable[[Any], Any]) -> list[Any]:
@@ -123,7 +131,7 @@ def test_ray_cohort_gives_the_bits_of_local_cohort(
     branches: tuple[str, ...],
     options: dict[str, object],
     prepared: Prepared,
-    ray_cluster: str,
+    two: Actors,
     tmp_path: Path,
 ) -> None:
     cell = make_cell(*branches, **options)
@@ -132,7 +140,7 @@ def test_ray_cohort_gives_the_bits_of_local_cohort(
     tasks = branch_tasks(cell, prepared)
     local = LocalCohort(tasks, tmp_path / "local")
     histories = {"local": list(run_cell(cell, tasks, local, tmp_path / "local"))}
-    with actors_of(*branches) as processes:
+    with nullcontext(two) if branches == TWO else actors_of(*branches) as processes:
         cohort = RayCohort(processes, tasks, tmp_path / "ray")
         histories["ray"] = list(run_cell(cell, tasks, cohort, tmp_path / "ray"))
     if "early_stop" in options:
@@ -174,18 +182,17 @@ def test_a_student_of_frozen_teachers_gets_the_same_bits_on_ray(
 
 @pytest.mark.cluster
 def test_soft_labels_in_shards_change_nothing(
-    make_tasks: TaskMaker, ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_tasks: TaskMaker, two: Actors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = make_tasks(*TWO, average="leave_one_out", cycles=1)
     local = LocalCohort(tasks, tmp_path / "local")
     monkeypatch.setattr(ray_cohort, "SHARD_BYTES", 5 * 3 * 4)  # five clips of three classes
-    with actors_of(*TWO) as processes:
-        sharded = RayCohort(processes, tasks, tmp_path / "ray")
-        for cohort in (local, sharded):
-            list(cohort.figures(algorithm.distilled(cohort, tasks[0].training, 2.0)))
-        assert len(sharded.soft_labels(2.0)[0]) == 3  # 12 training clips
-        for a, b in zip(local.test_probabilities(), sharded.test_probabilities(), strict=True):
-            np.testing.assert_array_equal(a, b)
+    sharded = RayCohort(two, tasks, tmp_path / "ray")
+    for cohort in (local, sharded):
+        list(cohort.figures(algorithm.distilled(cohort, tasks[0].training, 2.0)))
+    assert len(sharded.soft_labels(2.0)[0]) == 3  # 12 training clips
+    for a, b in zip(local.test_probabilities(), sharded.test_probabilities(), strict=True):
+        np.testing.assert_array_equal(a, b)
     one, other = (
         np.load(checkpoints.latest(tmp_path / name / "checkpoint") / "soft_labels.npz")["teacher"]
         for name in ("local", "ray")
@@ -208,7 +215,7 @@ def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(
 
 @pytest.mark.cluster
 def test_a_cell_in_used_actors_gives_the_bits_of_fresh_ones(
-    prepared: Prepared, ray_cluster: str, tmp_path: Path
+    prepared: Prepared, two: Actors, tmp_path: Path
 ) -> None:
     def run(processes: Actors, cell: Cell, folder: Path) -> list[int]:
         """Run a cell; return the ids of the branches' processes."""
@@ -217,9 +224,8 @@ def test_a_cell_in_used_actors_gives_the_bits_of_fresh_ones(
         return in_each(processes.branches, lambda _: os.getpid())
 
     cell = make_cell(*TWO, fold=2)
-    with actors_of(*TWO) as used:
-        before = run(used, make_cell(*TWO, seed=5, temperature=1.0), tmp_path / "before")
-        assert run(used, cell, tmp_path / "used") == before
+    before = run(two, make_cell(*TWO, seed=5, temperature=1.0), tmp_path / "before")
+    assert run(two, cell, tmp_path / "used") == before
     with actors_of(*TWO) as fresh:
         assert not set(run(fresh, cell, tmp_path / "fresh")) & set(before)
     same_files(tmp_path / "used", tmp_path / "fresh", cell.names)
@@ -229,26 +235,24 @@ def test_a_cell_in_used_actors_gives_the_bits_of_fresh_ones(
 
 
 @pytest.mark.cluster
-def test_actors_have_readable_names(ray_cluster: str) -> None:
+def test_actors_have_readable_names(two: Actors) -> None:
     """The dashboard shows an actor's repr."""
-    with actors_of(*TWO) as processes:
-        assert in_each((*processes.branches, processes.aggregator), repr) == [
-            *("Branch(logmel64, resnet_small)", "Branch(cqt, vgg_small)", "Aggregator")
-        ]
+    assert in_each((*two.branches, two.aggregator), repr) == [
+        *("Branch(logmel64, resnet_small)", "Branch(cqt, vgg_small)", "Aggregator")
+    ]
 
 
 @pytest.mark.cluster
-def test_only_branches_that_overlap_leave_their_core_when_they_wait(ray_cluster: str) -> None:
+def test_only_branches_that_overlap_leave_their_core_when_they_wait(two: Actors) -> None:
     def policy(_: object) -> str | None:
         return os.environ.get("OMP_WAIT_POLICY")
 
-    specs = make_cell(*TWO).branches
-    for overlap, expected in ((True, "passive"), (False, os.environ.get("OMP_WAIT_POLICY"))):
-        processes = Actors.start(specs, overlap=overlap)
-        try:
-            assert in_each(processes.branches, policy) == [expected] * 2
-        finally:
-            processes.close()
+    assert in_each(two.branches, policy) == [os.environ.get("OMP_WAIT_POLICY")] * 2
+    overlapping = Actors.start(make_cell(TWO[1]).branches, overlap=True)
+    try:
+        assert in_each(overlapping.branches, policy) == ["passive"]
+    finally:
+        overlapping.close()
 
 
 @pytest.mark.cluster
