@@ -228,10 +228,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Share the tests between processes (`pytest -n 2 --dist loadgroup`), the long ones first.
 
-    All that use the cluster stay in one process, the tests of another file in one as well, so that
-    a fixture of the session or of a file is made where it is needed, and no more. Those that follow
-    the documentation's pages take as long as all others that use a cluster: they have one of their
-    own, in another process.
+    The files that use the session's cluster stay in one process, the tests of another file in one
+    as well, so that a fixture of the session or of a file is made where it is needed, and no more.
     """
 
     def rank(item: pytest.Item) -> int:
@@ -239,8 +237,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 0 if "cluster" in marks else 1 if item.path in slow else 2
 
     slow = {item.path for item in items if item.get_closest_marker("slow")}
+    joined = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
     items.sort(key=rank)
     for item in items:
-        together = rank(item) == 0 and item.path.name != "test_snippets.py"
+        together = rank(item) == 0 and item.path in joined
         group = "cluster" if together else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))

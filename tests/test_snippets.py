@@ -142,7 +142,7 @@ def reader(tmp_path: Path, recordings: Path) -> tuple[Path, dict[str, str]]:
     programs.mkdir()
     for name, run in (("mrkd", "-m mrkd_ray"), ("python", ""), ("python3", "")):
         program = programs / name
-        program.write_text(f"#!/bin/sh\n{RUNNER}exec {shlex.quote(sys.executable)} {run} \"$@\"\n")
+        program.write_text(f'#!/bin/sh\n{RUNNER}exec {shlex.quote(sys.executable)} {run} "$@"\n')
         program.chmod(0o755)
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return folder, {
