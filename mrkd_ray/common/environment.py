@@ -77,14 +77,33 @@ def cpus() -> int:
     return max(1, min(allowed))
 
 
-def _quota(root: Path) -> Iterator[int]:
-    """Yield how many whole CPUs a container's control group lets its processes use, if it says."""
+def _quota(root: Path, own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """Yield how many whole CPUs control groups let this process use, as far as they say.
+
+    Its own group and all that it is in: a container's, a service's or a job's.
+    """
     try:
-        quota, period = (root / "cpu.max").read_text().split()
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines or ["0::/"]:
+        _, controllers, place = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = root / "cpu" if controllers else root  # one folder a controller: version 1
+        group = base / place.lstrip("/")
+        # In a container the path is the host's, and its own group is the root.
+        for folder in {base, *(x for x in (group, *group.parents) if x.is_relative_to(base))}:
+            yield from _allowed(folder)
+
+
+def _allowed(group: Path) -> Iterator[int]:
+    try:
+        quota, period = (group / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
-            period = (root / "cpu/cpu.cfs_period_us").read_text()
+            quota = (group / "cpu.cfs_quota_us").read_text()
+            period = (group / "cpu.cfs_period_us").read_text()
         except OSError:
             return
     try:

@@ -75,20 +75,30 @@ def test_cpus_are_those_of_the_affinity_the_control_group_and_the_job(
     assert environment.cpus() == 1
 
 
+V1 = {"cpu/cpu.cfs_period_us": "100000\n", "cpu/a/b/cpu.cfs_period_us": "100000\n"}
+
+
 @pytest.mark.parametrize(
-    ("files", "quota"),
+    ("group", "files", "quota"),
     [
-        ({}, []),
-        ({"cpu.max": "max 100000\n"}, []),
-        ({"cpu.max": "250000 100000\n"}, [2]),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [3]),
+        ("0::/", {}, []),
+        ("0::/", {"cpu.max": "max 100000\n"}, []),
+        ("0::/", {"cpu.max": "250000 100000\n"}, [2]),
+        ("0::/a/b", {"cpu.max": "max 100000\n", "a/cpu.max": "300000 100000\n"}, [3]),
+        ("0::/a/b", {"a/b/cpu.max": "100000 100000\n", "a/cpu.max": "300000 100000\n"}, [1, 3]),
+        ("3:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "-1\n"} | V1, []),
+        ("3:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "300000\n"} | V1, [3]),
+        ("3:cpu,cpuacct:/a/b", {"cpu/a/b/cpu.cfs_quota_us": "200000\n"} | V1, [2]),
+        ("3:cpu:/docker/host/path", {"cpu/cpu.cfs_quota_us": "200000\n"} | V1, [2]),
+        ("4:cpuset:/a/b", {"cpu/a/b/cpu.cfs_quota_us": "200000\n"} | V1, []),
     ],
 )
 def test_what_a_control_group_allows(
-    tmp_path: Path, files: dict[str, str], quota: list[int]
+    tmp_path: Path, group: str, files: dict[str, str], quota: list[int]
 ) -> None:
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text)
-    assert list(environment._quota(tmp_path)) == quota
+    own = tmp_path / "own"
+    own.write_text(f"9:pids:/x\n{group}\n")
+    assert sorted(environment._quota(tmp_path, own)) == quota
