@@ -18,7 +18,7 @@ from mrkd_ray.common.reading import Damaged, read_json
 from mrkd_ray.training.branch_task import BranchTask
 
 FILE, ATTEMPTS = "lost.json", "attempts.json"
-_FIELDS = {"cycle", "error"}
+_FIELDS: dict[str, type] = {"cycle": int, "error": str}
 
 Lost = dict[str, dict[str, Any]]
 """By branch: `cycle`, the first that it takes no part in, and `error`.
@@ -31,9 +31,13 @@ def read(folder: Path) -> Lost:
     """Return what a cell that is not finished has lost. Raises Damaged."""
     path = folder / "checkpoint" / FILE
     found = read_json(path) if path.exists() else {}
-    if not all(isinstance(each, dict) and set(each) == _FIELDS for each in found.values()):
+    if not all(map(_is_whole, found.values())):
         raise Damaged(path, "not a list of lost branches")
     return found
+
+
+def _is_whole(each: Any) -> bool:
+    return isinstance(each, dict) and {name: type(x) for name, x in each.items()} == _FIELDS
 
 
 def left(tasks: Sequence[BranchTask], folder: Path) -> list[BranchTask]:
@@ -65,8 +69,9 @@ def attempt(folder: Path, run: str) -> int:
     try:
         before = read_json(path, "run", "attempts")
     except Damaged:
-        before = {"run": "", "attempts": 0}
-    number = int(before["attempts"]) + 1 if before["run"] == run else 1
+        before = {}
+    known = before.get("run") == run and type(before["attempts"]) is int
+    number = before["attempts"] + 1 if known else 1
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"run": run, "attempts": number})
     return number

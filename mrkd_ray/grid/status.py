@@ -14,7 +14,7 @@ from mrkd_ray.cells.intact import result_of
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.progress import say
 from mrkd_ray.common.reading import Damaged, read_json
-from mrkd_ray.common.text import printable, time_text
+from mrkd_ray.common.text import is_printable, printable, time_text
 from mrkd_ray.grid.folder import CELLS, is_locked
 from mrkd_ray.grid.run import figures_text
 from mrkd_ray.scores import metrics
@@ -75,6 +75,7 @@ def read(folder: Path) -> Status:
 
     Raises:
         UserError: no run of this version wrote there.
+        Damaged: what it wrote is another.
     """
     if not (folder / CELLS).is_file():
         raise UserError(
@@ -82,9 +83,20 @@ def read(folder: Path) -> Status:
             "runs of earlier versions have none, and write it when they go on (--resume)."
         )
     asked = read_json(folder / CELLS)
+    for key, facts in asked.items():
+        if not (_is_facts(facts) and is_printable(key) and Path(key).name == key):
+            raise Damaged(folder / CELLS, f"{key[:100]!r} is no cell with a title and cycles")
     running = is_locked(folder)
     cells = (_cell(folder / "cells" / key, facts, running) for key, facts in asked.items())
     return Status(folder, running, tuple(cells))
+
+
+def _is_facts(facts: object) -> bool:
+    return (
+        isinstance(facts, dict)
+        and type(facts.get("cycles")) is int
+        and isinstance(facts.get("title"), str)
+    )
 
 
 def _cell(folder: Path, facts: dict[str, Any], running: bool) -> CellStatus:

@@ -14,6 +14,7 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.reading import Damaged
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import folder as grid_folder
@@ -71,6 +72,21 @@ def test_a_run_that_has_ended_has_stopped_cells(folder: Path) -> None:
     assert found.seconds_left is None
     with grid_folder.locked(folder):
         pass  # reading it holds no lock
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"a": 5},
+        {"a": {"title": "x", "cycles": "y"}},
+        {"../../a": {"title": "x", "cycles": 1}},
+        {"a\x1b[2J": {"title": "x", "cycles": 1}},
+    ],
+)
+def test_a_list_of_cells_that_is_another_is_damaged(tmp_path: Path, cells: object) -> None:
+    (tmp_path / grid_folder.CELLS).write_text(json.dumps(cells))
+    with pytest.raises(Damaged, match=r"cells\.json: damaged: .* is no cell"):
+        status.read(tmp_path)
 
 
 def test_another_folder_is_named(tmp_path: Path) -> None:
