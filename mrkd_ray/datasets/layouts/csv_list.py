@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,12 +118,14 @@ def _rows(file: Path) -> tuple[list[Row], list[str]]:
     filled: set[int] = set()  # columns with a value
     try:
         with opened_text(file) as stream:
-            header = stream.readline()
+            header, begins = stream.readline(), 2
             delimiter = delimiter_of(header)
+            if said := re.fullmatch(r"sep=([,;\t|])\s*", header, re.IGNORECASE):  # for Excel
+                header, begins, delimiter = stream.readline(), 3, said[1]
             _, first = next(records([header], delimiter), (1, []))
             names = [name.strip().lower() for name in first]
             columns = _columns(file, names)
-            for line, values in records(stream, delimiter, width=len(names), first_line=2):
+            for line, values in records(stream, delimiter, width=len(names), first_line=begins):
                 if len(values) > len(names):
                     mend = f"The header names {len(names)} columns; put quotes around commas."
                     faults.add("lines with too many values", mend, str(line))

@@ -71,6 +71,13 @@ def test_any_csv_with_other_column_names(root: Path, separator: str) -> None:
     ]
 
 
+def test_the_line_that_tells_excel_the_separator_is_no_header(root: Path) -> None:
+    file = write(root, "sep=;", "filename;label", "a.wav;dog", "b.wav;cat, big")
+    assert [clip.label for clip in open_dataset(file, root).clips] == ["dog", "cat, big"]
+    write(root, "sep=;", "filename;label", "a.wav;dog;1", "b.wav;cat")
+    assert "too many values (1): 3." in refused(file)
+
+
 def test_meta_csv_goes_before_class_folders(root: Path) -> None:
     write(root, "filename,label", "a.wav,x", "b.wav,y")
     assert [c.label for c in open_dataset(root, root).clips] == ["x", "y"]
