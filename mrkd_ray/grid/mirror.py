@@ -7,6 +7,7 @@ copied last, and fetched last: whoever sees it finds all other files of the cell
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mrkd_ray.cells.intact import RESULT
+from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
 
 
@@ -45,7 +47,8 @@ class Mirror:
         except Exception as error:
             raise self._failed("read", error) from None
         places = [PurePosixPath(path).relative_to(root) for path in there]
-        places = [place for place in places if place.parts[0].startswith(name)]
+        own = re.compile(rf"{re.escape(name)}(-\d{{1,3}})?")
+        places = [place for place in places if own.fullmatch(place.parts[0])]
         for run in {place.parts[0] for place in places}:
             (self.local / run).mkdir(parents=True, exist_ok=True)
         if names_only:
@@ -67,16 +70,33 @@ class Mirror:
     def send(self, folder: Path) -> None:
         """Copy the finished files of a folder below the local one; `result.json` last.
 
+        A cell that is there as it is here, by its sums, is not copied again. One that is another
+        there loses its `result.json` first.
+
         Raises:
             UserError: the store cannot be written.
         """
         system, root = self._system()
-        for path in sorted(_finished(folder), key=lambda path: path.name == RESULT):
-            place = path.relative_to(self.local).as_posix()
-            try:
-                system.put_file(str(path), f"{root}/{place}")
-            except Exception as error:
-                raise self._failed("written", error) from None
+        try:
+            whole = {path.parent for path in folder.rglob(RESULT) if self._same(system, path)}
+            for path in sorted(_finished(folder), key=lambda path: path.name == RESULT):
+                if not any(cell in whole for cell in path.parents):
+                    system.put_file(str(path), f"{root}/{path.relative_to(self.local).as_posix()}")
+        except Exception as error:
+            raise self._failed("written", error) from None
+
+    def _same(self, system: Any, result: Path) -> bool:
+        """Say whether a finished cell is there; take away what says so where it is another."""
+        _, root = self._system()
+        place = f"{root}/{result.relative_to(self.local).as_posix()}"
+        if not system.exists(place):
+            return False
+        sums = f"{place.rpartition('/')[0]}/{manifest.NAME}"
+        here = result.with_name(manifest.NAME)
+        if system.exists(sums) and here.exists() and system.cat_file(sums) == here.read_bytes():
+            return True
+        system.rm_file(place)
+        return False
 
     def _system(self) -> tuple[Any, str]:
         import fsspec

@@ -327,7 +327,13 @@ def _search(
         title = samples.found[key].cell.title
         display.tell(f"note: {title}: lost a process or its node; it goes on from its last cycle")
 
-    watch = tune_trials.Watch(on_cycle, on_end, on_retry, lambda *_: None, lambda _: None)
+    def on_lost(key: str, line: str) -> None:
+        display.tell(f"warning: {samples.found[key].cell.title}: {line}")
+
+    def on_wait(waiting: int) -> None:
+        display.tell(f"note: samples that wait: {waiting}. No node has room for one of them")
+
+    watch = tune_trials.Watch(on_cycle, on_end, on_retry, on_lost, on_wait)
     warm_up = max([known.warm_up, *map(float, ends_of(domains.get("warm_up", ())))])
     scheduler = search.scheduler_of(known.scheduler, warm_up)
     failed = search.run(

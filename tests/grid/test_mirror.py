@@ -49,11 +49,11 @@ def test_a_cell_that_was_copied_in_part_is_not_there(
 ) -> None:
     import s3fs
 
-    names = ("branches/a/model.safetensors", "history.csv", "result.json", "zz.csv")
-    cell_in(tmp_path / "one", *names)
+    names = ("SHA256SUMS", "branches/a/model.safetensors", "history.csv", "result.json", "zz.csv")
+    cell = cell_in(tmp_path / "one", *names)
     mirror = Mirror(f"{bucket}/part", tmp_path / "one")
     system = s3fs.S3FileSystem()  # the one that there is: fsspec keeps them
-    real, left = system.put_file, [3]
+    real, left = system.put_file, [4]
 
     def broken(source: str, target: str) -> None:
         if not left[0]:
@@ -72,8 +72,23 @@ def test_a_cell_that_was_copied_in_part_is_not_there(
     left[0] = 99
     mirror.send(tmp_path / "one" / "grid")
     there.fetch("grid")
-    found = {p.relative_to(tmp_path / "two/grid/cells/c") for p in (tmp_path / "two").rglob("*.*")}
-    assert {str(path) for path in found} == set(names)
+    copied = tmp_path / "two/grid/cells/c"
+    found = {str(path.relative_to(copied)) for path in copied.rglob("*") if path.is_file()}
+    assert found == set(names)
+    left[0] = 0
+    mirror.send(tmp_path / "one" / "grid")  # all of the cell is there: nothing is copied again
+    (tmp_path / "one" / "grid" / "table.csv").write_text("1")
+    with pytest.raises(UserError, match="the line is cut"):
+        mirror.send(tmp_path / "one" / "grid")
+    there.fetch("gri")
+    assert not (tmp_path / "two" / "grid" / "table.csv").exists()
+    (cell / "SHA256SUMS").write_text("of the cell trained anew")
+    left[0] = 3
+    with pytest.raises(UserError, match="the line is cut"):
+        mirror.send(cell)
+    another = Mirror(f"{bucket}/part", tmp_path / "three")
+    another.fetch("grid")
+    assert not list((tmp_path / "three").rglob("*.csv"))  # half of it is new: it is not finished
 
 
 def test_a_store_that_cannot_be_reached_is_one_sentence(bucket: str, tmp_path: Path) -> None:
