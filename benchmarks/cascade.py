@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.common import describe
 from mrkd_ray.cells.files import read_predictions
 from mrkd_ray.common.arrays import Float32, Int64
-from mrkd_ray.inference.classifier import branch_folders
 from mrkd_ray.inference.latency import multiplications
+from mrkd_ray.inference.model_folder import branch_folders
 from mrkd_ray.scores.cascade import confidence
 from mrkd_ray.scores.ensemble import mean_probabilities
 

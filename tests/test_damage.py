@@ -306,7 +306,9 @@ def test_best_json_is_not_believed(results: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "trained_on.txt"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "trained_on.txt", "calibration.safetensors"]
+)
 def test_a_damaged_model_is_not_loaded(name: str, damage: str, whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(taught(whole) / "branches" / "cqt-vgg_small", folder)

@@ -66,9 +66,10 @@ class Cell:
         """A readable name that ends in a hash of everything that changes the result.
 
         The names of its branches are cut where it would be longer than `NAME_BYTES`.
-        Where files of weights lie is not in it: `content` has what is in them.
+        Where files of weights and models to go on from lie is not in it: `content` has what is in
+        them.
         """
-        return self._key(self.training.model_copy(update={"weights": None}))
+        return self._key(self.training.model_copy(update={"weights": None, "init": None}))
 
     @cached_property
     def former_key(self) -> str:
@@ -106,6 +107,7 @@ YOUNGER = (
     "gce",
     "label_noise_kind",
     "ema",
+    "init",
 )
 
 

@@ -24,7 +24,11 @@ def show(found: Evaluation, console: Console) -> None:
     for row in report["models"]:
         figures = [f"{m.title} {100 * row[m.name]:.2f} %" for m in metrics.shown(row)]
         if "ece" in row:
-            figures.append(f"calibration error {100 * row['ece']:.1f} points")
+            before, after = 100 * row["ece_uncalibrated"], 100 * row["ece"]
+            calibrated = f", {before:.1f} before calibration" if row["calibration"]["clips"] else ""
+            figures.append(f"calibration error {after:.1f} points{calibrated}")
+        if row["none"]:
+            figures.append(f"none of the classes in {100 * row['none']:.1f} % of the clips")
         lines.append(f"{row['model']}: {', '.join(figures)}")
     last = report["models"][-1]
     table = Table(title=printable(f"Classes, {last['model']}"), title_justify="left")

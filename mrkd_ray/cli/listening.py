@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +34,7 @@ def heard(
         hop: seconds.
     """
     for start, end, recording in segments(blocks, rate, window, hop):
-        branches = classifier.branches_of(recording)
-        yield Prediction("microphone", start, end, classifier.classes, branches)
+        yield replace(classifier.hear(recording, "microphone"), start=start, end=end)
 
 
 @contextmanager

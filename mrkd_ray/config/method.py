@@ -129,6 +129,11 @@ class Learning(StrictModel):
         "network (resnet101*.pth). Default: imagenet for networks of torchvision and timm, none "
         "for the small ones.",
     )
+    init: Annotated[str | None, AfterValidator(whole_path)] = Field(
+        None,
+        description="Go on from a trained model: the folder of a run, a cell or a branch with the "
+        "same branches. Classes may be others: the last layer keeps those of the same name.",
+    )
     verified_only: bool = Field(
         False, description="Train only on clips with a verified label. All test clips stay."
     )
@@ -275,6 +280,8 @@ class Method(Options):
 
     @model_validator(mode="after")
     def _options_that_go_together(self) -> Self:
+        if self.init is not None and self.weights is not None:
+            raise ValueError("init has weights: leave weights out")
         if self.soft_labels == "virtual" and self.d != 1:
             raise ValueError("soft_labels: virtual needs d: 1, an epoch on the samples it is of")
         if self.verified_only:

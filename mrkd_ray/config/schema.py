@@ -70,7 +70,7 @@ class Variant(Options, Budget, Published):
             raise ValueError("a number, or not at all: a variant changes what the grid says")
         return value
 
-    @field_validator("weights", "held_out", "verified_only")
+    @field_validator("weights", "init", "held_out", "verified_only")
     @classmethod
     def _prepared_once(cls, value: Any) -> Any:
         raise ValueError("one for all variants: set it beside 'variants'")

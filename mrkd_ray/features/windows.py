@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.window_extents import window_bytes
@@ -118,3 +119,24 @@ class Windows:
     def batches_from(self, clips: Index, first: Index, size: int) -> Iterator[Tensor]:
         """Yield as `batches` the windows of clips [n] that begin with frames [n]."""
         return self._source.batches(clips, first, size)
+
+
+def windows_of(
+    frames: Sequence[Float32],
+    clip_ticks: Sequence[int],
+    statistics: Statistics,
+    device: torch.device,
+    timing: Timing,
+    ticks: int,
+) -> Windows:
+    """Return the windows of clips whose static frames [frames, bins] are at hand.
+
+    Args:
+        frames: of each clip.
+        clip_ticks: length of each clip in ticks.
+        statistics, device, timing, ticks: as of `Windows`.
+    """
+    lengths = np.array([len(each) for each in frames], np.int64)
+    joined = np.concatenate(frames) if len(frames) > 1 else frames[0]
+    bank = Bank(joined, np.cumsum(lengths) - lengths, lengths, np.array(clip_ticks, np.int64))
+    return Windows(bank, statistics, device, timing, ticks=ticks)

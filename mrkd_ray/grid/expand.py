@@ -25,6 +25,7 @@ from mrkd_ray.config.method import PAPER, Training, default_lr
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.datasets.splits import Split, rarest
 from mrkd_ray.grid.network_checks import Initial
+from mrkd_ray.inference.starting_point import starting_points
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.training.branch_task import FrozenTeacher
@@ -106,6 +107,10 @@ def expand(
     of_split = {split.fold: _of_split(prepared, split) for split in prepared.splits}
     unlabelled = {c.clip_id: prepared.digests[c.clip_id] for c in prepared.dataset.unlabelled}
 
+    starts = starting_points(
+        config.init, specs_of(config), multi_label=prepared.dataset.multi_label
+    )
+
     @functools.cache
     def content(branches: tuple[BranchSpec, ...], *, alone: bool) -> str:
         used = sorted({spec.representation for spec in branches})
@@ -113,7 +118,8 @@ def expand(
         versions = [prepared.stores[name].version for name in used]
         # Of the unlabelled clips a baseline has their number only: see `BranchTask`.
         more = len(unlabelled) if alone else unlabelled
-        return hash_of(prepared.content, versions, files, more)
+        models = [[starts[spec].digest for spec in branches]] if starts else []
+        return hash_of(prepared.content, versions, files, more, *models)
 
     def device(branches: int) -> str:
         if config.runner == "local":

@@ -33,6 +33,8 @@ from mrkd_ray.grid.expand import (
 from mrkd_ray.grid.network_checks import Checked, Initial, check_networks
 from mrkd_ray.grid.preparation import check_data, open_data, read_by_all, warn_of_names
 from mrkd_ray.grid.workers import Workers, workers_of
+from mrkd_ray.inference.model_folder import read_digests
+from mrkd_ray.inference.starting_point import StartingPoint, starting_points
 
 Finished = Callable[[list[Cell], Prepared], bool]
 """Says whether all of these cells are finished."""
@@ -160,6 +162,10 @@ def open_grid(
                 checked = check_networks(specs, config.weights, lengths, local=workers.local)
         for initial in checked.networks.values() if config.weights else ():
             say(console, initial.line)
+        for point in starting_points(config.init, specs, multi_label=dataset.multi_label).values():
+            say(console, point.line(dataset.classes))
+            for line in _heard_before(point, prepared):
+                say(console, f"note: {line}")
         warn_of_names(prepared, config.group_by, console)
         with display.waiting("Starting Ray"):  # whose GPUs are known when it is there
             config, cells, note = _cells(config, prepared, checked, workers, finished, resume)
@@ -175,6 +181,17 @@ def open_grid(
         untaught = [cell for cell in cells if cell not in run]
         networks = checked.networks
         yield OpenGrid(config, run, prepared, workers, display, startup, untaught, networks)
+
+
+def _heard_before(point: StartingPoint, prepared: Prepared) -> Iterator[str]:
+    """Yield a line for each fold with test clips that a model to go on from was trained on."""
+    known = set(read_digests(point.folder))
+    for split in prepared.splits:
+        if heard := sum(prepared.digests[clip_id] in known for clip_id in split.test):
+            yield (
+                f"{point.folder} was trained on {heard} of the {len(split.test)} test clips of "
+                f"fold {split.fold}: scores there will be too high"
+            )
 
 
 def _longest(windows: Iterable[float | str]) -> float:

@@ -22,13 +22,14 @@ from mrkd_ray.common.environment import local_device
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.text import few
 from mrkd_ray.features.store import Bank
-from mrkd_ray.features.windows import Windows
-from mrkd_ray.inference import packing
+from mrkd_ray.features.windows import Windows, windows_of
+from mrkd_ray.inference import noise, packing
+from mrkd_ray.inference.calibration import Calibration
 from mrkd_ray.inference.clip_logits import BATCH, Apply, clip_logits
 from mrkd_ray.inference.embedding import before_last_layer
 from mrkd_ray.inference.inputs import Input, Source, is_one, sources
 from mrkd_ray.inference.long_recordings import LogitsOfParts
-from mrkd_ray.inference.model_folder import is_model, read_model
+from mrkd_ray.inference.model_folder import branch_folders, read_model
 from mrkd_ray.inference.prediction import Prediction, table
 from mrkd_ray.inference.spans import segments
 from mrkd_ray.inference.threads import PARTS, of_sources, side_by_side
@@ -51,14 +52,15 @@ OnError = Callable[[UserError], None]
 class Heard:
     """A recording as its branches hear it: static frames [frames, bins] by representation.
 
-    `ticks` and `seconds` are its length. Of a recording that is too long to be held, there are
-    the logits [1, M] of each branch in place of the frames.
+    `ticks` and `seconds` are its length, `silent` whether it is (`noise.is_silent`). Of a recording
+    that is too long to be held, there are the logits [1, M] of each branch in place of the frames.
     """
 
     ticks: int
     seconds: float
     frames: dict[str, Float32]
     logits: list[Tensor] | None = None
+    silent: bool = False
 
 
 class BranchModel:
@@ -90,14 +92,14 @@ class BranchModel:
 
     def windows(self, heard: Sequence[Heard]) -> Windows:
         """Return the windows of recordings."""
-        frames = [each.frames[self.model.representation] for each in heard]
-        lengths = np.array([len(each) for each in frames], np.int64)
-        ticks = np.array([each.ticks for each in heard], np.int64)
-        joined = np.concatenate(frames) if len(frames) > 1 else frames[0]
-        bank = Bank(joined, np.cumsum(lengths) - lengths, lengths, ticks)
-        timing = REPRESENTATIONS[self.model.representation].timing
-        window = self.model.window_ticks
-        return Windows(bank, self.model.statistics, self.device, timing, ticks=window)
+        return windows_of(
+            [each.frames[self.model.representation] for each in heard],
+            [each.ticks for each in heard],
+            self.model.statistics,
+            self.device,
+            REPRESENTATIONS[self.model.representation].timing,
+            self.model.window_ticks,
+        )
 
     def logits_of_parts(self, recording: decoding.LongRecording) -> LogitsOfParts:
         """Return what takes the static frames of a long recording, part by part."""
@@ -131,6 +133,7 @@ class Classifier:
         multi_label: whether each class has a probability of its own; else they sum to 1.
         config: what the (first) branch was trained with.
         trained_on: digests of the clips that the branches were trained on.
+        calibration: what their probabilities are worth.
     """
 
     def __init__(self, branches: Sequence[BranchModel]) -> None:
@@ -138,6 +141,8 @@ class Classifier:
         first = branches[0].model
         self.classes, self.multi_label, self.config = first.classes, first.multi_label, first.config
         self.trained_on = frozenset().union(*(branch.model.trained_on for branch in branches))
+        evidence = [branch.model.evidence for branch in branches]
+        self.calibration = Calibration.of(evidence, self.multi_label)
         self._group = GROUP if branches[0].device.type == "cuda" else 1
         # Of a packed model: the file of a frozen network is read when the first recording is heard.
         self._parts: tempfile.TemporaryDirectory[str] | None = None
@@ -177,6 +182,22 @@ class Classifier:
         if len({(branch.model.classes, branch.model.multi_label) for branch in branches}) > 1:
             raise UserError(f"{path}: its branches were trained on different classes.")
         return cls(branches)
+
+    def __reduce__(self) -> Any:
+        """Pickle a packed model as its file: its parts lie in a folder that ends with it."""
+        if self._parts is None:
+            return super().__reduce__()
+        return of_packed, (self.packed(), str(self.branches[0].device))
+
+    def packed(self) -> bytes:
+        """Return the model as the bytes of a packed one, for another process or machine."""
+        with tempfile.TemporaryDirectory(prefix="mrkd") as folder:
+            file, parts = Path(folder) / f"model{packing.SUFFIX}", Path(folder) / "parts"
+            if self._parts is None:
+                folders = [branch.folder for branch in self.branches]
+                packing.write_folder(parts, folders, {}, self.calibration)
+            packing.pack(file, parts if self._parts is None else Path(self._parts.name))
+            return file.read_bytes()
 
     @property
     def names(self) -> list[str]:
@@ -310,7 +331,7 @@ class Classifier:
         return found
 
     def branches_of(self, recording: decoding.Recording) -> Float32:
-        """Return the probabilities [Γ, M] of each branch."""
+        """Return the probabilities [Γ, M] of each branch, as training's evaluation has them."""
         found: Float32 = self._probabilities([self.heard(recording)])[0]
         return found
 
@@ -319,7 +340,13 @@ class Classifier:
         names = {branch.model.representation for branch in self.branches}
         ticks = ticks_of(len(recording), recording.sample_rate)
         seconds = len(recording) / recording.sample_rate
-        return Heard(ticks, seconds, compute_clip(names, recording))
+        silent = noise.is_silent(recording.at(recording.sample_rate))
+        return Heard(ticks, seconds, compute_clip(names, recording), silent=silent)
+
+    def hear(self, recording: decoding.Recording, name: str) -> Prediction:
+        """Return what is said of samples; `name` is told in place of a file."""
+        heard = self.heard(recording)
+        return self._prediction(Source(name, recording), heard, self._probabilities([heard])[0])
 
     def _hear(self, source: Source) -> Heard:
         try:
@@ -365,7 +392,15 @@ class Classifier:
                     f"{source.name}: {branch.folder}: its probabilities are not finite for this "
                     "recording"
                 )
-        return Prediction(source.name, 0.0, heard.seconds, self.classes, branches)
+        return Prediction(
+            source.name,
+            0.0,
+            heard.seconds,
+            self.classes,
+            branches,
+            self.calibration,
+            heard.silent,
+        )
 
     def _classify(self, source: Source) -> Prediction:
         heard = self._hear(source)
@@ -410,9 +445,7 @@ class Classifier:
                 segment: tuple[float, float, decoding.Recording], source: Source = source
             ) -> Prediction:
                 start, end, recording = segment
-                heard = self.heard(recording)
-                whole = self._prediction(source, heard, self._probabilities([heard])[0])
-                return replace(whole, start=start, end=end)
+                return replace(self.hear(recording, source.name), start=start, end=end)
 
             try:
                 with source.opened() as sound:
@@ -427,15 +460,12 @@ class Classifier:
                 _tell(error, source, on_error)
 
 
-def branch_folders(folder: Path) -> list[Path]:
-    """Return the folders of the branches of a branch, a cell or a run's `best/`, by name; or []."""
-    if is_model(folder):
-        return [folder]
-    for place in (folder, folder / "best"):
-        # Finder and Jupyter put hidden files and folders everywhere.
-        if found := sorted(p for p in place.glob("branches/*") if not p.name.startswith(".")):
-            return found
-    return []
+def of_packed(content: bytes, device: str | None = None) -> Classifier:
+    """Return the classifier of a packed model's bytes; `device` and errors as of `load`."""
+    with tempfile.TemporaryDirectory(prefix="mrkd") as folder:
+        file = Path(folder) / f"model{packing.SUFFIX}"
+        file.write_bytes(content)
+        return Classifier.load(file, device)
 
 
 def _tell(error: Exception, source: Source, on_error: OnError | None) -> None:

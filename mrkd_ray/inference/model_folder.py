@@ -3,7 +3,8 @@
 `model.safetensors` holds the network's tensors as `network.NAME`, and `mean` and `std` of the
 normalisation. `config.json` says what they are of. `backbone.safetensors` is the frozen network
 that the representation is made with, if any: the model needs no other file. `trained_on.txt` lists
-the digests of the clips that the model has seen, one a line. `SHA256SUMS` has the sums of them all.
+the digests of the clips that the model has seen, one a line. `calibration.safetensors` has what it
+says of clips that it did not learn from. `SHA256SUMS` has the sums of them all.
 
 A folder may come from a stranger: nothing is taken from it that was not looked at first.
 """
@@ -25,6 +26,8 @@ from mrkd_ray.common.files import link_or_copy, replacing, write_json, write_tex
 from mrkd_ray.common.hashing import sha256_of
 from mrkd_ray.common.reading import Damaged, check_regular, parse_json
 from mrkd_ray.common.text import is_printable
+from mrkd_ray.inference import calibration
+from mrkd_ray.inference.calibration import Evidence
 from mrkd_ray.representations import frozen, pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.representations.timing import WINDOW_TICKS
@@ -58,6 +61,7 @@ class TrainedModel:
         statistics: of the training clips.
         trained_on: digests of the clips that it was trained on.
         sha256: of its file of tensors.
+        evidence: what it said of clips that it did not learn from; None of an earlier version's.
     """
 
     branch: str
@@ -70,6 +74,7 @@ class TrainedModel:
     statistics: Statistics
     trained_on: frozenset[str]
     sha256: str
+    evidence: Evidence | None = None
 
 
 def write_model(
@@ -87,6 +92,7 @@ def write_model(
     trained_on: Iterable[str],
     made_with: Mapping[str, Any],
     backbone: Path | None = None,
+    evidence: Evidence | None = None,
 ) -> None:
     """Write a model's folder.
 
@@ -98,6 +104,7 @@ def write_model(
         trained_on: digests of the clips that it has seen.
         made_with: what else is worth knowing, for config.json.
         backbone: the file that becomes `BACKBONE`, as a link where the file system has such.
+        evidence: what it says of clips that it did not learn from.
     """
     import torch
 
@@ -118,6 +125,8 @@ def write_model(
     if backbone is not None:
         (folder / BACKBONE).unlink(missing_ok=True)
         link_or_copy(backbone, folder / BACKBONE)
+    if evidence is not None:
+        evidence.write(folder)
     write_json(folder / CONFIG, config)
     write_text(folder / TRAINED_ON, "\n".join(trained_on) + "\n")
     manifest.write(folder)
@@ -126,6 +135,17 @@ def write_model(
 def is_model(folder: Path) -> bool:
     """Return whether a folder looks like a model's."""
     return (folder / CONFIG).is_file()
+
+
+def branch_folders(folder: Path) -> list[Path]:
+    """Return the folders of the branches of a branch, a cell or a run's `best/`, by name; or []."""
+    if is_model(folder):
+        return [folder]
+    for place in (folder, folder / "best"):
+        # Finder and Jupyter put hidden files and folders everywhere.
+        if found := sorted(p for p in place.glob("branches/*") if not p.name.startswith(".")):
+            return found
+    return []
 
 
 class ModelConfig(BaseModel):
@@ -282,6 +302,7 @@ def _read(folder: Path, device: torch.device) -> TrainedModel:
         statistics=Statistics(mean, std),
         trained_on=frozenset(read_digests(folder)),
         sha256=sha256_of(folder / TENSORS),
+        evidence=calibration.read_evidence(folder, len(classes), config.get("multi_label", False)),
     )
 
 

@@ -19,7 +19,7 @@ import re
 import shutil
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from mrkd_ray.common.environment import versions
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import link_or_copy, replacing, write_json, write_text
 from mrkd_ray.common.reading import Damaged
+from mrkd_ray.inference import calibration
+from mrkd_ray.inference.calibration import Calibration
 from mrkd_ray.inference.model_folder import BACKBONE, CONFIG, TENSORS, TRAINED_ON, read_config
 from mrkd_ray.representations import pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
@@ -37,18 +39,21 @@ SUFFIX, FORMAT = ".mrkd", 1
 FACTS, CARD = "mrkd.json", "README.md"
 LARGEST = 8 << 30  # bytes of all parts
 
-_PARTS = (TENSORS, CONFIG, TRAINED_ON, BACKBONE, manifest.NAME)
+_PARTS = (TENSORS, CONFIG, TRAINED_ON, BACKBONE, calibration.FILE, manifest.NAME)
 _OF_BRANCH = "|".join(map(re.escape, _PARTS))
 _NAME = re.compile(rf"{FACTS}|{CARD}|{manifest.NAME}|branches/[\w@][\w@.+-]*/(?:{_OF_BRANCH})")
 
 
-def write_folder(folder: Path, branches: Sequence[Path], known: Mapping[str, str]) -> None:
+def write_folder(
+    folder: Path, branches: Sequence[Path], known: Mapping[str, str], calibrated: Calibration
+) -> None:
     """Write the parts of a model into a folder, as `huggingface_hub` uploads them.
 
     Args:
         folder: it is made; what is in it must be nothing.
         branches: folders of its branches.
         known: what else the card says, by title: scores, cost.
+        calibrated: the calibration that follows from the branches' own files.
 
     Raises:
         UserError: the folder has something in it, or a branch is damaged.
@@ -67,7 +72,7 @@ def write_folder(folder: Path, branches: Sequence[Path], known: Mapping[str, str
         for name in _PARTS:
             if (branch / name).is_file():
                 link_or_copy(branch / name, own / name)
-    facts = _facts(configs)
+    facts = _facts(configs) | {"calibration": calibrated.as_json(configs[0]["classes"])}
     write_json(folder / FACTS, facts)
     write_text(folder / CARD, card(facts, configs, known))
     manifest.write(folder)
@@ -182,6 +187,7 @@ def card(
         "| | |\n| --- | --- |",
         f"| Branches | {', '.join(branches)} |",
         *(f"| {title} | {value} |" for title, value in known.items()),
+        *(f"| {title} | {value} |" for title, value in _calibration_rows(facts["calibration"])),
         f"| Made with | mrkd-ray {facts['mrkd_ray']} |",
         "",
     ]
@@ -193,9 +199,29 @@ def card(
         "## Use\n",
         "```python\nfrom mrkd_ray import Classifier\n",
         'print(Classifier.load("THIS FOLDER OR FILE").predict("recording.wav").top(3))\n```\n',
-        "It knows no other sounds: of one that is none of its classes it names one all the same.",
+        "It knows no other sounds: of one that is none of its classes it may name one yet.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _calibration_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield rows of the card, title and text, of `Calibration.as_json`."""
+    if not found["clips"]:
+        return
+    part = "held-out" if found["part"] == "held_out" else "test"
+    text = f"temperature {found['temperature']:.3g}, by {found['clips']} {part} clips"
+    if "ece_before" in found:
+        before, after = 100 * found["ece_before"], 100 * found["ece_after"]
+        text += f"; expected calibration error {before:.1f} points before, {after:.1f} after"
+    yield "Calibration", text
+    if "none_below" in found:
+        yield "None of these", f"below a probability of {100 * found['none_below']:.1f} %"
+    if "thresholds" in found:
+        levels = (f"{_plain(name)} {100 * x:.0f} %" for name, x in found["thresholds"].items())
+        yield "Thresholds", ", ".join(levels)
+    if "noise_named" in found:
+        share = f"named as a class in {100 * found['noise_named']:.0f} % of the cases"
+        yield "Noise (white, pink, brown, hum, crackle)", share
 
 
 def _plain(text: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mrkd_ray.audio.decoding import Recording, Waveform
 from mrkd_ray.inference.prediction import Prediction
+from mrkd_ray.scores.thresholds import PRESENT
 
 
 @dataclass(frozen=True)
@@ -84,25 +85,23 @@ def smoothed(windows: Sequence[Prediction], count: int) -> list[Prediction]:
 
 
 def events(
-    windows: Iterable[Prediction], classes: Sequence[str], threshold: float, *, multi_label: bool
+    windows: Iterable[Prediction], classes: Sequence[str], least: float | None
 ) -> list[Event]:
     """Return what is heard, in order of time: windows that touch and agree are one event.
 
     Args:
         windows: of one recording, in order.
         classes: names of the M classes.
-        threshold: the least probability that counts.
-        multi_label: every class from there up counts; otherwise the most probable one does.
+        least: the probability from which a class counts. None: the model's own thresholds, of
+            one label `PRESENT` at least.
     """
     windows = list(windows)
+    heard_in: dict[str, list[Prediction]] = {label: [] for label in classes}
+    for window in windows:
+        for label in _labels(window, least):
+            heard_in[label].append(window)
     found = []
-    for index, label in enumerate(classes):
-        heard = [
-            window
-            for window in windows
-            if window.probabilities[index] >= threshold
-            and (multi_label or int(window.probabilities.argmax()) == index)
-        ]
+    for index, (label, heard) in enumerate(heard_in.items()):
         runs = [heard[:1]] if heard else []
         for before, window in pairwise(heard):
             if window.start <= before.end:
@@ -113,3 +112,11 @@ def events(
             highest = max(float(window.probabilities[index]) for window in run)
             found.append(Event(run[0].start, run[-1].end, label, highest))
     return sorted(found, key=lambda event: (event.start, event.end, event.label))
+
+
+def _labels(window: Prediction, least: float | None) -> list[str]:
+    """Return the classes that count in a window."""
+    if window.calibration.multi_label:
+        return window.labels(least)
+    found = window.labels(least)[:1]
+    return [label for label in found if least is not None or window.top(1)[label] >= PRESENT]

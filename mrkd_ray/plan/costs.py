@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.run import PROFILE
 from mrkd_ray.config.fields import BranchSpec
+from mrkd_ray.inference import calibration
 from mrkd_ray.inference.model_folder import TENSORS, TRAINED_ON
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.plan.measurements import CYCLES, Probe, Sizes, Turn, cycle_seconds, kind_of, window_of
@@ -29,6 +30,7 @@ FILES = {
     "soft_labels.npz": "train",
     TRAINED_ON: "train",
     "predictions.csv": "test",
+    calibration.FILE: "test",
     "predicted.npy": "test",
 }
 BY_CYCLE = ("history.csv", "predicted.npy", PROFILE)

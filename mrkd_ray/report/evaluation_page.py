@@ -53,8 +53,10 @@ def _figures(found: Evaluation) -> list[Figure]:
             drawing = confusion.draw(name, parts[np.ix_(shown, shown)], classes)
             matrices.append(Panel(drawing, f"confusion matrix of {name}"))
             curve = calibrated(scores, found.truth)
-            drawing = calibration.draw(name, {"": curve})
-            words = f"reliability of {name}: ECE {100 * curve.ece:.1f}"
+            before = calibrated(found.uncalibrated[name], found.truth)
+            drawing = calibration.draw(name, {"": before}, {"": curve})
+            errors = f"{100 * before.ece:.1f} before calibration, {100 * curve.ece:.1f} after"
+            words = f"reliability of {name}: ECE {errors}"
             reliable.append(Panel(drawing, words))
         few = len(found.classes) > confusion.MOST
         part = f" The {confusion.MOST} classes that are confused most." if few else ""
@@ -70,8 +72,9 @@ def _figures(found: Evaluation) -> list[Figure]:
                 "reliability",
                 "Reliability",
                 f"How often predictions are right, in {BINS} bins of equal width by confidence. On "
-                "the diagonal, confidence is what it says; below it, too high. ECE is the mean "
-                "distance from the diagonal, in points (Guo et al. 2017).",
+                "the diagonal, confidence is what it says; below it, too high. Points are before "
+                "the model's calibration. ECE is the mean distance from the diagonal, in points "
+                "(Guo et al. 2017), before it and after.",
                 reliable,
             ),
         ]

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from mrkd_ray.common.arrays import Float64, Int64
 from mrkd_ray.scores.comparison import Model
+from mrkd_ray.scores.tempering import crossfitted
 
 BINS = 15  # of a reliability diagram: Guo et al.'s
 
@@ -60,5 +61,13 @@ def pooled(models: Sequence[Model]) -> Calibration:
     """Return the calibration over the predictions of all runs together."""
     return calibration(
         np.concatenate([model.probabilities for model in models]),
+        np.concatenate([model.labels for model in models]),
+    )
+
+
+def tempered(models: Sequence[Model]) -> Calibration:
+    """As `pooled`, of probabilities that are calibrated in each run (`tempering.crossfitted`)."""
+    return calibration(
+        np.concatenate([crossfitted(model.probabilities, model.labels) for model in models]),
         np.concatenate([model.labels for model in models]),
     )

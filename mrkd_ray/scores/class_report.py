@@ -10,10 +10,11 @@ import numpy as np
 from mrkd_ray.common.arrays import Float64, Int64
 from mrkd_ray.scores.calibration import calibration
 from mrkd_ray.scores.classes import confused
+from mrkd_ray.scores.thresholds import PRESENT
 
 
 def figures(
-    scores: Float64, truth: Int64, classes: Sequence[str], threshold: float = 0.5
+    scores: Float64, truth: Int64, classes: Sequence[str], threshold: float | Float64 = PRESENT
 ) -> dict[str, Any]:
     """Return `classes`, and where a clip has one label `confusion` and `ece`.
 
@@ -26,7 +27,7 @@ def figures(
         scores: probabilities [N, M].
         truth: class indices [N]; multi-label 0 or 1 [N, M].
         classes: their M names.
-        threshold: multi-label: from which probability on a class is given.
+        threshold: multi-label: from which probability on a class is given; of all, or of each [M].
     """
     multi_label = truth.ndim == 2
     hot = truth if multi_label else np.eye(len(classes), dtype=np.int64)[truth]

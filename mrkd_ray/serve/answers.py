@@ -12,9 +12,8 @@ from pydantic import BaseModel, Field
 from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import unknown
-from mrkd_ray.inference.prediction import PRESENT
 from mrkd_ray.scores.cascade import confidence
-from mrkd_ray.scores.ensemble import mean_probabilities
+from mrkd_ray.scores.thresholds import PRESENT
 from mrkd_ray.serve.scoring import About, Backend, Job, Refused, Scores
 from mrkd_ray.serve.uploads import NotAudio
 
@@ -127,24 +126,27 @@ async def answer(backend: Backend, about: About, recording: Recording, asked: As
     samples = recording.at(recording.sample_rate)
     job = Job(samples, recording.sample_rate, first, asked.window, asked.hop, asked.views)
     scores = await _score(backend, job)
-    if cascade and not confidence(scores.branches, multi_label=about.multi_label)[0] >= (
-        asked.confidence
-    ):
+    sure = confidence(about.calibrated(scores.branches, first)[None], multi_label=about.multi_label)
+    if cascade and not sure[0] >= asked.confidence:
         others = await _score(backend, replace(job, branches=about.names[1:]))
         scores, first = _both(scores, others), about.names
     return Answer(
-        **_said(mean_probabilities(scores.branches), about).model_dump(),
+        **_said(about.calibrated(scores.branches, first), about).model_dump(),
         model=asked.model,
         seconds=round(len(recording) / recording.sample_rate, 3),
         sample_rate=recording.sample_rate,
         branches=[
-            OfBranch(**_said(row, about).model_dump(), branch=name, view=_url(scores, name))
+            OfBranch(
+                **_said(about.calibrated(row[None], [name]), about).model_dump(),
+                branch=name,
+                view=_url(scores, name),
+            )
             for name, row in zip(first, scores.branches, strict=True)
         ],
         agree=_agree(scores.branches),
         windows=[
             OfWindow(
-                **_said(mean_probabilities(rows), about).model_dump(),
+                **_said(about.calibrated(rows, first), about).model_dump(),
                 start=round(start, 3),
                 end=round(end, 3),
                 agree=_agree(rows),

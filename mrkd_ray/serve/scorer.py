@@ -17,6 +17,7 @@ from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.inputs import Source
 from mrkd_ray.inference.latency import multiplications
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.scores.comparison import ENSEMBLE
 from mrkd_ray.serve.scoring import About, AboutBranch, Job, Refused, Scores
 
 COST_SECONDS = 5.0
@@ -60,6 +61,10 @@ class Scorer:
                 )
                 for name, branch in self._branches.items()
             ),
+            temperatures={
+                **dict(zip(self._whole.names, self._whole.calibration.members, strict=True)),
+                ENSEMBLE: self._whole.calibration.temperature,
+            },
         )
 
     def about(self) -> About:

@@ -5,11 +5,15 @@ The model may be in this process (`scorer.Scorer`) or in others (`distributed.se
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mrkd_ray.audio.decoding import Waveform
-from mrkd_ray.common.arrays import Float32
+from mrkd_ray.common.arrays import Float32, Float64
+from mrkd_ray.scores.comparison import ENSEMBLE
+from mrkd_ray.scores.ensemble import mean_probabilities
+from mrkd_ray.scores.tempering import temper
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,23 @@ class AboutBranch:
 
 @dataclass(frozen=True)
 class About:
-    """A model: its classes, and its branches, the cheapest first. `window` is in seconds."""
+    """A model: its classes, and its branches, the cheapest first. `window` is in seconds.
+
+    `temperatures` are those of the calibration (`inference.calibration`): of each branch by name,
+    and of the mean of all under `ENSEMBLE`; those that are not there are 1.
+    """
 
     classes: tuple[str, ...]
     multi_label: bool
     window: float
     branches: tuple[AboutBranch, ...]
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+
+    def calibrated(self, branches: Float32, names: Sequence[str]) -> Float64:
+        """Return the probabilities [M] of branches together, from those of each [Γ, M]."""
+        name = names[0] if len(names) == 1 else ENSEMBLE
+        temperature = self.temperatures.get(name, 1.0)
+        return temper(mean_probabilities(branches), temperature, multi_label=self.multi_label)
 
     @property
     def names(self) -> tuple[str, ...]:

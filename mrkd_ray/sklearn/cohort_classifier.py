@@ -90,6 +90,7 @@ class CohortClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 used (`UserError`, which names it).
         """
         from mrkd_ray.grid.run import train
+        from mrkd_ray.inference.calibration import UNCALIBRATED
         from mrkd_ray.inference.classifier import Classifier
 
         if y is None:
@@ -118,6 +119,8 @@ class CohortClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
             (cell,) = (results.folder / "cells").glob("independent_*" if alone else "distilled_*")
             self.classifier_ = Classifier.load(cell)
+            if self.classifier_.calibration.part == "test":  # which is noise
+                self.classifier_.calibration = UNCALIBRATED
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:

@@ -14,20 +14,25 @@ import torch
 from torch import Tensor, nn
 
 from mrkd_ray.common.arrays import Float32
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.timeline import Recorder
 from mrkd_ray.config.method import default_lr
 from mrkd_ray.features.normalisation import as_they_are, statistics
 from mrkd_ray.features.window_extents import window_bytes
 from mrkd_ray.features.window_sources import Index
-from mrkd_ray.features.windows import Windows
+from mrkd_ray.features.windows import Windows, windows_of
+from mrkd_ray.inference.calibration import FEWEST, Evidence
 from mrkd_ray.inference.clip_logits import BATCH, clip_logits, window_logits
-from mrkd_ray.inference.model_folder import BACKBONE, count_learned, write_model
+from mrkd_ray.inference.model_folder import BACKBONE, count_learned, read_digests, write_model
+from mrkd_ray.inference.noise import noises
+from mrkd_ray.inference.starting_point import start, starting_points
 from mrkd_ray.method import losses
 from mrkd_ray.method.algorithm import learning_rate
 from mrkd_ray.method.label_kinds import label_kind
 from mrkd_ray.networks.catalogue import build, initial_weights
 from mrkd_ray.representations import frozen, mobilenet, panns, pretrained
-from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute_clip
+from mrkd_ray.representations.timing import PAPER, ticks_of
 from mrkd_ray.scores import metrics
 from mrkd_ray.training import checkpoints, device_memory
 from mrkd_ray.training.branch_task import BranchFailed, BranchTask
@@ -73,6 +78,9 @@ class Branch:
             network, self.weights_report = build(
                 task.spec.network, len(task.classes), weights, bins=task.store.bins
             )
+        points = starting_points(task.training.init, [task.spec], multi_label=task.multi_label)
+        self._start = points.get(task.spec)
+        self._taken = start(network, self._start, task.classes) if self._start else None
         self.network = self.compute.place(network)
         decay = task.training.ema
         self.average = WeightAverage(self.network, decay) if decay else None
@@ -258,15 +266,57 @@ class Branch:
                 "precision": self.compute.precision,
                 **elsewhere(task.spec.representation),
                 "windows": {"kept": self.windows.kept, "bytes": self.windows.bytes},
+                **({"init": str(self._start.folder)} if self._start else {}),
                 **task.provenance,
             },
             backbone=self._backbone(),
+            evidence=self._evidence(),
         )
 
+    def _evidence(self) -> Evidence | None:
+        """Return what is said of the held-out clips, or of test clips where these are too few."""
+        parts = {"held_out": self.task.held_out, "test": self.task.test}
+        for name, part in parts.items():
+            if len(part.clip_ids) >= FEWEST:
+                scores = self.probabilities(name)
+                noise = self._noise_probabilities()
+                return Evidence.of(part.clip_ids, scores, part.labels, noise, name)
+        return None
+
+    def _noise_probabilities(self) -> Float32:
+        """Return what is said of noise, [k, M]; [0, M] where a frozen network's file is elsewhere.
+
+        A branch on another node gets its features from the driver's, and no such file.
+        """
+        task = self.task
+        entry = REPRESENTATIONS[task.spec.representation]
+        try:
+            entry.check()
+        except UserError:
+            return np.zeros((0, len(task.classes)), np.float32)
+        made = noises(task.window_ticks * PAPER.frame_seconds).values()
+        names = {task.spec.representation}
+        frames = [compute_clip(names, each)[task.spec.representation] for each in made]
+        ticks = [ticks_of(len(each), each.sample_rate) for each in made]
+        windows = windows_of(
+            frames,
+            ticks,
+            self.windows.statistics,
+            self.compute.device,
+            entry.timing,
+            task.window_ticks,
+        )
+        with self.compute.threads():
+            self._answering.eval()
+            logits = clip_logits(self._logits, windows, np.arange(len(frames)))
+            return self.label_kind.probabilities(logits).cpu().numpy()
+
     def _heard(self) -> list[str]:
-        """Return the digests of the clips that it has learnt from, itself or by its teachers."""
+        """Return the digests of clips that it, its teachers or its starting point learnt from."""
         own = [self.task.store.digests[clip_id] for clip_id in self.task.taught]
         theirs = frozenset().union(*(teacher.trained_on for teacher, _ in self.task.teachers))
+        if self._start:
+            theirs |= frozenset(read_digests(self._start.folder))
         return [*own, *sorted(theirs - set(own))]
 
     def _backbone(self) -> Path | None:
@@ -290,11 +340,12 @@ class Branch:
         train = task.store.bank(task.train.clip_ids)
         bank = task.store.bank(task.clip_ids)
         needed = window_bytes(bank.lengths, task.store.bins, timing.window(task.window_ticks))
-        normal = (
-            as_they_are(task.store.bins)
-            if representation.normalised
-            else statistics(train, one_scale=representation.linear)
-        )
+        if self._taken is not None:
+            normal = self._taken
+        elif representation.normalised:
+            normal = as_they_are(task.store.bins)
+        else:
+            normal = statistics(train, one_scale=representation.linear)
         resident = device_memory.resident(task, needed)
         return Windows(
             bank,

@@ -80,6 +80,7 @@ OPTIONS = {
     "class_weights": Option("balanced", acts={"label_noise": 0.5}, idles=(({}, {}),)),
     "gce": Option(0.7),
     "weights": Option("file.pth", idles=(({}, {}),), trains=False),  # `content` has its digest
+    "init": Option("folder", idles=(({}, {}),), trains=False),  # likewise
     "warm_up": Option(0.6, acts={"warm_up": 0.0}, idles=(({"warm_up": 0.5}, {}),)),
     "soft_labels": Option("window"),
     "divergence": Option("reverse"),
@@ -143,7 +144,7 @@ SAME = {
 
 
 def where_it_acts() -> list[Any]:
-    never = {"weights"}  # in no key
+    never = {"weights", "init"}  # in no key
     return [
         pytest.param(name, option.acts, {}, id=name)
         for name, option in OPTIONS.items()

@@ -332,6 +332,7 @@ CONFIGS = {
     "grid, verified": GridConfig(
         data="x", cohorts=(TWO, ONE), verified_only=True
     ),  # excludes others
+    "grid, goes on": GridConfig(data="x", cohorts=(TWO, ONE), init="/model"),  # likewise
 }
 
 
@@ -349,7 +350,7 @@ def test_yaml_that_is_written_reads_back_the_same(
 
 def test_the_changed_fields_are_all_fields_and_differ_from_the_defaults() -> None:
     shared = set(TrainConfig.model_fields) & set(GridConfig.model_fields)
-    assert CHANGED.keys() == shared - {"independent", "alone", "verified_only"}
+    assert CHANGED.keys() == shared - {"independent", "alone", "verified_only", "init"}
     for model in (TrainConfig, GridConfig):
         for name, value in CHANGED.items():
             assert model.model_fields[name].default != value, name

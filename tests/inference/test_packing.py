@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import struct
 import zipfile
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.inference.calibration import Calibration
 from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.packing import card, pack, unpack, write_folder
 from tests.cli.test_main import mrkd, refused
@@ -41,6 +43,18 @@ def test_it_says_the_same_and_lies_alone(
     assert again.branches[0].model.sha256 == classifier.branches[0].model.sha256
 
 
+def test_it_is_pickled_whole(packed: Path, clips: Path) -> None:
+    """As another process gets it, where the file and the folder of its parts are not."""
+    first = Classifier.load(packed)
+    expected = first.predict(clips / "00.wav").probabilities
+    content = pickle.dumps(first)
+    packed.unlink()
+    del first
+    again = pickle.loads(content)
+    np.testing.assert_array_equal(again.predict(clips / "00.wav").probabilities, expected)
+    assert isinstance(pickle.loads(pickle.dumps(again)), Classifier)
+
+
 def test_the_same_model_is_the_same_bytes(
     classifier: Classifier,  # noqa: F811
     packed: Path,
@@ -61,7 +75,14 @@ def test_a_folder_for_the_hub_has_a_card_and_is_a_model(
     assert yaml.safe_load(metadata)["pipeline_tag"] == "audio-classification"
     assert "clicks, noise, tone" in text
     assert "logmel64:vgg_small" in text
+    assert "| Calibration | temperature " in text
+    assert "| None of these | below a probability of " in text
     facts = json.loads((hub / "mrkd.json").read_text())
+    known = classifier.calibration
+    assert known.temperature != 1
+    assert facts["calibration"] == known.as_json(classifier.classes)
+    again = Classifier.load(hub).calibration
+    assert (again.temperature, again.least) == (known.temperature, known.least)
     (cqt, logmel) = (branch["representation"] for branch in facts["branches"])
     assert (cqt["name"], logmel["name"]) == ("cqt", "logmel64")
     assert (logmel["bins"], logmel["sample_rate"], logmel["hop"]) == (64, 22050, 220)
@@ -129,7 +150,7 @@ def test_what_is_no_zip_is_refused_and_damage_is_seen_before_packing(
     shutil.copytree(classifier.branches[0].folder, branch)
     (branch / "trained_on.txt").write_text("0")
     with pytest.raises(UserError, match="not a whole model"):
-        write_folder(tmp_path / "parts", [branch], {})
+        write_folder(tmp_path / "parts", [branch], {}, Calibration())
     with pytest.raises(UserError, match=r"ends in \.mrkd"):
         pack(tmp_path / "model.zip", tmp_path)
 
@@ -179,6 +200,6 @@ def test_parts_that_lie_in_each_other_are_no_bomb(tmp_path: Path) -> None:
 
 def test_names_of_data_are_text_in_the_card() -> None:
     facts = {"classes": ["<img src=x>", "a|b [c](d)"], "dataset": "*x*", "multi_label": False}
-    text = card(facts | {"mrkd_ray": "1"}, [], {})
+    text = card(facts | {"mrkd_ray": "1", "calibration": Calibration().as_json([])}, [], {})
     assert "&lt;img src=x&gt;, a\\|b \\[c\\](d)." in text
     assert "# Audio classifier: \\*x\\*" in text

@@ -13,6 +13,7 @@ import soundfile
 
 from mrkd_ray.audio import decoding
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.inference.calibration import Calibration
 from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.prediction import Prediction
 from mrkd_ray.inference.prediction_files import Asked, audacity_lines, check, raven_lines
@@ -80,8 +81,9 @@ def test_a_window_has_the_probabilities_of_a_file_of_it(
     np.testing.assert_array_equal(scores[9:], scores[:9])
 
 
-def span(start: float, *probabilities: float) -> Prediction:
-    return Prediction("n.wav", start, start + 1, ("a", "b"), np.array([probabilities], np.float32))
+def span(start: float, *probabilities: float, multi_label: bool = False) -> Prediction:
+    row = np.array([probabilities], np.float32)
+    return Prediction("n.wav", start, start + 1, ("a", "b"), row, Calibration(multi_label))
 
 
 def test_smoothed_windows_are_means_of_their_neighbours() -> None:
@@ -94,17 +96,15 @@ def test_smoothed_windows_are_means_of_their_neighbours() -> None:
 
 def test_windows_that_touch_and_agree_are_one_event() -> None:
     spans = [span(0, 0.9, 0.1), span(1, 0.6, 0.4), span(2, 0.2, 0.8), span(5, 0.7, 0.3)]
-    assert events(spans, ["a", "b"], 0.5, multi_label=False) == [
+    assert events(spans, ["a", "b"], 0.5) == [
         Event(0, 2, "a", pytest.approx(0.9)),
         Event(2, 3, "b", pytest.approx(0.8)),
         Event(5, 6, "a", pytest.approx(0.7)),  # 2 s after the last one
     ]
-    assert [e.label for e in events(spans, ["a", "b"], 0.75, multi_label=False)] == ["a", "b"]
-    both = events([span(0, 0.9, 0.8)], ["a", "b"], 0.5, multi_label=True)
+    assert [e.label for e in events(spans, ["a", "b"], 0.75)] == ["a", "b"]
+    both = events([span(0, 0.9, 0.8, multi_label=True)], ["a", "b"], 0.5)
     assert [event.label for event in both] == ["a", "b"]
-    assert [e.label for e in events([span(0, 0.9, 0.8)], ["a", "b"], 0.5, multi_label=False)] == [
-        "a"
-    ]
+    assert [e.label for e in events([span(0, 0.9, 0.8)], ["a", "b"], 0.5)] == ["a"]
 
 
 def asked(**changes: object) -> Asked:

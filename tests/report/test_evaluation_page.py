@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from mrkd_ray.cli.evaluation import show
+from mrkd_ray.inference.calibration import Calibration
 from mrkd_ray.inference.evaluate import Evaluation
 from mrkd_ray.report.evaluation_page import render
 
@@ -22,7 +23,11 @@ def found() -> Evaluation:
     truth = np.array([0, 0, 0, 1, 1, 1])
     scores = np.full((6, 3), 0.1)
     scores[np.arange(6), [0, 0, 1, 1, 1, 0]] = 0.8
-    return Evaluation("clips", CLASSES, truth, {"a": scores, "ensemble": scores}, 4, 1)
+    cooler = Calibration(members=(0.5,), temperature=0.5, clips=6)
+    models = {"a": scores, "ensemble": scores}
+    calibrations = {"a": Calibration(), "ensemble": cooler}
+    silent = np.zeros(6, bool)
+    return Evaluation("clips", CLASSES, truth, models, calibrations, silent, 4, 1)
 
 
 def test_the_page_has_scores_classes_and_figures_and_loads_nothing(found: Evaluation) -> None:
@@ -39,14 +44,16 @@ def test_the_page_has_scores_classes_and_figures_and_loads_nothing(found: Evalua
     whale = re.search(r">whale</th>(.*?)</tr>", page, re.DOTALL)
     assert whale
     assert re.findall(r"<td>(.*?)</td>", whale[1]) == ["0", "–", "–", "–", "–"]
-    assert "reliability of a: ECE 13.3" in page  # confident to 80 %, right in 66.7
+    assert "reliability of a: ECE 13.3 before calibration, 13.3 after" in page  # 80 %, and 66.7
+    assert "reliability of ensemble: ECE 13.3 before calibration, 30.3 after" in page  # at T = 1/2
 
 
 def test_the_terminal_has_the_last_models_classes_and_what_is_confused(found: Evaluation) -> None:
     out = io.StringIO()
     show(found, Console(file=out, width=100))
     text = out.getvalue()
-    assert text.count("calibration error 13.3 points") == 2
+    assert "calibration error 13.3 points\nensemble" in text.replace("\n\n", "\n")
+    assert "calibration error 30.3 points, 13.3 before calibration" in text
     assert text.count("whale") == 1
     assert "1 x dog taken for <cat>" in text
     assert "1 x <cat> taken for dog" in text
@@ -63,7 +70,8 @@ def test_figures_of_terminal_and_page_are_computed_once(
 def test_of_several_labels_there_are_classes_alone() -> None:
     truth = np.array([[1, 0], [1, 1], [0, 0]])
     scores = np.array([[0.9, 0.6], [0.4, 0.7], [0.2, 0.1]])
-    found = Evaluation("clips", ("x", "y"), truth, {"a": scores}, 0, 0)
+    known = {"a": Calibration(True)}
+    found = Evaluation("clips", ("x", "y"), truth, {"a": scores}, known, np.zeros(3, bool), 0, 0)
     (row,) = found.report["models"]
     assert "confusion" not in row
     x, y = row["classes"]

@@ -130,7 +130,7 @@ def test_a_model_hears_windows_as_long_as_in_training(
     branch.export(tmp_path)
     model = Classifier.load(tmp_path)
     files = [prepared.dataset.by_id[i].path for i in task.test.clip_ids]
-    found = [each.probabilities for each in model.predict(files)]
+    found = [each.branches[0] for each in model.predict(files)]
     np.testing.assert_allclose(found, branch.probabilities("test"), rtol=0, atol=1e-5)
 
 
