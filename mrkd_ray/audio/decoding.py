@@ -322,7 +322,7 @@ def resample(blocks: Iterable[Waveform], sample_rate: int, wanted: int) -> Itera
 
 def samples_at(samples: int, sample_rate: int, wanted: int) -> int:
     """Return how many samples a recording of so many samples has at another rate."""
-    return -(-samples * wanted // sample_rate)
+    return (samples * wanted + sample_rate - 1) // sample_rate  # no negative: ONNX rounds those up
 
 
 def load(path: Path, stretch: Stretch | None = None) -> Recording:

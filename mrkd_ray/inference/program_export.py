@@ -1,8 +1,9 @@
 """A trained branch or ensemble as one program, from samples to probabilities, without this package.
 
-The program holds the front-end, deltas, normalisation, evenly spaced windows and the networks. It
-takes float32 waveforms [B, samples], mono, all of one length and at the sample rate of its
-representations (22,050 Hz but for learned ones), and returns float32 probabilities [B, M]; B is
+The program holds the front-end, deltas, normalisation, evenly spaced windows, the networks and the
+calibration. What branches share is computed once: one STFT for all Mel bands. It takes float32
+waveforms [B, samples], mono, all of one length and at the sample rate of its representations
+(22,050 Hz but for learned ones), and returns float32 probabilities [B, M]; B and the length are
 free. Its file says what it is (`description`), in the metadata of ONNX and the extra files of
 `.pt2`. It is meant for CPUs: on a GPU, switch off TF32 in cuDNN
 (`torch.backends.cudnn.allow_tf32 = False`), in whose rounding quiet bins of the CQT would drown.
@@ -15,29 +16,41 @@ import importlib.util
 import io
 import json
 import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mrkd_ray.audio.decoding import SAMPLE_RATE, Recording, samples_at
+from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.environment import versions
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing
 from mrkd_ray.features.deltas import MARGIN, with_deltas
-from mrkd_ray.features.store import Bank
-from mrkd_ray.features.windows import Windows
 from mrkd_ray.inference.classifier import BranchModel, Classifier
 from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute
+from mrkd_ray.representations.filters import HOP
 from mrkd_ray.representations.spectra import Recordings
-from mrkd_ray.representations.timing import ticks_of
+from mrkd_ray.representations.timing import PAPER
+from mrkd_ray.scores.tempering import LARGEST, SMALLEST
+
+PARITY = 1e-4
+"""The largest difference to the classifier's probabilities with which a program is written."""
+
+Run = Callable[[Float32], Float32]
+"""A program: waveforms [B, samples] to probabilities [B, M]."""
 
 
 class _Branch(nn.Module):
     """Static frames [B, bins, frames] to probabilities [B, M], as `BranchModel`."""
 
-    def __init__(self, branch: BranchModel, samples: int) -> None:
+    def __init__(self, branch: BranchModel) -> None:
         super().__init__()
         model = branch.model
         self.representation = model.representation
@@ -46,60 +59,141 @@ class _Branch(nn.Module):
         self.network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
         self.mean = nn.Buffer(torch.tensor(model.statistics.mean)[:, :, None])
         self.std = nn.Buffer(torch.tensor(model.statistics.std)[:, :, None])
-        entry = REPRESENTATIONS[model.representation]
-        frames = entry.timing.frames(samples)
-        length, ticks = np.array([[frames], [ticks_of(samples, entry.timing.sample_rate)]])
-        static = np.zeros((frames, entry.bins), np.float32)
-        bank = Bank(static, np.zeros(1, int), length, ticks)
-        windows = Windows(
-            bank, model.statistics, torch.device("cpu"), entry.timing, ticks=model.window_ticks
-        )
-        self.window = windows.frames
-        clips, starts = windows.even_starts(np.zeros(1, int))
-        self.starts: list[int] = windows.first_frames(clips, starts).tolist()
-        self.missing = max(0, self.window - frames)  # frames that a short clip lacks
+        self.timing = REPRESENTATIONS[model.representation].timing
+        self.ticks = model.window_ticks
+        self.window = self.timing.window(model.window_ticks)
 
-    def forward(self, static: Tensor) -> Tensor:
+    def forward(self, static: Tensor, samples: int) -> Tensor:
         channels = with_deltas(F.pad(static, (MARGIN, MARGIN), mode="replicate"))
         channels = (channels - self.mean) / self.std
-        if self.missing:
-            before = -self.starts[0]
-            windows = [F.pad(channels, (before, self.missing - before))]
-        else:
-            windows = [channels[..., start : start + self.window] for start in self.starts]
-        logits: Tensor = self.network(torch.stack(windows, dim=1).flatten(0, 1))
-        logits = logits.view(-1, len(windows), logits.shape[1]).mean(dim=1)
-        return self.label_kind.probabilities(logits)
+        batch, frames = channels.shape[0], channels.shape[3]
+        ticks = PAPER.frames(samples_at(samples, self.timing.sample_rate, SAMPLE_RATE))
+        count = (ticks + self.ticks - 1) // self.ticks
+        # Windows of all recordings in one row: what is traced may not know that there is one alone.
+        rows = torch.arange(batch * count)
+        owner = torch.div(rows, count, rounding_mode="floor")
+        first = self._first_frames(rows - owner * count, count - 1, ticks, frames)
+        places = first[:, None] + torch.arange(self.window)
+        own = (places >= 0) & (places < frames)  # what a short clip lacks is the mean, which is 0
+        inside = places.clamp(0, frames - 1)
+        windows = channels.permute(0, 3, 1, 2)[owner[:, None], inside] * own[:, :, None, None]
+        logits: Tensor = self.network(windows.permute(0, 2, 3, 1))
+        sums = torch.zeros(batch, logits.shape[1])
+        sums = sums.scatter_add(0, owner[:, None].expand(-1, logits.shape[1]), logits)
+        return self.label_kind.probabilities(sums / count)
+
+    def _first_frames(self, within: Tensor, steps: int, ticks: int, frames: int) -> Tensor:
+        """As `Windows.even_starts` and `first_frames`, of windows by their number in a clip.
+
+        No quotient is negative: ONNX rounds such ones up, and PyTorch down.
+        """
+        spare = torch.scalar_tensor(ticks - self.ticks, dtype=torch.int64)
+        parts = torch.scalar_tensor(steps, dtype=torch.int64).clamp(min=1).double()
+        starts = (within.double() * spare.clamp(min=0).double() / parts).round().long()
+        above, below = HOP * self.timing.sample_rate, SAMPLE_RATE * self.timing.hop
+        before = ((-spare).clamp(min=0) + 1) // 2  # ticks of padding of a clip below a window
+        first = (2 * starts * above + below) // (2 * below)
+        first = first - (2 * before * above + below - 1) // (2 * below)
+        room = torch.scalar_tensor(frames - self.window, dtype=torch.int64)
+        return torch.minimum(torch.maximum(first, room.clamp(max=0)), room.clamp(min=0))
 
 
 class Program(nn.Module):
-    """A classifier for recordings of one length: waveforms [B, samples] to probabilities [B, M]."""
+    """A classifier: waveforms [B, samples] to probabilities [B, M]."""
 
-    def __init__(self, classifier: Classifier, samples: int) -> None:
+    def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(_Branch(model, samples) for model in classifier.branches)
+        self.temperature = classifier.calibration.temperature
+        self.multi_label = classifier.multi_label
+        self.branches = nn.ModuleList(map(_Branch, classifier.branches))
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Return the mean of the branches' probabilities."""
+        """Return the mean of the branches' probabilities, calibrated."""
         recordings = Recordings(waveforms)
         names = {str(branch.representation) for branch in self.branches}
         static = {name: compute(name, recordings) for name in sorted(names)}
-        scores = [branch(static[str(branch.representation)]) for branch in self.branches]
-        # `scores.ensemble.mean_probabilities` in PyTorch, and in float32, so that it is exported.
-        return torch.stack(scores).mean(dim=0)
+        samples = waveforms.shape[1]
+        scores = [branch(static[str(branch.representation)], samples) for branch in self.branches]
+        # `Calibration.together` in PyTorch, and in float32, so that it is exported.
+        mean = torch.stack(scores).mean(dim=0)
+        if self.temperature == 1:
+            return mean
+        if self.multi_label:
+            return (mean.clamp(SMALLEST, LARGEST).logit() / self.temperature).sigmoid()
+        return (mean.clamp(min=SMALLEST).log() / self.temperature).softmax(dim=1)
 
 
-def export(classifier: Classifier, file: Path, seconds: float) -> None:
+@dataclass(frozen=True)
+class Parity:
+    """How a program compares with the classifier that it was made from.
+
+    Attributes:
+        clips: that both were asked.
+        of: what these are.
+        difference: the largest of a probability.
+        accuracy: of the classifier and of the program, in [0, 1]; None without labels.
+    """
+
+    clips: int
+    of: str
+    difference: float
+    accuracy: tuple[float, float] | None = None
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        found = f"{self.clips} {self.of}: largest difference {self.difference:.1e}"
+        if self.accuracy is None:
+            return found
+        before, after = (100 * value for value in self.accuracy)
+        return f"{found}; accuracy {before:.1f} % before, {after:.1f} % after"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is stored with the program."""
+        known: dict[str, Any] = {"clips": self.clips, "of": self.of, "difference": self.difference}
+        if self.accuracy is not None:
+            known["accuracy"], known["accuracy_of_program"] = self.accuracy
+        return known
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Recordings that a program is compared on.
+
+    Attributes:
+        of: what they are, for people.
+        recordings: of any length and sample rate.
+        labels: indices of their classes; None where they have none, or several.
+    """
+
+    of: str
+    recordings: Sequence[Recording]
+    labels: Sequence[int] | None = None
+
+
+def export(
+    classifier: Classifier,
+    file: Path,
+    clips: Clips,
+    *,
+    seconds: float | None = None,
+    int8: bool = False,
+) -> Parity:
     """Write a classifier as a program: `.pt2` (torch.export) or `.onnx`.
 
     Args:
         classifier: one branch or an ensemble, on the CPU.
         file: its suffix tells the format.
-        seconds: length of the recordings that the program takes.
+        clips: that the program is compared with the classifier on, before it is written.
+        seconds: length of the recordings that the program takes; None: any, from two frames up.
+        int8: weights of the networks in 8 bits, inputs of their layers quantised as they come
+            (ONNX Runtime's dynamic quantisation). The front-end stays as it is.
 
     Raises:
         UserError: another suffix, a length that is not finite or less than one sample, branches
-            at several sample rates, or `.onnx` without the `onnx` extra.
+            at several sample rates, `.onnx` without the `onnx` extra, int8 without labelled clips
+            or in `.pt2`, a representation that cannot be exported for any length; or
+            probabilities that are not the classifier's to `PARITY` (float32).
     """
     rates = {branch.sample_rate for branch in classifier.branches}
     if len(rates) > 1:
@@ -108,54 +202,134 @@ def export(classifier: Classifier, file: Path, seconds: float) -> None:
             f"{file}: its branches take recordings at {listed}, and a program takes one rate: "
             "export each branch by itself"
         )
-    if not math.isfinite(seconds) or (samples := round(seconds * rates.pop())) < 1:
+    rate = rates.pop()
+    if seconds is not None and (not math.isfinite(seconds) or round(seconds * rate) < 1):
         raise UserError(f"--seconds {seconds}: a recording has at least one sample and an end")
     if file.suffix not in (".pt2", ".onnx"):
         raise UserError(f"{file}: a program's file ends in .pt2 (torch.export) or .onnx")
-    needed = ("onnx", "onnxscript") if file.suffix == ".onnx" else ()
+    if int8 and file.suffix != ".onnx":
+        raise UserError(f"{file}: --int8 is ONNX Runtime's: give a file NAME.onnx")
+    if int8 and clips.labels is None:
+        raise UserError("--int8: it is compared on labelled clips: give --data")
+    needed = ("onnx", "onnxscript", "onnxruntime") if file.suffix == ".onnx" else ()
     if None in map(importlib.util.find_spec, needed):
         raise UserError(f"{file}: ONNX needs more packages: pip install -e '.[onnx]'")
-    program = Program(classifier, samples).eval()
-    facts = description(classifier, samples)
+    exported = _exported(classifier, rate, seconds)
+    facts = description(classifier, seconds)
+    if file.suffix == ".pt2":
+        module = exported.module()
+
+        def run(waveforms: Float32) -> Float32:
+            with torch.no_grad():
+                found: Float32 = module(torch.from_numpy(waveforms)).numpy()
+            return found
+
+        found = _compared(classifier, run, clips, seconds, file, int8=False)
+        stored = {name: json.dumps(value) for name, value in _with(facts, found).items()}
+        program_file = io.BytesIO()  # torch aborts the process where a disk is full
+        torch.export.save(exported, program_file, extra_files=stored)
+        with replacing(file) as temporary:
+            temporary.write_bytes(program_file.getbuffer())
+        return found
+    with tempfile.TemporaryDirectory(prefix="mrkd") as folder:
+        made = Path(folder) / "program.onnx"
+        _save_onnx(exported, made)
+        if int8:
+            made = _quantised(made)
+        found = _compared(classifier, _session(made), clips, seconds, file, int8=int8)
+        _write_onnx(made, file, _with(facts, found))
+    return found
+
+
+def _with(facts: dict[str, Any], found: Parity) -> dict[str, Any]:
+    return facts | {"parity": found.as_json()}
+
+
+def _exported(
+    classifier: Classifier, rate: int, seconds: float | None
+) -> torch.export.ExportedProgram:
+    program = Program(classifier).eval()
+    hops = [REPRESENTATIONS[b.model.representation].timing.hop for b in classifier.branches]
+    least = 2 * max(hops)
+    # Of any length: one that divides by nothing, so that nothing is taken to be always so.
+    samples = round(seconds * rate) if seconds is not None else 4 * rate + least + 1
+    shape: dict[int, Any] = {0: torch.export.Dim("batch")}
+    if seconds is None:
+        shape[1] = torch.export.Dim("samples", min=least)
     example = torch.zeros(2, samples)
-    batch = {"waveforms": {0: torch.export.Dim("batch")}}
     with torch.no_grad():
         program(example)  # has the constants built before they are traced
-        with replacing(file) as temporary:
-            exported = torch.export.export(program, (example,), dynamic_shapes=batch)
-            if file.suffix == ".pt2":
-                program_file = io.BytesIO()  # torch aborts the process where a disk is full
-                torch.export.save(exported, program_file, extra_files=facts)
-                temporary.write_bytes(program_file.getbuffer())
-            else:
-                _save_onnx(exported, temporary, facts)
+        try:
+            return torch.export.export(program, (example,), dynamic_shapes={"waveforms": shape})
+        except Exception as error:
+            if seconds is not None:
+                raise
+            names = ", ".join(sorted({b.model.representation for b in classifier.branches}))
+            raise UserError(
+                f"a program with {names} is of one length only: give --seconds "
+                f"({str(error).splitlines()[0][:200]})"
+            ) from error
 
 
-def description(classifier: Classifier, samples: int) -> dict[str, str]:
-    """Return what a program's file says of itself, each value as JSON.
+def _compared(
+    classifier: Classifier,
+    run: Run,
+    clips: Clips,
+    seconds: float | None,
+    file: Path,
+    *,
+    int8: bool,
+) -> Parity:
+    """Ask both. Raises UserError where float32 is not the same to `PARITY`."""
+    rate = classifier.branches[0].sample_rate
+    said, expected = [], []
+    for recording in clips.recordings:
+        samples = recording.at(rate)
+        if seconds is not None:
+            samples = np.resize(samples, round(seconds * rate))  # a short one is repeated
+        heard = classifier.hear(Recording(samples, rate), clips.of)
+        expected.append(heard.probabilities)
+        said.append(run(samples[None])[0])
+    one, other = np.stack(expected), np.stack(said)
+    accuracy = None
+    if clips.labels is not None:
+        before, after = (float((p.argmax(axis=1) == clips.labels).mean()) for p in (one, other))
+        accuracy = before, after
+    found = Parity(len(one), clips.of, float(np.abs(one - other).max()), accuracy)
+    if not int8 and not found.difference <= PARITY:
+        raise UserError(
+            f"{file}: not written: on {clips.of} its probabilities differ by up to "
+            f"{found.difference:.1e} from the model's, and {PARITY:g} is the most"
+        )
+    return found
 
-    `classes` (in the order of the probabilities), `multi_label`, `sample_rate` in Hz, `samples`,
-    `seconds`, and of each branch, in order, `representations`, `representation_versions`,
-    `networks` and `sha256` of its weights; `mrkd_ray` is the version that wrote the file.
+
+def description(classifier: Classifier, seconds: float | None) -> dict[str, Any]:
+    """Return what a program's file says of itself; there, each value is JSON.
+
+    `classes` (in the order of the probabilities), `multi_label`, `sample_rate` in Hz, `samples`
+    that it takes (null: any number), `calibration` (which its probabilities have; `none_below`: the
+    highest probability below which a sound is none of the classes), and of each branch, in order,
+    `representations`, `representation_versions`, `networks` and `sha256` of its weights;
+    `mrkd_ray` is the version that wrote the file. `parity` is how it compares with the model.
     """
     branches = classifier.branches
     rate = branches[0].sample_rate
-    facts = {
+    return {
         "classes": list(classifier.classes),
         "multi_label": classifier.multi_label,
         "sample_rate": rate,
-        "samples": samples,
-        "seconds": samples / rate,
+        "samples": None if seconds is None else round(seconds * rate),
+        "calibration": classifier.calibration.as_json(classifier.classes),
         "representations": [b.model.representation for b in branches],
         "representation_versions": [b.model.config["representation_version"] for b in branches],
         "networks": [b.model.config["network"] for b in branches],
         "sha256": [b.model.sha256 for b in branches],
         "mrkd_ray": versions(["mrkd-ray"])["mrkd-ray"],
     }
-    return {name: json.dumps(value) for name, value in facts.items()}
 
 
-def _save_onnx(exported: torch.export.ExportedProgram, file: Path, facts: dict[str, str]) -> None:
+def _save_onnx(exported: torch.export.ExportedProgram, file: Path) -> None:
     onnx = torch.onnx.export(
         exported,
         input_names=["waveforms"],
@@ -164,5 +338,45 @@ def _save_onnx(exported: torch.export.ExportedProgram, file: Path, facts: dict[s
         verbose=False,
     )
     assert onnx is not None  # as it is without a file's name
-    onnx.model.metadata_props.update(facts)
     onnx.save(file)
+
+
+def _session(file: Path) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(file, options)
+
+    def run(waveforms: Float32) -> Float32:
+        found: Float32 = session.run(["probabilities"], {"waveforms": waveforms})[0]
+        return found
+
+    return run
+
+
+def _quantised(file: Path) -> Path:
+    """Quantise the layers of the networks: those that have weights of theirs."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = onnx.load(file).graph
+    weights = {each.name for each in graph.initializer if each.name.startswith("branches.")}
+    layers = [
+        node.name
+        for node in graph.node
+        if node.op_type in ("Conv", "Gemm", "MatMul") and weights & set(node.input)
+    ]
+    made = file.with_name("int8.onnx")
+    # ONNX Runtime's CPU kernels of ConvInteger take unsigned weights.
+    quantize_dynamic(file, made, weight_type=QuantType.QUInt8, nodes_to_quantize=layers)
+    return made
+
+
+def _write_onnx(made: Path, file: Path, facts: dict[str, Any]) -> None:
+    import onnx
+
+    model = onnx.load(made)
+    onnx.helper.set_model_props(model, {name: json.dumps(v) for name, v in facts.items()})
+    with replacing(file) as temporary:
+        temporary.write_bytes(model.SerializeToString())

@@ -129,8 +129,7 @@ class Recordings:
             step = min(octave, HALVINGS)
             hop = HOP >> step
             start, length, stages = _cqt_stages(f"cqt-{bins}-{octave}", hop, self.waveforms.device)
-            end = start + (self.frames - 1) * hop + length
-            signal = self._halved[step][:, None, start:end]
+            signal = _cut(self._halved[step], start, (self.frames - 1) * hop + length)[:, None]
             for filters, stride in stages:
                 signal = F.conv1d(signal, filters, stride=stride)
             octaves.append(signal)
@@ -189,13 +188,25 @@ def one_thread() -> Iterator[None]:
 
 def _halve(padded: Tensor) -> Tensor:
     """Halve the rate as librosa.resample: [B, samples + 2 * MARGIN] to [B, ceil(samples / 2)]."""
-    length = -(-(padded.shape[1] - 2 * MARGIN) // 2)
-    steps = -(-length // PHASES)
+    length = (padded.shape[1] - 2 * MARGIN + 1) // 2  # ONNX rounds a negative quotient up
+    steps = (length + PHASES - 1) // PHASES
     filters = _halving_filters(padded.device)
-    start = MARGIN - REACH
-    end = start + 2 * PHASES * (steps - 1) + filters.shape[-1]
-    phases = F.conv1d(padded[:, None, start:end], filters, stride=2 * PHASES)
+    used = _cut(padded, MARGIN - REACH, 2 * PHASES * (steps - 1) + filters.shape[-1])
+    phases = F.conv1d(used[:, None], filters, stride=2 * PHASES)
+    if torch.compiler.is_exporting():  # as below; for a transposition too a proof is asked for
+        place = torch.arange(length, device=padded.device)
+        return phases[:, place % PHASES, place // PHASES]
     return phases.mT.flatten(1)[:, :length]
+
+
+def _cut(signal: Tensor, start: int, length: int) -> Tensor:
+    """Return `length` of the samples [B, samples] from `start` on; in a program for any length too.
+
+    There, a slice would ask for a proof that they are inside, and a gather does not.
+    """
+    if torch.compiler.is_exporting():
+        return signal.index_select(1, start + torch.arange(length, device=signal.device))
+    return signal[:, start : start + length]
 
 
 @functools.cache

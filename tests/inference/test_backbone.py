@@ -21,7 +21,7 @@ from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.inference import packing
 from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.model_folder import BACKBONE, CONFIG, read_size, write_model
-from mrkd_ray.inference.program_export import export
+from mrkd_ray.inference.program_export import Clips, export
 from mrkd_ray.networks.catalogue import build
 from mrkd_ray.representations import mobilenet, panns, pretrained
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
@@ -142,7 +142,8 @@ def test_its_onnx_needs_neither_torch_nor_the_weights(folder: Path, tmp_path: Pa
     pytest.importorskip("onnxscript")
     classifier = Classifier.load(folder)
     waveform = Recording(noise()).at(32_000)
-    export(classifier, tmp_path / "program.onnx", len(waveform) / 32_000)
+    clips = Clips("clips", [Recording(waveform, 32_000)])
+    export(classifier, tmp_path / "program.onnx", clips, seconds=len(waveform) / 32_000)
     np.save(tmp_path / "x.npy", waveform[None])
     code = (
         "import sys; sys.modules['torch'] = sys.modules['mrkd_ray'] = None\n"

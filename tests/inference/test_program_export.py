@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,20 @@ import pytest
 import soundfile
 import torch
 
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.model_folder import write_model
-from mrkd_ray.inference.program_export import description, export
+from mrkd_ray.inference.program_export import (
+    PARITY,
+    Clips,
+    _compared,
+    _quantised,
+    _session,
+    description,
+    export,
+)
 from mrkd_ray.networks.catalogue import build, classifier_layer
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
@@ -33,7 +41,7 @@ RUN = {
         "run = lambda x: program.run(['probabilities'], {'waveforms': x})[0]\n"
     ),
 }
-SAVE = "np.save(sys.argv[3], run(np.load(sys.argv[2])))\n"
+SAVE = "np.savez(sys.argv[3], *map(run, np.load(sys.argv[2]).values()))\n"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +54,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
         entry = REPRESENTATIONS[representation]
         module, _ = build(network, 4)
         with torch.no_grad():
-            module.get_submodule(classifier_layer(module)).weight.mul_(30)
+            module.get_submodule(classifier_layer(module)).weight.mul_(10)
         shape = (3, entry.bins)
         statistics = Statistics(
             rng.normal([[-30], [0], [0]], 5, shape).astype(np.float32),
@@ -79,30 +87,90 @@ def predictions(classifier: Classifier, waveforms: np.ndarray, folder: Path) -> 
     return np.stack(results)
 
 
-@pytest.mark.parametrize("suffix", RUN)
-@pytest.mark.parametrize(
-    ("part", "seconds"), [("", 4.0), ("branches/cqt-vgg_small", 0.7)]
-)  # three windows of an ensemble; less than a window
-def test_a_program_alone_gives_the_classifiers_probabilities(
-    cell: Path, tmp_path: Path, suffix: str, seconds: float, part: str
-) -> None:
-    if suffix == ".onnx":
-        pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
-    classifier = Classifier.load(cell / part)
-    file = tmp_path / f"model{suffix}"
-    export(classifier, file, seconds)
+@pytest.fixture(scope="module")
+def programs(cell: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An ensemble as .onnx and a branch as .pt2, for recordings of any length."""
+    pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+    folder = tmp_path_factory.mktemp("programs")
+    made = {".onnx": folder / "model.onnx", ".pt2": folder / "model.pt2"}
+    for suffix, file in made.items():
+        found = export(Classifier.load(cell / PARTS[suffix]), file, clips_of(3, 30_000))
+        assert found.clips == 3
+        assert found.difference <= PARITY
+    return made
 
+
+PARTS = {".onnx": "", ".pt2": "branches/cqt-vgg_small"}
+
+
+def clips_of(count: int, samples: int) -> Clips:
     rng = np.random.default_rng(1)
-    samples = round(22050 * seconds)
-    envelope = np.sin(np.outer([3, 5, 11], np.arange(samples) / samples)) ** 2
+    envelope = np.sin(np.outer([3, 5, 11][:count], np.arange(samples) / samples)) ** 2
     waveforms = (0.3 * envelope * rng.normal(size=envelope.shape)).astype(np.float32)
-    np.save(tmp_path / "in.npy", waveforms)
+    return Clips("made", [Recording(each, 22050) for each in waveforms], [0] * count)
+
+
+@pytest.mark.parametrize("suffix", RUN)
+def test_a_program_alone_gives_the_classifiers_probabilities_of_any_length_and_number(
+    cell: Path, programs: dict[str, Path], tmp_path: Path, suffix: str
+) -> None:
+    classifier = Classifier.load(cell / PARTS[suffix])
+    given = [  # below a window; one; three
+        np.stack([each.at(22050) for each in clips_of(count, samples).recordings])
+        for samples, count in ((9_000, 1), (33_000, 3), (88_217, 2))
+    ]
+    np.savez(tmp_path / "in.npz", *given)
     code = WITHOUT_US + RUN[suffix] + SAVE
-    paths = (file, tmp_path / "in.npy", tmp_path / "out.npy")
+    paths = (programs[suffix], tmp_path / "in.npz", tmp_path / "out.npz")
     subprocess.run([sys.executable, "-c", code, *paths], check=True)
-    expected = predictions(classifier, waveforms, tmp_path)
-    assert expected.max(axis=1).std() > 1e-3  # they differ, so that a mixed-up batch would show
-    assert np.abs(np.load(tmp_path / "out.npy") - expected).max() < 1e-3
+    for waveforms, found in zip(given, np.load(tmp_path / "out.npz").values(), strict=True):
+        expected = predictions(classifier, waveforms, tmp_path)
+        if len(waveforms) > 1:
+            assert expected.max(axis=1).std() > 2 * PARITY  # a mixed-up batch would show
+        assert np.abs(found - expected).max() < PARITY
+
+
+def test_branches_share_one_stft(programs: dict[str, Path]) -> None:
+    """Of the log-Mel and the MFCC branch."""
+    import onnx
+
+    nodes = [node.op_type for node in onnx.load(programs[".onnx"]).graph.node]
+    assert nodes.count("STFT") == 1
+
+
+def test_int8_is_smaller_and_leaves_the_front_end(programs: dict[str, Path]) -> None:
+    made = _quantised(programs[".onnx"])
+    assert made.stat().st_size < 0.6 * programs[".onnx"].stat().st_size
+    import onnx
+
+    nodes = [node.op_type for node in onnx.load(made).graph.node]
+    assert "ConvInteger" in nodes
+    assert "Conv" in nodes  # of the CQT
+    (one,) = clips_of(1, 30_000).recordings
+    waveforms = one.at(22050)[None]
+    np.testing.assert_allclose(
+        _session(made)(waveforms), _session(programs[".onnx"])(waveforms), atol=0.1
+    )
+
+
+def test_another_program_than_the_model_is_not_written(cell: Path) -> None:
+    classifier = Classifier.load(cell / PARTS[".pt2"])
+    given = clips_of(2, 9_000)
+
+    def right(waveforms: np.ndarray) -> np.ndarray:
+        return np.stack(
+            [classifier.predict(each, sample_rate=22050).probabilities for each in waveforms]
+        )
+
+    def wrong(waveforms: np.ndarray) -> np.ndarray:
+        return right(waveforms) + np.float32(2e-4)
+
+    assert _compared(classifier, right, given, None, Path("a.onnx"), int8=False).difference == 0
+    with pytest.raises(UserError, match=r"a\.onnx: not written: on made .* 2\.0e-04"):
+        _compared(classifier, wrong, given, None, Path("a.onnx"), int8=False)
+    found = _compared(classifier, wrong, given, None, Path("a.onnx"), int8=True)
+    assert found.accuracy is not None
+    assert "before" in found.text
 
 
 @pytest.mark.parametrize(
@@ -118,7 +186,7 @@ def test_what_cannot_be_written_is_refused(
     cell: Path, tmp_path: Path, name: str, seconds: float, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        export(Classifier.load(cell), tmp_path / name, seconds)
+        export(Classifier.load(cell), tmp_path / name, clips_of(1, 9_000), seconds=seconds)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -128,7 +196,7 @@ def test_onnx_without_its_packages_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=r"pip install -e '.\[onnx\]'"):
-        export(Classifier.load(cell), tmp_path / "model.onnx", 1.0)
+        export(Classifier.load(cell), tmp_path / "model.onnx", clips_of(1, 9_000))
 
 
 READ = {
@@ -144,33 +212,24 @@ READ = {
 
 
 @pytest.mark.parametrize("suffix", READ)
-def test_a_program_says_what_it_is(cell: Path, tmp_path: Path, suffix: str) -> None:
-    if suffix == ".onnx":
-        pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
-    folder = cell / "branches/cqt-vgg_small"
-    file = tmp_path / f"model{suffix}"
-    export(Classifier.load(folder), file, 0.5)
-    names = list(description(Classifier.load(folder), 1))
+def test_a_program_says_what_it_is(cell: Path, programs: dict[str, Path], suffix: str) -> None:
+    classifier = Classifier.load(cell / PARTS[suffix])
+    names = [*description(classifier, None), "parity"]
     done = subprocess.run(
-        [sys.executable, "-c", READ[suffix], file, *names],
+        [sys.executable, "-c", READ[suffix], programs[suffix], *names],
         check=True,
         capture_output=True,
         text=True,
     )
-    weights = (folder / "model.safetensors").read_bytes()
     found = {name: json.loads(value) for name, value in json.loads(done.stdout).items()}
-    assert found == {
-        "classes": list("abcd"),
-        "multi_label": False,
-        "sample_rate": 22050,
-        "samples": 11025,
-        "seconds": 0.5,
-        "representations": ["cqt"],
-        "representation_versions": [REPRESENTATIONS["cqt"].version],
-        "networks": ["vgg_small"],
-        "sha256": [hashlib.sha256(weights).hexdigest()],
-        "mrkd_ray": version("mrkd-ray"),
-    }
+    assert found.pop("parity").keys() == {
+        "clips", "of", "difference", "accuracy", "accuracy_of_program"
+    }  # fmt: skip
+    assert found == description(classifier, None)
+    assert found["classes"] == list("abcd")
+    assert (found["sample_rate"], found["samples"]) == (22050, None)
+    weights = (cell / "branches/cqt-vgg_small/model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() in found["sha256"]
 
 
 def test_hidden_files_beside_branches_are_no_branches(cell: Path) -> None:
