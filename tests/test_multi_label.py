@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from sklearn.metrics import average_precision_score
 
+from mrkd_ray.audio.decoding import load
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.intact import result_of
 from mrkd_ray.cells.prepared import Prepared
@@ -28,7 +29,7 @@ from mrkd_ray.distributed.ray_cohort import RayCohort
 from mrkd_ray.grid.run import run
 from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.evaluate import evaluate
-from mrkd_ray.inference.program_export import export
+from mrkd_ray.inference.program_export import Clips, export
 from mrkd_ray.recommend.probes import parts_of
 from mrkd_ray.report.page import write
 from mrkd_ray.results.gather import Results
@@ -120,9 +121,13 @@ def test_an_exported_branch_says_that_it_is_multi_label(
     assert json.loads((branch / "config.json").read_text())["multi_label"] is True
     clip_ids, _, scores = cell_files.read_predictions(cell)
     file = tagged / clip_ids[0]
-    found = Classifier.load(branch).predict(file).probabilities
-    np.testing.assert_allclose(found, scores["cqt-vgg_small"][0], atol=1e-5)
-    export(Classifier.load(branch), tmp_path / "program.pt2", seconds=24000 / 22050)
+    said = Classifier.load(branch).predict(file)
+    np.testing.assert_allclose(said.branches[0], scores["cqt-vgg_small"][0], atol=1e-5)
+    assert said.calibration.thresholds is not None
+    assert said.calibration.temperature != 1
+    found = said.probabilities
+    made = Clips("clips", [load(file)])
+    export(Classifier.load(branch), tmp_path / "program.pt2", made, seconds=24000 / 22050)
     program = torch.export.load(tmp_path / "program.pt2").module()
     waveform = torch.from_numpy(soundfile.read(file, dtype="float32")[0])
     np.testing.assert_allclose(program(waveform[None])[0].detach().numpy(), found, atol=1e-3)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mrkd_ray.cli.options import Commands, Json, config_command, ending
+from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import check_files, json_text
 
 models = typer.Typer(cls=Commands)
@@ -69,6 +70,7 @@ def evaluate(
         "mrkd predict results/train night.flac --window 3 --hop 1 \\\n"
         "    --format raven --output night.txt",
         "find field -name '*.flac' | mrkd predict results/train -",
+        "mrkd predict results/train archive --ray --output scores",
     )
 )
 def predict(
@@ -131,18 +133,43 @@ def predict(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Threads. Default: as many as CPUs."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Threads, or with Ray copies of the model. Default: as many as CPUs, or GPUs.",
+        ),
+    ] = None,
+    on_ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Many recordings: a copy of the model a worker, on a Ray cluster that is started "
+            "here. --output is a folder of Parquet files; the same command again goes on.",
+        ),
+    ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="As --ray, on the cluster there: auto, HOST:PORT."),
     ] = None,
 ) -> None:
     """Classify recordings. Files that cannot be read are named; the exit code is then 1."""
-    from mrkd_ray.cli.prediction import from_stdin, run, windows_asked
+    from mrkd_ray.cli.prediction import from_stdin, run, run_on_ray, windows_asked
     from mrkd_ray.inference import prediction_files, threads
     from mrkd_ray.inference.classifier import Classifier
     from mrkd_ray.inference.inputs import recordings
 
     windows = windows_asked(window, hop, smooth)
-    check_files(output)
     files = recordings(from_stdin(inputs))
+    if on_ray or address:
+        if format not in ("text", "parquet") or min_confidence is not None:
+            raise UserError(
+                "--ray: it writes the probability of every class as Parquet: leave --format and "
+                "--min-confidence out"
+            )
+        if run_on_ray(model, files, windows, output, jobs, address):
+            raise typer.Exit(1)
+        return
+    check_files(output)
     prediction_files.check(
         format,
         windows=windows is not None,
@@ -268,18 +295,43 @@ def serve(
     serving.run(settings, host, port)
 
 
-@models.command()
+@models.command(
+    epilog=ending(
+        "mrkd export results/train classifier.onnx",
+        "mrkd export results/train small.onnx --int8 --data my_clips",
+    )
+)
 def export(
     model: ModelPath,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="To write: NAME.pt2 or NAME.onnx.")],
-    seconds: Annotated[float, typer.Option(help="Length of the recordings that it takes.")],
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Take recordings of this length alone. Default: of any length."),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Weights in 8 bits: a smaller file (ONNX).")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Clips to compare the program with the model on. Default: test clips of its run.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where the embedded data set lies.")
+    ] = Path("cache"),
 ) -> None:
     """Write a model as one program, from samples to probabilities, that runs without mrkd."""
     from mrkd_ray.inference.classifier import Classifier
+    from mrkd_ray.inference.export_clips import clips_for
     from mrkd_ray.inference.program_export import export as write
 
     check_files(file)
-    write(Classifier.load(model, "cpu"), file, seconds)
+    classifier = Classifier.load(model, "cpu")
+    clips = clips_for(classifier, model, data, cache, int8=int8)
+    found = write(classifier, file, clips, seconds=seconds, int8=int8)
+    print(f"{file}: {file.stat().st_size / 1e6:.2f} MB; {found.text}")
 
 
 @models.command(
@@ -298,7 +350,6 @@ def pack(
     """Write a model as one file to hand on, with a model card; every command takes it."""
     import tempfile
 
-    from mrkd_ray.common.errors import UserError
     from mrkd_ray.inference import packing
     from mrkd_ray.inference.classifier import Classifier
     from mrkd_ray.results.best import NAME as BEST
@@ -315,7 +366,8 @@ def pack(
         known = {f"Test clips, {runs}": best.score_text, "Size and time": best.cost_text}
     with tempfile.TemporaryDirectory() as folder:
         parts = hub or Path(folder)
-        packing.write_folder(parts, [branch.folder for branch in classifier.branches], known)
+        folders = [branch.folder for branch in classifier.branches]
+        packing.write_folder(parts, folders, known, classifier.calibration)
         if file is not None:
             packing.pack(file, parts)
     for path in filter(None, (file, hub)):

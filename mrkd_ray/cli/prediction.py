@@ -9,12 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing
 from mrkd_ray.common.text import printable
 from mrkd_ray.inference.prediction import Prediction
 from mrkd_ray.inference.prediction_files import FORMATS, Asked, write_parquet
 from mrkd_ray.inference.spans import smoothed
+from mrkd_ray.scores.ensemble import mean_probabilities
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,6 +142,66 @@ def run(
     return len(failed)
 
 
+def run_on_ray(
+    model: Path,
+    files: list[Path],
+    windows: Windows | None,
+    output: Path | None,
+    copies: int | None,
+    address: str | None,
+) -> int:
+    """Classify files on a cluster into a folder; return how many could not be classified.
+
+    Raises:
+        UserError: no folder was given, there is something else in it, or no cluster answers.
+    """
+    from rich.console import Console
+
+    from mrkd_ray.common.progress import Display, say
+    from mrkd_ray.distributed import batch_prediction
+    from mrkd_ray.distributed.cluster import connect
+    from mrkd_ray.inference.classifier import Classifier
+
+    if output is None or output.is_file():
+        raise UserError("--ray: its results are a folder of Parquet files: give --output FOLDER")
+    output.mkdir(parents=True, exist_ok=True)
+    classifier = Classifier.load(model, "cpu")
+    ready = batch_prediction.done(output)
+    wanted = [name for name in map(str, (file.absolute() for file in files)) if name not in ready]
+    console, failed = Console(stderr=True), 0
+    if len(wanted) < len(files):
+        say(console, f"{output}: {len(files) - len(wanted)} of {len(files)} are there already")
+    if not wanted:
+        return 0
+
+    def on_error(text: str) -> None:
+        nonlocal failed
+        failed += 1
+        print(f"error: {printable(text)}", file=sys.stderr)
+
+    length, hop = (windows.length, windows.hop) if windows else (None, None)
+    job = batch_prediction.Job(classifier.packed(), length, hop, windows.smooth if windows else 1)
+    with connect(address, 1) as cluster, Display(console) as display:
+        for line in cluster.lines:
+            say(console, line)
+        progress = _Progress(len(wanted), None, display.step("Classifying"))
+        workers = copies or int(cluster.gpus or cluster.cpus)
+        parts = batch_prediction.predict(
+            job,
+            wanted,
+            classifier.classes,
+            output,
+            workers=max(1, min(workers, len(wanted))),
+            gpus=min(1.0, cluster.gpus),
+            on_error=on_error,
+        )
+        for count, seconds in parts:
+            progress.done += count - 1
+            progress.end(seconds)
+    say(console, f"{output}: {progress.text(progress.seconds)}")
+    return failed
+
+
 def _whole(
     classifier: Classifier, files: list[Path], progress: _Progress, on_error: OnError
 ) -> Iterator[list[Prediction]]:
@@ -165,7 +228,8 @@ def _in_windows(
         found, end = [], 0.0
         try:
             for each in classifier.stream(file, window=windows.length, hop=windows.hop):
-                found.append(replace(each, branches=each.probabilities[None]))
+                mean = mean_probabilities(each.branches).astype(np.float32)
+                found.append(replace(each, branches=mean[None]))
                 end = each.end
                 progress.at(end)
         except UserError as error:

@@ -8,13 +8,16 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.registry import unknown
 from mrkd_ray.common.text import printable, to_cell
-from mrkd_ray.inference.prediction import PRESENT, Prediction
+from mrkd_ray.inference.prediction import NONE, Prediction
 from mrkd_ray.inference.spans import Event, events
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 RAVEN = (
     "Selection",
@@ -39,8 +42,8 @@ class Asked:
         multi_label: of the model.
         windows: whether predictions are of windows; else each is of a recording.
         top: classes that are named for a recording.
-        least: the probability from which a class is named; None where it was not asked for:
-            `PRESENT` of several labels and of events, else any.
+        least: the probability from which a class is named; None where it was not asked for: by
+            the model's own thresholds, and of events from `PRESENT` up.
         nothing: the class of what was not marked (`--negatives`), which is no event.
     """
 
@@ -51,30 +54,34 @@ class Asked:
     least: float | None
     nothing: str | None = None
 
-    @property
-    def threshold(self) -> float:
-        """The least probability that counts, of several labels and of events."""
-        return PRESENT if self.least is None else self.least
+    def answer(self, prediction: Prediction) -> list[str]:
+        """Return the classes that a recording or a window has."""
+        found = prediction.labels(self.least)
+        return found if self.multi_label else found[:1]
 
     def named(self, prediction: Prediction) -> dict[str, float]:
-        """Return the classes that are named for a recording or a window."""
+        """Return the classes that are told of a recording: those that come near as well."""
         if self.multi_label:
-            return {n: p for n, p in prediction.top().items() if p >= self.threshold}
+            top = prediction.top()
+            return {name: top[name] for name in self.answer(prediction)}
         return {n: p for n, p in prediction.top(self.top).items() if p >= (self.least or 0)}
 
     def text(self, prediction: Prediction) -> str:
         """Return the classes that are named, for people; or that there is none."""
         named = [f"{name} {100 * p:.1f} %" for name, p in self.named(prediction).items()]
+        if self.least is None and not self.answer(prediction):
+            near = f" ({', '.join(named)})" if named and not prediction.silent else ""
+            return prediction.answer + near
         return ", ".join(named) or self.none
 
     @property
     def none(self) -> str:
         """What is said where no class is named."""
-        return f"no class from {100 * self.threshold:g} % up"
+        return NONE if self.least is None else f"no class from {100 * self.least:g} % up"
 
     def events(self, predictions: Sequence[Prediction]) -> list[Event]:
         """Return what is heard in the windows of one recording."""
-        found = events(predictions, self.classes, self.threshold, multi_label=self.multi_label)
+        found = events(predictions, self.classes, self.least)
         return [event for event in found if event.label != self.nothing]
 
 
@@ -138,9 +145,11 @@ def json_lines(recordings: Iterator[list[Prediction]], asked: Asked) -> Iterator
 
 def _object(prediction: Prediction, asked: Asked) -> dict[str, Any]:
     times = {"start": prediction.start, "end": prediction.end} if asked.windows else {}
-    found = list(asked.named(prediction))
+    found = asked.answer(prediction)
     labels = {"labels": found} if asked.multi_label else {"label": found[0] if found else None}
-    return {"file": prediction.file, **times, **labels, "scores": prediction.top()}
+    answer = found[0] if found else prediction.answer if asked.least is None else NONE
+    scores = prediction.top()
+    return {"file": prediction.file, **times, **labels, "answer": answer, "scores": scores}
 
 
 def raven_lines(recordings: Iterator[list[Prediction]], asked: Asked) -> Iterator[str]:
@@ -174,14 +183,21 @@ FORMATS: dict[str, Text] = {
 """The formats that are text, by name."""
 
 
+def parquet_schema(classes: Sequence[str]) -> pa.Schema:
+    """Return the columns of a table of predictions."""
+    import pyarrow as pa
+
+    columns = [("file", pa.string()), ("start", pa.float64()), ("end", pa.float64())]
+    return pa.schema([*columns, *((name, pa.float32()) for name in classes)])
+
+
 def write_parquet(recordings: Iterator[list[Prediction]], asked: Asked, file: Path) -> None:
     """Write the table of `csv_lines`, with times in any case, as Parquet."""
     import numpy as np
     import pyarrow as pa
     from pyarrow import parquet
 
-    columns = [("file", pa.string()), ("start", pa.float64()), ("end", pa.float64())]
-    schema = pa.schema([*columns, *((name, pa.float32()) for name in asked.classes)])
+    schema = parquet_schema(asked.classes)
     with parquet.ParquetWriter(file, schema) as writer:
         for predictions in recordings:
             scores = np.stack([each.probabilities for each in predictions])

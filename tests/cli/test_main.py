@@ -32,6 +32,8 @@ from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.run import CheckedData
 from mrkd_ray.config.schema import DistilConfig, GridConfig, TrainConfig
 from mrkd_ray.config.search import SearchConfig
+from mrkd_ray.inference.classifier import Classifier
+from mrkd_ray.scores.tempering import temper
 from mrkd_ray.training.local_cohort import LocalCohort
 from tests.conftest import FAST, ROOT, make_cell
 
@@ -427,7 +429,7 @@ def trained(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def test_predict_gives_the_scores_of_training(trained: Path, clips: Path) -> None:
+def test_predict_gives_the_scores_of_training_calibrated(trained: Path, clips: Path) -> None:
     clip_ids, _, scores = cell_files.read_predictions(trained)
     files = [clips / clip_id for clip_id in clip_ids[:3]]
     for model, folder in (
@@ -436,10 +438,15 @@ def test_predict_gives_the_scores_of_training(trained: Path, clips: Path) -> Non
     ):
         done = mrkd("predict", folder, *files, "--format", "json")
         assert done.returncode == 0, done.stderr
+        known = Classifier.load(folder).calibration
+        expected = temper(scores[model], known.temperature, multi_label=False)
         for i, row in enumerate(json.loads(done.stdout)):
             found = [row["scores"][name] for name in ("clicks", "noise", "tone")]
-            np.testing.assert_allclose(found, scores[model][i], atol=1e-5)
-            assert row["label"] == ("clicks", "noise", "tone")[int(np.argmax(found))]
+            np.testing.assert_allclose(found, expected[i], atol=1e-5)
+            highest = ("clicks", "noise", "tone")[int(np.argmax(found))]
+            named = max(found) >= (known.least or 0)
+            assert row["label"] == (highest if named else None)
+            assert row["answer"] == (highest if named else "none of these")
 
 
 def test_predict_goes_on_after_a_file_that_cannot_be_read(
@@ -462,7 +469,8 @@ def test_predict_takes_a_folder_and_prints_in_order(trained: Path, clips: Path) 
     assert [row["file"] for row in rows] == [str(file) for file in sorted(clips.glob("*.wav"))]
     lines = mrkd("predict", trained, clips, "--top", "1").stdout.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [row["file"] for row in rows]
-    assert [line.split()[1] for line in lines] == [row["label"] for row in rows]
+    for line, row in zip(lines, rows, strict=True):
+        assert line.partition(": ")[2].startswith(row["answer"])
 
 
 def test_answers_go_to_a_file_and_progress_to_the_terminal(
@@ -557,9 +565,15 @@ def test_clean_lists_and_removes_only_with_yes_and_a_kind(
     assert not made.exists()
 
 
-def test_export_writes_a_program_or_says_why_not(trained: Path, tmp_path: Path) -> None:
-    assert mrkd("export", trained, tmp_path / "m.pt2", "--seconds", "1").returncode == 0
+def test_export_writes_a_program_or_says_why_not(
+    trained: Path, clips: Path, tmp_path: Path
+) -> None:
+    done = mrkd("export", trained, tmp_path / "m.pt2", "--seconds", "1", "--data", clips)
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "m.pt2").stat().st_size > 0
+    assert f"12 clips of {clips}: largest difference " in done.stdout
+    refused(mrkd("export", trained, tmp_path / "m.pt2", "--int8"), "--int8", "NAME.onnx")
+    refused(mrkd("export", trained, tmp_path / "m.onnx", "--int8"), "give --data")
     refused(mrkd("export", trained, tmp_path / "m.pth", "--seconds", "1"), "m.pth", ".onnx")
     refused(mrkd("export", tmp_path, tmp_path / "m.pt2", "--seconds", "1"), "no model there")
 

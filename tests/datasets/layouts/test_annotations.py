@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,38 @@ def test_what_predict_writes_reads_back(root: Path, format: str) -> None:
             ("night.wav@3.5-5", "=fox"),
             ("night.wav@6.25-8", "owl"),
         ]
+
+
+@pytest.mark.slow
+def test_a_raven_table_of_predictions_trains(tmp_path: Path) -> None:
+    """Two recordings, in each both classes, as `mrkd predict --format raven` writes them."""
+    from mrkd_ray.grid.run import train
+
+    rng = np.random.default_rng(2)
+    found = []
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, rng.normal(0, 0.1, 12 * 22050), 22050)
+        rows = np.eye(2, dtype=np.float32)
+        found.append(
+            [
+                Prediction(str(tmp_path / name), 2 * i, 2 * i + 1.5, ("owl", "fox"), rows[[i % 2]])
+                for i in range(6)
+            ]
+        )
+    asked = Asked(("owl", "fox"), False, windows=True, top=1, least=None)
+    table = tmp_path / "found.txt"
+    table.write_text("".join(FORMATS["raven"](iter(found), asked)))
+    results = train(
+        data=str(table),
+        branches=["logmel64:vgg_small"],
+        alone=True,
+        cycles=1,
+        folds=[1],
+        runner="local",
+        cache=tmp_path / "cache",
+        output=tmp_path / "results",
+    )
+    (cell,) = (results.folder / "cells").iterdir()
+    scored = json.loads((cell / "result.json").read_text())
+    assert (scored["train_clips"], scored["clips"]) == (6, 6)
+    assert scored["classes"] == ["fox", "owl"]
