@@ -6,6 +6,7 @@ demuxers of `_DEMUXERS` look at it: none that opens other files or addresses, as
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ class ContainerError(ValueError):
     """A file that cannot be read; the message is a short reason."""
 
 
+@functools.cache  # it is asked for every name of a file, and looks through folders
 def available() -> bool:
     """Say whether PyAV is installed."""
     return importlib.util.find_spec("av") is not None

@@ -25,6 +25,8 @@ def is_printable(text: str) -> bool:
     It has no line breaks, no other control characters, and none that turn the direction of
     writing, by which names can clear a screen or look like others.
     """
+    if text.isascii() and text.isprintable():
+        return True
     return not (any(unicodedata.category(x) in _HIDDEN for x in text) or _TURNED.search(text))
 
 
