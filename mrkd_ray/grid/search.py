@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 from rich.console import Console
 
 from mrkd_ray.cells.cell import Cell
+from mrkd_ray.cells.files import read_models
 from mrkd_ray.cells.intact import result_of
 from mrkd_ray.cells.run import past
+from mrkd_ray.common.arrays import Float64
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_text
 from mrkd_ray.common.progress import say
@@ -32,6 +35,7 @@ from mrkd_ray.grid.run import CellsFailed, Stopped, figures_text, last_line, lis
 from mrkd_ray.grid.tensorboard import TensorBoard
 from mrkd_ray.results.gather import Results, gather
 from mrkd_ray.scores import metrics
+from mrkd_ray.scores.intervals import Interval, paired_bootstrap
 
 ASKED, SAMPLES = "search.yaml", "search.csv"
 FIRST = ("sample", "state", "score", "part", "cell")
@@ -121,6 +125,8 @@ class Found:
         states: of each.
         fold: that scored them.
         metric: the score, for people.
+        confirmed: of each model of the best sample that score on the other folds, with its 95 %
+            interval.
     """
 
     results: Results
@@ -129,6 +135,7 @@ class Found:
     states: tuple[str, ...]
     fold: int
     metric: str
+    confirmed: dict[str, Interval]
 
     @property
     def epochs(self) -> int:
@@ -160,6 +167,9 @@ class Found:
         listed = ", ".join(map(str, tested))
         say(console, f"The best of them, tested on folds that the search has not seen ({listed}):")
         self.results.show(console)
+        for name, interval in self.confirmed.items():
+            score = f"{interval.mean:.1f} % {interval.ends_text} ({interval.kind})"
+            say(console, f"Confirmed: {name}: {self.metric} {score}")
 
 
 def run(config: SearchConfig, *, resume: bool = False, console: Console | None = None) -> Found:
@@ -203,10 +213,11 @@ def run(config: SearchConfig, *, resume: bool = False, console: Console | None =
             failed = [(s.cell.key, s.failed) for s in samples.found.values() if s.failed]
             if best is None:
                 raise CellsFailed(f"No sample was finished.\n{listed(failed)}")
-            results = _confirm(known, opened, samples, best, unseen, folder, began)
+            results, cells = _confirm(known, opened, samples, best, unseen, folder, began)
     found = tuple(samples.found.values())
     metric = metrics.named(results.tidy.columns)[0].title
-    return Found(results, best, found, tuple(map(samples.state, found)), fold, metric)
+    states = tuple(map(samples.state, found))
+    return Found(results, best, found, states, fold, metric, intervals_of(folder, cells))
 
 
 def _folder(config: SearchConfig, resume: bool) -> Path:
@@ -358,7 +369,7 @@ def _confirm(
     unseen: Sequence[Any],
     folder: Path,
     began: float,
-) -> Results:
+) -> tuple[Results, list[Cell]]:
     """Train and test the best sample on the folds that the search has not seen."""
     grid = known.at(best.point).model_copy(
         update={"folds": tuple(split.fold for split in unseen), "cycles": best.cell.training.cycles}
@@ -377,4 +388,24 @@ def _confirm(
     results = gather(folder, known.name, cells, time.perf_counter() - began, failed)
     if failed:
         raise CellsFailed(f"The best sample is not confirmed.\n{listed(failed)}", results)
-    return results
+    return results, [cell for cell in cells if cell.condition == "distilled"]
+
+
+def intervals_of(folder: Path, cells: Sequence[Cell]) -> dict[str, Interval]:
+    """Return the main score of each model in percent with its 95 % interval, by name.
+
+    Args:
+        folder: the grid's.
+        cells: finished ones of one cohort, on several folds or with several seeds.
+    """
+    terms: dict[str, dict[int, list[Float64]]] = {}
+    for cell in cells:
+        place = folder / "cells" / cell.key
+        for name, model in read_models(place, cell.condition, cell.fold, cell.seed).items():
+            main = metrics.of(model.labels)[0]
+            of_fold = terms.setdefault(name, {}).setdefault(cell.fold, [])
+            of_fold.append(main.terms(model.probabilities, model.labels))
+    return {
+        name: paired_bootstrap([np.stack(runs) for runs in by_fold.values()])
+        for name, by_fold in terms.items()
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +102,18 @@ def test_the_best_sample_is_confirmed_on_the_fold_that_the_search_has_not_seen(
     assert found.results.tidy["fold"].unique().tolist() == [2]
     (temperature,) = found.results.table["temperature"].unique()
     assert temperature == float(best["temperature"])
+
+    shown = Console(file=io.StringIO(), width=200)
+    found.show(shown)
+    text = shown.file.getvalue()  # type: ignore[attr-defined]
+    assert f"{len(finished)} finished" in text
+    assert "tested on folds that the search has not seen (2)" in text
+    assert best["lr"] in text
+    for row in found.results.tidy.to_dict("records"):  # of the one fold and seed
+        interval = found.confirmed[row["branch"] or "ensemble"]
+        assert interval.mean == pytest.approx(100 * row["accuracy"])
+        assert interval.low <= interval.mean <= interval.high
+        assert f"accuracy {interval.mean:.1f} % {interval.ends_text}" in text
 
     times = {path: path.stat().st_mtime_ns for path in cells.glob("*/result.json")}
     again = search.run(config(tmp_path, clips, cache, **asked, samples=5), resume=True)
