@@ -22,11 +22,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import requests
 
 from benchmarks.common import describe
@@ -57,18 +58,22 @@ class Client(HttpUser):
 
 @dataclass(frozen=True)
 class Load:
-    """What Locust counted: requests a second that were answered, and milliseconds of all."""
+    """What Locust counted: requests a second that were answered, and milliseconds of all.
+
+    `cpu` is the server's time on a CPU for each answer, in milliseconds: all its processes.
+    """
 
     rate: float
     median: float
     p99: float
+    cpu: float
     answered: int
     refused: int
     failed: int
 
 
 @contextmanager
-def server(command: list[str], port: int) -> Iterator[str]:
+def server(command: list[str], port: int) -> Iterator[tuple[str, psutil.Process]]:
     """Run a server until it answers; end it afterwards."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
@@ -78,7 +83,7 @@ def server(command: list[str], port: int) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > since + STARTS_WITHIN:
                 raise SystemExit(f"{' '.join(command)}: does not start")
             time.sleep(0.5)
-        yield url
+        yield url, psutil.Process(process.pid)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
@@ -104,7 +109,16 @@ def warm(url: str, sound: Path) -> None:
         answer.raise_for_status()
 
 
-def loaded(url: str, clients: int, seconds: float, folder: Path) -> Load:
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the time on a CPU of a process and of all that it started."""
+    times = []
+    for each in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error):  # it has ended
+            times.append(each.cpu_times())
+    return sum(time.user + time.system for time in times)
+
+
+def loaded(url: str, process: psutil.Process, clients: int, seconds: float, folder: Path) -> Load:
     """Have clients ask for so many seconds."""
     (folder / "locustfile.py").write_text(LOCUST)
     command = [sys.executable, "-m", "locust", "-f", str(folder / "locustfile.py"), "--headless"]
@@ -112,7 +126,9 @@ def loaded(url: str, clients: int, seconds: float, folder: Path) -> Load:
     command += ["--csv", str(folder / "load"), "--only-summary", "--stop-timeout", "60"]
     command += ["--exit-code-on-error", "0"]
     sound = os.environ | {"SOUND": str(folder / "a.wav")}
+    before = cpu_seconds(process)
     subprocess.run(command, env=sound, check=True, capture_output=True)
+    cpu = cpu_seconds(process) - before
     with (folder / "load_stats.csv").open(newline="") as file:
         row = next(row for row in csv.DictReader(file) if row["Name"] == "Aggregated")
     with (folder / "load_failures.csv").open(newline="") as file:
@@ -124,6 +140,7 @@ def loaded(url: str, clients: int, seconds: float, folder: Path) -> Load:
         rate=share * float(row["Requests/s"]),
         median=float(row["Median Response Time"]),
         p99=float(row["99%"]),
+        cpu=1000 * cpu / max(count - failed, 1),
         answered=count - failed,
         refused=refused,
         failed=failed - refused,
@@ -148,7 +165,7 @@ def main() -> None:
     asked = parser.parse_args()
     found = describe("serving")
     print(f"{found['date']}, {found['cpus']} CPUs of {found['processor']}, {found['commit']}")
-    print("server, clients: requests/s, median ms, p99 ms, answered, 503, other errors")
+    print("server, clients: requests/s, median ms, p99 ms, CPU ms, answered, 503, other errors")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         noise = np.random.default_rng(0).uniform(-0.3, 0.3, SECONDS * RATE)
@@ -160,13 +177,13 @@ def main() -> None:
         if asked.overload:
             sides = {"mrkd serve --queue 8": [*ours, "--queue", "8"]}
         for side, command in sides.items():
-            with server(command, port) as url:
+            with server(command, port) as (url, process):
                 warm(url, folder / "a.wav")
                 for clients in (64,) if asked.overload else CLIENTS:
-                    load = loaded(url, clients, asked.seconds, folder)
+                    load = loaded(url, process, clients, asked.seconds, folder)
                     print(
                         f"{side}, {clients}: {load.rate:.1f}, {load.median:.0f}, {load.p99:.0f}, "
-                        f"{load.answered}, {load.refused}, {load.failed}",
+                        f"{load.cpu:.0f}, {load.answered}, {load.refused}, {load.failed}",
                         flush=True,
                     )
                 if asked.overload:

@@ -16,6 +16,7 @@ from typing import Any
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")  # as `mrkd serve` sets it
 os.environ.pop("RAY_ADDRESS", None)  # tests start clusters of their own
 os.environ["MRKD_WEIGHTS"] = tempfile.gettempdir() + "/no-weights"  # those of the user are not used
 

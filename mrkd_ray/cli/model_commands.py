@@ -280,11 +280,13 @@ def serve(
 ) -> None:
     """Answer requests over HTTP, with a page for a browser, until Ctrl-C."""
     from mrkd_ray.cli import serving
+    from mrkd_ray.common.environment import cpus
     from mrkd_ray.serve.settings import Settings
 
     settings = Settings(
         model=str(model.resolve()),
         replicas=replicas,
+        cpus=max(1, cpus() // replicas),
         gpus=gpus,
         queue=queue,
         max_mb=max_mb,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ AHEAD = 2  # batches that a replica has: one is done, the next one comes togethe
 TRIES = 3  # of a job whose replica dies; there is another one, or there will be one
 FRONT = 10_000  # requests that the application has at once: it is told itself how many it takes
 NAME = "mrkd"
+PATIENCE = "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"
+"""Ray's variable. By default a proxy that takes more than three times 5 s to start is killed, and
+the server does not start: on a busy machine it takes longer."""
 
 
 class Worker(Protocol):
@@ -102,6 +106,7 @@ def application(
     make_app: Callable[[Replicas], Any],
     *,
     replicas: int,
+    cpus: int,
     gpus: float,
     queue: int,
 ) -> serve.Application:
@@ -110,14 +115,15 @@ def application(
     Args:
         make_worker: called in each replica.
         make_app: called in the process in front; makes an ASGI application.
-        replicas: how many, with a CPU each.
+        replicas: how many.
+        cpus: of each replica.
         gpus: of each replica.
         queue: jobs that may wait for a replica.
     """
     worker = serve.deployment(
         name="model",
         num_replicas=replicas,
-        ray_actor_options={"num_cpus": 1, "num_gpus": gpus},
+        ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
         max_ongoing_requests=AHEAD * BATCH,
         max_queued_requests=queue,
     )(Replica)
@@ -140,6 +146,7 @@ def running(application: serve.Application, host: str, port: int, cpus: int) -> 
     Raises:
         UserError: the application did not start.
     """
+    os.environ.setdefault(PATIENCE, "60")
     with connect(None, cpus, dashboard=False):
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:

@@ -26,16 +26,17 @@ def application(settings: Settings) -> Any:
         partial(_scorer, settings),
         partial(_app, settings),
         replicas=settings.replicas,
+        cpus=settings.cpus,
         gpus=settings.gpus,
         queue=settings.queue,
     )
 
 
 def _scorer(settings: Settings) -> "Scorer":
-    """Load the model, in a process that has a CPU of its own."""
+    """Load the model, in a process that has CPUs of its own."""
     from mrkd_ray.serve.scorer import Scorer
 
-    return Scorer(settings.model, "cuda" if settings.gpus else "cpu", jobs=1)
+    return Scorer(settings.model, "cuda" if settings.gpus else "cpu", jobs=settings.cpus)
 
 
 def _app(settings: Settings, backend: Any) -> Any:

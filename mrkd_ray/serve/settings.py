@@ -21,6 +21,8 @@ class Settings(BaseModel):
     """Path of a model, as `Classifier.load` takes it."""
     replicas: int = Field(default=1, ge=1)
     """Copies of the model, a process each."""
+    cpus: int = Field(default=1, ge=1)
+    """CPUs of each copy: jobs that wait are done on so many threads."""
     gpus: float = Field(default=0.0, ge=0)
     """GPUs of each copy; a fraction shares a card."""
     queue: int = Field(default=64, ge=1)
