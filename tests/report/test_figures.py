@@ -400,11 +400,12 @@ def test_reliability_shows_each_bin_that_has_clips(small: GridResults) -> None:
     (cohort,) = small.cohorts
     pairs = small.pairs(cohort, "ensemble")
     found = scores_calibration.pooled([pair.distilled for pair in pairs])
-    drawing = calibration.draw("a", {"distilled": found})
+    after = replace(found, ece=0.05)
+    drawing = calibration.draw("a", {"distilled": found}, {"distilled": after})
     (axes,) = drawing.axes
     (points,) = (c for c in axes.collections if isinstance(c, PathCollection))
     assert len(points.get_offsets()) == (found.clips > 0).sum()
-    assert words(drawing) == [f"distilled: ECE {100 * found.ece:.1f}"]
+    assert words(drawing) == [f"distilled: ECE {100 * found.ece:.1f} → 5.0"]
 
 
 def test_agreement_and_time_have_a_panel_for_each_cohort(many: GridResults) -> None:

@@ -171,6 +171,8 @@ def check(
     if skipped:
         dataset = dataset.without([clip.clip_id for clip in skipped])
     while True:
+        if not dataset.clips:
+            raise UserError(f"{dataset.root}:\n  no clip is left")
         found = _all_problems(dataset, scans, splits_fn)
         errors = [problem for problem in found if problem.severity == "error"]
         if not errors:
