@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from mrkd_ray.common.errors import Busy, UserError
@@ -82,11 +82,11 @@ class Replicas:
                 return await ask()
             except BackPressureError:
                 raise Busy("as many requests wait as may") from None
-            except (RayActorError, DeploymentUnavailableError):
-                continue
             except RayTaskError as error:
-                if not isinstance(error.cause, RayActorError):
+                if not isinstance(error.cause, RayError):
                     raise
+            except (RayError, DeploymentUnavailableError):  # its process, its node, or its answer
+                continue
         raise Busy("the model's processes ended: others are started")
 
 
