@@ -35,7 +35,8 @@ EXPECTED_FAILURES = {
     "check_n_features_in": _RANGE,
 }
 """Checks of `sklearn.utils.estimator_checks.check_estimator` that make no sense for audio, and
-why: its argument `expected_failed_checks`. All others pass."""
+why: its argument `expected_failed_checks`. All others pass where silence makes the checks' few
+samples 10 ms long: `fit` refuses shorter recordings."""
 
 
 class CohortClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
