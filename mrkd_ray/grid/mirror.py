@@ -1,4 +1,4 @@
-"""Results in an object store: `--output s3://BUCKET/PREFIX`, or what else fsspec reaches.
+"""Results in an object store: `--output s3://BUCKET/PREFIX`, or what else PyArrow reaches.
 
 A run works in a local folder. What is finished is copied: a cell when it has ended, the tables at
 the end. An object store has no rename. So `result.json`, which says that a cell is finished, is
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -41,9 +42,12 @@ class Mirror:
         Raises:
             UserError: the store cannot be read.
         """
+        from pyarrow.fs import FileSelector
+
         system, root = self._system()
         try:
-            there = system.find(root) if system.exists(root) else []
+            all_ = FileSelector(root, recursive=True, allow_not_found=True)
+            there = [found.path for found in system.get_file_info(all_) if found.is_file]
         except Exception as error:
             raise self._failed("read", error) from None
         places = [PurePosixPath(path).relative_to(root) for path in there]
@@ -62,7 +66,9 @@ class Mirror:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 coming = target.with_name(f".{secrets.token_hex(4)}.tmp")
                 try:
-                    system.get_file(f"{root}/{place}", str(coming))
+                    stored = system.open_input_stream(f"{root}/{place}")
+                    with stored, coming.open("wb") as copy:
+                        shutil.copyfileobj(stored, copy)
                 except Exception as error:
                     raise self._failed("read", error) from None
                 coming.rename(target)
@@ -78,35 +84,39 @@ class Mirror:
         """
         system, root = self._system()
         try:
-            whole = {path.parent for path in folder.rglob(RESULT) if self._same(system, path)}
+            whole = {path.parent for path in folder.rglob(RESULT) if self._same(path)}
             for path in sorted(_finished(folder), key=lambda path: path.name == RESULT):
                 if not any(cell in whole for cell in path.parents):
-                    system.put_file(str(path), f"{root}/{path.relative_to(self.local).as_posix()}")
+                    _put(system, path, f"{root}/{path.relative_to(self.local).as_posix()}")
         except Exception as error:
             raise self._failed("written", error) from None
 
-    def _same(self, system: Any, result: Path) -> bool:
+    def _same(self, result: Path) -> bool:
         """Say whether a finished cell is there; take away what says so where it is another."""
-        _, root = self._system()
+        system, root = self._system()
         place = f"{root}/{result.relative_to(self.local).as_posix()}"
-        if not system.exists(place):
-            return False
         sums = f"{place.rpartition('/')[0]}/{manifest.NAME}"
+        there, listed = (found.is_file for found in system.get_file_info([place, sums]))
+        if not there:
+            return False
         here = result.with_name(manifest.NAME)
-        if system.exists(sums) and here.exists() and system.cat_file(sums) == here.read_bytes():
-            return True
-        system.rm_file(place)
+        if listed and here.exists():
+            with system.open_input_stream(sums) as source:
+                if source.read() == here.read_bytes():
+                    return True
+        system.delete_file(place)
         return False
 
     def _system(self) -> tuple[Any, str]:
-        import fsspec
+        from pyarrow import ArrowException
+        from pyarrow.fs import FileSystem
 
         try:
-            system, root = fsspec.core.url_to_fs(self.uri)
-        except (ImportError, ValueError) as error:
-            raise UserError(
-                f'--output {self.uri}: {error}. For s3:// install it: pip install "mrkd-ray[s3]"'
-            ) from None
+            system, root = FileSystem.from_uri(self.uri)
+        except (ArrowException, ValueError, OSError) as error:
+            raise UserError(f"--output {self.uri}: {error}") from None
+        if system.type_name == "local":
+            raise UserError(f"--output {self.uri}: is on this machine; give the folder itself")
         return system, str(root).rstrip("/")
 
     def _failed(self, what: str, error: Exception) -> UserError:
@@ -114,6 +124,12 @@ class Mirror:
             f"--output {self.uri}: cannot be {what} ({type(error).__name__}: {error}). What is "
             f"finished is in {self.local}; check the address and your credentials, and use --resume"
         )
+
+
+def _put(system: Any, path: Path, place: str) -> None:
+    """Copy a file into the store."""
+    with path.open("rb") as source, system.open_output_stream(place) as copy:
+        shutil.copyfileobj(source, copy)
 
 
 def _finished(folder: Path) -> Iterator[Path]:

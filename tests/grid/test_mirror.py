@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow.fs import FileSystem
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
+from mrkd_ray.grid import mirror as mirror_module
 from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.mirror import Mirror
 from tests.conftest import FAST
@@ -22,7 +24,6 @@ from tests.distributed.test_ray_cohort import same_files
 def bucket() -> Iterator[str]:
     """The URI of an empty bucket."""
     server_module = pytest.importorskip("moto.server")
-    s3fs = pytest.importorskip("s3fs")
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     with pytest.MonkeyPatch.context() as patched:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -31,7 +32,7 @@ def bucket() -> Iterator[str]:
         server.start()
         host, port = server.get_host_and_port()
         patched.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        s3fs.S3FileSystem().mkdir("mrkd")
+        FileSystem.from_uri("s3://mrkd?allow_bucket_creation=true")[0].create_dir("mrkd")
         yield "s3://mrkd/results"
         server.stop()
 
@@ -47,21 +48,18 @@ def cell_in(folder: Path, *names: str) -> Path:
 def test_a_cell_that_was_copied_in_part_is_not_there(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import s3fs
-
     names = ("SHA256SUMS", "branches/a/model.safetensors", "history.csv", "result.json", "zz.csv")
     cell = cell_in(tmp_path / "one", *names)
     mirror = Mirror(f"{bucket}/part", tmp_path / "one")
-    system = s3fs.S3FileSystem()  # the one that there is: fsspec keeps them
-    real, left = system.put_file, [4]
+    real, left = mirror_module._put, [4]
 
-    def broken(source: str, target: str) -> None:
+    def broken(system: Any, source: Path, place: str) -> None:
         if not left[0]:
             raise OSError("the line is cut")
         left[0] -= 1
-        real(source, target)
+        real(system, source, place)
 
-    monkeypatch.setattr(system, "put_file", broken)
+    monkeypatch.setattr(mirror_module, "_put", broken)
     with pytest.raises(
         UserError, match=r"cannot be written \(OSError: the line is cut\).*--resume"
     ):
@@ -97,6 +95,8 @@ def test_a_store_that_cannot_be_reached_is_one_sentence(bucket: str, tmp_path: P
         Mirror("s3://nowhere/x", tmp_path).send(tmp_path)
     with pytest.raises(UserError, match=r"--output gopher://x: .*gopher"):
         Mirror("gopher://x", tmp_path).fetch("grid")
+    with pytest.raises(UserError, match=r"give the folder itself"):
+        Mirror(f"file://{tmp_path}", tmp_path).fetch("grid")
 
 
 def test_a_run_goes_on_from_the_store_on_another_machine(
