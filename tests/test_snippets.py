@@ -128,8 +128,26 @@ def write_field(file: Path, rng: np.random.Generator, *, marked: bool) -> None:
         file.with_suffix(".Table.1.selections.txt").write_text("\n".join(rows) + "\n")
 
 
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[str]:
+    """The socket of a process that has imported torch, and is copied for each command."""
+    with tempfile.TemporaryDirectory(prefix="mrkd") as folder:
+        address = f"{folder}/zygote"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.zygote", address],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield address
+        process.communicate()  # its standard input ends, and so does it
+
+
 @pytest.fixture
-def reader(tmp_path: Path, recordings: Path) -> tuple[Path, dict[str, str]]:
+def reader(tmp_path: Path, recordings: Path, zygote: str) -> tuple[Path, dict[str, str]]:
     """A folder as a reader has it beside the project's experiments, with `mrkd` to be called."""
     folder = tmp_path / "project"
     shutil.copytree(recordings, folder)
@@ -142,7 +160,8 @@ def reader(tmp_path: Path, recordings: Path) -> tuple[Path, dict[str, str]]:
     programs.mkdir()
     for name, run in (("mrkd", "-m mrkd_ray"), ("python", ""), ("python3", "")):
         program = programs / name
-        program.write_text(f'#!/bin/sh\n{RUNNER}exec {shlex.quote(sys.executable)} {run} "$@"\n')
+        start = f"{shlex.quote(sys.executable)} -S {ROOT}/tests/zygote.py {zygote}"
+        program.write_text(f'#!/bin/sh\n{RUNNER}exec {start} {run} "$@"\n')
         program.chmod(0o755)
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return folder, {
