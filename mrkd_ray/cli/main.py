@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -245,7 +245,10 @@ def plan(
     from mrkd_ray.plan.plan import make
     from mrkd_ray.plan.show import show
 
-    made = make(_grouped(read_grid(grid, values, scale)), resume=resume)
+    # What a cluster's nodes report is printed by Ray: not among the JSON.
+    aside: AbstractContextManager[Any] = redirect_stdout(sys.stderr) if as_json else nullcontext()
+    with aside:
+        made = make(_grouped(read_grid(grid, values, scale)), resume=resume)
     if as_json:
         print(json_text(asdict(made)), end="")
     else:

@@ -159,8 +159,11 @@ def predict(
     from mrkd_ray.inference.inputs import recordings
 
     windows = windows_asked(window, hop, smooth)
+    on_ray = on_ray or address is not None
+    if not on_ray:
+        check_files(output)
     files = recordings(from_stdin(inputs))
-    if on_ray or address:
+    if on_ray:
         if format not in ("text", "parquet") or min_confidence is not None:
             raise UserError(
                 "--ray: it writes the probability of every class as Parquet: leave --format and "
@@ -169,7 +172,6 @@ def predict(
         if run_on_ray(model, files, windows, output, jobs, address):
             raise typer.Exit(1)
         return
-    check_files(output)
     prediction_files.check(
         format,
         windows=windows is not None,

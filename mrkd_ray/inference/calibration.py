@@ -8,6 +8,7 @@ its own, whichever branches it is of.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +78,9 @@ class Evidence:
             "noise": np.ascontiguousarray(self.noise),
         }
         with replacing(folder / FILE) as temporary:
-            save_file(tensors, temporary, {"part": self.part, "clips": self.clips})
+            # One entry: of several the order is left to chance, and the bytes with it.
+            header = json.dumps({"part": self.part, "clips": self.clips})
+            save_file(tensors, temporary, {"evidence": header})
 
 
 def read_evidence(folder: Path, classes: int, multi_label: bool) -> Evidence | None:
@@ -121,10 +124,9 @@ def read_evidence(folder: Path, classes: int, multi_label: bool) -> Evidence | N
 
 def _header(content: bytes) -> dict[str, Any]:
     """Return the metadata of a file in memory: `safetensors.numpy.load` leaves it out."""
-    import json
-
     size = int.from_bytes(content[:8], "little")
-    found: dict[str, Any] = json.loads(content[8 : 8 + size])["__metadata__"]
+    header = json.loads(content[8 : 8 + size])["__metadata__"]
+    found: dict[str, Any] = json.loads(header["evidence"])
     return found
 
 

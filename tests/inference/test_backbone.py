@@ -19,6 +19,7 @@ from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import write_json
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.inference import packing
+from mrkd_ray.inference.calibration import UNCALIBRATED
 from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.model_folder import BACKBONE, CONFIG, read_size, write_model
 from mrkd_ray.inference.program_export import Clips, export
@@ -71,7 +72,7 @@ def test_its_folder_is_enough_where_the_weights_are_not(
     monkeypatch.setenv(pretrained.FOLDER, str(tmp_path))
     mobilenet.trained.cache_clear()
     np.testing.assert_array_equal(Classifier.load(folder).branches_of(Recording(noise())), expected)
-    packing.write_folder(tmp_path / "parts", [folder], {})
+    packing.write_folder(tmp_path / "parts", [folder], {}, UNCALIBRATED)
     packing.pack(tmp_path / "one.mrkd", tmp_path / "parts")
     monkeypatch.setattr(mobilenet, "_carried", {})
     mobilenet.trained.cache_clear()

@@ -217,7 +217,7 @@ def test_unknown_names_and_weights_that_do_not_exist() -> None:
 
 
 def test_lists() -> None:
-    others = {"leaf_small", "ast", "resnet101", "vgg19", "...", "timm...."}
+    others = {"leaf_small", "vgg_fused", "ast", "resnet101", "vgg19", "...", "timm...."}
     assert {*SMALL, *others, *WIDTHS, "linear", "mlp"} == set(describe())
     assert len(set(known_networks())) == len(known_networks()) > 80
     assert [default_weights(n) for n in ("vgg19", "resnet18", *SMALL)] == [

@@ -15,6 +15,7 @@ from mrkd_ray.audio.decoding import load as load_recording
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.inference import packing
+from mrkd_ray.inference.calibration import UNCALIBRATED
 from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.model_folder import write_model
 from mrkd_ray.networks.catalogue import build
@@ -133,7 +134,7 @@ def test_a_model_brings_its_network(
     np.testing.assert_array_equal(
         Classifier.load(tmp_path / "model").branches_of(noise()), expected
     )
-    packing.write_folder(tmp_path / "parts", [tmp_path / "model"], {})
+    packing.write_folder(tmp_path / "parts", [tmp_path / "model"], {}, UNCALIBRATED)
     packing.pack(tmp_path / "one.mrkd", tmp_path / "parts")
     monkeypatch.setattr(frozen, "_brought", {})
     packed = Classifier.load(tmp_path / "one.mrkd")
