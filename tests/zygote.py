@@ -16,6 +16,8 @@ import struct
 import sys
 from typing import Any
 
+_ALL = socket.MSG_WAITALL
+
 
 def ask(address: str) -> int:
     """Have a copy run the arguments of this process; return its exit code."""
@@ -24,7 +26,11 @@ def ask(address: str) -> int:
         request = json.dumps([sys.argv[2:], os.getcwd(), dict(os.environ)]).encode()
         socket.send_fds(line, [struct.pack("!Q", len(request))], [0, 1, 2])
         line.sendall(request)
-        return struct.unpack("!i", line.recv(4, socket.MSG_WAITALL))[0]
+        (copy,) = struct.unpack("!i", line.recv(4, _ALL))
+        for number in (signal.SIGTERM, signal.SIGINT):  # as if they were sent to the copy
+            signal.signal(number, lambda sent, _: os.kill(copy, sent))
+        (code,) = struct.unpack("!i", line.recv(4, _ALL))
+        return code if code >= 0 else 128 - code
 
 
 def serve(address: str) -> None:
@@ -37,7 +43,7 @@ def serve(address: str) -> None:
     import mrkd_ray.inference.classifier
     import mrkd_ray.training.local_cohort  # noqa: F401
 
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how those that wait have ended
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen()
@@ -54,10 +60,12 @@ def serve(address: str) -> None:
 
 
 def _answer(line: socket.socket) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, streams, _, _ = socket.recv_fds(line, 8, 3)
     words, folder, environment = json.loads(line.recv(*struct.unpack("!Q", size), _ALL))
     child = os.fork()
     if child:
+        line.sendall(struct.pack("!i", child))
         _, status = os.waitpid(child, 0)
         line.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
         os._exit(0)
@@ -71,9 +79,6 @@ def _answer(line: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.exit(_run(words))
-
-
-_ALL = socket.MSG_WAITALL
 
 
 def _run(words: list[str]) -> Any:
