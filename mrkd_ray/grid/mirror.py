@@ -8,7 +8,6 @@ copied last, and fetched last: whoever sees it finds all other files of the cell
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from mrkd_ray.cells.intact import RESULT
 from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.common.files import replacing
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,12 @@ class Mirror:
             whole = not of_cell or PurePosixPath(*place.parts[:3]) in finished
             target = self.local / place
             if whole and not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                coming = target.with_name(f".{secrets.token_hex(4)}.tmp")
                 try:
                     stored = system.open_input_stream(f"{root}/{place}")
-                    with stored, coming.open("wb") as copy:
+                    with stored, replacing(target) as coming, coming.open("wb") as copy:
                         shutil.copyfileobj(stored, copy)
                 except Exception as error:
                     raise self._failed("read", error) from None
-                coming.rename(target)
 
     def send(self, folder: Path) -> None:
         """Copy the finished files of a folder below the local one; `result.json` last.
@@ -84,28 +81,17 @@ class Mirror:
         """
         system, root = self._system()
         try:
-            whole = {path.parent for path in folder.rglob(RESULT) if self._same(path)}
-            for path in sorted(_finished(folder), key=lambda path: path.name == RESULT):
+            there = {path: self._place(root, path) for path in _finished(folder)}
+            results = [path for path in there if path.name == RESULT]
+            whole = {path.parent for path in results if _same(system, path, there[path])}
+            for path in sorted(there, key=lambda path: path.name == RESULT):
                 if not any(cell in whole for cell in path.parents):
-                    _put(system, path, f"{root}/{path.relative_to(self.local).as_posix()}")
+                    _put(system, path, there[path])
         except Exception as error:
             raise self._failed("written", error) from None
 
-    def _same(self, result: Path) -> bool:
-        """Say whether a finished cell is there; take away what says so where it is another."""
-        system, root = self._system()
-        place = f"{root}/{result.relative_to(self.local).as_posix()}"
-        sums = f"{place.rpartition('/')[0]}/{manifest.NAME}"
-        there, listed = (found.is_file for found in system.get_file_info([place, sums]))
-        if not there:
-            return False
-        here = result.with_name(manifest.NAME)
-        if listed and here.exists():
-            with system.open_input_stream(sums) as source:
-                if source.read() == here.read_bytes():
-                    return True
-        system.delete_file(place)
-        return False
+    def _place(self, root: str, path: Path) -> str:
+        return f"{root}/{path.relative_to(self.local).as_posix()}"
 
     def _system(self) -> tuple[Any, str]:
         from pyarrow import ArrowException
@@ -124,6 +110,21 @@ class Mirror:
             f"--output {self.uri}: cannot be {what} ({type(error).__name__}: {error}). What is "
             f"finished is in {self.local}; check the address and your credentials, and use --resume"
         )
+
+
+def _same(system: Any, result: Path, place: str) -> bool:
+    """Say whether a finished cell is there; take away what says so where it is another."""
+    sums = f"{place.rpartition('/')[0]}/{manifest.NAME}"
+    there, listed = (found.is_file for found in system.get_file_info([place, sums]))
+    if not there:
+        return False
+    here = result.with_name(manifest.NAME)
+    if listed and here.exists():
+        with system.open_input_stream(sums) as source:
+            if source.read() == here.read_bytes():
+                return True
+    system.delete_file(place)
+    return False
 
 
 def _put(system: Any, path: Path, place: str) -> None:
