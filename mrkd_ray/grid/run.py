@@ -29,9 +29,8 @@ from mrkd_ray.grid.default_branches import with_branches
 from mrkd_ray.grid.mirror import Mirror
 from mrkd_ray.grid.opening import OpenGrid, may_be_finished, open_grid
 from mrkd_ray.grid.preparation import compute
-from mrkd_ray.grid.tensorboard import TensorBoard
+from mrkd_ray.grid.shown import Shown
 from mrkd_ray.results.gather import Results, gather
-from mrkd_ray.scores import metrics
 from mrkd_ray.training.branch_task import BranchFailed
 
 NOTHING_TO_RESUME = "Nothing to resume: no folder holds a cell of this grid."
@@ -208,32 +207,21 @@ def run_cells(
         on_end: called with the folder of each cell that has ended.
     """
     by_key = opened.by_key
-    board = TensorBoard(folder) if opened.config.tensorboard else None
     todo = [cell for key, cell in by_key.items() if result_of(folder / "cells" / key) is None]
     begun = {cell.key: cell_files.cycles_done(folder / "cells" / cell.key) for cell in todo}
     cycles = sum(cell.training.cycles for cell in todo)
     opened.display.grid(len(todo), cycles, sum(begun.values()))
 
-    def on_cycle(key: str, rows: list[Row]) -> None:
-        cell, done, figures = by_key[key], rows[0]["cycle"] + 1, figures_text(rows)
-        cycles, before = cell.training.cycles, min(begun[key], rows[0]["cycle"])
-        opened.display.cycle(key, cell.title, done, cycles, figures, before)
-        if board:
-            board.cycle(key, rows)
-
-    def on_lost(key: str, line: str) -> None:
-        opened.display.tell(f"warning: {by_key[key].title}: {line}")
+    shown = Shown(opened, folder, by_key.__getitem__, begun)
 
     def ended(key: str) -> None:
-        opened.display.end(key)
-        if board:
-            board.close(key)
+        shown.end(key)
         on_end(folder / "cells" / key)
 
     if not todo:
         return []
     if opened.workers.local:
-        return _run_locally(todo, opened.prepared, folder, profile, on_cycle, ended, on_lost)
+        return _run_locally(todo, opened.prepared, folder, profile, shown.cycle, ended, shown.lost)
     from mrkd_ray.distributed import tune_trials
 
     failed = tune_trials.run_cells(
@@ -243,12 +231,10 @@ def run_cells(
         gpus={cell.key: opened.workers.gpus(len(cell.branches)) for cell in todo},
         profile=profile,
         alone=opened.workers.cluster.alone,
-        on_cycle=on_cycle,
+        on_cycle=shown.cycle,
         on_end=ended,
-        on_lost=on_lost,
-        on_retry=lambda key: opened.display.tell(
-            f"note: {by_key[key].title}: lost a process or its node; it goes on from its last cycle"
-        ),
+        on_lost=shown.lost,
+        on_retry=shown.retry,
         on_wait=lambda cells: opened.display.tell(
             f"note: cells that wait: {cells}, for {_needs(opened, todo)}. No node has that free; "
             "Ray's autoscaler, where there is one, has been asked for it"
@@ -263,16 +249,6 @@ def _needs(opened: OpenGrid, cells: Sequence[Cell]) -> str:
     count, gpus = len(cell.branches), opened.workers.gpus(len(cell.branches))
     each = f"{cell.cpus} CPU(s)" + (f" and {gpus:g} GPU(s)" if gpus else "")
     return f"{count} x {each}" if count > 1 else each
-
-
-def figures_text(rows: Sequence[Row]) -> str:
-    """Write the figures of one cycle, a row a branch, as the progress display shows them."""
-    metric = metrics.named(rows[0])[0]
-    scores = " ".join(f"{100 * row[metric.name]:.1f}" for row in rows)
-    losses = [row.get("loss_distil_ce", row.get("loss_ce")) for row in rows]
-    streamed = any(row["windows"].startswith("streamed") for row in rows)
-    figures = f"{metric.title} {scores} %  loss {' '.join(f'{loss:.2f}' for loss in losses)}"
-    return figures + "  windows streamed" * streamed
 
 
 def _run_locally(

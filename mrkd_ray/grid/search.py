@@ -31,8 +31,8 @@ from mrkd_ray.config.yaml_files import read_yaml
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.opening import OpenGrid, open_grid
 from mrkd_ray.grid.preparation import compute
-from mrkd_ray.grid.run import CellsFailed, Stopped, figures_text, last_line, listed, run_cells
-from mrkd_ray.grid.tensorboard import TensorBoard
+from mrkd_ray.grid.run import CellsFailed, Stopped, last_line, listed, run_cells
+from mrkd_ray.grid.shown import Shown
 from mrkd_ray.results.gather import Results, gather
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.intervals import Interval, paired_bootstrap
@@ -318,33 +318,20 @@ def _search(
             display.tell(f"note: the space has no more than {len(cells)} samples that differ")
         samples.write()
     display.grid(known.samples, known.samples * (known.cycles or 1))
-    board = TensorBoard(samples.folder) if known.tensorboard else None
+    shown = Shown(opened, samples.folder, lambda key: samples.found[key].cell, {})
 
     def on_cycle(key: str, rows: list[dict[str, Any]]) -> None:
         samples.heard(key, rows)
-        cell = samples.found[key].cell
-        done, cycles = rows[0]["cycle"] + 1, cell.training.cycles
-        display.cycle(key, cell.title, done, cycles, figures_text(rows), 0)
-        if board:
-            board.cycle(key, rows)
+        shown.cycle(key, rows)
 
     def on_end(key: str) -> None:
-        display.end(key)
-        if board:
-            board.close(key)
+        shown.end(key)
         samples.write()
-
-    def on_retry(key: str) -> None:
-        title = samples.found[key].cell.title
-        display.tell(f"note: {title}: lost a process or its node; it goes on from its last cycle")
-
-    def on_lost(key: str, line: str) -> None:
-        display.tell(f"warning: {samples.found[key].cell.title}: {line}")
 
     def on_wait(waiting: int) -> None:
         display.tell(f"note: samples that wait: {waiting}. No node has room for one of them")
 
-    watch = tune_trials.Watch(on_cycle, on_end, on_retry, on_lost, on_wait)
+    watch = tune_trials.Watch(on_cycle, on_end, shown.retry, shown.lost, on_wait)
     warm_up = max([known.warm_up, *map(float, ends_of(domains.get("warm_up", ())))])
     scheduler = search.scheduler_of(known.scheduler, warm_up)
     failed = search.run(

@@ -16,7 +16,7 @@ from mrkd_ray.common.progress import say
 from mrkd_ray.common.reading import Damaged, read_json
 from mrkd_ray.common.text import is_printable, printable, time_text
 from mrkd_ray.grid.folder import CELLS, is_locked
-from mrkd_ray.grid.run import figures_text
+from mrkd_ray.grid.shown import figures_text
 from mrkd_ray.scores import metrics
 
 State = Literal["finished", "running", "stopped", "waiting"]

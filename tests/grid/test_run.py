@@ -20,7 +20,7 @@ from mrkd_ray.grid import run as grid
 from mrkd_ray.grid.expand import check_names, expand
 from mrkd_ray.grid.network_checks import Initial
 from mrkd_ray.grid.opening import open_grid
-from mrkd_ray.grid.run import figures_text
+from mrkd_ray.grid.shown import figures_text
 
 FIRST, SECOND = "logmel64:resnet_small", "cqt:vgg_small"
 
