@@ -108,6 +108,7 @@ YOUNGER = (
     "label_noise_kind",
     "ema",
     "init",
+    "cross_fit",
 )
 
 

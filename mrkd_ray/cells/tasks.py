@@ -12,7 +12,7 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.datasets.base import Dataset
 from mrkd_ray.datasets.label_experiments import keep_labels, with_noise
-from mrkd_ray.datasets.splits import Split, rarest
+from mrkd_ray.datasets.splits import Split, rarest, without_part
 from mrkd_ray.features.store import FeatureStore
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.training.branch_task import BranchTask, Part
@@ -30,6 +30,8 @@ def branch_tasks(cell: Cell, prepared: Prepared, gpus: float | None = None) -> l
     dataset, split = prepared.dataset, prepared.split(cell.fold)
     true = dict(zip((clip.clip_id for clip in dataset.clips), dataset.labels, strict=True))
     labels = training_labels(true, split, cell, len(dataset.classes))
+    if cell.training.cross_fit:
+        split = without_part(dataset, split, cell.training.cross_fit)
     labelled, unlabelled = labelled_and_not(dataset, split, cell)
     return [
         BranchTask(

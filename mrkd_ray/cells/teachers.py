@@ -12,6 +12,8 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.hashing import hash_of, sha256_of
 from mrkd_ray.common.reading import Damaged
+from mrkd_ray.common.text import few
+from mrkd_ray.datasets.splits import Split
 from mrkd_ray.features.window_extents import window_ticks
 from mrkd_ray.inference import model_folder
 from mrkd_ray.representations.timing import PAPER, WINDOW_TICKS
@@ -70,6 +72,7 @@ def _teacher(folder: Path, fold: int) -> FrozenTeacher:
             sha256_of(folder / model_folder.TENSORS),
         ),
         trained_on=frozenset(model_folder.read_digests(folder)),
+        cross_fit=config.get("training", {}).get("cross_fit"),
     )
 
 
@@ -111,6 +114,7 @@ def check(
                 f"fold {split.fold} has no teacher, only {', '.join(map(str, folds))}: "
                 "leave it out (--folds), or train teachers for it"
             )
+        _check_parts(of_fold, split, prepared)
         tested = {prepared.digests[clip_id] for clip_id in split.test}
         for teacher in of_fold:
             if heard := len(tested & teacher.trained_on):
@@ -118,3 +122,23 @@ def check(
                     f"{teacher.folder}: it was trained on {heard} of the {len(tested)} test clips "
                     f"of fold {split.fold}: give teachers of the same data, folds and split"
                 )
+
+
+def _check_parts(of_fold: Sequence[FrozenTeacher], split: Split, prepared: Prepared) -> None:
+    """Refuse teachers that answer out of fold where a training clip would have none."""
+    parts = sorted({teacher.cross_fit for teacher in of_fold if teacher.cross_fit})
+    if not parts:
+        return
+    heard = frozenset.intersection(*(teacher.trained_on for teacher in of_fold))
+    answered_by_none = sum(prepared.digests[clip_id] in heard for clip_id in split.train)
+    if whole := [teacher for teacher in of_fold if not teacher.cross_fit]:
+        raise UserError(
+            f"{whole[0].folder}: it has heard all training clips of fold {split.fold}, and others "
+            f"answer out of fold (cross_fit: {few(parts)}): leave it out"
+        )
+    if answered_by_none:
+        raise UserError(
+            f"fold {split.fold}: each teacher has heard {answered_by_none} of the "
+            f"{len(split.train)} training clips, so none answers for them out of fold. There are "
+            f"teachers of the parts {few(parts)}: give those of all parts of one number"
+        )

@@ -9,6 +9,16 @@ from pydantic import AfterValidator, Field, StrictBool, model_validator
 
 from mrkd_ray.config.fields import BASIC, StrictModel, Window, whole_path
 
+
+def _part_of_several(given: str) -> str:
+    part, _, parts = given.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts) <= 99):
+        raise ValueError("give one part of several, as 2/4")
+    if int(parts) == 1:
+        raise ValueError("1/1 leaves no clip to train on: 1/2 to 2/2 are the fewest parts")
+    return f"{int(part)}/{int(parts)}"
+
+
 PRETRAINED_LR = 0.001  # the paper's
 
 SCRATCH_LR = 0.05  # small networks with BatchNorm from random weights: see the page on the method
@@ -259,6 +269,13 @@ class Options(Learning):
         le=1,
         description="For experiments: part of the training clips that keep their label, drawn at "
         "random in each class, one at least. The others are unlabelled. Test labels stay.",
+    )
+    cross_fit: Annotated[str, AfterValidator(_part_of_several)] | None = Field(
+        None,
+        description="For teachers of mrkd distil: train without one part of the training clips, as "
+        "2/4, without the second of four. Teachers of all parts answer out of fold: each only for "
+        "clips that it has not heard.",
+        examples=["2/4"],
     )
 
 

@@ -202,10 +202,10 @@ class GridConfig(Method, Budget, Run, Published):
     @model_validator(mode="after")
     def _teachers_see_what_students_see(self) -> GridConfig:
         for grid in self.by_variant().values() if self.teachers else ():
-            if grid.soft_labels != "virtual":
+            if grid.soft_labels == "clip":
                 raise ValueError(
-                    f"teachers answer for the windows of the epoch to come, and soft_labels: "
-                    f"{grid.soft_labels} are of others: leave one of the two out"
+                    "teachers answer for the windows of the epoch to come, and soft_labels: clip "
+                    "are of others: leave one of the two out"
                 )
         return self
 
@@ -244,7 +244,8 @@ class DistilConfig(Learning, Budget, Run):
         min_length=1,
         description="Folders of finished cells, or patterns of them: their branches teach "
         "together, by the mean of their logits, and learn no more. In each fold those that tested "
-        "it.",
+        "it. Those that were trained with cross_fit answer only for clips that they have not "
+        "heard.",
         examples=[["results/train/cells/independent_*"]],
     )
     student: BranchField = Field(

@@ -99,6 +99,37 @@ class Splitter:
         return 0 if dataset.gives_sides and not self.held_out else self.seed
 
 
+def without_part(dataset: Dataset, split: Split, part: str) -> Split:
+    """Return a split without one part of its training clips.
+
+    Parts are stratified, keep groups together, and are the same whatever the seed: models without
+    each of them have together heard every clip, and each clip has one model that has not.
+
+    Args:
+        part: `config.method.Learning.cross_fit`, as `2/4`.
+
+    Raises:
+        UserError: the training clips do not make so many parts.
+    """
+    number, parts = map(int, part.split("/"))
+    clips = sorted((dataset.by_id[clip_id] for clip_id in split.train), key=lambda c: c.clip_id)
+    labels = rarest(clips)
+    units = {_unit(clip) for clip in clips}
+    most = min(len(units), max(Counter(labels).values()))
+    if parts > most:
+        raise UserError(
+            f"cross_fit: {part}: the training clips of fold {split.fold} make at most {most} parts"
+        )
+    left_out = _k_fold(clips, labels, parts, seed=0)[number]
+    train = tuple(clip_id for clip_id in split.train if clip_id not in left_out)
+    if not left_out or not train:
+        raise UserError(
+            f"cross_fit: {part}: a group of clips is larger than a part of fold {split.fold}: give "
+            "fewer parts"
+        )
+    return replace(split, train=train)
+
+
 def _numbers(sides: Sides) -> str:
     return f"the folds {few(map(str, sorted(sides)), limit=50)}" if len(sides) > 1 else "only 1"
 

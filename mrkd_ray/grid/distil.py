@@ -91,7 +91,7 @@ def as_grid(config: DistilConfig) -> GridConfig:
             "b": 0,
             "d": 1,
             "warm_up": 0.0,
-            "soft_labels": "virtual",
+            "soft_labels": "window" if any(each.cross_fit for each in found) else "virtual",
             "divergence": "forward",
             "t_squared": True,
             "average": "logits",

@@ -26,7 +26,7 @@ folds and their number of cycles."""
 FREE = (
     *("cycles", "lr", "momentum", "weight_decay", "label_noise", "unverified_ce", "unverified_kl"),
     *("divergence", "t_squared", "kl_weight", "ce_weight", "teacher_momentum", "trust"),
-    *("warm_up", "label_noise_kind"),
+    *("warm_up", "label_noise_kind", "cross_fit"),
 )
 """Options that hardly change how long a cycle takes: cells that differ in them are of one kind.
 

@@ -57,6 +57,7 @@ class FrozenTeacher:
         window_ticks: of its windows.
         digest: hash of what is in its folder.
         trained_on: digests of the clips that it has seen.
+        cross_fit: the part of the training clips that it was trained without, as `2/4`, if any.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class FrozenTeacher:
     window_ticks: int
     digest: str
     trained_on: frozenset[str]
+    cross_fit: str | None = None
 
     @property
     def name(self) -> str:

@@ -120,6 +120,7 @@ OPTIONS = {
         idles=(({}, {}), ({"label_noise": 0.5}, {"labels": (4, 4)})),
     ),
     "labelled": Option(0.5),
+    "cross_fit": Option("1/2"),
     "precision": Option("fp32", acts={"precision": "bf16"}, idles=(({"precision": "auto"}, {}),)),
     "channels_last": Option(False, trains=False),  # may change last bits, or none
     "compile": Option(True, trains=False),  # likewise

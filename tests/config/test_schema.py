@@ -275,6 +275,7 @@ CHANGED: dict[str, Any] = {
     "label_noise": 0.3,
     "label_noise_kind": "next",
     "labelled": 0.2,
+    "cross_fit": "2/4",
     "held_out": 0.2,
     "early_stop": 7,
     "augment_gain": 3.0,

@@ -13,7 +13,11 @@ import torch
 from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import run_cell
 from mrkd_ray.cells.tasks import branch_tasks
-from mrkd_ray.cells.teachers import find
+from mrkd_ray.cells.teachers import check, find
+from mrkd_ray.common.errors import UserError
+from mrkd_ray.features.windows import Windows
+from mrkd_ray.inference.clip_logits import window_logits
+from mrkd_ray.inference.model_folder import read_model
 from mrkd_ray.method import losses
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.training.branch import Branch
@@ -65,8 +69,6 @@ def test_soft_labels_are_the_mean_logits_of_what_the_teachers_make_of_the_studen
 
 
 def _models(cell: Path) -> list[Any]:
-    from mrkd_ray.inference.model_folder import read_model
-
     return [read_model(folder, torch.device("cpu")) for folder in (cell / "branches").iterdir()]
 
 
@@ -74,7 +76,7 @@ def test_teachers_of_one_representation_share_their_windows(student: BranchTask)
     again = replace(student, teachers=student.teachers * 2)
     teachers = Branch(again).teachers
     assert teachers is not None
-    assert [len(networks) for _, networks in teachers._networks] == [2, 2]
+    assert [len(group.networks) for group in teachers._groups] == [2, 2]
     once, twice = (Branch(task).soft_labels(2.0) for task in (student, again))
     np.testing.assert_allclose(once, twice, atol=1e-6)
 
@@ -83,7 +85,7 @@ def test_teachers_learn_nothing_and_the_student_comes_nearer(student: BranchTask
     task = replace(student, training=student.training.model_copy(update={"cycles": 30, "lr": 0.05}))
     branch = Branch(task)
     assert branch.teachers is not None
-    networks = [net for _, some in branch.teachers._networks for net in some]
+    networks = [net for group in branch.teachers._groups for net, _ in group.networks]
     before = [tensor.clone() for net in networks for tensor in net.state_dict().values()]
     distances = []
     for _ in range(12):
@@ -151,3 +153,44 @@ def test_the_embedding_that_a_frozen_teacher_hears_is_learnt_offline_and_on_unla
         seen += rows.tolist()
     assert sorted(seen) == list(range(len(task.taught)))
     assert len(task.unlabelled) == 5
+
+
+def test_teachers_without_a_part_answer_only_for_clips_that_they_have_not_heard(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    for part in ("1/2", "2/2"):
+        cell = make_cell(LOGMEL, cross_fit=part, cycles=1, batch_size=8, temperature=None)
+        tasks = branch_tasks(cell, prepared)
+        folder = tmp_path / cell.key
+        for _ in run_cell(cell, tasks, LocalCohort(tasks, folder), folder):
+            pass
+    teachers = find([str(tmp_path / "*")])
+    train = prepared.split(1).train
+    digests = {prepared.digests[clip_id] for clip_id in train}
+    first, second = (teacher.trained_on for teacher in teachers)
+    assert first | second == digests
+    assert not first & second
+    matching = MATCHING | {"soft_labels": "window"}
+    cell = replace(make_cell(LOGMEL, **matching), teachers=teachers)
+    of_one = replace(prepared, splits=[prepared.split(1)])
+    check(teachers, of_one, [cell.training.window])
+    (task,) = branch_tasks(cell, prepared)
+    branch = Branch(task)
+    found = branch.soft_labels(2.0)
+    rows = np.arange(len(train))
+    starts = branch.minibatches.starts(0, 0, rows)
+    for teacher in teachers:
+        model = read_model(teacher.folder, torch.device("cpu"))
+        windows = Windows(
+            task.store.bank(train), model.statistics, torch.device("cpu"), ticks=task.window_ticks
+        )
+        logits = window_logits(model.network.eval(), windows, rows, starts)
+        expected = losses.soften(logits, 2.0)
+        new = np.array([prepared.digests[c] not in teacher.trained_on for c in train])
+        assert 0 < new.sum() < len(train)
+        np.testing.assert_allclose(found[new], expected[new], atol=1e-5)
+    with pytest.raises(UserError, match=r"teachers of the parts \d/2: give those of all parts"):
+        check(teachers[:1], of_one, [cell.training.window])
+    whole = replace(teachers[0], cross_fit=None, trained_on=frozenset(digests))
+    with pytest.raises(UserError, match="it has heard all training clips of fold 1"):
+        check([*teachers, whole], of_one, [cell.training.window])
