@@ -1,6 +1,7 @@
 import random
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.datasets.base import Clip, Dataset
-from mrkd_ray.datasets.splits import Split, make_splits
+from mrkd_ray.datasets.splits import Split, make_splits, without_part
 
 
 def clip(i: int, label: str, **fields: object) -> Clip:
@@ -262,3 +263,21 @@ def test_classes_are_sorted_as_people_do() -> None:
 def test_a_fingerprint_changes_with_the_order_of_classes_only() -> None:
     assert numbered("1", "2").fingerprint == "071dfa9721cba5de"  # made before numbers were sorted
     assert numbered("2", "10").fingerprint != "4168efe307aa32ee"  # its class indices are others now
+
+
+@pytest.mark.parametrize("make", [plain, grouped])
+def test_each_training_clip_is_in_one_part_that_a_model_is_trained_without(
+    make: Callable[[], Dataset],
+) -> None:
+    dataset = make()
+    (split,) = make_splits(dataset, [1], seed=3)
+    without = [without_part(dataset, split, f"{part}/3") for part in (1, 2, 3)]
+    left_out = [set(split.train).difference(each.train) for each in without]
+    assert sorted(clip_id for part in left_out for clip_id in part) == sorted(split.train)
+    for each, part in zip(without, left_out, strict=True):
+        assert (each.test, each.held_out) == (split.test, split.held_out)
+        assert len(labels(dataset, tuple(part))) == 3  # stratified
+        groups = {dataset.by_id[clip_id].group for clip_id in part} - {None}
+        assert groups.isdisjoint(dataset.by_id[clip_id].group for clip_id in each.train)
+    with pytest.raises(UserError, match=r"cross_fit: 1/99: .* at most \d+ parts"):
+        without_part(dataset, split, "1/99")
