@@ -47,6 +47,7 @@ def test_a_cell_that_has_no_room_fails_alone_and_is_named_until_it_is_finished(
         "on another disk"
     )
     results = caught.value.results
+    assert caught.value.of_the_machine
     assert results is not None
     assert [each.cell for each in results.failed] == [row["cell"]]
     console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115

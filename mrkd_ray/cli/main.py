@@ -330,7 +330,10 @@ def _grouped(config: C) -> C:
 
 @contextmanager
 def _stopped(kept: str) -> Iterator[None]:
-    """Exit with one line where cells failed, or where Ctrl-C came: how far it was, then `kept`."""
+    """Exit with one line where cells failed, or where Ctrl-C came: how far it was, then `kept`.
+
+    The exit code of failed cells is 2, as of bad input, where the machine is to blame.
+    """
     from rich.console import Console
 
     from mrkd_ray.common.progress import say
@@ -342,7 +345,7 @@ def _stopped(kept: str) -> Iterator[None]:
         if error.results and len(error.results.table):
             error.results.show(Console())
         print(f"error: {printable_lines(error)}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2 if error.of_the_machine else 1) from None
     except KeyboardInterrupt as stopped:
         say(Console(stderr=True), f"{str(stopped) or 'Stopped.'} {kept}")
         raise typer.Exit(INTERRUPTED) from None

@@ -42,6 +42,11 @@ _NO_DEVICE_MEMORY = re.compile(  # as PyTorch writes it, whatever raised it
 _NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|[Uu]nable to allocate")
 
 
+def is_of_the_machine(told: str) -> bool:
+    """Whether `sentence` said this of the machine: a full disk, a folder that is read-only, ..."""
+    return told.endswith(tuple(_MENDS.values()))
+
+
 def sentence(error: BaseException) -> str | None:
     """Return what to tell people of an error, None where it is a bug and its traceback is needed.
 

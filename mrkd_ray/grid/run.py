@@ -67,11 +67,15 @@ class CellsFailed(RuntimeError):
 
     Attributes:
         results: of those that did, where they were gathered.
+        of_the_machine: whether each failed for want of room, rights or the like.
     """
 
-    def __init__(self, message: str, results: Results | None = None) -> None:
+    def __init__(
+        self, message: str, results: Results | None = None, *, of_the_machine: bool = False
+    ) -> None:
         super().__init__(message)
         self.results = results
+        self.of_the_machine = of_the_machine
 
 
 def run(
@@ -150,6 +154,7 @@ def run(
             f"{len(failed)} of {len(grid)} cells did not finish; --resume takes them up again.\n"
             f"{listed(failed)}\nWhat is finished is in {folder}.",
             gathered,
+            of_the_machine=all(failures.is_of_the_machine(error) for _, error in failed),
         )
     return gathered
 
