@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.registry import unknown
+from mrkd_ray.inference.prediction import Prediction
 from mrkd_ray.scores.cascade import confidence
-from mrkd_ray.scores.thresholds import PRESENT
 from mrkd_ray.serve.scoring import About, Backend, Job, Refused, Scores
 from mrkd_ray.serve.uploads import NotAudio
 
@@ -25,10 +27,11 @@ DIGITS = 6  # of a probability
 class Said(BaseModel):
     """What is said of a recording, or of a window of it."""
 
-    label: str = Field(description="The most probable class.")
+    answer: str = Field(description="What is heard: a class, `none of these` or `silence`.")
+    label: str = Field(description="The most probable class, however improbable.")
     confidence: float = Field(description="Its probability.")
     labels: list[str] | None = Field(
-        description="The classes from 0.5 up, of a model with several labels a recording."
+        description="The classes that are heard, of a model with several labels a recording."
     )
     probabilities: dict[str, float] = Field(description="Of every class.")
 
@@ -45,7 +48,7 @@ class OfWindow(Said):
 
     start: float = Field(description="In seconds.")
     end: float = Field(description="In seconds.")
-    agree: bool = Field(description="Whether the branches that were asked name the same class.")
+    agree: bool = Field(description="Whether the branches that were asked give the same answer.")
 
 
 class Answer(Said):
@@ -55,7 +58,7 @@ class Answer(Said):
     seconds: float = Field(description="Of the recording.")
     sample_rate: int = Field(description="Of the recording, in Hz.")
     branches: list[OfBranch] = Field(description="Those that were asked, the cheapest first.")
-    agree: bool = Field(description="Whether they name the same class.")
+    agree: bool = Field(description="Whether they give the same answer.")
     windows: list[OfWindow] = Field(description="In order of time, where `window` was given.")
     waveform: list[tuple[float, float]] | None = Field(
         description="The least and the greatest sample of each of up to 600 parts."
@@ -126,34 +129,45 @@ async def answer(backend: Backend, about: About, recording: Recording, asked: As
     samples = recording.at(recording.sample_rate)
     job = Job(samples, recording.sample_rate, first, asked.window, asked.hop, asked.views)
     scores = await _score(backend, job)
-    sure = confidence(about.calibrated(scores.branches, first)[None], multi_label=about.multi_label)
-    if cascade and not sure[0] >= asked.confidence:
+    said = about.said(scores.branches, first, scores.silent)
+    sure = (
+        said.silent
+        or confidence(said.probabilities[None], multi_label=about.multi_label)[0]
+        >= asked.confidence
+    )
+    if cascade and not sure:
         others = await _score(backend, replace(job, branches=about.names[1:]))
         scores, first = _both(scores, others), about.names
+    # Of thousands of windows it takes a second: other requests need not wait for it.
+    return await asyncio.to_thread(_told, about, asked, first, scores, recording)
+
+
+def _told(
+    about: About, asked: Asked, names: tuple[str, ...], scores: Scores, recording: Recording
+) -> Answer:
+    apart = _apart(about, names, scores.branches, scores.silent)
     return Answer(
-        **_said(about.calibrated(scores.branches, first), about).model_dump(),
+        **_said(about.said(scores.branches, names, scores.silent)),
         model=asked.model,
         seconds=round(len(recording) / recording.sample_rate, 3),
         sample_rate=recording.sample_rate,
         branches=[
-            OfBranch(
-                **_said(about.calibrated(row[None], [name]), about).model_dump(),
-                branch=name,
-                view=_url(scores, name),
-            )
-            for name, row in zip(first, scores.branches, strict=True)
+            OfBranch(**_said(each), branch=name, view=_url(scores, name))
+            for name, each in zip(names, apart, strict=True)
         ],
-        agree=_agree(scores.branches),
+        agree=_agree(apart),
         windows=[
             OfWindow(
-                **_said(about.calibrated(rows, first), about).model_dump(),
-                start=round(start, 3),
-                end=round(end, 3),
-                agree=_agree(rows),
+                **_said(about.said(rows, names, silent, span)),
+                start=round(span[0], 3),
+                end=round(span[1], 3),
+                agree=_agree(_apart(about, names, rows, silent)),
             )
-            for (start, end), rows in zip(scores.spans, scores.windows, strict=True)
+            for span, rows, silent in zip(
+                scores.spans, scores.windows, scores.silent_windows, strict=True
+            )
         ],
-        waveform=_outline(samples) if asked.views else None,
+        waveform=_outline(recording.at(recording.sample_rate)) if asked.views else None,
     )
 
 
@@ -165,31 +179,36 @@ async def _score(backend: Backend, job: Job) -> Scores:
 
 
 def _both(one: Scores, other: Scores) -> Scores:
-    return Scores(
-        np.concatenate([one.branches, other.branches]),
-        one.spans,
-        np.concatenate([one.windows, other.windows], axis=1),
-        one.views | other.views,
+    return replace(
+        one,
+        branches=np.concatenate([one.branches, other.branches]),
+        windows=np.concatenate([one.windows, other.windows], axis=1),
+        views=one.views | other.views,
     )
 
 
-def _said(probabilities: NDArray[np.floating], about: About) -> Said:
-    rounded = {
-        name: round(float(value), DIGITS)
-        for name, value in zip(about.classes, probabilities, strict=True)
+def _apart(about: About, names: Sequence[str], branches: Float32, silent: bool) -> list[Prediction]:
+    """Return what each branch says by itself."""
+    return [
+        about.said(row[None], [name], silent) for name, row in zip(names, branches, strict=True)
+    ]
+
+
+def _said(prediction: Prediction) -> dict[str, Any]:
+    """Return the fields of `Said`."""
+    values = zip(prediction.classes, prediction.probabilities.tolist(), strict=True)
+    rounded = {name: round(value, DIGITS) for name, value in values}
+    return {
+        "answer": prediction.answer,
+        "label": prediction.label,
+        "confidence": rounded[prediction.label],
+        "labels": prediction.labels() if prediction.calibration.multi_label else None,
+        "probabilities": rounded,
     }
-    label = about.classes[int(probabilities.argmax())]
-    present = [name for name, value in rounded.items() if value >= PRESENT]
-    return Said(
-        label=label,
-        confidence=rounded[label],
-        labels=present if about.multi_label else None,
-        probabilities=rounded,
-    )
 
 
-def _agree(branches: Float32) -> bool:
-    return len(set(branches.argmax(axis=1).tolist())) == 1
+def _agree(apart: Sequence[Prediction]) -> bool:
+    return len({each.answer for each in apart}) == 1
 
 
 def _url(scores: Scores, name: str) -> str | None:

@@ -16,8 +16,8 @@ from mrkd_ray.inference import threads
 from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.inputs import Source
 from mrkd_ray.inference.latency import multiplications
+from mrkd_ray.inference.prediction import Prediction
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
-from mrkd_ray.scores.comparison import ENSEMBLE
 from mrkd_ray.serve.scoring import About, AboutBranch, Job, Refused, Scores
 
 COST_SECONDS = 5.0
@@ -61,9 +61,9 @@ class Scorer:
                 )
                 for name, branch in self._branches.items()
             ),
-            temperatures={
-                **dict(zip(self._whole.names, self._whole.calibration.members, strict=True)),
-                ENSEMBLE: self._whole.calibration.temperature,
+            calibrations={
+                names: self._asking(names).calibration
+                for names in (tuple(self._branches), *((name,) for name in self._branches))
             },
         )
 
@@ -71,11 +71,14 @@ class Scorer:
         """Say what the model is."""
         return self._about
 
+    def _asking(self, names: Sequence[str]) -> Classifier:
+        return Classifier([self._branches[name] for name in names])
+
     def score(self, jobs: Sequence[Job]) -> list[Scores | Refused]:
         """Do jobs; those that ask the same branches together. Scores are those of `predict`."""
         found: dict[int, Scores | Refused] = {}
         for names in dict.fromkeys(job.branches for job in jobs):
-            classifier = Classifier([self._branches[name] for name in names])
+            classifier = self._asking(names)
             alike = [place for place, job in enumerate(jobs) if job.branches == names]
             short = [i for i in alike if len(jobs[i].samples) <= LONG * jobs[i].sample_rate]
             found |= dict(zip(short, _of_short(classifier, [jobs[i] for i in short]), strict=True))
@@ -87,16 +90,15 @@ def _of_short(classifier: Classifier, jobs: Sequence[Job]) -> list[Scores | Refu
     recordings = [Recording(job.samples, job.sample_rate) for job in jobs]
     sources = [Source(str(place), each) for place, each in enumerate(recordings)]
     refused: list[UserError] = []
-    whole = {each.file: each.branches for each in classifier.classify(sources, refused.append)}
+    whole = {each.file: each for each in classifier.classify(sources, refused.append)}
     found: list[Scores | Refused] = []
     for source, recording, job in zip(sources, recordings, jobs, strict=True):
-        branches = whole.get(source.name)
-        if branches is None:
+        said = whole.get(source.name)
+        if said is None:
             found.append(Refused("the model's probabilities are not finite for this recording"))
             continue
-        spans, windows = _windows(classifier, job, job.samples)
         views = _views(classifier, recording) if job.views else {}
-        found.append(Scores(branches, spans, windows, views))
+        found.append(_scores(classifier, job, job.samples, said, views))
     return found
 
 
@@ -111,18 +113,29 @@ def _of_long(classifier: Classifier, job: Job) -> Scores | Refused:
             whole = classifier.predict(Path(file.name))
         except UserError:
             return Refused("the model's probabilities are not finite for this recording")
-        return Scores(whole.branches, *_windows(classifier, job, Path(file.name)))
+        return _scores(classifier, job, Path(file.name), whole, {})
 
 
-def _windows(
-    classifier: Classifier, job: Job, sound: Float32 | Path
-) -> tuple[tuple[tuple[float, float], ...], Float32]:
-    if job.window is None:
-        return (), np.zeros((0, len(job.branches), len(classifier.classes)), np.float32)
-    rate = None if isinstance(sound, Path) else job.sample_rate
-    found = list(classifier.stream(sound, sample_rate=rate, window=job.window, hop=job.hop))
-    spans = tuple((each.start, each.end) for each in found)
-    return spans, np.stack([each.branches for each in found])
+def _scores(
+    classifier: Classifier,
+    job: Job,
+    sound: Float32 | Path,
+    whole: Prediction,
+    views: dict[str, bytes],
+) -> Scores:
+    found: list[Prediction] = []
+    if job.window is not None:
+        rate = None if isinstance(sound, Path) else job.sample_rate
+        found += classifier.stream(sound, sample_rate=rate, window=job.window, hop=job.hop)
+    windows = np.array([each.branches for each in found], np.float32)
+    return Scores(
+        whole.branches,
+        whole.silent,
+        tuple((each.start, each.end) for each in found),
+        windows.reshape(len(found), *whole.branches.shape),
+        tuple(each.silent for each in found),
+        views,
+    )
 
 
 def _views(classifier: Classifier, recording: Recording) -> dict[str, bytes]:

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mrkd_ray.audio.decoding import Waveform
-from mrkd_ray.common.arrays import Float32, Float64
-from mrkd_ray.scores.comparison import ENSEMBLE
-from mrkd_ray.scores.ensemble import mean_probabilities
-from mrkd_ray.scores.tempering import temper
+from mrkd_ray.common.arrays import Float32
+from mrkd_ray.inference.calibration import Calibration
+from mrkd_ray.inference.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -34,21 +33,26 @@ class AboutBranch:
 class About:
     """A model: its classes, and its branches, the cheapest first. `window` is in seconds.
 
-    `temperatures` are those of the calibration (`inference.calibration`): of each branch by name,
-    and of the mean of all under `ENSEMBLE`; those that are not there are 1.
+    `calibrations` are those of each branch, by its name alone, and of all together, by the names of
+    all; of those that are not there nothing is known.
     """
 
     classes: tuple[str, ...]
     multi_label: bool
     window: float
     branches: tuple[AboutBranch, ...]
-    temperatures: Mapping[str, float] = field(default_factory=dict)
+    calibrations: Mapping[tuple[str, ...], Calibration] = field(default_factory=dict)
 
-    def calibrated(self, branches: Float32, names: Sequence[str]) -> Float64:
-        """Return the probabilities [M] of branches together, from those of each [Γ, M]."""
-        name = names[0] if len(names) == 1 else ENSEMBLE
-        temperature = self.temperatures.get(name, 1.0)
-        return temper(mean_probabilities(branches), temperature, multi_label=self.multi_label)
+    def said(
+        self,
+        branches: Float32,
+        names: Sequence[str],
+        silent: bool,
+        span: tuple[float, float] = (0.0, 0.0),
+    ) -> Prediction:
+        """Return what branches say together, from the probabilities of each [Γ, M]."""
+        calibration = self.calibrations.get(tuple(names), Calibration(self.multi_label))
+        return Prediction("", *span, self.classes, branches, calibration, silent)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,14 +87,18 @@ class Scores:
 
     Attributes:
         branches: probabilities [Γ, M] of the recording.
+        silent: whether nothing is heard in it.
         spans: start and end in seconds of each window.
         windows: probabilities [n, Γ, M] of them.
+        silent_windows: of each whether nothing is heard in it.
         views: PNG by branch; none of a recording of more than two minutes.
     """
 
     branches: Float32
+    silent: bool
     spans: tuple[tuple[float, float], ...]
     windows: Float32
+    silent_windows: tuple[bool, ...]
     views: dict[str, bytes] = field(default_factory=dict)
 
 

@@ -126,27 +126,35 @@ async function classify(file) {
   }
 }
 
+// Whether a class is heard; else the answer is that none of them is, or silence.
+const isNamed = said => said.labels ? said.labels.length > 0 : said.answer === said.label;
+const words = said => isNamed(said) && said.labels ? several(said.labels) : said.answer;
+
+function agreement() {
+  const branches = answer.branches, named = isNamed(answer);
+  const mean = branches.length > 1 ? "Their mean" : "It";
+  const sure = named ? `${mean} is ${percent(answer.confidence)} sure.`
+    : answer.answer === "silence" ? "" : `The nearest class is ${answer.label}, with ${percent(answer.confidence)}.`;
+  if (branches.length === 1) return `${branches[0].branch} was asked alone. ${sure}`.trim();
+  if (answer.agree && branches[0].answer === answer.answer) return `All ${branches.length} branches say so. ${sure}`.trim();
+  return `The branches ${answer.agree ? "differ from their mean:" : "disagree:"} ${several(branches.map(branch => `${branch.branch} says ${branch.answer}`))}. ${sure}`;
+}
+
 function show(name, plays) {
   say("");
-  const branches = answer.branches;
-  const others = branches.filter(branch => branch.label !== answer.label);
-  const labels = answer.labels && answer.labels.length ? several(answer.labels) : answer.label;
   $("name").textContent = `${name}, ${answer.seconds.toFixed(1)} s`;
-  $("label").textContent = labels;
-  $("sure").textContent = percent(answer.confidence);
+  $("label").textContent = words(answer);
+  $("sure").textContent = isNamed(answer) ? percent(answer.confidence) : "";
   document.querySelector(".verdict").classList.toggle("split", !answer.agree);
-  $("agreement").textContent = branches.length === 1
-    ? `${branches[0].branch} was asked alone: ${percent(answer.confidence)} sure.`
-    : answer.agree
-      ? `All ${branches.length} branches say so. Their mean is ${percent(answer.confidence)} sure.`
-      : `The branches disagree: ${several(others.map(branch => `${branch.branch} says ${branch.label}`))}. Their mean is ${percent(answer.confidence)} sure.`;
+  document.querySelector(".verdict").classList.toggle("none", !isNamed(answer));
+  $("agreement").textContent = agreement();
   $("play").disabled = !plays;
   $("play").title = plays ? "" : "This browser cannot play this kind of file.";
   tracks();
   table();
-  $("moment").textContent = answer.windows.length
+  $("moment").textContent = answer.windows.some(isNamed)
     ? "The timeline says what is heard when. A click plays from there; arrow keys go from sound to sound."
-    : "";
+    : answer.windows.length ? "None of its classes is heard at any time." : "";
   $("result").hidden = false;
   $("result").focus({ preventScroll: true });
   tick();
@@ -175,22 +183,24 @@ function outline(points) {
   return svg;
 }
 
+// The classes of a window.
+const heard = each => each.labels || (isNamed(each) ? [each.label] : []);
 // Windows that touch and agree are one event.
-function events(wanted) {
-  const found = [];
+function events(wanted, label) {
+  const found = [], sure = each => each.probabilities[label] ?? each.confidence;
   for (const each of answer.windows.filter(wanted)) {
     const last = found.at(-1);
     if (last && each.start <= last.end) {
       last.end = each.end;
-      last.confidence = Math.max(last.confidence, each.confidence);
-    } else found.push({ start: each.start, end: each.end, confidence: each.confidence });
+      last.confidence = Math.max(last.confidence, sure(each));
+    } else found.push({ start: each.start, end: each.end, confidence: sure(each) });
   }
   return found;
 }
 
 function lane(title, wanted, kind = "") {
   const track = make("div", { class: `track lane ${kind}`, role: "group", "aria-label": title });
-  for (const each of events(wanted)) {
+  for (const each of events(wanted, title)) {
     const told = `${title}, ${clock(each.start)} to ${clock(each.end)}`;
     const left = 100 * each.start / answer.seconds, width = 100 * (each.end - each.start) / answer.seconds;
     const button = make("button", {
@@ -223,19 +233,20 @@ function tracks() {
     if (!branch.view) continue;
     const own = about.branches.find(each => each.name === branch.branch);
     const picture = make("img", { src: branch.view, alt: `What ${branch.branch} sees: ${own.description}` });
-    const differs = branch.label !== answer.label;
+    const differs = branch.answer !== answer.answer;
+    const sure = isNamed(branch) ? ` ${percent(branch.confidence)}` : "";
     rows.push(
-      named(branch.branch, `${differs ? "says " : ""}${branch.label} ${percent(branch.confidence)}`, differs),
+      named(branch.branch, `${differs ? "says " : ""}${branch.answer}${sure}`, differs),
       make("div", { class: "track view", title: own.description }, picture),
     );
   }
   if (answer.windows.length) {
     const seconds = {};
-    for (const each of answer.windows) seconds[each.label] = (seconds[each.label] || 0) + 1;
+    for (const each of answer.windows) for (const label of heard(each)) seconds[label] = (seconds[label] || 0) + 1;
     const often = Object.keys(seconds).sort((a, b) => seconds[b] - seconds[a]);
-    for (const label of often.slice(0, LANES)) rows.push(...lane(label, each => each.label === label));
+    for (const label of often.slice(0, LANES)) rows.push(...lane(label, each => heard(each).includes(label)));
     const rest = new Set(often.slice(LANES));
-    if (rest.size) rows.push(...lane(`${rest.size} other classes`, each => rest.has(each.label)));
+    if (rest.size) rows.push(...lane(`${rest.size} other classes`, each => heard(each).some(label => rest.has(label))));
     if (answer.windows.some(each => !each.agree)) rows.push(...lane("Branches disagree", each => !each.agree, "differ"));
   }
   const axis = make("div", { class: "axis", "aria-hidden": "true" });

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import pytest
 import soundfile
 from fastapi.testclient import TestClient
 
+from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
+from mrkd_ray.inference.calibration import Evidence
 from mrkd_ray.inference.classifier import Classifier
+from mrkd_ray.inference.prediction import NONE, SILENCE
 from mrkd_ray.serve import app as application
 from mrkd_ray.serve.app import make_app
 from mrkd_ray.serve.scorer import Scorer
@@ -58,11 +62,45 @@ def test_an_answer_is_what_predict_says(
     by_name = {each["branch"]: [*each["probabilities"].values()] for each in said["branches"]}
     np.testing.assert_allclose(by_name["cqt_vgg"], expected.branches[0], atol=1e-5)
     np.testing.assert_allclose(by_name["logmel64_vgg"], expected.branches[1], atol=1e-5)
-    assert said["label"] == expected.label
+    assert said["label"] == said["answer"] == expected.answer
     assert (said["seconds"], said["sample_rate"], said["windows"]) == (2.0, RATE, [])
     assert said["waveform"] is None
     assert {each["label"] for each in said["branches"]} == {"noise", "clicks"}
     assert said["agree"] is False
+
+
+@pytest.fixture(scope="module")
+def picky(ensemble: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model, and evidence that what it knows it is very sure of."""
+    folder = tmp_path_factory.mktemp("picky") / "model"
+    shutil.copytree(ensemble, folder)
+    sure = np.tile(np.array([[0.98, 0.01, 0.01]], np.float32), (20, 1))
+    known = Evidence.of([str(i) for i in range(20)], sure, np.zeros(20, np.int64), sure[:0], "test")
+    for branch in (folder / "branches").iterdir():
+        known.write(branch)
+        manifest.write(branch)
+    return folder
+
+
+def test_what_is_none_of_the_classes_and_silence_are_named_as_predict_does(
+    picky: Path, samples: Samples, tmp_path: Path
+) -> None:
+    asking = TestClient(make_app(Settings(model="picky"), Here(Scorer(str(picky), "cpu"))))
+    classifier = Classifier.load(picky, "cpu")
+    (other,) = (branch for branch in classifier.branches if "logmel64" in str(branch.folder))
+    asked = {"window": 1.0, "model": "cascade", "confidence": 1.0}
+    for sound, expected in ((samples, NONE), (0 * samples, SILENCE)):
+        soundfile.write(file := tmp_path / "a.wav", sound, RATE)
+        said = asking.post("/classify", params=asked, content=file.read_bytes()).json()
+        assert said["answer"] == classifier.predict(file).answer == expected
+        heard = [each.answer for each in classifier.stream(file, window=1.0)]
+        assert [each["answer"] for each in said["windows"]] == heard
+        assert said["label"] in CLASSES
+        # Of silence there is nothing to be surer of: the cascade does not go on.
+        assert len(said["branches"]) == (2 if expected == NONE else 1)
+        if expected == NONE:
+            by_name = {each["branch"]: each["answer"] for each in said["branches"]}
+            assert by_name["logmel64_vgg"] == Classifier([other]).predict(file).answer
 
 
 def test_a_form_a_body_and_raw_samples_get_the_same_answer(

@@ -69,6 +69,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, wav: bytes) -> Path:
     (folder / "large.wav").write_bytes(bytes(600_000))
     samples, rate = soundfile.read(io.BytesIO(wav))
     soundfile.write(folder / "long.ogg", np.tile(samples, 10), rate)
+    soundfile.write(folder / "silence.wav", 0 * samples, rate)
     return folder
 
 
@@ -133,6 +134,14 @@ def test_a_clip_is_shown_with_what_each_branch_sees_and_says(
     left = [where for where in asked(driver) if not where.startswith((url, "data:", "blob:"))]
     assert left == []
     assert driver.get_log("browser") == []
+
+
+def test_silence_is_no_class(driver: Any, url: str, files: Path) -> None:
+    opened(driver, url)
+    choose(driver, files / "silence.wav")
+    assert text(driver, "#label") == "silence"
+    assert text(driver, "#agreement") == "All 2 branches say so."
+    assert text(driver, "#sure") == ""
 
 
 def test_a_long_recording_has_a_timeline_that_plays_from_a_click(
