@@ -527,13 +527,19 @@ def compare(
     epilog=ending(
         "mrkd review results/my_clips --to review.csv",
         "mrkd review results/my_clips --answers review.csv --to mended.csv",
+        "mrkd review results/my_clips --page",
     )
 )
 def review(
     folder: Annotated[Path, typer.Argument(metavar="RESULTS", help="A run's results folder.")],
-    to: Annotated[Path, typer.Option(metavar="FILE", help="The CSV file to write.")] = Path(
-        "review.csv"
-    ),
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The CSV file to write. Default: review.csv; of answers mended.csv.",
+            show_default=False,
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(metavar="N", min=1, help="Clips to list.")] = 50,
     answers: Annotated[
         Path | None,
@@ -543,16 +549,33 @@ def review(
             "as a CSV file that --data takes.",
         ),
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page",
+            help="Listen and answer in a browser on this machine. The list (--answers, default "
+            "review.csv) and the data (--to) are written at every answer. A list that is there is "
+            "gone on with.",
+        ),
+    ] = False,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Of --page. 0: a free one.")
+    ] = 8001,
 ) -> None:
     """List the clips to listen to next: doubted labels, disagreement, uncertainty."""
     from rich.console import Console
 
     from mrkd_ray.cli import review as of_run
 
-    if answers is None:
-        of_run.review(folder, to, count, Console())
+    listed, mended = Path("review.csv"), Path("mended.csv")
+    if page:
+        from mrkd_ray.cli import review_page
+
+        review_page.run(folder, answers or listed, to or mended, count, port, Console())
+    elif answers is None:
+        of_run.review(folder, to or listed, count, Console())
     else:
-        of_run.mend(folder, answers, to, Console())
+        of_run.mend(folder, answers, to or mended, Console())
 
 
 @app.command(

@@ -53,7 +53,7 @@ class _Predicted:
 
 
 @dataclass(frozen=True)
-class _Data:
+class Data:
     """A run's data set, and its window."""
 
     window: float
@@ -70,11 +70,32 @@ def review(results: Path, to: Path, count: int, console: Console) -> None:
     Raises:
         UserError: the run has no finished cell, its data set is not there, or the file is.
     """
-    _check_new(to)
-    data = _data(results)
+    check_new(to)
+    data = data_of(results)
+    rows, told = listed(results, data, count)
+    write_text(to, as_csv(rows))
+    _show(rows, console)
+    console.print(
+        f"{told}\nListen, and fill in the column {ANSWER} of {to}: the right label, also where it "
+        f"is the same; {LEAVE_OUT} leaves the clip out. Then: mrkd review {results} --answers {to} "
+        f"--to mended.csv\nOr listen and answer in a browser: mrkd review {results} --page "
+        f"--answers {to}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def listed(results: Path, data: Data, count: int) -> tuple[list[dict[str, str]], str]:
+    """Return the rows of the list, and a sentence on what they are of.
+
+    Raises:
+        UserError: the run has no finished cell, or its data have changed.
+    """
     predicted = _predicted(results, data.trained)
     branches = max(len(each) for each in predicted.probabilities.values())
-    rows, ids = [], predicted.clip_ids
+    rows: list[dict[str, str]] = []
+    ids = predicted.clip_ids
     # Clips that more runs have tested have more rows: of all, as many as of the fewest.
     fewest = min(len(predicted.probabilities[clip_id]) for clip_id in ids)
     stacked = np.stack(
@@ -101,19 +122,10 @@ def review(results: Path, to: Path, count: int, console: Console) -> None:
                 "disagreement": f"{doubt.disagreement:.2f}",
             }
         )
-    write_text(to, _csv(rows))
-    _show(rows, console)
     left = len(data.trained.clips) - len(ids)
     untested = f" {left} were never tested: --folds all tests each." if left else ""
-    console.print(
-        f"{len(rows)} of {len(ids)} clips, by {branches} branches that were not trained on them."
-        f"{untested}\nListen, and fill in the column {ANSWER} of {to}: the right label, also where "
-        f"it is the same; {LEAVE_OUT} leaves the clip out. Then: mrkd review {results} --answers "
-        f"{to} --to mended.csv",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    told = f"{len(rows)} of {len(ids)} clips, by {branches} branches that were not trained on them."
+    return rows, told + untested
 
 
 def mend(results: Path, answers: Path, to: Path, console: Console) -> None:
@@ -122,9 +134,26 @@ def mend(results: Path, answers: Path, to: Path, console: Console) -> None:
     Raises:
         UserError: an answer is no class, a clip is not in the data set, or the file is there.
     """
-    _check_new(to)
-    data = _data(results)
-    given = _answers(answers, data)
+    check_new(to)
+    data = data_of(results)
+    given = given_answers(answers, rows_of(answers), data)
+    if not given:
+        raise UserError(f"{answers}: its column {ANSWER} is empty. Fill in labels.")
+    told = write_data(data, given, to)
+    console.print(
+        f"{told} Train on it: mrkd train --data {to}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def write_data(data: Data, given: Mapping[str, tuple[str, ...]], to: Path) -> str:
+    """Write the run's data set with the answers, and return a sentence on it.
+
+    Raises:
+        UserError: no clip is left.
+    """
     rows = []
     changed = left_out = 0
     for clip in (*data.marked.clips, *_found(data, given)):
@@ -135,23 +164,22 @@ def mend(results: Path, answers: Path, to: Path, console: Console) -> None:
         changed += labels is not None and labels != clip.labels
         rows.append(_row(clip, labels, data.marked, to))
     if not rows:
-        raise UserError(f"{answers}: it leaves out every clip.")
-    write_text(to, _csv(rows))
-    console.print(
+        raise UserError(f"{to}: the answers leave out every clip.")
+    write_text(to, as_csv(rows))
+    return (
         f"{to}: {len(rows)} clips; of {len(given)} answers {changed} are other labels, {left_out} "
-        f"leave a clip out. Train on it: mrkd train --data {to}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        "leave a clip out."
     )
 
 
-def _check_new(to: Path) -> None:
+def check_new(to: Path) -> None:
+    """Raise UserError where the file to write is there."""
     if to.exists():
         raise UserError(f"--to {to}: it is there, maybe with answers. Give another name.")
 
 
-def _data(results: Path) -> _Data:
+def data_of(results: Path) -> Data:
+    """Open the data set of a run."""
     asked = read_written(results / "grid.yaml", ("data", "cache"))
     data, cache, negatives = str(asked["data"]), Path(asked["cache"]), asked.get("negatives")
     variants: Iterable[Mapping[str, Any]] = (asked.get("variants") or {}).values()
@@ -162,7 +190,7 @@ def _data(results: Path) -> _Data:
     pattern = asked.get("group_by")
     if pattern is not None and pattern != UNGROUPED:
         trained, marked = with_groups(trained, pattern), with_groups(marked, pattern)
-    return _Data(window, negatives, marked, trained)
+    return Data(window, negatives, marked, trained)
 
 
 def _predicted(results: Path, dataset: Dataset) -> _Predicted:
@@ -192,11 +220,22 @@ def _predicted(results: Path, dataset: Dataset) -> _Predicted:
     return _Predicted(classes, tuple(ids), labels, known)
 
 
-def _answers(file: Path, data: _Data) -> dict[str, tuple[str, ...]]:
-    """Return the labels of each clip that was answered; none of one to leave out."""
+def given_answers(
+    file: Path, rows: Sequence[tuple[int, Mapping[str, str]]], data: Data
+) -> dict[str, tuple[str, ...]]:
+    """Return the labels of each clip that was answered; none of one to leave out.
+
+    Args:
+        file: to be named where something is wrong.
+        rows: as `rows_of`.
+        data: of the run.
+
+    Raises:
+        UserError: an answer is no class, a clip has two, or is not in the data set.
+    """
     known = set(data.trained.classes)
     found: dict[str, tuple[str, ...]] = {}
-    for line, row in _rows(file):
+    for line, row in rows:
         answer, clip_id = from_cell(row[ANSWER].strip()), from_cell(row["clip_id"])
         if not answer:
             continue
@@ -216,12 +255,10 @@ def _answers(file: Path, data: _Data) -> dict[str, tuple[str, ...]]:
         own = tuple(sorted(set(labels)))
         if found.setdefault(clip_id, own) != own:
             raise UserError(f"{file} row {line}: clip {clip_id!r} has another answer above.")
-    if not found:
-        raise UserError(f"{file}: its column {ANSWER} is empty. Fill in labels.")
     return found
 
 
-def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
+def rows_of(file: Path) -> list[tuple[int, dict[str, str]]]:
     """Return the lines with answers, as spreadsheets save them: also with a mark, and semicolons.
 
     Raises:
@@ -245,7 +282,7 @@ def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
     return [(line, dict(zip(names, values, strict=True))) for line, values in lines[1:]]
 
 
-def _found(data: _Data, given: Mapping[str, tuple[str, ...]]) -> list[Clip]:
+def _found(data: Data, given: Mapping[str, tuple[str, ...]]) -> list[Clip]:
     """Return the clips of what was not marked in which the listener heard an event."""
     none = {(), (data.negatives,)}
     return [
@@ -276,7 +313,7 @@ def _beside(path: Path, to: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else os.fspath(path)
 
 
-def _labels(labels: Sequence[str], dataset: Dataset) -> dict[str, object]:
+def _labels(labels: Sequence[str], dataset: Dataset) -> dict[str, str]:
     if not dataset.multi_label:
         return {"label": to_cell(labels[0])}
     return {"labels": json.dumps(list(labels), ensure_ascii=False)}
@@ -292,7 +329,8 @@ def _split(answer: str) -> list[str]:
     return [label.strip() for label in answer.split(",")]
 
 
-def _csv(rows: Sequence[Mapping[str, object]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as a CSV file says them."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -16,12 +16,12 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 """What is imported of the extra `serve`."""
 
 
-def check_installed() -> None:
-    """Raise UserError where the extra is not installed."""
+def check_installed(command: str) -> None:
+    """Raise UserError where the extra that a command needs is not installed."""
     lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if lacking:
         raise UserError(
-            f"mrkd serve needs {', '.join(lacking)}, of the extra serve: pip install -e '.[serve]'"
+            f"{command} needs {', '.join(lacking)}, of the extra serve: pip install -e '.[serve]'"
         )
 
 
@@ -31,7 +31,7 @@ def run(settings: Settings, host: str, port: int) -> None:
     Raises:
         UserError: something is missing, or it does not start.
     """
-    check_installed()
+    check_installed("mrkd serve")
     from rich.console import Console
 
     from mrkd_ray.common.progress import say

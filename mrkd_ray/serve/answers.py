@@ -65,12 +65,6 @@ class Answer(Said):
     )
 
 
-class Trouble(BaseModel):
-    """Why there is no answer."""
-
-    error: str = Field(description="A sentence for people.")
-
-
 class BranchInfo(BaseModel):
     """A branch of the model."""
 

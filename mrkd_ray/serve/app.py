@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,14 +16,12 @@ from typing import Annotated, Any, Literal
 
 import prometheus_client as prometheus
 from fastapi import Depends, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from mrkd_ray.audio.decoding import FASTEST, SLOWEST, Recording
-from mrkd_ray.common.environment import versions
 from mrkd_ray.common.errors import Busy, UserError
 from mrkd_ray.serve import uploads
 from mrkd_ray.serve.answers import (
@@ -32,10 +29,10 @@ from mrkd_ray.serve.answers import (
     Asked,
     BranchInfo,
     ModelInfo,
-    Trouble,
     answer,
     choices,
 )
+from mrkd_ray.serve.guards import Trouble, check_bearer, plain_app, status_of
 from mrkd_ray.serve.page import Page
 from mrkd_ray.serve.scoring import About, Backend
 from mrkd_ray.serve.settings import Settings
@@ -43,7 +40,6 @@ from mrkd_ray.serve.settings import Settings
 BODY_SECONDS = 60.0
 """In which a request must have come: slow senders take the room of others."""
 READY_SECONDS = 2.0
-RETRY_SECONDS = 1
 ALONE_SECONDS = 60.0
 """Longer recordings are held one at a time: this bounds memory."""
 WINDOWS = 2000
@@ -109,17 +105,7 @@ def make_app(settings: Settings, backend: Backend) -> FastAPI:
         UserError: as `Settings.token`.
     """
     served = _Served(settings, backend)
-    app = FastAPI(
-        title="mrkd",
-        description="Classifies recordings of sound.",
-        version=versions(["mrkd-ray"])["mrkd-ray"] or "0",
-        docs_url=None,  # these pages would fetch scripts from elsewhere
-        redoc_url=None,
-    )
-    for kind in (uploads.TooLarge, uploads.NotAudio, UserError, Busy):
-        app.add_exception_handler(kind, _trouble)
-    app.add_exception_handler(HTTPException, _trouble)
-    app.add_exception_handler(RequestValidationError, _wrong_parameter)
+    app = plain_app("Classifies recordings of sound.")
     guarded = [Depends(served.check_token)]
     app.get("/", response_class=HTMLResponse, include_in_schema=False)(served.page)
     app.post("/classify", responses=TROUBLES, openapi_extra=BODY, dependencies=guarded)(
@@ -138,7 +124,7 @@ class _Served:
     def __init__(self, settings: Settings, backend: Backend) -> None:
         self._settings, self._backend = settings, backend
         self._token = settings.token()
-        self._page = Page(needs_token=self._token is not None)
+        self._page = Page("serve", needs_token=self._token is not None)
         self._counts = Counts()
         self._about: About | None = None
         self._long = asyncio.Lock()
@@ -228,7 +214,7 @@ class _Served:
             self._counts.answers.labels(len(found.branches)).inc()
             return found
         except Exception as error:
-            status = _status(error)
+            status = status_of(error)
             raise
         finally:
             took = time.perf_counter() - began
@@ -238,13 +224,8 @@ class _Served:
 
     async def check_token(self, request: Request) -> None:
         """Refuse requests without the token."""
-        if self._token is None:
-            return
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not secrets.compare_digest(
-            given.strip().encode(), self._token.encode()
-        ):
-            raise HTTPException(401, "this server needs its token: Authorization: Bearer TOKEN")
+        if self._token is not None:
+            check_bearer(request, self._token)
 
     @asynccontextmanager
     async def _room(self) -> AsyncIterator[None]:
@@ -332,29 +313,3 @@ def _check_windows(recording: Recording, asked: Asked) -> None:
             f"hop: {seconds:g} s have more than {WINDOWS} windows, which is the limit here: take "
             f"{seconds / WINDOWS:.2g} s or more"
         )
-
-
-def _status(error: Exception) -> int:
-    """Return the HTTP status of an error; 500 of a bug."""
-    if isinstance(error, HTTPException):
-        return error.status_code
-    known = {uploads.TooLarge: 413, Busy: 503, uploads.NotAudio: 400, UserError: 400}
-    return next((status for kind, status in known.items() if isinstance(error, kind)), 500)
-
-
-async def _trouble(request: Request, error: Exception) -> Response:
-    """Answer with a sentence, and say when to come again where there is no room."""
-    headers = {
-        401: {"WWW-Authenticate": "Bearer"},
-        503: {"Retry-After": str(RETRY_SECONDS)},
-    }
-    status = _status(error)
-    text = str(error.detail) if isinstance(error, HTTPException) else str(error)
-    return JSONResponse(Trouble(error=text).model_dump(), status, headers.get(status))
-
-
-async def _wrong_parameter(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    text = f"{first['loc'][-1]}: {first['msg']}"
-    return JSONResponse(Trouble(error=text).model_dump(), 400)

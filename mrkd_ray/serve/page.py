@@ -1,4 +1,4 @@
-"""The page at `/`: one HTML document with its style and its script in it."""
+"""A page at `/`: one HTML document with its style and its script in it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from mrkd_ray.report.templates import template
 
 
 class Page:
-    """The page and what it may do: it asks its own server, and nobody else.
+    """A page and what it may do: it asks its own server, and nobody else.
 
     Args:
-        needs_token: whether it has to ask for a token before it can do anything.
+        name: of its files: `NAME.html.j2` and `NAME.js`.
+        given: what its template needs.
 
     Attributes:
         html: the document.
         headers: those that it is sent with.
     """
 
-    def __init__(self, needs_token: bool) -> None:
+    def __init__(self, name: str, **given: object) -> None:
         files = resources.files("mrkd_ray.serve")
-        script = files.joinpath("serve.js").read_text(encoding="utf-8")
-        html = template("serve.html.j2", "mrkd_ray.serve")
-        self.html = html.render(needs_token=needs_token, script=script)
+        script = files.joinpath(f"{name}.js").read_text(encoding="utf-8")
+        html = template(f"{name}.html.j2", "mrkd_ray.serve")
+        self.html = html.render(script=script, **given)
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         self.headers = {
             "Content-Security-Policy": (

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ import numpy as np
 import pytest
 import soundfile
 import uvicorn
+from fastapi import FastAPI
 
+from mrkd_ray.cli.review_page import RunReview
 from mrkd_ray.serve.app import make_app
+from mrkd_ray.serve.review import make_review_app
 from mrkd_ray.serve.scorer import Scorer
 from mrkd_ray.serve.settings import Settings
+from tests.cli.test_review import rows_of, run  # noqa: F401  # a fixture
 from tests.report.test_browser import CHROMIUM, CONTRAST, DRIVER, FLAGS
 from tests.serve.backends import Here
 
@@ -32,17 +37,23 @@ MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-str
 PATIENCE = 300  # seconds: of a machine that does much else
 
 
-@pytest.fixture(scope="module")
-def url(scorer: Scorer) -> Iterator[str]:
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """The address of an application that runs in a thread."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        app = make_app(Settings(model="here", max_mb=0.5), Here(scorer))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def url(scorer: Scorer) -> Iterator[str]:
+    with served(make_app(Settings(model="here", max_mb=0.5), Here(scorer))) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +84,17 @@ def files(tmp_path_factory: pytest.TempPathFactory, wav: bytes) -> Path:
     return folder
 
 
-def opened(driver: Any, url: str, width: int = 1280, scheme: str = "light") -> Any:
-    """Open the page at a width, in a colour scheme; it has asked what the model is."""
+def opened(
+    driver: Any, url: str, width: int = 1280, scheme: str = "light", there: str = "limits"
+) -> Any:
+    """Open the page at a width, in a colour scheme; it has asked for what it shows."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     driver.get_log("performance"), driver.get_log("browser")  # forget what was before
     driver.get(url)
-    until(driver, "return document.getElementById('limits').textContent")
+    until(driver, f"return document.getElementById('{there}').textContent")
     return driver
 
 
@@ -204,13 +217,19 @@ def test_nothing_overflows_and_all_can_be_read(
 ) -> None:
     opened(driver, url, width, scheme)
     choose(driver, files / "long.ogg")
+    readable(driver, width)
+
+
+def readable(driver: Any, width: int) -> None:
+    """Nothing overflows, controls are large enough and named, text stands out."""
     wide, there = driver.execute_script(
         "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
     )
     assert wide <= there <= width
     small = driver.execute_script(
-        "return [...document.querySelectorAll('#input button, #input select, #drop, #play')]"
-        ".map(e => e.getBoundingClientRect().height).filter(height => height < 36)"
+        "return [...document.querySelectorAll('#input button, #input select, #drop, #play, "
+        "#classes button, .others button')]"
+        ".map(e => e.getBoundingClientRect().height).filter(height => height && height < 36)"
     )
     assert small == []
     lowest = driver.execute_script(CONTRAST)
@@ -220,3 +239,52 @@ def test_nothing_overflows_and_all_can_be_read(
         "|| e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"
     )
     assert unnamed == []
+
+
+def test_clips_are_reviewed_by_keys_and_buttons(driver: Any, run: Path) -> None:  # noqa: F811
+    """On a desk and a phone; a name that would be a tag is text; after a reload it goes on."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    hostile = "<img src=x onerror=document.title='hacked'>"
+    meta = run.parent / "data/meta.csv"
+    meta.write_text(meta.read_text().replace("owl", hostile))
+    listed, data = run.parent / "review.csv", run.parent / "mended.csv"
+
+    def answers() -> list[str]:
+        return [row["answer"] for row in rows_of(listed)]
+
+    with served(make_review_app(RunReview(run, listed, data, 4), "0123456789abcdef")) as address:
+        opened(driver, f"{address}#0123456789abcdef", 390, "dark", "name")
+        until(driver, "return document.getElementById('audio').readyState >= 2")
+        assert driver.execute_script("return document.getElementById('audio').duration") == 0.1
+        assert {each.get_attribute("data-label") for each in buttons(driver)} == {
+            *("cat", "dog", hostile)
+        }
+        assert driver.title == "mrkd: what is it?"
+        name = text(driver, "#name")
+        label = rows_of(listed)[0]["label"]
+        driver.find_element(By.TAG_NAME, "body").send_keys("1")  # its own label comes first
+        until(driver, f"return document.getElementById('name').textContent !== '{name}'")
+        assert answers() == [label, "", "", ""]
+        assert data.is_file()
+        readable(driver, 390)
+
+        driver.get("about:blank")  # else only the part behind # would change
+        opened(driver, f"{address}#0123456789abcdef", 1280, "light", "name")
+        assert text(driver, "#count") == "1 of 4 answered"
+        driver.find_element("id", "leave").click()
+        until(driver, "return document.getElementById('count').textContent[0] === '2'")
+        assert answers() == [label, "-", "", ""]
+        driver.find_element(By.TAG_NAME, "body").send_keys(Keys.ARROW_LEFT)
+        until(driver, "return document.getElementById('status').textContent.includes('left out')")
+        driver.find_element("id", "undo").click()
+        until(driver, "return document.getElementById('count').textContent[0] === '1'")
+        assert answers() == [label, "", "", ""]
+        readable(driver, 1280)
+        assert all(where.startswith((address, "data:", "blob:")) for where in asked(driver))
+        assert driver.get_log("browser") == []
+
+
+def buttons(driver: Any) -> list[Any]:
+    return list(driver.find_elements("css selector", "#classes button"))
