@@ -28,6 +28,17 @@ from mrkd_ray.training.branch_task import BranchTask
 
 Row = dict[str, Any]
 
+
+def figures(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the numbers of a cycle, a row a branch, by `branch/name`."""
+    return {
+        f"{row['branch']}/{name}": value
+        for row in rows
+        for name, value in row.items()
+        if isinstance(value, int | float) and name != "cycle"
+    }
+
+
 PROFILE, SOFT_LABELS = "profile.json", "soft_labels.npz"
 
 

@@ -53,6 +53,8 @@ METAVARS = {
     "weights": "PATH",
     "window": "SECONDS|whole",
     "address": "HOST:PORT",
+    "mlflow": "URI",
+    "wandb": "PROJECT",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,13 +27,26 @@ from rich.text import Text
 from mrkd_ray.common.text import printable_lines, time_text
 
 EVERY = 30.0  # seconds between lines where there is no terminal
-WIDE = 100  # columns of a terminal from which bars are long
+WIDE = 120  # columns of a terminal from which bars are long, and losses are shown
+NARROW = 72  # columns below which scores stand alone: no bar, no time, no name
 
 
 def say(console: Console, text: str) -> None:
     """Print a sentence: on a terminal broken between words, elsewhere as one line."""
     text = printable_lines(text)
     console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def fitting(figures: str, width: int) -> str:
+    """Return of a cell's figures what a terminal of so many columns has room for.
+
+    "accuracy 62.5 75.0 %  loss 0.84 1.07" loses the losses, then all but the scores.
+    """
+    if width >= WIDE:
+        return figures
+    scores = figures.partition("  ")[0]
+    found = re.fullmatch(r"\S+ ([\d. ]+) %", scores)
+    return found[1] if found and width < NARROW else scores
 
 
 class Show(Protocol):
@@ -55,18 +69,21 @@ class Display:
 
     def __init__(self, console: Console, *, every: float = EVERY) -> None:
         self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}", table_column=_short(3)),
-            BarColumn(bar_width=20 if console.width >= WIDE else 6),
+        bar = BarColumn(bar_width=20 if console.width >= WIDE else 6)
+        left = TimeRemainingColumn(
+            compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)
+        )
+        is_narrow = console.width < NARROW
+        self._progress = Progress(  # the name gets what the figures leave
+            TextColumn("{task.description}", table_column=_short(ratio=1)),
+            *(() if is_narrow else (bar,)),
             _Count(table_column=Column(no_wrap=True)),
             TextColumn(
                 "{task.fields[figures]}",
                 style="cyan",
-                table_column=_short(3 if console.width >= WIDE else 2),
+                table_column=_short(max_width=console.width // 2),
             ),
-            TimeRemainingColumn(
-                compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)
-            ),
+            *(() if is_narrow else (left,)),
             console=console,
             disable=not console.is_terminal,
             expand=True,
@@ -164,7 +181,7 @@ class Display:
             self._cells[key] = self._progress.add_task(
                 f"  {title}", total=cycles, completed=begun, figures=""
             )
-        shown = figures if self._console.width >= WIDE else figures.partition("  ")[0]
+        shown = fitting(figures, self._console.width)
         self._progress.update(self._cells[key], completed=done, figures=shown)
         self._done[key], self._unrun[key] = done - begun, cycles - done
         run = sum(self._done.values())
@@ -186,9 +203,9 @@ class Display:
             self._progress.remove_task(self._cells.pop(key))
 
 
-def _short(ratio: int) -> Column:
+def _short(*, ratio: int | None = None, max_width: int | None = None) -> Column:
     """Return a column of one line, which is cut where it does not fit."""
-    return Column(ratio=ratio, no_wrap=True, overflow="ellipsis")
+    return Column(ratio=ratio, max_width=max_width, no_wrap=True, overflow="ellipsis")
 
 
 class _Count(MofNCompleteColumn):

@@ -154,6 +154,17 @@ class Run(Branches, Preparation):
     tensorboard: bool = Field(
         False, description="Write the figures of each cycle for TensorBoard, a folder a cell."
     )
+    mlflow: Annotated[str | None, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
+        None,
+        description="Send parameters, the figures of each cycle and the tables to MLflow: a "
+        "server's address, or sqlite:///FILE. It needs the extra mlflow.",
+        examples=["sqlite:///mlflow.db"],
+    )
+    wandb: Annotated[str | None, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
+        None,
+        description="Send them to a project of Weights & Biases; without a network where "
+        "WANDB_MODE=offline is set. It needs the extra wandb.",
+    )
     profile: bool = Field(
         False, description="Write a timeline of each cell, profile.json, for ui.perfetto.dev."
     )

@@ -42,6 +42,7 @@ from mrkd_ray.distributed.cluster import Cluster, Node, own_node, sizes
 from mrkd_ray.distributed.home import Home
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.distributed.telemetry import Gauges, GridGauges
+from mrkd_ray.distributed.trackers import Tracker
 from mrkd_ray.scores import metrics
 from mrkd_ray.training.branch_task import BranchFailed
 
@@ -314,6 +315,7 @@ def run_cells(
     gpus: Mapping[str, float],
     profile: bool,
     alone: bool = False,
+    trackers: Sequence[Tracker] = (),
     on_cycle: Callable[[str, list[Row]], None],
     on_end: Callable[[str], None],
     on_retry: Callable[[str], None] = lambda key: None,
@@ -327,6 +329,7 @@ def run_cells(
         gpus: GPUs of one branch actor, for each cell's key.
         profile: write each cell's timeline.
         alone: whether there will be no other node than this one.
+        trackers: are told of the cells too.
         on_cycle: called in this process with a cell's key and its figures after every cycle.
         on_end: called with a cell's key when it is finished.
         on_retry: called with a cell's key when it lost a process or a node and begins again from
@@ -347,6 +350,7 @@ def run_cells(
         folder=folder,
         profile=profile,
         alone=alone,
+        trackers=trackers,
     )
 
 
@@ -360,6 +364,7 @@ def fit(
     alone: bool,
     profile: bool = False,
     replay: bool = False,
+    trackers: Sequence[Tracker] = (),
 ) -> dict[str, str]:
     """Run trials, each of the `Job` that it is told, until Tune has no more.
 
@@ -367,7 +372,7 @@ def fit(
         space: of the trials, as Tune takes it.
         asked: the searcher, the scheduler and what they need.
         watch: told what happens.
-        folder, prepared, profile, alone: see `run_cells`.
+        folder, prepared, profile, alone, trackers: see `run_cells`.
         replay: see `Trial.setup`.
 
     Returns:
@@ -408,10 +413,14 @@ def fit(
                 verbose=0,
                 failure_config=FailureConfig(max_failures=MAX_FAILURES),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # ours are the cell's
-                callbacks=[watch],
+                callbacks=[watch, *trackers],
             ),
         )
-        found = tuner.fit()
+        try:
+            found = tuner.fit()
+        finally:
+            for tracker in trackers:
+                tracker.close()
     results = [found[i] for i in range(len(found))]
     lost = {
         result.config["job"].cell.key: failures.sentence(result.error) or str(result.error)

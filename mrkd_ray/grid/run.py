@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from traceback import format_exc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -26,12 +26,15 @@ from mrkd_ray.config.parsing import PYTHON, parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.default_branches import with_branches
-from mrkd_ray.grid.mirror import Mirror
+from mrkd_ray.grid.mirror import Mirror, Running
 from mrkd_ray.grid.opening import OpenGrid, may_be_finished, open_grid
 from mrkd_ray.grid.preparation import compute
 from mrkd_ray.grid.shown import Shown
 from mrkd_ray.results.gather import Results, gather
 from mrkd_ray.training.branch_task import BranchFailed
+
+if TYPE_CHECKING:
+    from mrkd_ray.distributed.trackers import Trackers
 
 NOTHING_TO_RESUME = "Nothing to resume: no folder holds a cell of this grid."
 
@@ -104,17 +107,12 @@ def run(
     def tell(line: str) -> None:
         say(console, line)
 
+    trackers = trackers_of(config, tell)
     mirror = Mirror(config.mirror, config.output) if config.mirror else None
     if mirror:
         mirror.fetch(config.name, names_only=not resume)
 
-    def on_end(folder: Path) -> None:
-        if mirror:
-            try:
-                mirror.send(folder)
-            except UserError as error:  # it is sent again at the end
-                tell(f"warning: {error}")
-
+    copies = Running(mirror, tell) if mirror else None
     with open_grid(config, console, may_be_finished(config, resume), resume=resume) as opened:
         grid = list(opened.by_key.values())
         folder = grid_folder.choose(config.output, config.name, grid, resume)
@@ -133,17 +131,25 @@ def run(
                     f"{count} of {len(grid)} cells are finished in {source}: taken over{made_at}; "
                     "another --output trains them anew"
                 )
+            if copies:
+                copies.send(folder)
             if len(finished) < len(grid):
                 compute(opened.prepared, opened.workers.map, opened.display)
             try:
-                failed = run_cells(opened, folder, profile=config.profile, on_end=on_end)
+                failed = run_cells(
+                    opened, folder, profile=config.profile, copies=copies, trackers=trackers
+                )
             except KeyboardInterrupt:
+                if copies:
+                    copies.stop()
                 raise Stopped(_how_far(grid, folder)) from None
             failed += grid_folder.damaged(grid, folder)
             elapsed = time.perf_counter() - began
             failed = [(key, last_line(error)) for key, error in failed]
             wanted = [*opened.cells, *opened.untaught]
             gathered = gather(folder, config.name, wanted, elapsed, failed)
+            if trackers:
+                trackers.send_tables(folder)
             if mirror:
                 mirror.send(folder)
                 tell(f"Results are in {mirror.uri} too")
@@ -157,6 +163,20 @@ def run(
             of_the_machine=all(failures.is_of_the_machine(error) for _, error in failed),
         )
     return gathered
+
+
+def trackers_of(config: GridConfig, tell: Callable[[str], None]) -> Trackers | None:
+    """Return what `--mlflow` and `--wandb` ask for. Raises UserError: it is not there."""
+    if config.mlflow is None and config.wandb is None:
+        return None
+    if config.runner == "local":
+        raise UserError(
+            "runner: local: --mlflow and --wandb are fed by Ray Tune, which it goes without; "
+            "--tensorboard needs no Ray"
+        )
+    from mrkd_ray.distributed.trackers import Trackers
+
+    return Trackers(config, tell)
 
 
 def listed(failed: Sequence[tuple[str, str]]) -> str:
@@ -202,14 +222,16 @@ def run_cells(
     folder: Path,
     *,
     profile: bool = False,
-    on_end: Callable[[Path], None] = lambda folder: None,
+    copies: Running | None = None,
+    trackers: Trackers | None = None,
 ) -> list[tuple[str, str]]:
     """Run what is not finished; return the key and the error of each cell that failed.
 
     Args:
         folder: the grid's.
         profile: write each cell's timeline.
-        on_end: called with the folder of each cell that has ended.
+        copies: sends cells and their checkpoints to an object store.
+        trackers: are sent the cells' figures too.
     """
     by_key = opened.by_key
     todo = [cell for key, cell in by_key.items() if result_of(folder / "cells" / key) is None]
@@ -219,14 +241,20 @@ def run_cells(
 
     shown = Shown(opened, folder, by_key.__getitem__, begun)
 
+    def cycled(key: str, rows: list[Row]) -> None:
+        shown.cycle(key, rows)
+        if copies:
+            copies.cycle(folder / "cells" / key)
+
     def ended(key: str) -> None:
         shown.end(key)
-        on_end(folder / "cells" / key)
+        if copies:
+            copies.end(folder / "cells" / key)
 
     if not todo:
         return []
     if opened.workers.local:
-        return _run_locally(todo, opened.prepared, folder, profile, shown.cycle, ended, shown.lost)
+        return _run_locally(todo, opened.prepared, folder, profile, cycled, ended, shown.lost)
     from mrkd_ray.distributed import tune_trials
 
     failed = tune_trials.run_cells(
@@ -236,8 +264,9 @@ def run_cells(
         gpus={cell.key: opened.workers.gpus(len(cell.branches)) for cell in todo},
         profile=profile,
         alone=opened.workers.cluster.alone,
-        on_cycle=shown.cycle,
+        on_cycle=cycled,
         on_end=ended,
+        trackers=trackers.callbacks(folder) if trackers else (),
         on_lost=shown.lost,
         on_retry=shown.retry,
         on_wait=lambda cells: opened.display.tell(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -31,11 +31,14 @@ from mrkd_ray.config.yaml_files import read_yaml
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.opening import OpenGrid, open_grid
 from mrkd_ray.grid.preparation import compute
-from mrkd_ray.grid.run import CellsFailed, Stopped, last_line, listed, run_cells
+from mrkd_ray.grid.run import CellsFailed, Stopped, last_line, listed, run_cells, trackers_of
 from mrkd_ray.grid.shown import Shown
 from mrkd_ray.results.gather import Results, gather
 from mrkd_ray.scores import metrics
 from mrkd_ray.scores.intervals import Interval, paired_bootstrap
+
+if TYPE_CHECKING:
+    from mrkd_ray.distributed.trackers import Trackers
 
 ASKED, SAMPLES = "search.yaml", "search.csv"
 FIRST = ("sample", "state", "score", "part", "cell")
@@ -187,6 +190,7 @@ def run(config: SearchConfig, *, resume: bool = False, console: Console | None =
     """
     began = time.perf_counter()
     console = console or Console(stderr=True)
+    trackers = trackers_of(config, lambda line: say(console, line))
     folder = _folder(config, resume)
     with open_grid(config, console, resume=resume) as opened:
         known = opened.config  # with its cycles
@@ -201,7 +205,7 @@ def run(config: SearchConfig, *, resume: bool = False, console: Console | None =
             grid_folder.write_request(folder, known, opened.prepared.skipped, [])
             compute(opened.prepared, opened.workers.map, opened.display)
             try:
-                _search(known, opened, samples, before)
+                _search(known, opened, samples, before, trackers)
             except KeyboardInterrupt:
                 done = sum(samples.state(s) == "finished" for s in samples.found.values())
                 raise Stopped(
@@ -213,7 +217,10 @@ def run(config: SearchConfig, *, resume: bool = False, console: Console | None =
             failed = [(s.cell.key, s.failed) for s in samples.found.values() if s.failed]
             if best is None:
                 raise CellsFailed(f"No sample was finished.\n{listed(failed)}")
-            results, cells = _confirm(known, opened, samples, best, unseen, folder, began)
+            confirmed = _confirm(known, opened, samples, best, unseen, folder, began, trackers)
+            results, cells = confirmed
+            if trackers:
+                trackers.send_tables(folder)
     found = tuple(samples.found.values())
     metric = metrics.named(results.tidy.columns)[0].title
     states = tuple(map(samples.state, found))
@@ -284,7 +291,11 @@ def _value(text: str, domain: Domain) -> Value:
 
 
 def _search(
-    known: SearchConfig, opened: OpenGrid, samples: Samples, before: Sequence[Point]
+    known: SearchConfig,
+    opened: OpenGrid,
+    samples: Samples,
+    before: Sequence[Point],
+    trackers: Trackers | None,
 ) -> None:
     from mrkd_ray.distributed import search, tune_trials
 
@@ -343,6 +354,7 @@ def _search(
         folder=samples.folder,
         profile=known.profile,
         alone=opened.workers.cluster.alone,
+        trackers=trackers.callbacks(samples.folder) if trackers else (),
     )
     for key, error in failed.items():
         samples.found[key].failed = last_line(error)
@@ -356,6 +368,7 @@ def _confirm(
     unseen: Sequence[Any],
     folder: Path,
     began: float,
+    trackers: Trackers | None,
 ) -> tuple[Results, list[Cell]]:
     """Train and test the best sample on the folds that the search has not seen."""
     grid = known.at(best.point).model_copy(
@@ -368,7 +381,7 @@ def _confirm(
     opened.display.tell(f"Confirming the best sample on {len(unseen)} other folds")
     asked = replace(opened, config=grid, cells=cells)
     try:
-        failed = run_cells(asked, folder, profile=known.profile)
+        failed = run_cells(asked, folder, profile=known.profile, trackers=trackers)
     except KeyboardInterrupt:
         raise Stopped("Stopped while the best sample was confirmed.") from None
     failed = [(key, last_line(error)) for key, error in failed]

@@ -12,7 +12,7 @@ from rich.console import Console
 from mrkd_ray.cells import files as cell_files
 from mrkd_ray.cells.intact import result_of
 from mrkd_ray.common.errors import UserError
-from mrkd_ray.common.progress import say
+from mrkd_ray.common.progress import NARROW, WIDE, fitting, say
 from mrkd_ray.common.reading import Damaged, read_json
 from mrkd_ray.common.text import is_printable, printable, time_text
 from mrkd_ray.grid.folder import CELLS, is_locked
@@ -137,20 +137,25 @@ def show(status: Status, console: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    every: tuple[State, ...] = ("finished", "running", "stopped", "waiting")
-    counts = [f"{status.count(state)} {state}" for state in every if status.count(state)]
+    states: tuple[State, ...] = ("finished", "running", "stopped", "waiting")
+    counts = [f"{status.count(state)} {state}" for state in states if status.count(state)]
     left = status.seconds_left
     now = "is running" if status.running else "no run goes on there"
     more = "" if left is None else f"; about {time_text(left)} left"
     line = f"{status.folder}: {now}. Cells: {', '.join(counts)}{more}."
     say(console, printable(line))
-    shown = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    narrow = console.width < WIDE  # the title gets what the others leave
+    shown = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), expand=narrow)
     shown.add_column("cell", ratio=1, overflow="ellipsis", no_wrap=True)
-    for name in ("state", "cycle", "figures", "written"):
-        shown.add_column(name, no_wrap=True, overflow="ellipsis")
+    every = ("state", "cycle", "figures", "written")
+    names = ("cycle", "figures") if console.width < NARROW else every
+    for name in names:
+        most = console.width // 2 if name == "figures" and narrow else None
+        shown.add_column(name, no_wrap=True, overflow="ellipsis", max_width=most)
     for cell in status.cells:
         ago = "" if cell.idle is None else f"{time_text(cell.idle)} ago"
         cycle = f"{cell.cycles_done}/{cell.cycles}"
-        title, figures = printable(cell.title), printable(cell.figures)
-        shown.add_row(title, cell.state, cycle, figures, ago)
+        title, figures = printable(cell.title), fitting(printable(cell.figures), console.width)
+        row = dict(zip(every, (cell.state, cycle, figures, ago), strict=True))
+        shown.add_row(title, *(row[name] for name in names))
     console.print(shown)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mrkd_ray.cells.run import figures
+
 FOLDER = "tensorboard"  # beside the cells, whose files do not change when they are finished
 
 
@@ -22,11 +24,8 @@ class TensorBoard:
         """Write one cycle's figures of a cell, a row a branch."""
         if key not in self._writers:
             self._writers[key] = self._writer(str(self._folder / key))
-        for row in rows:
-            for name, value in row.items():
-                if isinstance(value, int | float) and name != "cycle":
-                    tag = f"{row['branch']}/{name}"
-                    self._writers[key].add_scalar(tag, value, row["cycle"] + 1)
+        for tag, value in figures(rows).items():
+            self._writers[key].add_scalar(tag, value, rows[0]["cycle"] + 1)
 
     def close(self, key: str) -> None:
         """Close the files of a cell that has ended."""

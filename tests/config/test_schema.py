@@ -251,6 +251,8 @@ def test_numbers_of_temperatures_and_seeds() -> None:
 CHANGED: dict[str, Any] = {
     "mirror": "s3://bucket/results",
     "tensorboard": True,
+    "mlflow": "sqlite:///runs.db",
+    "wandb": "sounds",
     "cycles": 3,
     "b": 2,
     "d": 4,

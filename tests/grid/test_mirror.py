@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from pyarrow.fs import FileSystem
 
+from mrkd_ray.common import manifest
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 from mrkd_ray.grid import mirror as mirror_module
 from mrkd_ray.grid import run as grid
-from mrkd_ray.grid.mirror import Mirror
+from mrkd_ray.grid.mirror import Mirror, Running
+from mrkd_ray.grid.shown import Shown
 from tests.conftest import FAST
 from tests.distributed.test_ray_cohort import same_files
 
@@ -126,3 +128,96 @@ def test_a_run_goes_on_from_the_store_on_another_machine(
     assert {p.parts[2] for p in whole if "cells" in p.parts} == {one.name, two.name}
     assert (third / "s" / "table.csv").read_bytes() == (second / "table.csv").read_bytes()
     assert run("fourth").name == "s-2"  # a name that is taken there gets a number
+
+
+def checkpoint_of(cell: Path, cycle: int) -> Path:
+    """What a cell that runs has on its disk: `best` is that of the last checkpoint."""
+    folder = cell / "checkpoint" / f"cycle-{cycle:06d}"
+    (folder.parent / "best").mkdir(parents=True, exist_ok=True)
+    for place in (folder, folder.parent / "best"):
+        place.mkdir(exist_ok=True)
+        (place / "a.safetensors").write_text(f"weights {cycle}")
+        manifest.write(place)
+    return folder
+
+
+def test_of_a_running_cell_the_last_whole_checkpoint_is_there(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror, cell = Mirror(f"{bucket}/running", tmp_path / "one"), tmp_path / "one/grid/cells/c"
+
+    def there(name: str) -> dict[str, str]:
+        Mirror(f"{bucket}/running", tmp_path / name).fetch("grid")
+        folder = tmp_path / name / "grid/cells/c"
+        assert not list(folder.glob(".*"))
+        files = (p for p in folder.rglob("*") if p.is_file() and p.name != manifest.NAME)
+        return {str(path.relative_to(folder)): path.read_text() for path in files}
+
+    checkpoint_of(cell, 1)
+    mirror.send_checkpoint(cell)
+    first = {f"checkpoint/{n}/a.safetensors": "weights 1" for n in ("cycle-000001", "best")}
+    assert there("two") == first
+    last = checkpoint_of(cell, 2)
+    real = mirror_module._put
+
+    def broken(system: Any, source: Path, place: str) -> None:
+        if source == last / manifest.NAME:
+            raise OSError("the line is cut")
+        real(system, source, place)
+
+    monkeypatch.setattr(mirror_module, "_put", broken)
+    told: list[str] = []
+    monkeypatch.setattr(mirror_module, "EVERY", 0.0)
+    running = Running(mirror, told.append)
+    running.cycle(cell)
+    assert len(told) == 1
+    assert "the line is cut" in told[0]
+    assert there("three") == first  # its files of the best cycle too
+    monkeypatch.setattr(mirror_module, "_put", real)
+    running.stop()
+    second = {name.replace("01", "02"): "weights 2" for name in first}
+    assert there("four") == second
+    assert there("two") == second  # one that is behind is brought up to it
+    system, root = mirror._system()
+    assert mirror_module._names(system, f"{root}/grid/cells/c/checkpoint") == ["cycle-000002"]
+    (cell / "result.json").write_text("{}")
+    running.end(cell)
+    assert there("five") == {"result.json": "{}"}
+    assert mirror_module._names(system, f"{root}/grid/cells/c/checkpoint") == []
+
+
+def test_a_cell_goes_on_from_its_checkpoint_on_another_machine(
+    bucket: str, clips: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {**FAST, "data": str(clips), "cohorts": ["cqt:vgg_small"], "independent": False}
+    values |= {"runner": "local", "name": "s", "cycles": 3, "folds": [1]}
+    monkeypatch.setattr(mirror_module, "EVERY", 0.0)
+    monkeypatch.setattr(mirror_module, "SHARE", float("inf"))
+    cycles: list[int] = []
+    real, dies_at = Shown.cycle, [2]
+
+    class Died(BaseException):
+        pass
+
+    def cycle(self: Shown, key: str, rows: list[dict[str, Any]]) -> None:
+        real(self, key, rows)
+        cycles.append(rows[0]["cycle"])
+        if cycles[-1] in dies_at:
+            raise Died  # as a machine that is gone: nothing is copied any more
+
+    monkeypatch.setattr(Shown, "cycle", cycle)
+
+    def run(machine: str, output: str, *, resume: bool = False) -> Path:
+        asked = {**values, "output": output, "cache": tmp_path / machine}
+        return grid.run(parse(GridConfig, asked, "test"), resume=resume).folder
+
+    with pytest.raises(Died):
+        run("first", f"{bucket}/died")
+    assert cycles == [0, 1, 2]
+    dies_at.clear()
+    cycles.clear()
+    second = run("second", f"{bucket}/died", resume=True)
+    assert cycles == [2]  # those before it were in the store
+    undisturbed = run("third", str(tmp_path / "undisturbed"))
+    (cell,), (like,) = ((folder / "cells").iterdir() for folder in (second, undisturbed))
+    same_files(like, cell, ("cqt-vgg_small",))

@@ -58,10 +58,15 @@ def test_cells_that_are_finished_running_and_waiting(folder: Path) -> None:
     assert (third.figures, third.idle) == ("", None)
     each = (first.seconds + second.seconds) / 3
     assert found.seconds_left == pytest.approx(3 * each)
-    out = io.StringIO()
-    status.show(found, Console(file=out, width=100))
-    assert "is running. Cells: 1 finished, 1 running, 1 waiting; about " in out.getvalue()
-    assert max(map(len, out.getvalue().splitlines()[1:])) <= 100  # the table
+    for width in (40, 60, 80, 100):
+        out = io.StringIO()
+        status.show(found, Console(file=out, width=width))
+        sentence, *table = out.getvalue().splitlines()
+        assert "is running. Cells: 1 finished, 1 running, 1 waiting; about " in sentence
+        assert max(map(len, table)) <= width
+        running = next(line for line in table if "1/2" in line)
+        assert second.figures.split()[1] in running  # its score, whole
+        assert ("running" in running) == (width >= 80)
     assert json.loads(json.dumps(status.as_json(found)))["cells"][1]["cycles_done"] == 1
 
 
