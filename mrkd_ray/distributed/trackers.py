@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import ray
+from ray.air.constants import TRAINING_ITERATION
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.air.integrations.wandb import WandbLoggerCallback
 from ray.tune import Callback
-from ray.tune.result import TRAINING_ITERATION
 
 from mrkd_ray.cells.cell import Cell
 from mrkd_ray.cells.run import figures
@@ -169,12 +169,12 @@ class Trackers:
 
     def _mlflow(self, uri: str) -> Any:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # 7: minutes of silence
-        callback = MLflowLoggerCallback(tracking_uri=uri, experiment_name=self._name)
+        callback: Any = MLflowLoggerCallback(tracking_uri=uri, experiment_name=self._name)
         callback.setup()
         return callback
 
     def _wandb(self, project: str) -> Any:
-        callback = _Wandb(
+        callback: Any = _Wandb(
             project,
             group=self._name,
             upload_timeout=PATIENCE,
@@ -227,7 +227,7 @@ def _tables_to_wandb(inner: _Wandb, folder: Path, files: Sequence[Path]) -> None
     tables = wandb.Artifact(re.sub(r"[^\w\-.]", "_", folder.name), type="tables")
     for file in files:
         tables.add_file(str(file))
-    place = {"project": inner.project, "group": inner.group, "name": folder.name}
+    place: dict[str, Any] = {"project": inner.project, "group": inner.group, "name": folder.name}
     with wandb.init(**place, job_type="tables", **inner.kwargs) as run:
         run.log_artifact(tables)
     wandb.teardown()
