@@ -1,17 +1,26 @@
-"""The folders in which Ray keeps a session's logs and sockets: which are ours, and in use. No Ray.
+"""The folders of Ray and Tune: which are ours, and in use. Ray itself is not needed.
 
-Ray leaves them behind, also where a run ends well.
+Ray leaves a session's logs and sockets behind, also where a run ends well; Tune its folder where
+the run is killed.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 MARK = "mrkd_ray"
 """The file in a session's folder that says that this project started it."""
+
+TUNE, LOCK = "mrkd-tune-", "lock"
+"""How the names of Tune's folders begin; a run holds the lock in its own."""
 
 
 def mark(session: Path) -> None:
@@ -39,3 +48,10 @@ def in_use(session: Path) -> bool:
                 continue
             return True
     return False
+
+
+def remove_tunes() -> None:
+    """Remove the folders of Tune that runs have left which were killed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{TUNE}*"):
+        with suppress(OSError), FileLock(left / LOCK, timeout=0):  # of no running process
+            shutil.rmtree(left, ignore_errors=True)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from mrkd_ray.cells.prepared import Prepared
 from mrkd_ray.cells.run import Row, past, run_cell
 from mrkd_ray.cells.tasks import branch_tasks
 from mrkd_ray.common.failures import is_lasting
-from mrkd_ray.distributed import failures, gcs_watch
+from mrkd_ray.distributed import failures, gcs_watch, sessions
 from mrkd_ray.distributed.cluster import Cluster, Node, own_node, sizes
 from mrkd_ray.distributed.home import Home
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
@@ -45,8 +44,6 @@ from mrkd_ray.distributed.telemetry import Gauges, GridGauges
 from mrkd_ray.distributed.trackers import Tracker
 from mrkd_ray.scores import metrics
 from mrkd_ray.training.branch_task import BranchFailed
-
-_PREFIX, _LOCK = "mrkd-tune-", "lock"  # a run holds the lock in its folder
 
 MAX_FAILURES = 2
 """How often a cell is taken up again from its last checkpoint, after a lost actor or node."""
@@ -201,24 +198,17 @@ class Trial(tune.Trainable):
 @contextmanager
 def _storage() -> Iterator[str]:
     """Yield a folder for Tune; remove it afterwards, and those that killed runs have left."""
-    root = Path(tempfile.gettempdir())
-    _remove_left(root)
+    sessions.remove_tunes()
     with (
-        tempfile.TemporaryDirectory(prefix=_PREFIX) as storage,
-        FileLock(Path(storage) / _LOCK),
+        tempfile.TemporaryDirectory(prefix=sessions.TUNE) as storage,
+        FileLock(Path(storage) / sessions.LOCK),
     ):
         gcs_watch.folders.add(storage)
         try:
             yield storage
         finally:
             gcs_watch.folders.discard(storage)
-    _remove_left(root)  # again: processes of a run that was killed just before may have written
-
-
-def _remove_left(root: Path) -> None:
-    for left in root.glob(f"{_PREFIX}*"):
-        with suppress(OSError), FileLock(left / _LOCK, timeout=0):  # of no running process
-            shutil.rmtree(left, ignore_errors=True)
+    sessions.remove_tunes()  # again: processes of a run that was just killed may have written
 
 
 def _no_room() -> bool:

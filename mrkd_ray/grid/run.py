@@ -24,6 +24,7 @@ from mrkd_ray.common.reading import Damaged
 from mrkd_ray.common.timeline import read_trace, summary
 from mrkd_ray.config.parsing import PYTHON, parse
 from mrkd_ray.config.schema import GridConfig, TrainConfig
+from mrkd_ray.distributed import sessions
 from mrkd_ray.grid import folder as grid_folder
 from mrkd_ray.grid.default_branches import with_branches
 from mrkd_ray.grid.mirror import Mirror, Running
@@ -252,6 +253,7 @@ def run_cells(
             copies.end(folder / "cells" / key)
 
     if not todo:
+        sessions.remove_tunes()  # of a run that was killed when its last cell was done
         return []
     if opened.workers.local:
         return _run_locally(todo, opened.prepared, folder, profile, cycled, ended, shown.lost)
