@@ -47,6 +47,7 @@ class Probed:
         all_verified: whether each label that is trained on was verified.
         costs: of each candidate; empty where they were not measured.
         left_out: what the first part alone told of candidates that were `too_weak` there.
+        hopeless: what short probes told of candidates that were `hopeless` in them.
     """
 
     candidates: tuple[BranchSpec, ...]
@@ -58,6 +59,7 @@ class Probed:
     all_verified: bool = True
     costs: tuple[Cost, ...] = ()
     left_out: Probed | None = None
+    hopeless: Probed | None = None
 
     @cached_property
     def hits(self) -> Float64:
@@ -163,6 +165,23 @@ def too_weak(probed: Probed, size: int, margin: float) -> set[BranchSpec]:
         probed.candidates[i]
         for i, each in zip(others[size - 1 :], lacking, strict=True)
         if each.mean() > ERRORS * standard_error(each)
+    }
+
+
+def hopeless(probed: Probed, size: int, margin: float) -> set[BranchSpec]:
+    """Return candidates that short probes are enough for.
+
+    They are right on less than half as many clips as the best candidate, by `ERRORS` standard
+    errors over the same clips, and lack more than `margin` points. The best `size` candidates
+    always stay.
+    """
+    best, *others = np.argsort(-probed.accuracy, kind="stable").tolist()
+    lacking = {i: probed.hits[best] / 2 - probed.hits[i] for i in others[size - 1 :]}
+    return {
+        probed.candidates[i]
+        for i, each in lacking.items()
+        if each.mean() > ERRORS * standard_error(each)
+        and probed.accuracy[best] - probed.accuracy[i] > margin / 100
     }
 
 

@@ -23,8 +23,11 @@ from mrkd_ray.grid.opening import OpenGrid
 from mrkd_ray.plan import costs, probe
 from mrkd_ray.plan.measurements import Probe, Sizes
 from mrkd_ray.plan.window_memory import window_memory_of
-from mrkd_ray.recommend.choice import Probed, too_weak
+from mrkd_ray.recommend.choice import FEWEST_CLIPS, Probed, hopeless, too_weak
 from mrkd_ray.recommend.costs import Cost, measure
+
+SHORT = 5
+"""A short probe has a fifth of the epochs."""
 
 
 def parts_of(dataset: Dataset, config: RecommendConfig) -> tuple[list[Split], int]:
@@ -95,14 +98,44 @@ def of_parts(cells: Sequence[Cell], parts: Sequence[Split], seed: int) -> list[C
     return probes
 
 
+def short(probes: Sequence[Cell], dataset: Dataset, config: RecommendConfig) -> list[Cell]:
+    """Return short probes of the candidates: on the first part, with a fifth of the epochs.
+
+    There are none where that is no whole epoch, where the part has too few clips to tell candidates
+    apart, or where all candidates stay anyway.
+    """
+    first, (part, *_) = _of_first_part(probes), parts_of(dataset, config)[0]
+    cycles = first[0].training.cycles // SHORT
+    if cycles == 0 or len(part.test) < FEWEST_CLIPS or len(first) <= config.size:
+        return []
+    update = {"cycles": cycles}
+    return [
+        replace(
+            cell,
+            training=cell.training.model_copy(update=update),
+            asked=cell.asked and cell.asked.model_copy(update=update),
+        )
+        for cell in first
+    ]
+
+
+def _of_first_part(probes: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in probes if cell.fold == probes[0].fold]
+
+
 def worth_it(
     folder: Path, probes: Sequence[Cell], dataset: Dataset, config: RecommendConfig
 ) -> list[Cell]:
-    """Return the probes without those, after the first part, of candidates that are too weak there.
+    """Return the probes without those of candidates that are not worth more.
 
-    Where probes of the first part are not finished these are all.
+    None of those that short probes have shown to be hopeless, and only the first part of those that
+    are too weak there, once short probes, and those of the first part, are finished.
     """
-    first = [cell for cell in probes if cell.fold == probes[0].fold]
+    tried = short(probes, dataset, config)
+    if tried and is_finished(folder, tried):
+        behind = hopeless(_read(folder, tried, dataset), config.size, config.margin)
+        probes = [cell for cell in probes if cell.branches[0] not in behind]
+    first = _of_first_part(probes)
     if len(first) == len(probes) or not is_finished(folder, first):
         return [*probes]
     weak = too_weak(_read(folder, first, dataset), config.size, config.margin)
@@ -114,13 +147,26 @@ def is_finished(folder: Path, probes: Sequence[Cell]) -> bool:
     return all(result_of(folder / "cells" / cell.key) is not None for cell in probes)
 
 
-def read(folder: Path, probes: Sequence[Cell], dataset: Dataset) -> Probed:
-    """Read what finished probes predict, of candidates that were not left out (`worth_it`)."""
+def read(
+    folder: Path, probes: Sequence[Cell], dataset: Dataset, tried: Sequence[Cell] = ()
+) -> Probed:
+    """Read what finished probes predict, of candidates that were not left out (`worth_it`).
+
+    Args:
+        folder: where they lie.
+        probes: of candidates that are not hopeless.
+        dataset: all clips.
+        tried: the short ones of all candidates.
+    """
     parts = Counter(cell.branches[0] for cell in probes)
     whole = [cell for cell in probes if parts[cell.branches[0]] == max(parts.values())]
     others = [cell for cell in probes if cell not in whole]
-    left_out = _read(folder, others, dataset) if others else None
-    return replace(_read(folder, whole, dataset), left_out=left_out)
+    hopeless = [cell for cell in tried if cell.branches[0] not in parts]
+    return replace(
+        _read(folder, whole, dataset),
+        left_out=_read(folder, others, dataset) if others else None,
+        hopeless=_read(folder, hopeless, dataset) if hopeless else None,
+    )
 
 
 def _read(folder: Path, probes: Sequence[Cell], dataset: Dataset) -> Probed:

@@ -75,20 +75,26 @@ def recommend(
                 grid_folder.rename_former(opened.cells, folder)
                 for line in grid_folder.set_aside(opened.cells, folder):
                     say(console, f"warning: {line}")
-        wanted = probes.worth_it(folder, opened.cells, opened.prepared.dataset, config)
+        every = opened.cells
+        wanted = probes.worth_it(folder, every, opened.prepared.dataset, config)
         left = [cell for cell in wanted if result_of(folder / "cells" / cell.key) is None]
+        opened = replace(opened, cells=wanted)
         if left:
-            opened, left = _in_time(replace(opened, cells=wanted), left, config.minutes, console)
+            opened, left = _in_time(opened, left, config.minutes, console)
         wanted, prepared = opened.cells, opened.prepared
+        tried = probes.short(every, prepared.dataset, config)
         with grid_folder.locked(folder):
-            grid_folder.write_request(folder, asked, prepared.skipped, wanted)
+            grid_folder.write_request(folder, asked, prepared.skipped, [*tried, *wanted])
             if left:
                 compute(prepared, opened.workers.map, opened.display)
+            if left and tried:
+                _run(replace(opened, cells=tried), folder)
+                wanted = probes.worth_it(folder, wanted, prepared.dataset, config)
             first = [cell for cell in wanted if cell.fold == wanted[0].fold]
             _run(replace(opened, cells=first), folder)
             wanted = probes.worth_it(folder, wanted, prepared.dataset, config)
             _run(replace(opened, cells=wanted), folder)
-            probed = probes.read(folder, wanted, prepared.dataset)
+            probed = probes.read(folder, wanted, prepared.dataset, tried)
     # The workers have ended: nothing else computes while models are timed.
     seconds = typical_seconds(asked.model_dump(mode="json"))
     with console.status("Measuring what the candidates cost"):
@@ -188,6 +194,7 @@ def _in_time(
         console,
         f"{len(kept)} probes of {kept[0].training.epochs} epochs{finished}: {len(candidates)} "
         f"candidates on {count} of {len(parts)} parts. {clips} held-out clips will decide. "
-        f"About {time_text(seconds)} at most: who is too weak on the first part is in no other.",
+        f"About {time_text(seconds)} at most: short probes come first. Who is hopeless in them, "
+        "or too weak on the first part, is in no other.",
     )
     return replace(opened, cells=kept), now

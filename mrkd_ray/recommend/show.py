@@ -65,6 +65,12 @@ def sentences(choice: Choice, fold: int, verified_only: bool) -> Iterator[str]:
             "alone. There the best candidate is ahead by more than the margin, and by "
             f"{ERRORS} standard errors besides."
         )
+    if poor := probed.hopeless:
+        yield (
+            f"{few([str(candidate) for candidate in poor.candidates])}: tried for a fifth of the "
+            "epochs on the first part alone. There the best candidate is right on more than twice "
+            "as many clips."
+        )
     if others:
         told = f"{choice.tied} of the other {others} cohorts are not told apart from it by so many "
         told += f"clips (log-loss within {ERRORS} standard errors)."
@@ -135,6 +141,11 @@ def show(choice: Choice, fold: int, verified_only: bool, console: Console) -> No
             loss = float(weak.losses([i]).mean())
             name = str(weak.candidates[i])
             table.add_row("", name, _accuracy(weak, i), f"{loss:.3f}", "too weak on the first part")
+    if poor := probed.hopeless:
+        for i in np.argsort(-poor.accuracy, kind="stable"):
+            loss = float(poor.losses([i]).mean())
+            name = str(poor.candidates[i])
+            table.add_row("", name, _accuracy(poor, i), f"{loss:.3f}", "hopeless in few epochs")
     console.print(table)
     console.print()
     console.print(_matrix(probed, order[:SHOWN]))
@@ -167,6 +178,8 @@ def tables(choice: Choice) -> dict[str, str]:
             _row(weak, i) | {"admitted": False} | _columns(weak, i)
             for i in range(len(weak.candidates))
         ]
+    if poor := probed.hopeless:
+        candidates += [_row(poor, i) | {"admitted": False} for i in range(len(poor.candidates))]
     measures = (diversity.disagreement, diversity.correlation, diversity.yule_q)
     matrices = {measure.__name__: probed.pairwise(measure) for measure in measures}
     pairs = [

@@ -11,7 +11,7 @@ import pytest
 
 from mrkd_ray.config.fields import BranchSpec
 from mrkd_ray.recommend import choice as choices
-from mrkd_ray.recommend.choice import Probed, choose, too_weak
+from mrkd_ray.recommend.choice import Probed, choose, hopeless, too_weak
 from mrkd_ray.scores.intervals import standard_error
 
 CLIPS, CLASSES = 40, 5
@@ -142,3 +142,11 @@ def test_who_is_behind_by_more_than_the_margin_and_its_error_is_too_weak(
     assert too_weak(found, 2, 0) == {found.candidates[3], found.candidates[2]}
     assert not too_weak(found, 4, 10)  # all of them are needed
     assert not too_weak(found, 2, 100)
+
+
+def test_who_is_right_on_less_than_half_as_many_clips_as_the_best_is_hopeless() -> None:
+    found = probed(range(2), range(3, 5), range(19, 40), range(5, 40))
+    assert [round(100 * a) for a in found.accuracy] == [95, 95, 48, 12]
+    assert {str(candidate) for candidate in hopeless(found, 2, 10)} == {"r3:n"}
+    assert not hopeless(found, 4, 10)
+    assert not hopeless(found, 2, 90)  # who takes anybody drops nobody

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,39 @@ def test_from_clips_to_a_grid_that_runs(
     )
     with pytest.raises(grid.CellsFailed, match=r"1 of 3 probes .*\n.*lost\n.*/recommend-2\."):
         recommend(asked, file, force=True, console=QUIET)  # probes of another PyTorch do not count
+
+
+@pytest.mark.slow
+def test_who_is_hopeless_in_few_epochs_has_no_whole_probe_and_is_named(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(clips, tmp_path, cycles=5, parts=1, representations="mfcc,logmel64,cqt")
+    (poor,) = (each for each in candidates_of(asked) if each.representation == "mfcc")
+    monkeypatch.setattr(probes, "hopeless", lambda tried, size, margin: {poor})
+    monkeypatch.setattr(probes, "FEWEST_CLIPS", 3)
+    choice = recommend(asked, tmp_path / "to.yaml", console=QUIET)
+    assert str(poor) not in map(str, choice.probed.candidates)
+    (results,) = (tmp_path / "results").iterdir()
+    cycles = Counter(
+        (next(iter(json.loads(path.read_text())["branches"])), path.parent.name in _short(results))
+        for path in results.glob("cells/*/result.json")
+    )
+    assert cycles == Counter(
+        {(f"{name}-vgg_small", short): 1 for name in ("cqt", "logmel64") for short in (True, False)}
+        | {("mfcc-vgg_small", True): 1}
+    )
+    last = _rows(results / "probes.csv")[-1]
+    assert (last["candidate"], last["admitted"], last["clips"]) == (str(poor), "False", "3")
+    assert f"# {poor}: tried for a fifth of the epochs" in (tmp_path / "to.yaml").read_text()
+    made = {path: path.stat().st_mtime_ns for path in results.glob("cells/*/result.json")}
+    recommend(asked, tmp_path / "to.yaml", force=True, console=QUIET)
+    assert made == {path: path.stat().st_mtime_ns for path in results.glob("cells/*/result.json")}
+
+
+def _short(results: Path) -> set[str]:
+    """The cells of one cycle."""
+    rows = {path.parent.name: _rows(path) for path in results.glob("cells/*/history.csv")}
+    return {name for name, own in rows.items() if len({row["cycle"] for row in own}) == 1}
 
 
 @pytest.mark.parametrize(("field", "told"), [("fold", True), ("split", True), (None, False)])
