@@ -139,8 +139,8 @@ class Calibration:
         members: temperature of each of its branches.
         temperature: of the mean of the branches' probabilities.
         thresholds: of several labels, from which probability a class is there, [M]; else None.
-        least: of one label, the highest probability below which a sound is none of the classes;
-            None where that is not known.
+        least: of one label, the probability of the most probable class below which a sound is
+            none of them, by that class, [M]; None where that is not known.
         part: of which clips this follows: `held_out`, `test`, or none.
         clips: how many.
         ece: expected calibration error before and after, in [0, 1]; after, each half of the clips
@@ -152,7 +152,7 @@ class Calibration:
     members: tuple[float, ...] = ()
     temperature: float = 1.0
     thresholds: Float64 | None = None
-    least: float | None = None
+    least: Float64 | None = None
     part: str | None = None
     clips: int = 0
     ece: tuple[float, float] | None = None
@@ -212,20 +212,18 @@ class Calibration:
         if self.multi_label:
             levels = PRESENT if self.thresholds is None else self.thresholds
             return np.asarray(probabilities >= levels)
-        known = probabilities.max(axis=1) >= (self.least or 0.0)
         one = np.eye(probabilities.shape[1], dtype=bool)[probabilities.argmax(axis=1)]
-        return np.asarray(one & known[:, None])
+        return np.asarray(one & (probabilities >= (0.0 if self.least is None else self.least)))
 
     def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Return it for people and other programs; thresholds by class."""
+        """Return it for people and other programs; thresholds and `none_below` by class."""
         found: dict[str, Any] = {"temperature": round(self.temperature, 4), "clips": self.clips}
         if self.part:
             found["part"] = self.part
-        if self.thresholds is not None:
-            levels = (round(float(value), 4) for value in self.thresholds)
-            found["thresholds"] = dict(zip(classes, levels, strict=True))
-        if self.least is not None:
-            found["none_below"] = round(self.least, 4)
+        for name, values in (("thresholds", self.thresholds), ("none_below", self.least)):
+            if values is not None:
+                levels = (round(float(value), 4) for value in values)
+                found[name] = dict(zip(classes, levels, strict=True))
         if self.ece is not None:
             found["ece_before"], found["ece_after"] = (round(value, 4) for value in self.ece)
         if self.noise_named is not None:

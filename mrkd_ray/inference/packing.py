@@ -215,7 +215,8 @@ def _calibration_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         text += f"; expected calibration error {before:.1f} points before, {after:.1f} after"
     yield "Calibration", text
     if "none_below" in found:
-        yield "None of these", f"below a probability of {100 * found['none_below']:.1f} %"
+        levels = (f"{_plain(name)} {100 * x:.0f} %" for name, x in found["none_below"].items())
+        yield "None of these", f"below {', '.join(levels)}"
     if "thresholds" in found:
         levels = (f"{_plain(name)} {100 * x:.0f} %" for name, x in found["thresholds"].items())
         yield "Thresholds", ", ".join(levels)

@@ -308,10 +308,11 @@ def description(classifier: Classifier, seconds: float | None) -> dict[str, Any]
     """Return what a program's file says of itself; there, each value is JSON.
 
     `classes` (in the order of the probabilities), `multi_label`, `sample_rate` in Hz, `samples`
-    that it takes (null: any number), `calibration` (which its probabilities have; `none_below`: the
-    highest probability below which a sound is none of the classes), and of each branch, in order,
-    `representations`, `representation_versions`, `networks` and `sha256` of its weights;
-    `mrkd_ray` is the version that wrote the file. `parity` is how it compares with the model.
+    that it takes (null: any number), `calibration` (which its probabilities have; `none_below`: of
+    each class, where it is the most probable, below which a sound is none of them), and of each
+    branch, in order, `representations`, `representation_versions`, `networks` and `sha256` of its
+    weights; `parity` is how it compares with the model.
+    `mrkd_ray` is the version that wrote the file.
     """
     branches = classifier.branches
     rate = branches[0].sample_rate

@@ -53,11 +53,13 @@ def class_thresholds(
 
 def least_known(
     probabilities: ArrayLike, truth: NDArray[np.integer], noise: ArrayLike
-) -> float | None:
-    """Return the highest probability below which a clip is taken for none of the classes.
+) -> Float64 | None:
+    """Return of each class the probability below which a clip is taken for none of them, [M].
 
-    Of the clips told right, `KEPT` are above it. Where noise scores higher, it rises above the
-    noise, while it keeps `KEPT_AT_LEAST`. None where no clip is told right.
+    Of the clips told right, `KEPT` are above it. A class for which noise is taken rises above that
+    noise: first the classes that lose the fewest clips by it, while `KEPT_AT_LEAST` of all are
+    kept. Noise is like few of the classes, so the others need not rise. None where no clip is told
+    right.
 
     Args:
         probabilities: [n, M].
@@ -65,9 +67,20 @@ def least_known(
         noise: [k, M], of sounds that are of no class.
     """
     given, other = np.asarray(probabilities), np.asarray(noise)
-    right = given[given.argmax(axis=1) == truth].max(axis=1)
+    right = given[given.argmax(axis=1) == truth]
     if not len(right):
         return None
-    low, high = np.quantile(right, [1 - KEPT, 1 - KEPT_AT_LEAST], method="lower")
-    above = other.max() + 2 * ROUNDING if other.size else 0.0
-    return float(min(max(low, above), high) - ROUNDING)
+    highest, named = right.max(axis=1), right.argmax(axis=1)
+    low = np.quantile(highest, 1 - KEPT, method="lower") - ROUNDING
+    found = np.full(given.shape[1], low, np.float64)
+    spare = int((1 - KEPT_AT_LEAST) * len(right)) - int((highest < low).sum())
+    rises = []
+    for label in np.unique(other.argmax(axis=1)) if len(other) else ():
+        above = other[other.argmax(axis=1) == label].max() + ROUNDING
+        lost = int(((named == label) & (highest >= low) & (highest < above)).sum())
+        if above > low:
+            rises.append((lost, int(label), float(above)))
+    for lost, label, above in sorted(rises):
+        if lost <= spare:
+            found[label], spare = above, spare - lost
+    return found

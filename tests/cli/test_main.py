@@ -444,7 +444,7 @@ def test_predict_gives_the_scores_of_training_calibrated(trained: Path, clips: P
             found = [row["scores"][name] for name in ("clicks", "noise", "tone")]
             np.testing.assert_allclose(found, expected[i], atol=1e-5)
             highest = ("clicks", "noise", "tone")[int(np.argmax(found))]
-            named = max(found) >= (known.least or 0)
+            named = known.least is None or max(found) >= known.least[int(np.argmax(found))]
             assert row["label"] == (highest if named else None)
             assert row["answer"] == (highest if named else "none of these")
 

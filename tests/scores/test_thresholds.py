@@ -22,16 +22,23 @@ def test_a_class_has_the_threshold_of_its_highest_f1() -> None:
 
 def test_what_is_less_probable_than_what_is_known_is_none_of_these() -> None:
     p = np.linspace(0.5, 0.995, 100)
-    scores = np.stack([p, 1 - p], axis=1)
-    truth = np.zeros(100, np.int64)
-    none = np.zeros((0, 2))
+    scores = np.stack([p, 1 - p, np.zeros(100)], axis=1)
+    scores[1::2] = scores[1::2, [1, 0, 2]]  # every second clip is of the second class
+    truth = np.arange(100) % 2
+    none = np.zeros((0, 3))
     least = least_known(scores, truth, none)
     assert least is not None
-    assert (p >= least).mean() == pytest.approx(0.96)
-    above = least_known(scores, truth, np.array([[0.53, 0.47]]))
+    assert (p >= least[truth]).mean() == pytest.approx(0.96)
+    assert least[0] == least[1] == least[2]
+    # A class rises above the noise that is taken for it; the others stay.
+    above = least_known(scores, truth, np.array([[0.55, 0.45, 0.0], [0.1, 0.0, 0.9]]))
     assert above is not None
-    assert 0.53 < above < 0.54
-    most = least_known(scores, truth, np.array([[0.99, 0.01]]))  # which too many clips lie below
+    assert 0.55 < above[0] < 0.551
+    assert above[1] == least[1]
+    assert 0.9 < above[2] < 0.901  # which costs no clip
+    assert (p >= above[truth]).mean() >= 0.9
+    # Where too many clips would be lost, it stays.
+    most = least_known(scores, truth, np.array([[0.99, 0.01, 0.0]]))
     assert most is not None
-    assert (p >= most).mean() == pytest.approx(0.91)
-    assert least_known(scores, truth + 1, none) is None  # no clip is told right
+    np.testing.assert_array_equal(most, least)
+    assert least_known(scores, 1 - truth, none) is None  # no clip is told right
