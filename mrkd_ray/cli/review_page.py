@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import secrets
-import socket
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -177,26 +175,17 @@ def run(results: Path, answers: Path, to: Path, count: int, port: int, console: 
         UserError: something is missing, or as `RunReview`.
     """
     check_installed("mrkd review --page")
-    import uvicorn
-
+    from mrkd_ray.serve.listening import listening, serve_until_told, url
     from mrkd_ray.serve.review import make_review_app
 
-    try:
-        listening = socket.create_server((HOST, port))
-    except OSError as error:
-        raise UserError(
-            f"--port {port}: cannot be listened on ({error.strerror}). Give another one."
-        ) from None
-    with listening:
+    with listening(HOST, port) as bound:
         app = make_review_app(
             RunReview(results, answers, to, count), token := secrets.token_hex(16)
         )
         console.print(
-            f"http://{HOST}:{listening.getsockname()[1]}/#{token}  until Ctrl-C",
+            f"{url(bound)}/#{token}  until Ctrl-C",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
-        config = uvicorn.Config(app, log_level="warning", access_log=False)
-        with suppress(KeyboardInterrupt):  # uvicorn has ended in order, and raises it again
-            uvicorn.Server(config).run(sockets=[listening])
+        serve_until_told(app, bound)

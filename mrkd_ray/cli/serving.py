@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
-import threading
+import logging
 from typing import TYPE_CHECKING
 
 from mrkd_ray.common.errors import UserError
@@ -35,23 +35,34 @@ def run(settings: Settings, host: str, port: int) -> None:
     from rich.console import Console
 
     from mrkd_ray.common.progress import say
-    from mrkd_ray.distributed.serving import check_free, running
+    from mrkd_ray.distributed.serving import running
     from mrkd_ray.inference.classifier import Classifier
-    from mrkd_ray.serve.application import application
+    from mrkd_ray.serve.app import make_app
+    from mrkd_ray.serve.application import workers
+    from mrkd_ray.serve.listening import listening, serve_until_told, url
 
     console = Console(stderr=True)
-    check_free(host, port)
+    listening(host, port).close()  # a wrong address is said at once
+    settings.token()
     Classifier.load(settings.model, "cpu")  # what is wrong with it is said before anything starts
     if not _is_loopback(host) and settings.token_file is None:
         say(console, f"warning: everybody who reaches {host} may ask: --token-file")
     say(console, f"loading {settings.model}")
-    with running(application(settings), host, port, settings.replicas):
-        name = f"[{host}]" if ":" in host else host
-        print(f"http://{name}:{port}  until Ctrl-C", flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            say(console, "stopping")
+    with running(workers(settings), settings.replicas) as replicas, listening(host, port) as bound:
+        _log_requests()
+        print(f"{url(bound)}  until Ctrl-C", flush=True)
+        serve_until_told(make_app(settings, replicas), bound)
+        say(console, "stopping")
+
+
+def _log_requests() -> None:
+    """Write a line for each request to standard error: when, its status, and how long it took."""
+    log = logging.getLogger("mrkd_ray.serve")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _is_loopback(host: str) -> bool:

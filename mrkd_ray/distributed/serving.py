@@ -1,4 +1,4 @@
-"""Ray Serve: replicas of what does jobs, and the application in front of them.
+"""Ray Serve: replicas of what does jobs, and on a cluster the application in front of them.
 
 It knows neither recordings nor models. What is in a replica, and what the application is, is
 handed over as functions that make them.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -27,9 +25,6 @@ AHEAD = 2  # batches that a replica has: one is done, the next one comes togethe
 TRIES = 3  # of a job whose replica dies; there is another one, or there will be one
 FRONT = 10_000  # requests that the application has at once: it is told itself how many it takes
 NAME = "mrkd"
-PATIENCE = "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"
-"""Ray's variable. By default a proxy that takes more than three times 5 s to start is killed, and
-the server does not start: on a busy machine it takes longer."""
 
 
 class Worker(Protocol):
@@ -92,7 +87,7 @@ class Replicas:
 
 @serve.ingress()
 class Front:
-    """The application, in a process of its own."""
+    """The application, in a process of a cluster."""
 
     def __init__(self, make_app: Callable[[Replicas], Any], handle: Any) -> None:
         self._make_app, self._replicas = make_app, Replicas(handle)
@@ -101,58 +96,61 @@ class Front:
         return self._make_app(self._replicas)
 
 
-def application(
-    make_worker: Callable[[], Worker],
-    make_app: Callable[[Replicas], Any],
-    *,
-    replicas: int,
-    cpus: int,
-    gpus: float,
-    queue: int,
+def workers(
+    make_worker: Callable[[], Worker], *, replicas: int, cpus: int, gpus: float, queue: int
 ) -> serve.Application:
-    """Return what Ray Serve runs.
+    """Return what Ray Serve runs: replicas of what does jobs.
 
     Args:
         make_worker: called in each replica.
-        make_app: called in the process in front; makes an ASGI application.
         replicas: how many.
         cpus: of each replica.
         gpus: of each replica.
         queue: jobs that may wait for a replica.
     """
-    worker = serve.deployment(
+    deployment = serve.deployment(
         name="model",
         num_replicas=replicas,
         ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
         max_ongoing_requests=AHEAD * BATCH,
         max_queued_requests=queue,
-    )(Replica)
+    )
+    return deployment(Replica).bind(make_worker)
+
+
+def application(
+    make_app: Callable[[Replicas], Any], workers: serve.Application
+) -> serve.Application:
+    """Return what Ray Serve runs on a cluster: `workers`, and the application in front of them.
+
+    `make_app` is called in the process in front; it makes an ASGI application.
+    """
     front = serve.deployment(
         name="front", ray_actor_options={"num_cpus": 0}, max_ongoing_requests=FRONT
-    )(Front)
-    return front.bind(make_app, worker.bind(make_worker))
+    )
+    return front(Front).bind(make_app, workers)
 
 
 @contextmanager
-def running(application: serve.Application, host: str, port: int, cpus: int) -> Iterator[None]:
-    """Serve an application from a cluster that is started here, and end both afterwards.
+def running(workers: serve.Application, cpus: int) -> Iterator[Replicas]:
+    """Run workers on a cluster that is started here, and end both afterwards.
+
+    The application that asks them is in this process: Ray Serve's own proxy and a process in front
+    would each take a request and hand it on, which costs as much as a small model.
 
     Args:
-        application: of `application`.
-        host: the address to listen on.
-        port: of it.
+        workers: of `workers`.
         cpus: logical CPUs that the cluster has at least.
 
     Raises:
-        UserError: the application did not start.
+        UserError: they did not start.
     """
-    os.environ.setdefault(PATIENCE, "60")
     with connect(None, cpus, dashboard=False):
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         try:
             try:
-                serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
-                serve.run(application, name=NAME)
+                serve.start(proxy_location="Disabled")
+                handle = serve.run(workers, name=NAME, route_prefix=None)
             except RayActorError:
                 raise UserError(
                     "the server did not start: a process of Ray Serve ended. Is there memory left, "
@@ -160,23 +158,9 @@ def running(application: serve.Application, host: str, port: int, cpus: int) -> 
                 ) from None
             except RuntimeError as error:
                 raise UserError(f"the server did not start: {_reason()}") from error
-            yield
+            yield Replicas(handle)
         finally:
             serve.shutdown()  # type: ignore[no-untyped-call]
-
-
-def check_free(host: str, port: int) -> None:
-    """Raise UserError where nobody can listen on an address."""
-    try:
-        kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"--host {host} --port {port}: cannot be listened on ({reason}). Give another one."
-        ) from None
 
 
 def _reason() -> str:

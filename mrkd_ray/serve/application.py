@@ -1,4 +1,4 @@
-"""The server on Ray Serve: what `mrkd serve` runs, and what `serve build` and `serve deploy` take.
+"""The server on Ray Serve: the workers of `mrkd serve`, and what `serve deploy` takes.
 
 A file for a cluster names `mrkd_ray.serve.application:application` as its import path and has the
 fields of `Settings` as arguments: deploy/serve.yaml.
@@ -22,9 +22,15 @@ def application(settings: Settings) -> Any:
     from mrkd_ray.distributed import serving
 
     settings.token()
-    return serving.application(
+    return serving.application(partial(_app, settings), workers(settings))
+
+
+def workers(settings: Settings) -> Any:
+    """Return the model's replicas, an `Application` of Ray Serve."""
+    from mrkd_ray.distributed import serving
+
+    return serving.workers(
         partial(_scorer, settings),
-        partial(_app, settings),
         replicas=settings.replicas,
         cpus=settings.cpus,
         gpus=settings.gpus,

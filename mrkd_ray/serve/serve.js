@@ -47,7 +47,7 @@ async function ask(path, options = {}, tries = 5) {
   } catch {
     throw new Error("The server does not answer. Does it still run?");
   }
-  if (response.status === 503 && tries > 1) {
+  if (response.status >= 500 && tries > 1) { // full, or one of its processes ended: to ask twice does no harm
     say("The server is busy: trying again …");
     await wait(Number(response.headers.get("Retry-After") || 1));
     return ask(path, options, tries - 1);
