@@ -4,7 +4,7 @@ python -m benchmarks.serving results/train              # 1, 8 and 64 clients, 2
 python -m benchmarks.serving results/train --seconds 5
 python -m benchmarks.serving results/train --overload   # 64 clients, where 8 may wait
 
-Each client sends a recording of 5 s (WAV, 441 kB) as soon as its last one is answered. Everything
+Without --overload, benchmarks/results/serving.json is written. Each client sends a recording of 5 s (WAV, 441 kB) as soon as its last one is answered. Everything
 runs on this machine: the clients take their part of it from both servers alike.
 """
 
@@ -30,7 +30,7 @@ import numpy as np
 import psutil
 import requests
 
-from benchmarks.common import describe
+from benchmarks.common import RESULTS, Result, Row, describe
 from benchmarks.startup import MRKD
 
 CLIENTS = (1, 8, 64)
@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--overload", action="store_true", help="more clients than may wait")
     asked = parser.parse_args()
     found = describe("serving")
+    loads: dict[str, list[Load]] = {}
     print(f"{found['date']}, {found['cpus']} CPUs of {found['processor']}, {found['commit']}")
     print("server, clients: requests/s, median ms, p99 ms, CPU ms, answered, 503, other errors")
     with tempfile.TemporaryDirectory() as name:
@@ -181,6 +182,7 @@ def main() -> None:
                 warm(url, folder / "a.wav")
                 for clients in (64,) if asked.overload else CLIENTS:
                     load = loaded(url, process, clients, asked.seconds, folder)
+                    loads.setdefault(side, []).append(load)
                     print(
                         f"{side}, {clients}: {load.rate:.1f}, {load.median:.0f}, {load.p99:.0f}, "
                         f"{load.cpu:.0f}, {load.answered}, {load.refused}, {load.failed}",
@@ -189,6 +191,37 @@ def main() -> None:
                 if asked.overload:
                     warm(url, folder / "a.wav")
                     print("afterwards it answers as before")
+    if not asked.overload:
+        result(*loads.values()).write(RESULTS)
+
+
+def result(ours: list[Load], peer: list[Load]) -> Result:
+    """Return the figures of both servers, by the number of clients."""
+    rows = []
+    for clients, own, other in zip(CLIENTS, ours, peer, strict=True):
+        for what, unit, field in (
+            ("requests answered", "1/s", "rate"),
+            ("median time to an answer", "ms", "median"),
+            ("99 % have an answer in", "ms", "p99"),
+            ("CPU time for an answer", "ms", "cpu"),
+        ):
+            values = [getattr(own, field)], [getattr(other, field)]
+            rows.append(
+                Row(
+                    what=f"{what}, {clients} client(s)",
+                    unit=unit,
+                    ours=values[0],
+                    peer=values[1],
+                    peer_is="the same model behind plain FastAPI and uvicorn",
+                )
+            )
+    return Result(
+        name="serving",
+        title="A model behind HTTP",
+        how="Locust's clients each send a recording of 5 s as soon as the last one is answered.",
+        rows=rows,
+        details={"load_average": os.getloadavg()},
+    )
 
 
 if __name__ == "__main__":
