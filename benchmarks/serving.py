@@ -4,8 +4,9 @@ python -m benchmarks.serving results/train              # 1, 8 and 64 clients, 2
 python -m benchmarks.serving results/train --seconds 5
 python -m benchmarks.serving results/train --overload   # 64 clients, where 8 may wait
 
-Without --overload, benchmarks/results/serving.json is written. Each client sends a recording of 5 s (WAV, 441 kB) as soon as its last one is answered. Everything
-runs on this machine: the clients take their part of it from both servers alike.
+Each client sends a recording of 5 s (WAV, 441 kB) as soon as its last one is answered. Everything
+runs on this machine: the clients take their part of it from both servers alike. Without --overload,
+benchmarks/results/serving.json is written.
 """
 
 from __future__ import annotations

@@ -216,7 +216,7 @@ def _calibration_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Calibration", text
     if "none_below" in found:
         levels = (f"{_plain(name)} {100 * x:.0f} %" for name, x in found["none_below"].items())
-        yield "None of these", f"below {', '.join(levels)}"
+        yield "None of these", f"below a probability of {', '.join(levels)}"
     if "thresholds" in found:
         levels = (f"{_plain(name)} {100 * x:.0f} %" for name, x in found["thresholds"].items())
         yield "Thresholds", ", ".join(levels)
