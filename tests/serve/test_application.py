@@ -48,6 +48,19 @@ def url(ray_cluster: str, settings: Settings) -> Iterator[str]:
         serve.shutdown()
 
 
+def test_it_answers_as_predict_does(url: str, ensemble: Path, wav: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav)
+    expected = Classifier.load(ensemble, "cpu").predict(tmp_path / "a.wav").probabilities
+    assert requests.get(f"{url}/readyz").status_code == 200
+    said = requests.post(f"{url}/classify", files={"file": ("a.wav", wav)}, params={"views": True})
+    found = said.json()["probabilities"]
+    np.testing.assert_allclose([*found.values()], expected, atol=1e-5)
+    assert "mrkd_audio_seconds_total 2.0" in requests.get(f"{url}/metrics").text
+    wrong = requests.post(f"{url}/classify", data=b"no sound")
+    assert (wrong.status_code, "not readable" in wrong.json()["error"]) == (400, True)
+    assert "default-src 'none'" in requests.get(url).headers["content-security-policy"]
+
+
 def test_mrkd_serve_has_the_application_in_its_own_process(
     url: str, settings: Settings, wav: bytes
 ) -> None:
@@ -68,19 +81,6 @@ def test_mrkd_serve_has_the_application_in_its_own_process(
         listening("127.0.0.1", int(url.rpartition(":")[2]))
     with pytest.raises(UserError, match="cannot be listened on"):
         listening("no.such.host.invalid", 8000)
-
-
-def test_it_answers_as_predict_does(url: str, ensemble: Path, wav: bytes, tmp_path: Path) -> None:
-    (tmp_path / "a.wav").write_bytes(wav)
-    expected = Classifier.load(ensemble, "cpu").predict(tmp_path / "a.wav").probabilities
-    assert requests.get(f"{url}/readyz").status_code == 200
-    said = requests.post(f"{url}/classify", files={"file": ("a.wav", wav)}, params={"views": True})
-    found = said.json()["probabilities"]
-    np.testing.assert_allclose([*found.values()], expected, atol=1e-5)
-    assert "mrkd_audio_seconds_total 2.0" in requests.get(f"{url}/metrics").text
-    wrong = requests.post(f"{url}/classify", data=b"no sound")
-    assert (wrong.status_code, "not readable" in wrong.json()["error"]) == (400, True)
-    assert "default-src 'none'" in requests.get(url).headers["content-security-policy"]
 
 
 def test_processes_that_are_killed_lose_no_request(url: str, wav: bytes) -> None:
