@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ class Job:
     classes: int
     branches: int
     nodes: int = 1
+    aggregators: int = 1  # each of a range of the clips, on a node of its own
     epochs: int = 2  # b + d of a cycle
     frames: int = 501  # of a clip
     bins: int = 64
@@ -80,8 +82,8 @@ def seconds(job: Job, machine: Machine) -> dict[str, float]:
         "waiting for the disk": max(0.0, read - compute),
         "calls": job.branches * machine.call,
         "store": turns * soft / machine.store,
-        "network": (remote + job.nodes - 1) * soft / machine.network,
-        "average": job.branches * soft / machine.average,
+        "network": (remote + job.nodes - 1) * soft / job.aggregators / machine.network,
+        "average": job.branches * soft / job.aggregators / machine.average,
         "copy": turns * soft / machine.copy,
     }
 
@@ -91,7 +93,7 @@ def memory(job: Job) -> dict[str, float]:
     soft = job.clips * job.classes * FLOAT
     here = -(-job.branches // job.nodes)
     return {
-        "object store": (job.branches if job.nodes > 1 else here) * soft + soft,
+        "object store": (here + (job.branches - here) / job.aggregators) * soft + soft,
         "windows of a branch, if resident": job.clips * job.frames * job.bins * 3 * FLOAT,
         "soft labels in a branch": 3 * soft,  # its own, the teacher, and the teacher on the device
         "a representation on disk": job.clips * job.frames * job.bins * FLOAT,
@@ -294,23 +296,29 @@ def audioset(machine: Machine) -> list[tuple[str, dict[str, float], dict[str, fl
     node = replace(machine, **NODE)
     shared = replace(node, disk=node.disk / 8)
     window = replace(AUDIOSET, evaluations=1)
-    far = replace(window, branches=64, nodes=8)
+    far = replace(window, branches=64, nodes=8, aggregators=8)
+    single = replace(far, aggregators=1)
     asked = {
         "8 GPUs, a cohort of 8, `soft_labels: clip`": (AUDIOSET, node),
         "8 GPUs, a cohort of 8, `window`": (window, node),
         "64 GPUs, a cohort of 8 on each node, `window`, features on each node": (window, node),
         "the same, features on one file server as fast as one node's disk": (window, shared),
         "64 GPUs, one cohort of 64, `window`, features on each node": (far, node),
+        "the same, one aggregator and not one on each node": (single, node),
     }
     return [(name, seconds(job, where), memory(job)) for name, (job, where) in asked.items()]
 
 
 def _render(machine: Machine, checks: Sequence[dict[str, Any]]) -> None:
     """Write the tables between the markers of docs/explanation/scaling.md."""
-    text = DOCUMENT.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{''.join(_tables(machine, checks))}{END}{after}")
+    write_between(DOCUMENT, BEGIN, END, "".join(_tables(machine, checks)))
+
+
+def write_between(document: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two markers of a document."""
+    before, _, rest = document.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    document.write_text(f"{before}{begin}\n{text}{end}{after}")
 
 
 def _tables(machine: Machine, checks: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Branches and the aggregator (`actors`) as Ray actors, and `RayCohort`, which drives them by refs.
+"""Branches and aggregators (`actors`) as Ray actors, and `RayCohort`, which drives them by refs.
 
 Cycles are submitted as a whole and one ahead: while the driver waits for a cycle's figures and
 commits its checkpoint, the branches are at work on the next. Actors are never restarted by Ray,
@@ -9,7 +9,7 @@ instead (`tune_trials`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -39,14 +39,19 @@ ANSWER = 10.0  # seconds in which a process says that it is there; it may be at 
 
 @dataclass(frozen=True)
 class Actors:
-    """The processes of a cohort, an actor for each branch and the aggregator; cells share them.
+    """The processes of a cohort, an actor for each branch and the aggregators; cells share them.
 
     They are handles: a benchmark may give others with the same methods.
+
+    Attributes:
+        specs: of the branches.
+        branches: in order.
+        aggregators: one on each node that has branches. Each averages a range of the clips.
     """
 
     specs: tuple[BranchSpec, ...]
     branches: tuple[Any, ...]
-    aggregator: Any
+    aggregators: tuple[Any, ...]
 
     @classmethod
     def start(
@@ -81,14 +86,11 @@ class Actors:
             )
             for i, (name, spec) in enumerate(zip(branch_names(specs), specs, strict=True))
         ]
-        # Two threads: one shard is averaged while another is copied into the object store.
-        last: dict[str, Any] = {"name": f"aggregator, cohort {cohort}", "max_concurrency": 2}
-        aggregator = _actor(AggregatorActor, group, None, **last).remote()
-        return cls(tuple(specs), tuple(branches), aggregator)
+        return cls(tuple(specs), tuple(branches), tuple(aggregators(group, first, cohort)))
 
     def close(self) -> None:
         """End the actors and give their resources back."""
-        for actor in (*self.branches, self.aggregator):
+        for actor in (*self.branches, *self.aggregators):
             ray.kill(actor)
 
 
@@ -102,10 +104,10 @@ class Submitted:
 
 
 class RayCohort:
-    """Γ branches in actors, and an aggregator; goes on from the latest checkpoint under `folder`.
+    """Γ branches in actors, and aggregators; goes on from the latest checkpoint under `folder`.
 
     Args:
-        actors: one for each task and the aggregator; a cell before may have used them.
+        actors: one for each task and the aggregators; a cell before may have used them.
         tasks: one for each branch, with distinct names; their training clips are the same.
         folder: the cell's folder, on this node, and on the branches' where they have no `Home`.
 
@@ -121,11 +123,13 @@ class RayCohort:
     def __init__(self, actors: Actors, tasks: Sequence[BranchTask], folder: Path) -> None:
         self._task = tasks[0]
         self._names = [task.name for task in tasks]
-        self._branches, self._aggregator = actors.branches, actors.aggregator
+        self._branches, self._aggregators = actors.branches, actors.aggregators
         self._checkpoints = folder.absolute() / "checkpoint"
         self._rule = AVERAGES[self._task.training.average]
         self._rows = len(self._task.taught)
-        self._shards = max(1, -(-self._rows * len(self._task.classes) * 4 // SHARD_BYTES))
+        ranges = len(self._aggregators)  # with as many shards in each
+        size = self._rows * len(self._task.classes) * 4
+        self._shards = ranges * max(1, -(-size // (ranges * SHARD_BYTES)))
         self._recorder = Recorder()
         checkpoints.discard_damaged(self._checkpoints)
         found = checkpoints.latest(self._checkpoints)
@@ -151,20 +155,21 @@ class RayCohort:
         return refs if self._shards > 1 else [[ref] for ref in refs]
 
     def average(self, soft_labels: list[list[Any]]) -> list[list[Any]]:
-        """Eq. 3: for each distinct teacher, one ref a shard."""
+        """Eq. 3: for each distinct teacher, one ref a shard; each aggregator has a range of them."""
         weights = [
             branch.held_out_accuracy.remote() for branch in self._branches if self._rule.weighted
         ]
         count = 1 if self._rule.shared else len(self._branches)
+        in_range = self._shards // len(self._aggregators)
         shards = [
-            self._aggregator.average.options(num_returns=count).remote(
+            self._aggregators[i // in_range].average.options(num_returns=count).remote(
                 self._task.training.average,
                 self._task.multi_label,
                 len(self._branches),
                 *parts,
                 *weights,
             )
-            for parts in zip(*soft_labels, strict=True)
+            for i, parts in enumerate(zip(*soft_labels, strict=True))
         ]
         teachers = len(soft_labels) + count
         self.exchanged += teachers * self._rows * len(self._task.classes) * 4
@@ -229,9 +234,10 @@ class RayCohort:
         return found
 
     def spans(self) -> dict[str, list[Span]]:
-        """What every branch, the aggregator and this process did since it was asked last."""
-        found = ray.get([actor.spans.remote() for actor in (*self._branches, self._aggregator)])
-        rows = zip((*self._names, "aggregator"), found, strict=True)
+        """What every branch, the aggregators and this process did since it was asked last."""
+        found = ray.get([actor.spans.remote() for actor in (*self._branches, *self._aggregators)])
+        names = (*self._names, *_numbered("aggregator", len(self._aggregators)))
+        rows = zip(names, found, strict=True)
         return {**dict(rows), "coordinator": self._recorder.take()}
 
     def test_probabilities(self) -> list[Float32]:
@@ -250,6 +256,35 @@ class RayCohort:
 
     def _each(self) -> Iterator[tuple[Any, str]]:
         return zip(self._branches, self._names, strict=True)
+
+
+def aggregators(group: PlacementGroup | None, first: int, cohort: str) -> Iterator[Any]:
+    """Start an aggregator on each node that has a cohort's branches.
+
+    So no node's link carries the soft labels of all of them.
+
+    Args:
+        group: whose bundles from `first` on are the branches'; without one, an aggregator starts
+            wherever there is room.
+        first: see `group`.
+        cohort: goes into the names that Ray's dashboard shows.
+    """
+    bundles: Collection[int | None] = [None]
+    if group:
+        table = ray.util.placement_group_table(group)
+        nodes = table["bundles_to_node_id"]
+        bundles = {nodes[i]: i for i in reversed(range(first, group.bundle_count))}.values()
+    # Two threads: one shard is averaged while another is copied into the object store.
+    threads = {"max_concurrency": 2}
+    names = _numbered("aggregator", len(bundles))
+    for name, bundle in zip(names, sorted(bundles), strict=True):
+        named = f"{name}, cohort {cohort}"
+        yield _actor(AggregatorActor, group, bundle, name=named, **threads).remote()
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    """Return distinct names, numbered from the second on, as equal branches are."""
+    return [name, *(f"{name}-{i}" for i in range(2, count + 1))]
 
 
 def _actor(cls: type, group: PlacementGroup | None, bundle: int | None, **asked: Any) -> Any:

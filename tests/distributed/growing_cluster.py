@@ -100,7 +100,7 @@ class Nodes:
                 gpus = ray.get(handle.__ray_call__.remote(devices))
                 found[actor["name"].partition(",")[0]] = [actor["node"], gpus]
             else:
-                found[actor["class"]] = [actor["node"]]
+                found.setdefault(actor["class"], []).append(actor["node"])
         return found
 
 

@@ -81,6 +81,12 @@ def test_a_cohort_that_a_node_has_room_for_is_kept_there(said: dict[str, Any]) -
     assert sorted(packed[name] for name in NAMES[:2]) == [["B", ["0"]], ["B", ["1"]]]
 
 
+def test_each_node_of_a_cohort_has_an_aggregator(said: dict[str, Any]) -> None:
+    for placed in said["placed"].values():
+        nodes = {placed[name][0] for name in NAMES if name in placed}
+        assert sorted(placed["AggregatorActor"]) == sorted(nodes)
+
+
 def test_the_coordinator_is_where_the_folders_are(said: dict[str, Any]) -> None:
     for placed in said["placed"].values():
         assert placed["Coordinator"] == placed["FilesActor"] == ["head"]

@@ -97,7 +97,7 @@ def test_a_cycle_is_submitted_before_the_one_before_is_waited_for(
 
     monkeypatch.setattr(ray_cohort, "ray", SimpleNamespace(get=get))
     tasks = make_tasks(*TWO, cycles=3)
-    stand_ins = Actors(make_cell(*TWO).branches, (Recorded(log), Recorded(log)), Recorded(log))
+    stand_ins = Actors(make_cell(*TWO).branches, (Recorded(log), Recorded(log)), (Recorded(log),))
     cohort = RayCohort(stand_ins, tasks, tmp_path)
     figures = cohort.figures(algorithm.distilled(cohort, tasks[0].training, 2.0))
     calls = ("train", "soft_labels", "average", "distil", "end_cycle")
@@ -201,6 +201,49 @@ def test_soft_labels_in_shards_change_nothing(
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.fixture
+def three_ranges(two: Actors) -> Iterator[Actors]:
+    """The branches of `two` with three aggregators, as on three nodes."""
+    import ray
+
+    ranges = tuple(Actors.start([]).aggregators[0] for _ in range(3))
+    yield replace(two, aggregators=ranges)
+    for aggregator in ranges:
+        ray.kill(aggregator)
+
+
+@pytest.mark.cluster
+def test_an_aggregator_for_each_range_of_clips_changes_nothing(
+    prepared: Prepared,
+    two: Actors,
+    three_ranges: Actors,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither where one of them is lost: the cell goes on from its last checkpoint."""
+    import ray
+
+    monkeypatch.setattr(ray_cohort, "SHARD_BYTES", 2 * 3 * 4)  # two clips of three classes
+    cell = make_cell(*TWO, average="leave_one_out", cycles=3)
+    tasks = branch_tasks(cell, prepared)
+    list(run_cell(cell, tasks, RayCohort(two, tasks, tmp_path / "one"), tmp_path / "one"))
+    cohort = RayCohort(three_ranges, tasks, tmp_path / "three")
+    figures = run_cell(cell, tasks, cohort, tmp_path / "three")
+    next(figures)
+    in_each(two.branches, repr)  # they answer after the cycle that is submitted ahead
+    spans = cohort.spans()
+    averaged = [len(spans[name]) for name in ("aggregator", "aggregator-2", "aggregator-3")]
+    assert averaged == [4, 4, 4]  # of 12 training clips, in two cycles
+    ray.kill(three_ranges.aggregators[1])
+    with pytest.raises(ray.exceptions.RayActorError):
+        list(figures)
+    assert cohort.dead() == []
+    again = RayCohort(two, tasks, tmp_path / "three")
+    assert again.cycle == 2
+    list(run_cell(cell, tasks, again, tmp_path / "three"))
+    same_files(tmp_path / "one", tmp_path / "three", cell.names)
+
+
 def test_the_same_seed_twice_gives_the_same_bits_and_another_seed_does_not(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -237,7 +280,7 @@ def test_a_cell_in_used_actors_gives_the_bits_of_fresh_ones(
 @pytest.mark.cluster
 def test_actors_have_readable_names(two: Actors) -> None:
     """The dashboard shows an actor's repr."""
-    assert in_each((*two.branches, two.aggregator), repr) == [
+    assert in_each((*two.branches, *two.aggregators), repr) == [
         *("Branch(logmel64, resnet_small)", "Branch(cqt, vgg_small)", "Aggregator")
     ]
 

@@ -320,7 +320,7 @@ def test_actors_are_replaced_where_the_next_cell_has_other_branches(
         trial.cleanup()
         ray.util.remove_placement_group(group)
     assert [actors.specs for actors in used] == [cell.branches for cell in todo]
-    for actor in (*used[0].branches, used[0].aggregator):
+    for actor in (*used[0].branches, *used[0].aggregators):
         with pytest.raises(ray.exceptions.RayActorError):
             ray.get(actor.spans.remote())
 
