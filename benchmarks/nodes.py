@@ -94,9 +94,9 @@ def _cluster(count: int) -> Iterator[tuple[tuple[Host, ...], dict[str, str]]]:
             "RAY_worker_niceness": "0",
             "KEY": str(made.key),
         }
-        ray = f"{Path(sys.executable).with_name('ray')} start --num-cpus 2 --include-dashboard=false"
+        ray = f"{Path(sys.executable).with_name('ray')} start --num-cpus 2"
         head, *others = made.hosts
-        store = "--object-store-memory 1000000000 --disable-usage-stats"
+        store = "--object-store-memory 1000000000 --include-dashboard=false"
         where = [(head, f"--head --port {PORT} --node-ip-address {head.address}")]
         join = f"--address {head.address}:{PORT} --node-ip-address"
         where += [(host, f"{join} {host.address}") for host in others]
@@ -149,8 +149,8 @@ def _rounds(
 
 def _received(count: int) -> list[int]:
     """Return the bytes that each host has received."""
-    devices = (Path(f"/sys/class/net/{SWITCH}-{i}/statistics/tx_bytes") for i in range(1, count + 1))
-    return [int(device.read_text()) for device in devices]
+    devices = (Path(f"/sys/class/net/{SWITCH}-{i}") for i in range(1, count + 1))
+    return [int((device / "statistics" / "tx_bytes").read_text()) for device in devices]
 
 
 def drive(nodes: int, asked: int, clips: int) -> None:
@@ -159,7 +159,7 @@ def drive(nodes: int, asked: int, clips: int) -> None:
 
     from mrkd_ray.distributed.ray_cohort import aggregators
 
-    ray.init("auto", log_to_driver=False, logging_level="error")
+    ray.init("auto", log_to_driver=False)
     group = ray.util.placement_group([{"CPU": 1}] * nodes, strategy="STRICT_SPREAD")
     ray.get(group.ready())
     started = tuple(aggregators(group, 0, "benchmark"))

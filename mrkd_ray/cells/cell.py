@@ -36,6 +36,7 @@ class Cell:
     asked: Training | None = None  # as it was asked for, where that is known; in no key
     device: str  # "cpu" or "cuda"
     cpus: int = 1  # of each branch's actor
+    ranks: int = 1  # processes of each branch, which divide its minibatches
     overlap: bool = False  # branches compute with the threads of the whole cohort
     content: str  # hash of clips, labels, representations' versions, files of weights, teachers
     window_memory: str = "auto"  # `config.Run.window_memory`; changes no result
@@ -55,6 +56,11 @@ class Cell:
     def threads(self) -> int:
         """CPU threads of each branch: their number changes the order of sums."""
         return self.cpus * (len(self.branches) if self.overlap else 1)
+
+    @property
+    def branch_cpus(self) -> int:
+        """CPUs of all actors of a branch."""
+        return self.cpus * self.ranks
 
     @property
     def cohort(self) -> str:
@@ -90,6 +96,7 @@ class Cell:
             "threads": self.threads,
             "training": training.model_dump(mode="json", exclude=_younger(training)),
             "content": self.content,
+            **({"ranks": self.ranks} if self.ranks > 1 else {}),
         }
         digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
         temperature = "" if self.temperature is None else f"_T{self.temperature:g}"

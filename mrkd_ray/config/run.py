@@ -6,7 +6,7 @@ Each command takes one of these classes, or one made of them: they are the only 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
@@ -117,8 +117,9 @@ class Branches(CheckedData):
     gpus_per_branch: float | None = Field(
         None,
         ge=0,
-        description="GPUs of one branch. A fraction shares a card. Default: 1 where there are "
-        "enough, a share where there are fewer, 0 where there are none.",
+        description="GPUs of one branch. A fraction shares a card; 2 or more divide each minibatch "
+        "(data parallel), a process each. Default: 1 where there are enough, a share where there "
+        "are fewer, 0 where there are none.",
     )
     window_memory: Literal["auto", "resident", "streamed"] = Field(
         "auto",
@@ -126,7 +127,26 @@ class Branches(CheckedData):
         "batch by batch from main memory. auto: resident where memory allows. Results are the "
         "same.",
     )
-    cpus_per_branch: int = Field(1, ge=1, description="CPU threads of one branch.")
+    cpus_per_branch: int = Field(
+        1, ge=1, description="CPU threads of one branch, or of each of its processes."
+    )
+
+    @property
+    def ranks(self) -> int:
+        """Processes of a branch: one for each of several GPUs."""
+        return max(1, int(self.gpus_per_branch or 0))
+
+    @model_validator(mode="after")
+    def _whole_cards(self) -> Self:
+        given = self.gpus_per_branch or 0.0
+        if given > 1 and not given.is_integer():
+            raise ValueError(f"gpus_per_branch: of more than 1 a whole number (got {given:g})")
+        if given > 1 and self.runner == "local":
+            raise ValueError(
+                f"gpus_per_branch: {given:g} needs a process for each GPU, and runner: local has "
+                "one for all: leave one of the two out"
+            )
+        return self
 
     @field_validator("output", mode="before")
     @classmethod

@@ -6,10 +6,12 @@ Branch methods return their arrays: a returned object outlives its actor, one pu
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray
 
 from mrkd_ray.common import manifest
 from mrkd_ray.common.arrays import Float32
@@ -21,27 +23,60 @@ from mrkd_ray.training.branch_task import BranchTask
 
 if TYPE_CHECKING:
     from mrkd_ray.training.branch import Branch
+    from mrkd_ray.training.data_parallel import Ranks
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of the processes of a data-parallel branch a process is.
+
+    Attributes:
+        rank: from 0.
+        size: how many there are, all on one node.
+        token: of the cohort and the branch, by which they find each other.
+    """
+
+    rank: int = 0
+    size: int = 1
+    token: str = ""
+
+    def ranks(self, device: str) -> Ranks:
+        """Meet the others, on "cpu" or "cuda"; waits for them."""
+        from mrkd_ray.training.data_parallel import ALONE, Ranks
+
+        if self.size == 1:
+            return ALONE
+        context = ray.get_runtime_context()
+        session = Path(context.get_temp_dir()) / context.get_session_name()  # goes with the cluster
+        return Ranks.join(self.rank, self.size, session / f"ranks-{self.token}", device)
 
 
 class BranchActor:
     """The branches of one kind, one after the other, on a GPU (or a share) of the actor's own.
 
+    Where a branch has several processes each is such an actor, and all are called alike.
+
     Args:
         spec: of the branches.
         home: the node where the run's folders are; None where this node sees them.
+        place: of this process among those of its branch.
     """
 
     _branch: Branch  # from `start` on
+    _ranks: Ranks  # likewise
 
-    def __init__(self, spec: BranchSpec, home: Home | None = None) -> None:
-        self._spec, self._home = spec, home
+    def __init__(
+        self, spec: BranchSpec, home: Home | None = None, place: Place | None = None
+    ) -> None:
+        self._spec, self._home, self._place = spec, home, place or Place()
         self._recorder = Recorder()
         self._teacher = np.empty((0, 0), np.float32)
 
     def __repr__(self) -> str:
-        return f"Branch({self._spec.representation}, {self._spec.network})"
+        rank = f", rank {self._place.rank}" if self._place.rank else ""
+        return f"Branch({self._spec.representation}, {self._spec.network}{rank})"
 
     def start(self, task: BranchTask, found: Path | None) -> None:
         """Begin a new branch, from its checkpoint in `found` if any; the one before is freed."""
@@ -58,7 +93,9 @@ class BranchActor:
                     self._home.bring(store, task.clip_ids)
                 for teacher, _ in task.teachers:
                     self._home.bring_folder(teacher.folder)
-            self._branch = Branch(task)
+            if "_ranks" not in vars(self):
+                self._ranks = self._place.ranks(task.device)
+            self._branch = Branch(task, self._ranks)
             if found:
                 with self._reading(found) as folder:
                     self._branch.resume(folder)
@@ -68,8 +105,12 @@ class BranchActor:
         self._branch.train(epochs)
 
     def soft_labels(self, temperature: float, shards: int) -> list[Float32] | Float32:
-        """Return the soft labels [N, M] in `shards` parts, each an object of its own."""
-        parts = np.array_split(self._branch.soft_labels(temperature), shards)
+        """Return the soft labels [N, M] in `shards` parts, each an object of its own.
+
+        Of a branch's processes the first returns them, the others parts of no rows.
+        """
+        rows = self._branch.soft_labels(temperature)
+        parts = np.array_split(rows if self._place.rank == 0 else rows[:0], shards)
         return parts if shards > 1 else parts[0]
 
     def held_out_accuracy(self) -> float:

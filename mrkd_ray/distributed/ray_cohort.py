@@ -9,7 +9,7 @@ instead (`tune_trials`).
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -25,7 +25,7 @@ from mrkd_ray.cells.cell import branch_names
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.timeline import Recorder, Span
 from mrkd_ray.config.fields import BranchSpec
-from mrkd_ray.distributed.actors import AggregatorActor, BranchActor, Row
+from mrkd_ray.distributed.actors import AggregatorActor, BranchActor, Place, Row
 from mrkd_ray.distributed.home import Home
 from mrkd_ray.method.averaging import AVERAGES
 from mrkd_ray.training import checkpoints
@@ -45,13 +45,15 @@ class Actors:
 
     Attributes:
         specs: of the branches.
-        branches: in order.
+        branches: in order; of a branch in several processes the first.
         aggregators: one on each node that has branches. Each averages a range of the clips.
+        mates: the other processes of branches, each with its branch's place in `branches`.
     """
 
     specs: tuple[BranchSpec, ...]
     branches: tuple[Any, ...]
     aggregators: tuple[Any, ...]
+    mates: tuple[tuple[int, Any], ...] = ()
 
     @classmethod
     def start(
@@ -61,6 +63,7 @@ class Actors:
         group: PlacementGroup | None = None,
         cpus: float = 1,
         gpus: float = 0,
+        ranks: int = 1,
         overlap: bool = False,
         home: Home | None = None,
     ) -> Actors:
@@ -71,26 +74,31 @@ class Actors:
             group: placement group whose last bundles are the branches', in order; without one
                 the actors are placed wherever there is room.
             cpus: CPUs of a branch actor.
-            gpus: GPUs of a branch actor; fractions share a card.
+            gpus: GPUs of a branch; fractions share a card.
+            ranks: actors of a branch, which divide its GPUs and each minibatch.
             overlap: the branches have more threads than CPUs: one that waits leaves its core.
             home: where the folders of tasks and checkpoints are; None where every node sees them.
         """
-        asked: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
+        asked: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus / ranks}
         if overlap:
             asked["runtime_env"] = {"env_vars": {"OMP_WAIT_POLICY": "passive"}}
         cohort = uuid4().hex[:8]  # no cell's name: actors outlive cells; and names are unique
         first = len(group.bundle_specs) - len(specs) if group else 0
-        branches = [
-            _actor(BranchActor, group, first + i, name=f"{name}, cohort {cohort}", **asked).remote(
-                spec, home
-            )
-            for i, (name, spec) in enumerate(zip(branch_names(specs), specs, strict=True))
-        ]
-        return cls(tuple(specs), tuple(branches), tuple(aggregators(group, first, cohort)))
+        branches, mates = [], []
+        for i, (name, spec) in enumerate(zip(branch_names(specs), specs, strict=True)):
+            for rank in range(ranks):
+                own = name if rank == 0 else f"{name} rank {rank}"
+                asked["name"] = f"{own}, cohort {cohort}"
+                place = Place(rank, ranks, f"{cohort}-{i}")
+                actor = _actor(BranchActor, group, first + i, **asked).remote(spec, home, place)
+                branches += [actor] if rank == 0 else []
+                mates += [(i, actor)] if rank else []
+        ranges = tuple(aggregators(group, first, cohort))
+        return cls(tuple(specs), tuple(branches), ranges, tuple(mates))
 
     def close(self) -> None:
         """End the actors and give their resources back."""
-        for actor in (*self.branches, *self.aggregators):
+        for actor in (*self.branches, *self.aggregators, *(mate for _, mate in self.mates)):
             ray.kill(actor)
 
 
@@ -124,6 +132,7 @@ class RayCohort:
         self._task = tasks[0]
         self._names = [task.name for task in tasks]
         self._branches, self._aggregators = actors.branches, actors.aggregators
+        self._mates = actors.mates
         self._checkpoints = folder.absolute() / "checkpoint"
         self._rule = AVERAGES[self._task.training.average]
         self._rows = len(self._task.taught)
@@ -137,32 +146,35 @@ class RayCohort:
         self._teachers: list[list[Any]] = []
         self.barrier, self.exchanged = 0.0, 0
         self.agreement: float | None = None
-        self.submitted = [  # refs of the cycle to come, for whoever wants to wait for them
-            branch.start.remote(task, found)
-            for branch, task in zip(self._branches, tasks, strict=True)
-        ]
+        # Refs of the cycle to come, for whoever wants to wait for them.
+        self.submitted: list[Any] = []
+        self.submitted += self._each(lambda i, branch: branch.start.remote(tasks[i], found))
 
     def train(self, epochs: int) -> None:
         """Eq. 1 in every branch, submitted."""
-        self.submitted += [branch.train.remote(epochs) for branch in self._branches]
+        self.submitted += self._each(lambda _, branch: branch.train.remote(epochs))
 
     def soft_labels(self, temperature: float) -> list[list[Any]]:
         """Eq. 2: for each branch, one ref a shard."""
-        refs = [
-            branch.soft_labels.options(num_returns=self._shards).remote(temperature, self._shards)
-            for branch in self._branches
-        ]
-        return refs if self._shards > 1 else [[ref] for ref in refs]
+        shards = self._shards
+        refs = self._each(
+            lambda _, branch: branch.soft_labels.options(num_returns=shards).remote(
+                temperature, shards
+            )
+        )
+        return refs if shards > 1 else [[ref] for ref in refs]
 
     def average(self, soft_labels: list[list[Any]]) -> list[list[Any]]:
-        """Eq. 3: for each distinct teacher, one ref a shard; each aggregator has a range of them."""
-        weights = [
-            branch.held_out_accuracy.remote() for branch in self._branches if self._rule.weighted
-        ]
+        """Eq. 3: for each distinct teacher, one ref a shard; an aggregator has a range of them."""
+        weights = []
+        if self._rule.weighted:
+            weights = self._each(lambda _, branch: branch.held_out_accuracy.remote())
         count = 1 if self._rule.shared else len(self._branches)
         in_range = self._shards // len(self._aggregators)
         shards = [
-            self._aggregators[i // in_range].average.options(num_returns=count).remote(
+            self._aggregators[i // in_range]
+            .average.options(num_returns=count)
+            .remote(
                 self._task.training.average,
                 self._task.multi_label,
                 len(self._branches),
@@ -178,10 +190,10 @@ class RayCohort:
 
     def distil(self, teacher: list[list[Any]], temperature: float, epochs: int) -> None:
         """Eqs. 4 and 5 in every branch, submitted with the teacher's refs."""
-        self.submitted += [
-            branch.distil.remote(temperature, epochs, *teacher[0 if self._rule.shared else i])
-            for i, branch in enumerate(self._branches)
-        ]
+        own = teacher * len(self._branches) if self._rule.shared else teacher
+        self.submitted += self._each(
+            lambda i, branch: branch.distil.remote(temperature, epochs, *own[i])
+        )
         if self.cycle + 1 == self._task.training.cycles:
             self._teachers = teacher
 
@@ -189,7 +201,7 @@ class RayCohort:
         """Evaluate and checkpoint, submitted; returns what `figures` waits for."""
         self.cycle += 1
         folder = checkpoints.begin(self._checkpoints, self.cycle)
-        self.submitted += [branch.end_cycle.remote(folder) for branch in self._branches]
+        self.submitted += self._each(lambda _, branch: branch.end_cycle.remote(folder))
         done = Submitted(folder, self.submitted, self._teachers)
         self.submitted, self._teachers = [], []
         return done
@@ -223,7 +235,8 @@ class RayCohort:
 
     def dead(self) -> list[str]:
         """The names of the branches whose process is gone."""
-        asked = {branch.__ray_ready__.remote(): name for branch, name in self._each()}
+        named = [*enumerate(self._branches), *self._mates]
+        asked = {actor.__ray_ready__.remote(): self._names[i] for i, actor in named}
         answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER)
         found = []
         for ref in answered:
@@ -231,7 +244,7 @@ class RayCohort:
                 ray.get(ref)
             except ray.exceptions.RayActorError:
                 found.append(asked[ref])
-        return found
+        return [*dict.fromkeys(found)]
 
     def spans(self) -> dict[str, list[Span]]:
         """What every branch, the aggregators and this process did since it was asked last."""
@@ -242,20 +255,37 @@ class RayCohort:
 
     def test_probabilities(self) -> list[Float32]:
         """Clip-level probabilities [n_test, M] of every branch."""
-        return ray.get([branch.test_probabilities.remote() for branch in self._branches])
+        return self._answers(lambda _, branch: branch.test_probabilities.remote())
 
     def restore(self, folder: Path) -> None:
         """Take every branch's weights from its checkpoint in `folder`, after what is submitted."""
         folder = folder.absolute()
-        ray.get([branch.restore.remote(folder) for branch in self._branches])
+        self._answers(lambda _, branch: branch.restore.remote(folder))
 
     def export(self, folder: Path) -> None:
         """Write every branch into a folder of its own under `folder`."""
         folder = folder.absolute()
-        ray.get([branch.export.remote(folder / name) for branch, name in self._each()])
+        self._answers(lambda i, branch: branch.export.remote(folder / self._names[i]))
 
-    def _each(self) -> Iterator[tuple[Any, str]]:
-        return zip(self._branches, self._names, strict=True)
+    def _each(self, call: Callable[[int, Any], Any]) -> list[Any]:
+        """Submit a call in all processes of every branch, told its place and a handle.
+
+        Returns:
+            What it returns of each branch's first process. The refs of the others are `submitted`:
+            so whoever waits for a cycle hears of a process that died.
+        """
+        for i, mate in self._mates:
+            refs = call(i, mate)
+            self.submitted += refs if isinstance(refs, list) else [refs]
+        return [call(i, branch) for i, branch in enumerate(self._branches)]
+
+    def _answers(self, call: Callable[[int, Any], Any]) -> list[Any]:
+        """Wait for a call in all processes of every branch, and return the branches' answers."""
+        self.submitted = []
+        refs = self._each(call)
+        answers: list[Any] = ray.get([*self.submitted, *refs])
+        self.submitted = []
+        return answers[-len(refs) :]
 
 
 def aggregators(group: PlacementGroup | None, first: int, cohort: str) -> Iterator[Any]:
@@ -269,15 +299,15 @@ def aggregators(group: PlacementGroup | None, first: int, cohort: str) -> Iterat
         first: see `group`.
         cohort: goes into the names that Ray's dashboard shows.
     """
-    bundles: Collection[int | None] = [None]
+    bundles: list[int] | list[None] = [None]
     if group:
         table = ray.util.placement_group_table(group)
         nodes = table["bundles_to_node_id"]
-        bundles = {nodes[i]: i for i in reversed(range(first, group.bundle_count))}.values()
+        bundles = sorted({nodes[i]: i for i in reversed(range(first, group.bundle_count))}.values())
     # Two threads: one shard is averaged while another is copied into the object store.
     threads = {"max_concurrency": 2}
     names = _numbered("aggregator", len(bundles))
-    for name, bundle in zip(names, sorted(bundles), strict=True):
+    for name, bundle in zip(names, bundles, strict=True):
         named = f"{name}, cohort {cohort}"
         yield _actor(AggregatorActor, group, bundle, name=named, **threads).remote()
 

@@ -181,6 +181,7 @@ class Trial(tune.Trainable):
                 group=group,
                 cpus=cell.cpus,
                 gpus=self._gpus,
+                ranks=cell.ranks,
                 overlap=cell.overlap,
                 home=self._home,
             )
@@ -373,7 +374,7 @@ def fit(
 
     def placement(config: Mapping[str, Any]) -> PlacementGroupFactory:
         job: Job = config["job"]
-        return placement_of(len(job.cell.branches), job.cell.cpus, job.gpus, nodes, node)
+        return placement_of(len(job.cell.branches), job.cell.branch_cpus, job.gpus, nodes, node)
 
     trainable = tune.with_parameters(
         Trial,

@@ -6,7 +6,7 @@ Both give the same bits, so that which one a machine has room for changes no res
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -27,8 +27,14 @@ Loaded = tuple[Tensor, Tensor, torch.cuda.Event | None]
 AHEAD = 2  # batches that the background thread may be ahead of the network
 
 
-def split(values: Index, size: int) -> list[Index]:
+Sizes = int | Sequence[int]
+"""Of batches: the most that one may have, or how many each has, none more than the first."""
+
+
+def split(values: Index, size: Sizes) -> list[Index]:
     """Split [n] into as few parts of at most `size` as it takes, the larger ones first."""
+    if not isinstance(size, int):
+        return np.split(values, np.cumsum(size)[:-1])
     return np.array_split(values, max(1, -(-len(values) // size)))
 
 
@@ -56,7 +62,7 @@ class Streamed:
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def batches(self, clips: Index, starts: Index, size: int) -> Iterator[Tensor]:
+    def batches(self, clips: Index, starts: Index, size: Sizes) -> Iterator[Tensor]:
         """Yield as `Windows.batches`."""
         with ThreadPoolExecutor(1) as pool:
             coming: deque[Future[Loaded]] = deque()
@@ -126,10 +132,11 @@ class Resident:
         # [first frame, bins, F, 3], without a copy
         self._windows = channels.unfold(1, window, 1).permute(1, 0, 3, 2)
 
-    def batches(self, clips: Index, starts: Index, size: int) -> Iterator[Tensor]:
+    def batches(self, clips: Index, starts: Index, size: Sizes) -> Iterator[Tensor]:
         """Yield as `Windows.batches`, each batch in the memory of the one before."""
         first = torch.from_numpy(self._places[clips] + starts).to(self.device)  # for all at once
-        parts = first.tensor_split(max(1, -(-len(first) // size)))
+        sizes = [len(part) for part in split(clips, size)]
+        parts = first.split_with_sizes(sizes)
         memory = torch.empty(len(parts[0]), *self._windows.shape[1:], device=self.device)
         for rows in parts:
             batch = memory[: len(rows)]

@@ -12,7 +12,7 @@ from mrkd_ray.common.arrays import Float32
 from mrkd_ray.features.normalisation import Statistics
 from mrkd_ray.features.store import Bank
 from mrkd_ray.features.window_extents import window_bytes
-from mrkd_ray.features.window_sources import Index, Resident, Streamed
+from mrkd_ray.features.window_sources import Index, Resident, Sizes, Streamed
 from mrkd_ray.representations.timing import PAPER, WINDOW_TICKS, Timing
 
 
@@ -105,10 +105,11 @@ class Windows:
         own = (frame >= 0) & (frame < self.lengths[clips][:, None])
         return torch.from_numpy(own).to(self.device)
 
-    def batches(self, clips: Index, starts: Index, size: int) -> Iterator[Tensor]:
+    def batches(self, clips: Index, starts: Index, size: Sizes) -> Iterator[Tensor]:
         """Yield the windows of clips [n] at ticks [n] in order, at most `size` at a time.
 
-        Batches are split as `torch.tensor_split` does: as equal as possible, the larger first.
+        Batches are split as `torch.tensor_split` does, as equal as possible, the larger first; or
+        as `size` says, if it has the size of each.
 
         Yields:
             [B, 3, bins, F] float32 on the device, channels last in memory; free to be changed,
@@ -116,7 +117,7 @@ class Windows:
         """
         return self.batches_from(clips, self.first_frames(clips, starts), size)
 
-    def batches_from(self, clips: Index, first: Index, size: int) -> Iterator[Tensor]:
+    def batches_from(self, clips: Index, first: Index, size: Sizes) -> Iterator[Tensor]:
         """Yield as `batches` the windows of clips [n] that begin with frames [n]."""
         return self._source.batches(clips, first, size)
 

@@ -159,6 +159,7 @@ def expand(
             asked=trainings[variant],
             device=on,
             cpus=config.cpus_per_branch,
+            ranks=config.ranks,
             overlap=config.overlap and on == "cpu" and len(cohort) > 1,
             content=hash_of(given, [t.digest for t in taught_by]) if taught_by else given,
             teachers=taught_by,

@@ -124,7 +124,7 @@ def open_grid(
         workers_of(
             config,
             functools.partial(say, console),
-            min_cpus=largest * config.cpus_per_branch,
+            min_cpus=largest * config.cpus_per_branch * config.ranks,
             gpus_per_branch=config.gpus_per_branch,
             trials=True,
             files=read_by_all(dataset, config.cache),
@@ -230,7 +230,7 @@ def _cells(
     cells = expand(asked, prepared, checked.networks, workers.gpus)
     for cell in () if workers.local else _to_run(config, cells):
         share = workers.gpus(len(cell.branches))
-        workers.cluster.check_fits(cell.key, len(cell.branches), cell.cpus, share)
+        workers.cluster.check_fits(cell.key, len(cell.branches), cell.branch_cpus, share)
     return asked, cells, note
 
 

@@ -281,9 +281,9 @@ def run_cells(
 
 def _needs(opened: OpenGrid, cells: Sequence[Cell]) -> str:
     """Say what the smallest of these cells needs."""
-    cell = min(cells, key=lambda cell: len(cell.branches) * cell.cpus)
+    cell = min(cells, key=lambda cell: len(cell.branches) * cell.branch_cpus)
     count, gpus = len(cell.branches), opened.workers.gpus(len(cell.branches))
-    each = f"{cell.cpus} CPU(s)" + (f" and {gpus:g} GPU(s)" if gpus else "")
+    each = f"{cell.branch_cpus} CPU(s)" + (f" and {gpus:g} GPU(s)" if gpus else "")
     return f"{count} x {each}" if count > 1 else each
 
 

@@ -108,7 +108,7 @@ def make(config: GridConfig, *, resume: bool = False, console: Console | None = 
         if todo:
             done = [cell_files.cycles_done(folder / "cells" / cell.key) for cell in todo]
             left = [max(1, c.training.cycles - n) for c, n in zip(todo, done, strict=True)]
-            at_once = [workers.cells_at_once(len(cell.branches), cell.cpus) for cell in todo]
+            at_once = [workers.cells_at_once(len(cell.branches), cell.branch_cpus) for cell in todo]
             windows = window_memory_of(todo, prepared, workers, ticks)
             probed = probe.run(replace(opened, cells=todo), at_once, jobs, windows, ticks)
             features = probed.features

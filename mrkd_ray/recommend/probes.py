@@ -228,7 +228,7 @@ class Clock:
         largest = sorted(left, key=lambda c: prepared.stores[c.branches[0].representation].bins)
         measured = {cell.branches[0].network: cell for cell in largest}
         shown = list(measured.values())
-        at_once = workers.cells_at_once(1, shown[0].cpus)
+        at_once = workers.cells_at_once(1, shown[0].branch_cpus)
         ticks = prepared.ticks
         jobs = missing(prepared.dataset, prepared.digests, prepared.stores)
         windows = window_memory_of(shown, prepared, workers, ticks)

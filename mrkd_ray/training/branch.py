@@ -37,6 +37,7 @@ from mrkd_ray.scores import metrics
 from mrkd_ray.training import checkpoints, device_memory
 from mrkd_ray.training.branch_task import BranchFailed, BranchTask
 from mrkd_ray.training.compute import Compute
+from mrkd_ray.training.data_parallel import ALONE, Ranks
 from mrkd_ray.training.embeddings import Embeddings, Predictor
 from mrkd_ray.training.frozen_teachers import FrozenTeachers
 from mrkd_ray.training.minibatches import Minibatches
@@ -64,12 +65,16 @@ def elsewhere(representation: str) -> dict[str, Any]:
 class Branch:
     """A network, its optimiser and its windows.
 
+    Args:
+        task: what it is started with.
+        ranks: the processes that share it; by default this one alone.
+
     Raises:
         UserError: unknown network or representation, weights that do not fit, missing features.
     """
 
-    def __init__(self, task: BranchTask) -> None:
-        self.task = task
+    def __init__(self, task: BranchTask, ranks: Ranks = ALONE) -> None:
+        self.task, self.ranks = task, ranks
         self.cycle = 0
         self.compute = Compute(task.training, torch.device(task.device), task.threads)
         self.label_kind = label_kind(task.multi_label)
@@ -81,6 +86,7 @@ class Branch:
         points = starting_points(task.training.init, [task.spec], multi_label=task.multi_label)
         self._start = points.get(task.spec)
         self._taken = start(network, self._start, task.classes) if self._start else None
+        ranks.share_batch_statistics(network, task.name)
         self.network = self.compute.place(network)
         decay = task.training.ema
         self.average = WeightAverage(self.network, decay) if decay else None
@@ -92,6 +98,8 @@ class Branch:
                 self.predictor = Predictor(network, self.embeddings.width)
             self.predictor.to(self.compute.device)
             learnt += self.predictor.parameters()
+        self._learner = ranks.learner(self.network)
+        self._predict = self.predictor and ranks.learner(self.predictor)
         self.initial_lr = task.training.lr or default_lr(weights)
         self.optimiser = torch.optim.SGD(
             learnt,
@@ -107,8 +115,9 @@ class Branch:
             name: np.arange(end - len(part), end, dtype=np.int64)
             for name, part, end in zip(("taught", "held_out", "test"), parts, ends, strict=True)
         }
-        self.minibatches = Minibatches(task, self.windows, self._clips["taught"], self.embeddings)
-        self.teachers = FrozenTeachers(task, self.compute) if task.teachers else None
+        taught = self._clips["taught"]
+        self.minibatches = Minibatches(task, self.windows, taught, self.embeddings, ranks)
+        self.teachers = FrozenTeachers(task, self.compute, ranks) if task.teachers else None
         self.memory = TeacherMemory(task.training)
         self._figures: dict[str, Any] = {}
         self.recorder = Recorder()
@@ -134,15 +143,18 @@ class Branch:
             if self.teachers is not None:
                 logits = self.teachers.logits(self.cycle, epoch)
             elif self.task.training.soft_labels == "clip":
-                logits = clip_logits(self._logits, self.windows, clips)
+                logits = self._clip_logits("taught")
             elif self.task.training.soft_labels == "window":
                 starts = self.minibatches.starts(self.cycle, epoch, clips)
-                logits = window_logits(self._logits, self.windows, clips, starts)
+                own = self.ranks.share(len(clips))
+                found = window_logits(self._logits, self.windows, clips[own], starts[own])
+                logits = self.ranks.joined(found, len(clips))
             else:
                 logits = self._virtual_logits(epoch)
-            found: Float32 = losses.soften(logits, temperature, self.label_kind).cpu().numpy()
-            self._check_finite(found)  # or every branch would be taught by it
-            return found
+            softened = losses.soften(logits, temperature, self.label_kind)
+            soft_labels: Float32 = softened.cpu().numpy()
+            self._check_finite(soft_labels)  # or every branch would be taught by it
+            return soft_labels
 
     def distil(self, teacher: Float32, temperature: float, epochs: int) -> None:
         """Distillation training, Eqs. 4 and 5.
@@ -190,15 +202,16 @@ class Branch:
         self._figures = {}
         self.cycle += 1
         with self._phase("checkpoint"):
-            checkpoints.save_branch(
-                folder,
-                self.task.name,
-                self._modules,
-                self.optimiser,
-                self.cycle,
-                self.compute.precision,
-                self.memory.belief,
-            )
+            if self.ranks.first:
+                checkpoints.save_branch(
+                    folder,
+                    self.task.name,
+                    self._modules,
+                    self.optimiser,
+                    self.cycle,
+                    self.compute.precision,
+                    self.memory.belief,
+                )
         return figures | self._figures
 
     # Around it -------------------------------------------------------------------------------
@@ -207,7 +220,7 @@ class Branch:
         """Return clip-level probabilities [n, M] float32 of "held_out" or "test"."""
         with self.compute.threads():
             self._answering.eval()
-            logits = clip_logits(self._logits, self.windows, self._clips[part])
+            logits = self._clip_logits(part)
             return self.label_kind.probabilities(logits).cpu().numpy()
 
     def held_out_accuracy(self) -> float:
@@ -219,7 +232,7 @@ class Branch:
         """Return L_ce on the held-out clips, by their mean logits, in nats a clip."""
         with self.compute.threads():
             self._answering.eval()
-            logits = clip_logits(self._logits, self.windows, self._clips["held_out"])
+            logits = self._clip_logits("held_out")
             targets = distributions(self.task.held_out, len(self.task.classes)).to(logits)
             return losses.cross_entropy(self.label_kind.logits(logits), targets).item()
 
@@ -245,7 +258,9 @@ class Branch:
 
     def export(self, folder: Path) -> None:
         """Write what is needed to classify with this branch alone."""
-        task = self.task
+        task, evidence = self.task, self._evidence()
+        if not self.ranks.first:
+            return
         write_model(
             folder,
             branch=task.name,
@@ -270,7 +285,7 @@ class Branch:
                 **task.provenance,
             },
             backbone=self._backbone(),
-            evidence=self._evidence(),
+            evidence=evidence,
         )
 
     def _evidence(self) -> Evidence | None:
@@ -372,6 +387,11 @@ class Branch:
 
     def _out_of_memory(self) -> str:
         task, size = self.task, self.task.training.batch_size
+        if self.ranks.size > 1:  # the others wait for this process's gradients: nothing is tried
+            return (
+                f"branch {task.name}: {self.compute.device} has too little memory for its share of "
+                f"{size} windows: take fewer (--batch-size). {self._off_the_device}"
+            )
         sizes = (size >> i for i in range(1, size.bit_length() - 1))  # down to 2
         fitting = next((smaller for smaller in sizes if self._fits(smaller)), None)
         mend = f"--batch-size {fitting} fits" if fitting else "not even two windows fit"
@@ -408,13 +428,14 @@ class Branch:
         sums = torch.zeros(3, device=self.compute.device)
         steps = 0
         self.network.train()
-        with self._deterministic("dropout", epoch):
+        own = [f"rank {self.ranks.rank}"] * (not self.ranks.first)
+        with self._deterministic("dropout", epoch, *own):
             for batch in self.minibatches.epoch(self.cycle, epoch, window, teacher):
-                found = self.compute.logits(self.network, batch.inputs)
+                found = self.compute.logits(self._learner, batch.inputs)
                 logits = self.label_kind.logits(found)
                 if batch.teacher is None or teacher is None:
                     loss = losses.hard_label_loss(logits, batch.targets, training.gce)
-                    sums[0] += loss.detach()
+                    sums[0] += batch.share * loss.detach()
                 else:
                     loss, ce, kl = losses.distillation_loss(
                         logits,
@@ -428,18 +449,20 @@ class Branch:
                         weights=batch.weights,
                         q=training.gce,
                     )
-                    sums[:2] += torch.stack((ce.detach(), kl.detach()))
-                if self.predictor is not None and batch.embeddings is not None:
-                    distance = losses.embedding_distance(self.predictor(), batch.embeddings)
+                    sums[:2] += batch.share * torch.stack((ce.detach(), kl.detach()))
+                if self._predict is not None and batch.embeddings is not None:
+                    distance = losses.embedding_distance(self._predict(), batch.embeddings)
                     loss = loss + training.embedding_weight * distance
-                    sums[2] += distance.detach()
+                    sums[2] += batch.share * distance.detach()
                 self.optimiser.zero_grad(set_to_none=True)
+                # What is averaged over processes counts by how many windows each has.
+                loss = loss * (batch.share * self.ranks.size)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimiser.step()
                 if self.average is not None:
                     self.average.update_parameters(self.network)
                 steps += 1
-        ce_mean, kl_mean, distance_mean = (sums / steps).tolist()
+        ce_mean, kl_mean, distance_mean = (self.ranks.total(sums) / steps).tolist()
         if self.predictor is not None:
             self._figures["loss_embedding"] = distance_mean
         return ce_mean, kl_mean
@@ -453,7 +476,18 @@ class Branch:
             batches = self.minibatches.epoch(self.cycle, epoch, epoch, virtual=True)
             found = [(batch.rows, self._logits(batch.inputs)) for batch in batches]
             rows, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
-            return torch.empty_like(logits).index_copy_(0, rows, logits)
+        every = logits.new_zeros(len(self.task.taught), logits.shape[1])
+        return self.ranks.total(every.index_copy_(0, rows, logits))
+
+    def _clip_logits(self, part: str) -> Tensor:
+        """Logits [n, M] of "taught", "held_out" or "test" clips; each process asks for some."""
+        clips = self._clips[part]
+        own = clips[self.ranks.share(len(clips))]
+        if not (len(own) or self.ranks.first):  # fewer clips than processes
+            found = torch.zeros(0, len(self.task.classes), device=self.compute.device)
+        else:
+            found = clip_logits(self._logits, self.windows, own)
+        return self.ranks.joined(found, len(clips))
 
     @property
     def _answering(self) -> nn.Module:

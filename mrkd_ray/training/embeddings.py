@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mrkd_ray.features.normalisation import STD_FLOOR, statistics
 from mrkd_ray.features.store import FeatureStore
-from mrkd_ray.features.window_sources import Index
+from mrkd_ray.features.window_sources import Index, Sizes
 from mrkd_ray.features.windows import Windows
 from mrkd_ray.networks.catalogue import classifier_layer
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
@@ -57,7 +57,7 @@ class Embeddings:
             for store in task.embeddings
         ]
 
-    def batches(self, rows: Index, starts: Index, size: int) -> Iterator[Tensor]:
+    def batches(self, rows: Index, starts: Index, size: Sizes) -> Iterator[Tensor]:
         """Yield [B, D] of `taught` clips [n] at ticks [n], divided as `Windows.batches` does."""
         sources = (windows.batches(rows, starts, size) for windows in self._windows)
         for parts in zip(*sources, strict=True):

@@ -25,6 +25,7 @@ from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.training import device_memory
 from mrkd_ray.training.branch_task import BranchTask, FrozenTeacher
 from mrkd_ray.training.compute import Compute
+from mrkd_ray.training.data_parallel import ALONE, Ranks
 from mrkd_ray.training.minibatches import Minibatches
 
 
@@ -34,13 +35,14 @@ class FrozenTeachers:
     Args:
         task: of the student, with `teachers`.
         compute: the student's.
+        ranks: the student's.
 
     Raises:
         UserError: a model cannot be read.
     """
 
-    def __init__(self, task: BranchTask, compute: Compute) -> None:
-        self._task, self._compute = task, compute
+    def __init__(self, task: BranchTask, compute: Compute, ranks: Ranks = ALONE) -> None:
+        self._task, self._compute, self._ranks = task, compute, ranks
         self._rows = len(task.taught)
         # Those of one representation and one normalisation share their windows.
         self._groups: list[_Group] = []
@@ -64,7 +66,8 @@ class FrozenTeachers:
                 # By the student's name: a gain that is drawn for it is drawn for them.
                 spec = BranchSpec(representation=teacher.representation, network="")
                 listening = replace(task, spec=spec, store=store, neighbourhood=())
-                batches = Minibatches(listening, windows, np.arange(self._rows, dtype=np.int64))
+                places = np.arange(self._rows, dtype=np.int64)
+                batches = Minibatches(listening, windows, places, ranks=ranks)
                 seen[key] = _Group(windows, batches, [])
                 self._groups.append(seen[key])
             network = compute.place(model.network).eval()
@@ -85,14 +88,16 @@ class FrozenTeachers:
                 self._of_virtual_samples(group, cycle, epoch, total)
             for _, rows in group.networks:
                 answers[rows] += 1
-        return total / answers
+        return self._ranks.total(total) / answers
 
     def _of_windows(self, group: _Group, cycle: int, epoch: int, total: Tensor) -> None:
         clips = np.arange(self._rows, dtype=np.int64)
         starts = group.minibatches.starts(cycle, epoch, clips)
         for network, rows in group.networks:
+            own = rows[self._ranks.share(len(rows))]
             apply = partial(self._compute.logits, network)
-            total[rows] += window_logits(apply, group.windows, rows, starts[rows])
+            if len(own) or self._ranks.first:
+                total[own] += window_logits(apply, group.windows, own, starts[own])
 
     def _of_virtual_samples(self, group: _Group, cycle: int, epoch: int, total: Tensor) -> None:
         with torch.inference_mode():

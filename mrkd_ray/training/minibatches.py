@@ -23,6 +23,7 @@ from mrkd_ray.method import losses
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
 from mrkd_ray.training.augmentation import Augmentation
 from mrkd_ray.training.branch_task import BranchTask
+from mrkd_ray.training.data_parallel import ALONE, Ranks
 from mrkd_ray.training.embeddings import Embeddings
 from mrkd_ray.training.targets import HardLabels, Teacher
 
@@ -36,6 +37,7 @@ class Minibatch(NamedTuple):
     teacher: Tensor | None  # [B, M]
     weights: Tensor | None  # [B], of L_kl
     embeddings: Tensor | None  # [B, D], of frozen mates, mixed alike
+    share: float  # of the whole minibatch: less than 1 where other processes have the rest
 
 
 def balanced_draw(labels: Index, count: int, rng: np.random.Generator) -> Index:
@@ -66,6 +68,7 @@ class Minibatches:
         windows: of all its clips.
         clips: places in `windows` of the task's `taught` clips.
         embeddings: of the frozen mates that the branch learns to predict, if any.
+        ranks: that share each minibatch.
     """
 
     def __init__(
@@ -74,9 +77,10 @@ class Minibatches:
         windows: Windows,
         clips: Index,
         embeddings: Embeddings | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._task, self._windows, self._clips = task, windows, clips
-        self._embeddings = embeddings
+        self._embeddings, self._ranks = embeddings, ranks
         self._device = device = windows.device
         representation = REPRESENTATIONS[task.spec.representation]
         level = torch.from_numpy(representation.levels / windows.statistics.std[0]).to(device)
@@ -98,7 +102,7 @@ class Minibatches:
         *,
         virtual: bool = False,
     ) -> Iterator[Minibatch]:
-        """Yield an epoch's minibatches, augmented and mixed.
+        """Yield an epoch's minibatches, or this process's share of each, augmented and mixed.
 
         In distillation it is a pass over training and unlabelled clips; without a teacher it has as
         many windows, of training clips only, pass after pass.
@@ -121,25 +125,29 @@ class Minibatches:
             passes = range(0, count, len(pool))
             drawn = np.concatenate([rng.permutation(len(pool)) + i for i in passes])[:count]
         order, pool = drawn % len(pool), np.tile(pool, 1 + drawn.max() // len(pool))
-        parts = split(order, size)
-        shares = rng.beta(alpha, alpha, len(parts)).tolist() if alpha > 0 else []
+        whole = [len(part) for part in split(order, size)]
+        self._ranks.check(whole, task.name)
+        shares = rng.beta(alpha, alpha, len(whole)).tolist() if alpha > 0 else []
         if virtual:  # a row is mostly its own clip's, as in MixMatch (Berthelot et al. 2019)
             shares = [max(share, 1 - share) for share in shares]
+        places = self._ranks.places(whole, with_next=bool(shares))  # a row is mixed with the next
+        sizes = [len(own) for own in places]
+        order, drawn = (every[np.concatenate(places)] for every in (order, drawn))
         clips, starts = pool[drawn], self.starts(cycle, window, pool)[drawn]
         rows, changes = (
-            torch.from_numpy(places).to(self._device).tensor_split(len(parts))
-            for places in (order, drawn)
+            torch.from_numpy(every).to(self._device).split_with_sizes(sizes)
+            for every in (order, drawn)
         )
         if self._augmentation.on:
             own = task.rng(cycle, "augment", task.name, epoch)
             shared = task.rng(cycle, "shift", window)
             self._augmentation.draw(len(pool), own, shared)
-        own_clips, own_starts = split(clips, size), split(starts, size)
+        own_clips, own_starts = split(clips, sizes), split(starts, sizes)
         hard, kl_weights = self._hard_labels.targets(teacher), self._hard_labels.kl_weights
         known = None
         if self._embeddings and not untaught:
-            known = self._embeddings.batches(order, starts, size)
-        for i, inputs in enumerate(self._windows.batches(clips, starts, size)):
+            known = self._embeddings.batches(order, starts, sizes)
+        for i, inputs in enumerate(self._windows.batches(clips, starts, sizes)):
             targets = hard[rows[i]]
             soft = teacher.rows[rows[i]] if teacher is not None else None
             weights = kl_weights[rows[i]] if kl_weights is not None else None
@@ -157,4 +165,14 @@ class Minibatches:
                 weights = losses.mix(weights, shares[i]) if weights is not None else None
                 if embeddings is not None:
                     embeddings = losses.mix(embeddings, shares[i])
-            yield Minibatch(rows[i], inputs, targets, soft, weights, embeddings)
+            share = self._ranks.share(whole[i])
+            own = slice(share.stop - share.start)  # the row after them was to mix with
+            yield Minibatch(
+                rows[i][own],
+                inputs[own],
+                targets[own],
+                soft[own] if soft is not None else None,
+                weights[own] if weights is not None else None,
+                embeddings[own] if embeddings is not None else None,
+                own.stop / whole[i],
+            )

@@ -78,6 +78,16 @@ def test_an_error_names_file_field_value_and_what_is_expected(
     assert line.endswith(f"(got {value!r})")
 
 
+def test_several_gpus_of_a_branch_are_whole_and_need_ray() -> None:
+    assert (grid().ranks, grid(gpus_per_branch=0.5).ranks, grid(gpus_per_branch=4).ranks) == (
+        1,
+        1,
+        4,
+    )
+    assert "a whole number (got 1.5)" in refusal(GridConfig, gpus_per_branch=1.5)[1]
+    assert "runner: local" in refusal(GridConfig, gpus_per_branch=2, runner="local")[1]
+
+
 @pytest.mark.parametrize(
     ("model", "wrong", "right"),
     [

@@ -25,6 +25,7 @@ from mrkd_ray.cells import tasks
 from mrkd_ray.config.parsing import parse
 from mrkd_ray.config.schema import GridConfig
 
+ONE = "logmel64:vgg_small"
 TWO = "logmel64:vgg_small+cqt:vgg_small"
 THREE = "logmel64:vgg_small+cqt:vgg_small+logmel64:resnet_small"
 HOOK = "tests.distributed.growing_cluster.in_every_worker"
@@ -142,12 +143,12 @@ def main(folder: Path) -> None:
 def said_of(nodes: Nodes, values: dict[str, Any], folder: Path) -> dict[str, Any]:
     said: dict[str, Any] = {"placed": {}, "events": []}
 
-    def placed(name: str, cohort: str) -> None:
+    def placed(name: str, cohort: str, **options: Any) -> None:
         def look(key: str, cycle: int) -> None:
             said["placed"].setdefault(name, nodes.placed())
 
         own = {"output": folder / name}  # else a cell that another grid has is taken over
-        run({**values, **own, "cohorts": [cohort]}, name, look, lambda key: None)
+        run({**values, **own, **options, "cohorts": [cohort]}, name, look, lambda key: None)
 
     nodes.add("A", cpus=3, gpus=1)
     placed("one", THREE)
@@ -156,6 +157,7 @@ def said_of(nodes: Nodes, values: dict[str, Any], folder: Path) -> dict[str, Any
     nodes.add("C", cpus=1, gpus=1)
     placed("three", THREE)
     placed("packed", TWO)
+    placed("parallel", ONE, gpus_per_branch=2)
     nodes.remove("B")
     nodes.remove("C")
 

@@ -81,6 +81,11 @@ def test_a_cohort_that_a_node_has_room_for_is_kept_there(said: dict[str, Any]) -
     assert sorted(packed[name] for name in NAMES[:2]) == [["B", ["0"]], ["B", ["1"]]]
 
 
+def test_a_branch_with_two_cards_has_a_process_on_each(said: dict[str, Any]) -> None:
+    placed = said["placed"]["parallel"]
+    assert sorted([placed[NAMES[0]], placed[f"{NAMES[0]} rank 1"]]) == [["B", ["0"]], ["B", ["1"]]]
+
+
 def test_each_node_of_a_cohort_has_an_aggregator(said: dict[str, Any]) -> None:
     for placed in said["placed"].values():
         nodes = {placed[name][0] for name in NAMES if name in placed}
