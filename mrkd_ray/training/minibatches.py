@@ -166,13 +166,13 @@ class Minibatches:
                 if embeddings is not None:
                     embeddings = losses.mix(embeddings, shares[i])
             share = self._ranks.share(whole[i])
-            own = slice(share.stop - share.start)  # the row after them was to mix with
+            kept = slice(share.stop - share.start)  # the row after them was to mix with
             yield Minibatch(
-                rows[i][own],
-                inputs[own],
-                targets[own],
-                soft[own] if soft is not None else None,
-                weights[own] if weights is not None else None,
-                embeddings[own] if embeddings is not None else None,
-                own.stop / whole[i],
+                rows[i][kept],
+                inputs[kept],
+                targets[kept],
+                soft[kept] if soft is not None else None,
+                weights[kept] if weights is not None else None,
+                embeddings[kept] if embeddings is not None else None,
+                kept.stop / whole[i],
             )
