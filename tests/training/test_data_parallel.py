@@ -46,10 +46,10 @@ def run(task: BranchTask, folder: Path, ranks: Ranks, found: Path | None = None)
         there = folder / f"cycle-{cycle + 1:06d}"
         there.mkdir(parents=True, exist_ok=True)
         row = branch.end_cycle(there)
-    scores = branch.probabilities("test")
+        scores = branch.probabilities("test")
+        if ranks.first:
+            np.savez(there / "said", scores=scores, ce=row["loss_ce"], kl=row["loss_distil_kl"])
     branch.export(folder / "model")
-    if ranks.first:
-        np.savez(folder / "said.npz", scores=scores, ce=row["loss_ce"], kl=row["loss_distil_kl"])
 
 
 def in_one_of_several(rank: int, folder: Path) -> None:
@@ -98,21 +98,18 @@ def tensors(folder: Path, cycles: int = CYCLES) -> dict[str, np.ndarray]:
     return load_file(file)
 
 
-@pytest.mark.parametrize(
-    ("name", "cycles", "scores"), [("plain", 3, 1e-4), ("everything", 1, 1e-2)]
-)
-def test_several_processes_learn_what_one_learns(
-    folder: Path, name: str, cycles: int, scores: float
-) -> None:
+@pytest.mark.parametrize(("name", "cycles"), [("plain", CYCLES), ("everything", 1)])
+def test_several_processes_learn_what_one_learns(folder: Path, name: str, cycles: int) -> None:
     """Rounding grows from step to step where there are ReLUs, so that is looked at early."""
     one, several = (tensors(folder / f"{name}-{how}", cycles) for how in ("one", "several"))
     assert one.keys() == several.keys()
     for key in one:
         if not key.startswith("momentum"):
             np.testing.assert_allclose(several[key], one[key], rtol=1e-3, atol=1e-4, err_msg=key)
-    said, other = (np.load(folder / f"{name}-{how}" / "said.npz") for how in ("one", "several"))
+    place = f"cycle-{cycles:06d}/said.npz"
+    said, other = (np.load(folder / f"{name}-{how}" / place) for how in ("one", "several"))
     for key in said:
-        np.testing.assert_allclose(other[key], said[key], rtol=1e-2, atol=scores, err_msg=key)
+        np.testing.assert_allclose(other[key], said[key], rtol=1e-3, atol=1e-4, err_msg=key)
     assert (folder / f"{name}-several" / "model" / "model.safetensors").exists()
 
 
