@@ -101,7 +101,9 @@ def _cluster(count: int) -> Iterator[tuple[tuple[Host, ...], dict[str, str]]]:
         join = f"--address {head.address}:{PORT} --node-ip-address"
         where += [(host, f"{join} {host.address}") for host in others]
         for host, how in where:
-            with _on(host, env, f"{ray} {store} {how}") as process:
+            log = "/tmp/start.log"  # of the host: who has Ray's own output waits for its end
+            command = f"{ray} {store} {how} > {log} 2>&1 < /dev/null || (cat {log}; false)"
+            with _on(host, env, command) as process:
                 said = process.communicate()[0]
                 if process.returncode:
                     raise RuntimeError(f"Ray did not start on {host.address}: {said}")
