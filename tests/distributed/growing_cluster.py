@@ -100,8 +100,10 @@ class Nodes:
                 handle = ray.get_actor(actor["name"])
                 gpus = ray.get(handle.__ray_call__.remote(devices))
                 found[actor["name"].partition(",")[0]] = [actor["node"], gpus]
-            else:
+            elif actor["class"] == "AggregatorActor":
                 found.setdefault(actor["class"], []).append(actor["node"])
+            else:
+                found[actor["class"]] = [actor["node"]]
         return found
 
 
