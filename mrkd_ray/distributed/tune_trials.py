@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import ray
@@ -41,9 +41,11 @@ from mrkd_ray.distributed.cluster import Cluster, Node, own_node, sizes
 from mrkd_ray.distributed.home import Home
 from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
 from mrkd_ray.distributed.telemetry import Gauges, GridGauges
-from mrkd_ray.distributed.trackers import Tracker
 from mrkd_ray.scores import metrics
 from mrkd_ray.training.branch_task import BranchFailed
+
+if TYPE_CHECKING:
+    from mrkd_ray.distributed.trackers import Tracker  # which imports MLflow where it is installed
 
 MAX_FAILURES = 2
 """How often a cell is taken up again from its last checkpoint, after a lost actor or node."""
