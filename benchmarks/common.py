@@ -110,8 +110,14 @@ def describe(name: str) -> dict[str, Any]:
     return {
         **found,
         "packages": {**found["packages"], **{k: v for k, v in versions.items() if v}},
-        "command": " ".join(["python -m benchmarks", name, *options]),
+        "command": " ".join([_called(name), *options]),
     }
+
+
+def _called(name: str) -> str:
+    """Return how it was called: as one of the benchmarks, or as a command of its own."""
+    one_of_all = Path(sys.argv[0]).stem == "__main__"
+    return f"python -m benchmarks {name}" if one_of_all else f"python -m benchmarks.{name}"
 
 
 def alternate(runs: int, sides: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
