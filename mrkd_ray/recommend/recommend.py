@@ -75,7 +75,8 @@ def recommend(
                 grid_folder.rename_former(opened.cells, folder)
                 for line in grid_folder.set_aside(opened.cells, folder):
                     say(console, f"warning: {line}")
-        every = opened.cells
+        # As candidates were listed: heads on frozen networks, the cheapest, come first.
+        every = sorted(opened.cells, key=lambda cell: candidates.index(cell.branches[0]))
         wanted = probes.worth_it(folder, every, opened.prepared.dataset, config)
         left = [cell for cell in wanted if result_of(folder / "cells" / cell.key) is None]
         opened = replace(opened, cells=wanted)

@@ -151,10 +151,10 @@ def test_from_clips_to_a_grid_that_runs(
     (results,) = (tmp_path / "results").iterdir()
     rows = {name: _rows(results / f"{name}.csv") for name in ("probes", "pairs", "cohorts")}
     probed = [(row["candidate"], row["clips"]) for row in rows["probes"]]
-    assert probed == [("cqt:vgg_small", "6"), ("logmel64:vgg_small", "6"), ("mfcc:vgg_small", "3")]
+    assert probed == [("logmel64:vgg_small", "6"), ("cqt:vgg_small", "6"), ("mfcc:vgg_small", "3")]
     assert len(list(results.glob("cells/*mfcc*"))) == 1  # it is in the first part only
     assert len(rows["pairs"]) == len(rows["cohorts"]) == 1
-    assert rows["cohorts"][0]["cohort"] == "cqt:vgg_small+logmel64:vgg_small"
+    assert rows["cohorts"][0]["cohort"] == "logmel64:vgg_small+cqt:vgg_small"
     labels = {clip.clip_id: clip.label for clip in open_dataset(clips, tmp_path).clips}
     names = np.array(choice.probed.classes)
     assert [labels[name] for name in choice.probed.clip_ids] == list(names[choice.probed.labels])
