@@ -28,6 +28,8 @@ from mrkd_ray.training.branch_task import BranchTask
 
 Row = dict[str, Any]
 
+PROFILE, SOFT_LABELS = "profile.json", "soft_labels.npz"
+
 
 def figures(rows: Sequence[Row]) -> dict[str, float]:
     """Return the numbers of a cycle, a row a branch, by `branch/name`."""
@@ -37,9 +39,6 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
         for name, value in row.items()
         if isinstance(value, int | float) and name != "cycle"
     }
-
-
-PROFILE, SOFT_LABELS = "profile.json", "soft_labels.npz"
 
 
 class CohortWithFiles(algorithm.Cohort, Protocol):

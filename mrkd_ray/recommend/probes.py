@@ -98,15 +98,20 @@ def of_parts(cells: Sequence[Cell], parts: Sequence[Split], seed: int) -> list[C
     return probes
 
 
-def short(probes: Sequence[Cell], dataset: Dataset, config: RecommendConfig) -> list[Cell]:
+def short(probes: Sequence[Cell], part: Split, size: int) -> list[Cell]:
     """Return short probes of the candidates: on the first part, with a fifth of the epochs.
 
     There are none where that is no whole epoch, where the part has too few clips to tell candidates
     apart, or where all candidates stay anyway.
+
+    Args:
+        probes: of all candidates.
+        part: the first one.
+        size: of the cohort.
     """
-    first, (part, *_) = _of_first_part(probes), parts_of(dataset, config)[0]
+    first = of_first_part(probes)
     cycles = first[0].training.cycles // SHORT
-    if cycles == 0 or len(part.test) < FEWEST_CLIPS or len(first) <= config.size:
+    if cycles == 0 or len(part.test) < FEWEST_CLIPS or len(first) <= size:
         return []
     update = {"cycles": cycles}
     return [
@@ -119,23 +124,27 @@ def short(probes: Sequence[Cell], dataset: Dataset, config: RecommendConfig) -> 
     ]
 
 
-def _of_first_part(probes: Sequence[Cell]) -> list[Cell]:
+def of_first_part(probes: Sequence[Cell]) -> list[Cell]:
+    """Return the probes of the first part."""
     return [cell for cell in probes if cell.fold == probes[0].fold]
 
 
 def worth_it(
-    folder: Path, probes: Sequence[Cell], dataset: Dataset, config: RecommendConfig
+    folder: Path,
+    probes: Sequence[Cell],
+    tried: Sequence[Cell],
+    dataset: Dataset,
+    config: RecommendConfig,
 ) -> list[Cell]:
     """Return the probes without those of candidates that are not worth more.
 
     None of those that short probes have shown to be hopeless, and only the first part of those that
-    are too weak there, once short probes, and those of the first part, are finished.
+    are too weak there, once the short probes `tried`, and those of the first part, are finished.
     """
-    tried = short(probes, dataset, config)
     if tried and is_finished(folder, tried):
         behind = hopeless(_read(folder, tried, dataset), config.size, config.margin)
         probes = [cell for cell in probes if cell.branches[0] not in behind]
-    first = _of_first_part(probes)
+    first = of_first_part(probes)
     if len(first) == len(probes) or not is_finished(folder, first):
         return [*probes]
     weak = too_weak(_read(folder, first, dataset), config.size, config.margin)

@@ -60,40 +60,40 @@ def recommend(
     asked = config.as_grid(candidates)
 
     def finished(cells: Sequence[Cell], prepared: Prepared) -> bool:
-        own = probes.of_parts(cells, *probes.parts_of(prepared.dataset, config))
-        folder = _folder(asked, own)
-        wanted = probes.worth_it(folder, own, prepared.dataset, config)
+        parts, seed = probes.parts_of(prepared.dataset, config)
+        own = probes.of_parts(cells, parts, seed)
+        folder, tried = _folder(asked, own), probes.short(own, parts[0], config.size)
+        wanted = probes.worth_it(folder, own, tried, prepared.dataset, config)
         return probes.is_finished(folder, wanted)
 
     begun = any(grid_folder.newest_first(asked.output, asked.name))
     with open_grid(asked, console, finished if begun else None) as opened:
         parts, seed = probes.parts_of(opened.prepared.dataset, config)
         opened = probes.with_parts(opened, parts, seed)
-        folder = _folder(asked, opened.cells)
-        if folder.exists():
-            with grid_folder.locked(folder):
-                grid_folder.rename_former(opened.cells, folder)
-                for line in grid_folder.set_aside(opened.cells, folder):
-                    say(console, f"warning: {line}")
         # As candidates were listed: heads on frozen networks, the cheapest, come first.
         every = sorted(opened.cells, key=lambda cell: candidates.index(cell.branches[0]))
-        wanted = probes.worth_it(folder, every, opened.prepared.dataset, config)
+        tried = probes.short(every, parts[0], config.size)
+        folder = _folder(asked, every)
+        if folder.exists():
+            with grid_folder.locked(folder):
+                grid_folder.rename_former(every, folder)
+                for line in grid_folder.set_aside([*tried, *every], folder):
+                    say(console, f"warning: {line}")
+        wanted = probes.worth_it(folder, every, tried, opened.prepared.dataset, config)
         left = [cell for cell in wanted if result_of(folder / "cells" / cell.key) is None]
         opened = replace(opened, cells=wanted)
         if left:
             opened, left = _in_time(opened, left, config.minutes, console)
         wanted, prepared = opened.cells, opened.prepared
-        tried = probes.short(every, prepared.dataset, config)
         with grid_folder.locked(folder):
             grid_folder.write_request(folder, asked, prepared.skipped, [*tried, *wanted])
             if left:
                 compute(prepared, opened.workers.map, opened.display)
             if left and tried:
                 _run(replace(opened, cells=tried), folder)
-                wanted = probes.worth_it(folder, wanted, prepared.dataset, config)
-            first = [cell for cell in wanted if cell.fold == wanted[0].fold]
-            _run(replace(opened, cells=first), folder)
-            wanted = probes.worth_it(folder, wanted, prepared.dataset, config)
+                wanted = probes.worth_it(folder, wanted, tried, prepared.dataset, config)
+            _run(replace(opened, cells=probes.of_first_part(wanted)), folder)
+            wanted = probes.worth_it(folder, wanted, tried, prepared.dataset, config)
             _run(replace(opened, cells=wanted), folder)
             probed = probes.read(folder, wanted, prepared.dataset, tried)
     # The workers have ended: nothing else computes while models are timed.

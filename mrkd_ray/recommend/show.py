@@ -136,16 +136,16 @@ def show(choice: Choice, fold: int, verified_only: bool, console: Console) -> No
         loss = float(probed.losses([i]).mean())
         row = (str(number), str(probed.candidates[i]), _accuracy(probed, i), f"{loss:.3f}", mark)
         table.add_row(*row, style="bold" if i in chosen else None)
-    if weak := probed.left_out:
-        for i in np.argsort(-weak.accuracy, kind="stable"):
-            loss = float(weak.losses([i]).mean())
-            name = str(weak.candidates[i])
-            table.add_row("", name, _accuracy(weak, i), f"{loss:.3f}", "too weak on the first part")
-    if poor := probed.hopeless:
-        for i in np.argsort(-poor.accuracy, kind="stable"):
-            loss = float(poor.losses([i]).mean())
-            name = str(poor.candidates[i])
-            table.add_row("", name, _accuracy(poor, i), f"{loss:.3f}", "hopeless in few epochs")
+    for others, why in (
+        (probed.left_out, "too weak on the first part"),
+        (probed.hopeless, "hopeless in few epochs"),
+    ):
+        if others is None:
+            continue
+        for i in np.argsort(-others.accuracy, kind="stable"):
+            loss = float(others.losses([i]).mean())
+            name = str(others.candidates[i])
+            table.add_row("", name, _accuracy(others, i), f"{loss:.3f}", why)
     console.print(table)
     console.print()
     console.print(_matrix(probed, order[:SHOWN]))
@@ -173,13 +173,12 @@ def tables(choice: Choice) -> dict[str, str]:
         _row(probed, i) | {"admitted": i in choice.admitted} | _columns(probed, i)
         for i in range(len(probed.candidates))
     ]
-    if weak := probed.left_out:
-        candidates += [
-            _row(weak, i) | {"admitted": False} | _columns(weak, i)
-            for i in range(len(weak.candidates))
-        ]
-    if poor := probed.hopeless:
-        candidates += [_row(poor, i) | {"admitted": False} for i in range(len(poor.candidates))]
+    candidates += [
+        _row(others, i) | {"admitted": False} | _columns(others, i)
+        for others in (probed.left_out, probed.hopeless)
+        if others
+        for i in range(len(others.candidates))
+    ]
     measures = (diversity.disagreement, diversity.correlation, diversity.yule_q)
     matrices = {measure.__name__: probed.pairwise(measure) for measure in measures}
     pairs = [
