@@ -80,6 +80,8 @@ def check(
     teachers: Sequence[FrozenTeacher],
     prepared: Prepared,
     windows: Iterable[float | Literal["whole"]],
+    *,
+    virtual: bool = False,
 ) -> None:
     """Refuse teachers that cannot teach these clips, or have heard clips that will be tested.
 
@@ -87,10 +89,16 @@ def check(
         teachers: of all folds.
         prepared: the student's data.
         windows: `config.method.Learning.window` of each variant.
+        virtual: whether soft labels of a variant are those of mixed windows.
 
     Raises:
         UserError: names the first, and what to do.
     """
+    if virtual and (apart := [teacher for teacher in teachers if teacher.cross_fit]):
+        raise UserError(
+            f"{apart[0].folder}: it answers out of fold (cross_fit: {apart[0].cross_fit}), for "
+            "windows of one clip: soft_labels: window"
+        )
     lengths = {window_ticks(window, prepared.whole_window) for window in windows}
     for teacher in teachers:
         dataset = prepared.dataset

@@ -154,7 +154,8 @@ def open_grid(
             console=console,
         )
         if teachers:
-            frozen_teachers.check(teachers, prepared, windows)
+            virtual = any(own.soft_labels == "virtual" for own in config.by_variant().values())
+            frozen_teachers.check(teachers, prepared, windows, virtual=virtual)
             prepared = replace(prepared, teachers=teachers)
         if "whole" in windows:  # which depends on the clips
             lengths = {prepared.whole_window}

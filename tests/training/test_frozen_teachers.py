@@ -191,6 +191,8 @@ def test_teachers_without_a_part_answer_only_for_clips_that_they_have_not_heard(
         np.testing.assert_allclose(found[new], expected[new], atol=1e-5)
     with pytest.raises(UserError, match=r"teachers of the parts \d/2: give those of all parts"):
         check(teachers[:1], of_one, [cell.training.window])
+    with pytest.raises(UserError, match=r"out of fold \(cross_fit: \d/2\).*soft_labels: window"):
+        check(teachers, of_one, [cell.training.window], virtual=True)
     whole = replace(teachers[0], cross_fit=None, trained_on=frozenset(digests))
     with pytest.raises(UserError, match="it has heard all training clips of fold 1"):
         check([*teachers, whole], of_one, [cell.training.window])
