@@ -17,7 +17,7 @@ from benchmarks import render
 from benchmarks.common import RESULTS, Skip
 
 ALONE = ("gpu", "long_recordings")  # commands of their own: see the modules
-NAMES = (*(name for name in render.ORDER if name not in ALONE), "scaling")
+NAMES = (*(name for name in render.ORDER if name not in ALONE), "scaling", "nodes")
 """In the document's order."""
 
 

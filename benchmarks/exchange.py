@@ -64,7 +64,7 @@ def _compare(branches: int, rows: int, runs: int) -> list[Row]:
             expected = _expected(branches, rows)
 
             def ours() -> float:
-                seconds, found = _exchange(cohort)
+                seconds, found = exchange(cohort)
                 assert all(abs(value - expected) < 0.1 for value in found), (found, expected)
                 return size / seconds
 
@@ -120,7 +120,7 @@ def _memory(branches: int, rows: int) -> tuple[Row, dict[str, float]]:
         thread.start()
         try:
             for _ in range(2):
-                _exchange(cohort)
+                exchange(cohort)
         finally:
             over.set()
             thread.join()
@@ -163,7 +163,7 @@ def _memcpy() -> float:
 _ARRAYS: list[Any] = []
 
 
-def _exchange(cohort: Any) -> tuple[float, list[float]]:
+def exchange(cohort: Any) -> tuple[float, list[float]]:
     """One round; return its seconds and the check sum of what every branch then has."""
     import ray
 
@@ -186,21 +186,51 @@ def stand_in_cohort(
         rows: N, clips.
         stand_in: what each of them holds; by default `Labels`.
     """
-    with tempfile.TemporaryDirectory() as folder, cluster(cpus=branches + 1):
-        import ray
+    with cluster(cpus=branches + 1):
+        from mrkd_ray.distributed.ray_cohort import Actors
 
-        from mrkd_ray.distributed.actors import BranchActor
-        from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
+        with stand_ins(branches, rows, None, Actors.start([]).aggregators, stand_in) as cohort:
+            yield cohort
 
-        class StandIn(BranchActor):
-            def start(self, task: BranchTask, found: Path | None) -> None:
-                self._branch = (stand_in or Labels)(task)  # type: ignore[assignment]
 
-        tasks = _tasks(branches, rows)
-        specs = tuple(task.spec for task in tasks)
-        handles = tuple(ray.remote(StandIn).options(num_cpus=1).remote(spec) for spec in specs)
-        actors = Actors(specs, handles, Actors.start([]).aggregators)
-        cohort = RayCohort(actors, tasks, Path(folder))
+@contextmanager
+def stand_ins(
+    branches: int,
+    rows: int,
+    group: Any,
+    aggregators: tuple[Any, ...],
+    stand_in: type[Labels] | None = None,
+) -> Iterator[Any]:
+    """Yield a cohort as `stand_in_cohort` does, on the cluster that this process is connected to.
+
+    Args:
+        branches, rows, stand_in: as there.
+        group: placement group with a bundle for each branch; None: wherever there is room.
+        aggregators: handles.
+    """
+    import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    from mrkd_ray.distributed.actors import BranchActor
+    from mrkd_ray.distributed.ray_cohort import Actors, RayCohort
+
+    class StandIn(BranchActor):
+        def start(self, task: BranchTask, found: Path | None) -> None:
+            self._branch = (stand_in or Labels)(task)  # type: ignore[assignment]
+
+    def place(i: int) -> dict[str, Any]:
+        if group is None:
+            return {}
+        return {"scheduling_strategy": PlacementGroupSchedulingStrategy(group, i)}
+
+    tasks = _tasks(branches, rows)
+    specs = tuple(task.spec for task in tasks)
+    handles = tuple(
+        ray.remote(StandIn).options(num_cpus=1, **place(i)).remote(spec)
+        for i, spec in enumerate(specs)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        cohort = RayCohort(Actors(specs, handles, aggregators), tasks, Path(folder))
         ray.get(cohort.submitted)
         cohort.submitted = []
         yield cohort

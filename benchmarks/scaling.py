@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -310,10 +311,14 @@ def audioset(machine: Machine) -> list[tuple[str, dict[str, float], dict[str, fl
 
 def _render(machine: Machine, checks: Sequence[dict[str, Any]]) -> None:
     """Write the tables between the markers of docs/explanation/scaling.md."""
-    text = DOCUMENT.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{''.join(_tables(machine, checks))}{END}{after}")
+    write_between(DOCUMENT, BEGIN, END, "".join(_tables(machine, checks)))
+
+
+def write_between(document: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two markers of a document."""
+    before, _, rest = document.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    document.write_text(f"{before}{begin}\n{text}{end}{after}")
 
 
 def _tables(machine: Machine, checks: Sequence[dict[str, Any]]) -> Iterator[str]:
