@@ -278,6 +278,7 @@ class LongRecording:
         path: of the file.
         stretch: the part of it that is meant; None: all of it.
         sample_rate: in Hz, native.
+        lowest, highest: of its samples.
 
     Raises:
         AudioError: as `Decoding`, or it holds NaN or infinite samples.
@@ -285,9 +286,12 @@ class LongRecording:
 
     def __init__(self, path: Path, stretch: Stretch | None = None) -> None:
         self.path, self.stretch = path, stretch
+        self.lowest, self.highest = np.inf, -np.inf
         decoding = Decoding(path, stretch)
         for block in decoding:
             _check_finite(block)
+            self.lowest = min(self.lowest, float(block.min(initial=np.inf)))
+            self.highest = max(self.highest, float(block.max(initial=-np.inf)))
         self.sample_rate = decoding.sample_rate
         self._length = decoding.length
 

@@ -303,14 +303,19 @@ def serve(
     epilog=ending(
         "mrkd export results/train classifier.onnx",
         "mrkd export results/train small.onnx --int8 --data my_clips",
+        "mrkd export results/train classifier.tflite --seconds 5",
     )
 )
 def export(
     model: ModelPath,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="To write: NAME.pt2 or NAME.onnx.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="To write: NAME.onnx, .tflite or .pt2.")
+    ],
     seconds: Annotated[
         float | None,
-        typer.Option(help="Take recordings of this length alone. Default: of any length."),
+        typer.Option(
+            help="Take recordings of this length alone. Default: of any length. .tflite needs it."
+        ),
     ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Weights in 8 bits: a smaller file (ONNX).")

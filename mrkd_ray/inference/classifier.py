@@ -340,7 +340,8 @@ class Classifier:
         names = {branch.model.representation for branch in self.branches}
         ticks = ticks_of(len(recording), recording.sample_rate)
         seconds = len(recording) / recording.sample_rate
-        silent = noise.is_silent(recording.at(recording.sample_rate))
+        samples = recording.at(recording.sample_rate)
+        silent = noise.is_silent(float(samples.min()), float(samples.max()))
         return Heard(ticks, seconds, compute_clip(names, recording), silent=silent)
 
     def hear(self, recording: decoding.Recording, name: str) -> Prediction:
@@ -374,7 +375,8 @@ class Classifier:
                     mean.add(part.add(frames))
         ticks = ticks_of(len(recording), recording.sample_rate)
         seconds = len(recording) / recording.sample_rate
-        return Heard(ticks, seconds, {}, [mean.value() for mean in means])
+        silent = noise.is_silent(recording.lowest, recording.highest)
+        return Heard(ticks, seconds, {}, [mean.value() for mean in means], silent=silent)
 
     def _probabilities(self, heard: Sequence[Heard]) -> Float32:
         """Return the probabilities [n, Γ, M] of recordings, all with frames or one without."""

@@ -1,17 +1,15 @@
 """A trained branch or ensemble as one program, from samples to probabilities, without this package.
 
-The program holds the front-end, deltas, normalisation, evenly spaced windows, the networks and the
-calibration. What branches share is computed once: one STFT for all Mel bands. It takes float32
-waveforms [B, samples], mono, all of one length and at the sample rate of its representations
-(22,050 Hz but for learned ones), and returns float32 probabilities [B, M]; B and the length are
-free. Its file says what it is (`description`), in the metadata of ONNX and the extra files of
-`.pt2`. It is meant for CPUs: on a GPU, switch off TF32 in cuDNN
+The program (`programs`) takes float32 waveforms [B, samples], mono, all of one length and at the
+sample rate of its representations (22,050 Hz but for learned ones), and returns float32
+probabilities [B, M]; B and the length are free, but in TensorFlow Lite. Its file says what it is
+(`description`), in the metadata of ONNX, the extra files of `.pt2` and an archive behind
+`.tflite`. It is meant for CPUs: on a GPU, switch off TF32 in cuDNN
 (`torch.backends.cudnn.allow_tf32 = False`), in whose rounding quiet bins of the CQT would drown.
 """
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import io
 import json
@@ -24,103 +22,28 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from mrkd_ray.audio.decoding import SAMPLE_RATE, Recording, samples_at
+from mrkd_ray.audio.decoding import Recording
 from mrkd_ray.common.arrays import Float32
 from mrkd_ray.common.environment import versions
 from mrkd_ray.common.errors import UserError
 from mrkd_ray.common.files import replacing
-from mrkd_ray.features.deltas import MARGIN, with_deltas
-from mrkd_ray.inference.classifier import BranchModel, Classifier
-from mrkd_ray.representations.catalogue import REPRESENTATIONS, compute
-from mrkd_ray.representations.filters import HOP
-from mrkd_ray.representations.spectra import Recordings
-from mrkd_ray.representations.timing import PAPER
-from mrkd_ray.scores.tempering import LARGEST, SMALLEST
+from mrkd_ray.inference.classifier import Classifier
+from mrkd_ray.inference.programs import Program
+from mrkd_ray.representations.catalogue import REPRESENTATIONS
 
 PARITY = 1e-4
 """The largest difference to the classifier's probabilities with which a program is written."""
 
+PACKAGES: dict[str, tuple[str, ...]] = {
+    ".pt2": (),
+    ".onnx": ("onnx", "onnxscript", "onnxruntime"),
+    ".tflite": ("litert_torch", "ai_edge_litert"),
+}
+"""What a format needs beside PyTorch: an extra of the format's name has it."""
+
 Run = Callable[[Float32], Float32]
 """A program: waveforms [B, samples] to probabilities [B, M]."""
-
-
-class _Branch(nn.Module):
-    """Static frames [B, bins, frames] to probabilities [B, M], as `BranchModel`."""
-
-    def __init__(self, branch: BranchModel) -> None:
-        super().__init__()
-        model = branch.model
-        self.representation = model.representation
-        self.label_kind = branch.label_kind
-        # A copy in PyTorch's own layout: torch.export.save warns of any other.
-        self.network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
-        self.mean = nn.Buffer(torch.tensor(model.statistics.mean)[:, :, None])
-        self.std = nn.Buffer(torch.tensor(model.statistics.std)[:, :, None])
-        self.timing = REPRESENTATIONS[model.representation].timing
-        self.ticks = model.window_ticks
-        self.window = self.timing.window(model.window_ticks)
-
-    def forward(self, static: Tensor, samples: int) -> Tensor:
-        channels = with_deltas(F.pad(static, (MARGIN, MARGIN), mode="replicate"))
-        channels = (channels - self.mean) / self.std
-        batch, frames = channels.shape[0], channels.shape[3]
-        ticks = PAPER.frames(samples_at(samples, self.timing.sample_rate, SAMPLE_RATE))
-        count = (ticks + self.ticks - 1) // self.ticks
-        # Windows of all recordings in one row: what is traced may not know that there is one alone.
-        rows = torch.arange(batch * count)
-        owner = torch.div(rows, count, rounding_mode="floor")
-        first = self._first_frames(rows - owner * count, count - 1, ticks, frames)
-        places = first[:, None] + torch.arange(self.window)
-        own = (places >= 0) & (places < frames)  # what a short clip lacks is the mean, which is 0
-        inside = places.clamp(0, frames - 1)
-        windows = channels.permute(0, 3, 1, 2)[owner[:, None], inside] * own[:, :, None, None]
-        logits: Tensor = self.network(windows.permute(0, 2, 3, 1))
-        sums = torch.zeros(batch, logits.shape[1])
-        sums = sums.scatter_add(0, owner[:, None].expand(-1, logits.shape[1]), logits)
-        return self.label_kind.probabilities(sums / count)
-
-    def _first_frames(self, within: Tensor, steps: int, ticks: int, frames: int) -> Tensor:
-        """As `Windows.even_starts` and `first_frames`, of windows by their number in a clip.
-
-        No quotient is negative: ONNX rounds such ones up, and PyTorch down.
-        """
-        spare = torch.scalar_tensor(ticks - self.ticks, dtype=torch.int64)
-        parts = torch.scalar_tensor(steps, dtype=torch.int64).clamp(min=1).double()
-        starts = (within.double() * spare.clamp(min=0).double() / parts).round().long()
-        above, below = HOP * self.timing.sample_rate, SAMPLE_RATE * self.timing.hop
-        before = ((-spare).clamp(min=0) + 1) // 2  # ticks of padding of a clip below a window
-        first = (2 * starts * above + below) // (2 * below)
-        first = first - (2 * before * above + below - 1) // (2 * below)
-        room = torch.scalar_tensor(frames - self.window, dtype=torch.int64)
-        return torch.minimum(torch.maximum(first, room.clamp(max=0)), room.clamp(min=0))
-
-
-class Program(nn.Module):
-    """A classifier: waveforms [B, samples] to probabilities [B, M]."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.temperature = classifier.calibration.temperature
-        self.multi_label = classifier.multi_label
-        self.branches = nn.ModuleList(map(_Branch, classifier.branches))
-
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """Return the mean of the branches' probabilities, calibrated."""
-        recordings = Recordings(waveforms)
-        names = {str(branch.representation) for branch in self.branches}
-        static = {name: compute(name, recordings) for name in sorted(names)}
-        samples = waveforms.shape[1]
-        scores = [branch(static[str(branch.representation)], samples) for branch in self.branches]
-        # `Calibration.together` in PyTorch, and in float32, so that it is exported.
-        mean = torch.stack(scores).mean(dim=0)
-        if self.temperature == 1:
-            return mean
-        if self.multi_label:
-            return (mean.clamp(SMALLEST, LARGEST).logit() / self.temperature).sigmoid()
-        return (mean.clamp(min=SMALLEST).log() / self.temperature).softmax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -179,20 +102,22 @@ def export(
     seconds: float | None = None,
     int8: bool = False,
 ) -> Parity:
-    """Write a classifier as a program: `.pt2` (torch.export) or `.onnx`.
+    """Write a classifier as a program: `.pt2` (torch.export), `.onnx` or `.tflite`.
 
     Args:
         classifier: one branch or an ensemble, on the CPU.
         file: its suffix tells the format.
         clips: that the program is compared with the classifier on, before it is written.
         seconds: length of the recordings that the program takes; None: any, from two frames up.
+            A `.tflite` has one.
         int8: weights of the networks in 8 bits, inputs of their layers quantised as they come
             (ONNX Runtime's dynamic quantisation). The front-end stays as it is.
 
     Raises:
         UserError: another suffix, a length that is not finite or less than one sample, branches
-            at several sample rates, `.onnx` without the `onnx` extra, int8 without labelled clips
-            or in `.pt2`, a representation that cannot be exported for any length; or
+            at several sample rates, `.onnx` without the `onnx` extra, `.tflite` without the
+            `tflite` extra or a length, int8 without labelled clips or but in `.onnx`, a
+            representation that cannot be exported, or not for any length; or
             probabilities that are not the classifier's to `PARITY` (float32).
     """
     rates = {branch.sample_rate for branch in classifier.branches}
@@ -205,17 +130,29 @@ def export(
     rate = rates.pop()
     if seconds is not None and (not math.isfinite(seconds) or round(seconds * rate) < 1):
         raise UserError(f"--seconds {seconds}: a recording has at least one sample and an end")
-    if file.suffix not in (".pt2", ".onnx"):
-        raise UserError(f"{file}: a program's file ends in .pt2 (torch.export) or .onnx")
+    if file.suffix not in PACKAGES:
+        raise UserError(f"{file}: a program's file ends in .pt2 (torch.export), .onnx or .tflite")
     if int8 and file.suffix != ".onnx":
         raise UserError(f"{file}: --int8 is ONNX Runtime's: give a file NAME.onnx")
     if int8 and clips.labels is None:
         raise UserError("--int8: it is compared on labelled clips: give --data")
-    needed = ("onnx", "onnxscript", "onnxruntime") if file.suffix == ".onnx" else ()
-    if None in map(importlib.util.find_spec, needed):
-        raise UserError(f"{file}: ONNX needs more packages: pip install -e '.[onnx]'")
-    exported = _exported(classifier, rate, seconds)
+    if None in map(importlib.util.find_spec, PACKAGES[file.suffix]):
+        extra = file.suffix[1:]
+        raise UserError(f"{file}: it needs more packages: pip install -e '.[{extra}]'")
     facts = description(classifier, seconds)
+    if file.suffix == ".tflite":
+        if seconds is None:
+            raise UserError(f"{file}: TensorFlow Lite takes one length: give --seconds")
+        from mrkd_ray.inference import tflite_export
+
+        converted = tflite_export.convert(classifier, round(seconds * rate), file)
+        with replacing(file) as temporary:
+            converted.export(str(temporary))
+            runs = tflite_export.session(temporary)
+            found = _compared(classifier, runs, clips, seconds, file, int8=False)
+            tflite_export.describe(temporary, _with(facts, found))
+        return found
+    exported = _exported(classifier, rate, seconds)
     if file.suffix == ".pt2":
         module = exported.module()
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.networks.registry import network
 from mrkd_ray.networks.small import residual
+from mrkd_ray.representations import fourier
 from mrkd_ray.representations.filters import FRAME, HOP
 
 FILTERS = 64
@@ -54,10 +55,8 @@ class GaborFilterbank(nn.Module):
 
     def _power(self, samples: Tensor) -> Tensor:
         """|STFT|², about 1 for noise of variance 1: [B, samples / HOP, 1 + FRAME // 2]."""
-        spectrum = torch.stft(
-            samples, FRAME, HOP, window=self.window, pad_mode="constant", return_complex=True
-        ).mT[:, :-1]
-        return (spectrum.real.square() + spectrum.imag.square()) / self.window.square().sum()
+        power = fourier.power(samples, FRAME, HOP, self.window, "constant").mT[:, :-1]
+        return power / self.window.square().sum()
 
 
 def _mel(hertz: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mrkd_ray.common.files import replacing
-from mrkd_ray.representations import official_weights, pretrained
+from mrkd_ray.representations import fourier, official_weights, pretrained
 from mrkd_ray.representations.timing import AUDIOSET
 
 FFT, FRAME, BANDS = 1024, 800, 128
@@ -44,16 +44,7 @@ def logmel(waveforms: Tensor) -> Tensor:
         frames = AUDIOSET.frames(waveforms.shape[1] - 1)
         return logmel(F.pad(waveforms, (0, lacking)))[..., :frames]
     emphasised = waveforms[:, 1:] - PRE_EMPHASIS * waveforms[:, :-1]
-    spectrum = torch.stft(
-        emphasised,
-        FFT,
-        AUDIOSET.hop,
-        FRAME,
-        window=_window(waveforms.device),
-        pad_mode="reflect",
-        return_complex=True,
-    )
-    power = spectrum.real.square() + spectrum.imag.square()
+    power = fourier.power(emphasised, FFT, AUDIOSET.hop, _window(waveforms.device), "reflect")
     return ((_bands(waveforms.device) @ power + 1e-5).log() + 4.5) / 5
 
 

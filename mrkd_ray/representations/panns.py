@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mrkd_ray.representations import official_weights
+from mrkd_ray.representations import fourier, official_weights
 from mrkd_ray.representations.timing import AUDIOSET
 
 FFT, BANDS, CLASSES = 1024, 64, 527
@@ -58,10 +58,7 @@ class Panns(nn.Module):
         if (lacking := 1 + FFT // 2 - waveforms.shape[1]) > 0:  # too short to be reflected
             waveforms = F.pad(waveforms, (0, lacking))
         window = torch.hann_window(FFT, device=waveforms.device)
-        spectrum = torch.stft(
-            waveforms, FFT, AUDIOSET.hop, window=window, pad_mode="reflect", return_complex=True
-        ).mT
-        power = spectrum.real.square() + spectrum.imag.square()
+        power = fourier.power(waveforms, FFT, AUDIOSET.hop, window, "reflect").mT
         bands = 10 * (power @ self.logmel_extractor.melW).clamp(min=AMIN).log10()
         normalised: Tensor = self.bn0(bands[:, :frames].mT[..., None])  # bands are its channels
         return normalised.permute(0, 3, 2, 1)

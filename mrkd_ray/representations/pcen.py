@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -35,12 +37,7 @@ def _smooth(energy: Tensor, share: float) -> Tensor:
 
     In blocks of frames: a recursion frame by frame would be slow and long to export.
     """
-    size = min(BLOCK, energy.shape[-1])
-    ages = torch.arange(size + 1, device=energy.device)
-    decay = (1 - share) ** ages.double()
-    lags = ages[None, :size] - ages[:size, None]  # [from frame, to frame]
-    weights = torch.where(lags >= 0, share * decay[lags.clamp_min(0)], 0.0).to(energy.dtype)
-    decay = decay[1:].to(energy.dtype)
+    decay, weights = _past(share, energy.device)
     last = torch.ones_like(energy[..., :1])
     smoothed = []
     for block in torch.split(energy, BLOCK, dim=-1):
@@ -48,3 +45,14 @@ def _smooth(energy: Tensor, share: float) -> Tensor:
         smoothed.append(block @ weights[:n, :n] + last * decay[:n])
         last = smoothed[-1][..., -1:]
     return torch.cat(smoothed, dim=-1)
+
+
+@functools.cache  # made before a program is traced, so that they are its constants
+@torch.inference_mode(False)  # for both modes, whichever asks first
+def _past(share: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What is left of M after frames, [BLOCK], and E's part in M, [from frame, to frame]."""
+    ages = torch.arange(BLOCK + 1, device=device)
+    decay = (1 - share) ** ages.double()
+    lags = ages[None, :BLOCK] - ages[:BLOCK, None]
+    weights = torch.where(lags >= 0, share * decay[lags.clamp_min(0)], 0.0)
+    return decay[1:].float(), weights.float()

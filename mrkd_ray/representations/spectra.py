@@ -18,6 +18,7 @@ from torch import Tensor
 from mrkd_ray.audio.decoding import SAMPLE_RATE
 from mrkd_ray.common.arrays import Float64
 from mrkd_ray.representations import filters as constants
+from mrkd_ray.representations import fourier
 from mrkd_ray.representations.filters import FRAME, HALVINGS, HOP, OCTAVE, REACH
 
 AMIN = 1e-10  # librosa's smallest power
@@ -88,15 +89,8 @@ class Recordings:
     @functools.cached_property
     def power(self) -> Tensor:
         """|STFT|², [B, frames, 1 + FRAME // 2], centred frames, Hann window."""
-        spectrum = torch.stft(
-            self.waveforms,
-            FRAME,
-            HOP,
-            window=_hann(self.waveforms.device),
-            pad_mode="constant",
-            return_complex=True,
-        ).mT
-        return spectrum.real.square() + spectrum.imag.square()
+        window = _hann(self.waveforms.device)
+        return fourier.power(self.waveforms, FRAME, HOP, window, "constant").mT
 
     def mel(self, bands: int, *, magnitude: bool = False) -> Tensor:
         """Power, or magnitude, in Mel bands, [B, bands, frames]."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from safetensors.numpy import load_file, save_file
 
 from mrkd_ray.cells.files import read_predictions
@@ -121,3 +122,18 @@ def test_the_answer_is_a_class_none_of_these_or_silence(taught_cell: Path) -> No
     quiet = np.full(30_000, 1e-5, np.float32)
     assert classifier.predict(quiet, sample_rate=22_050).answer == SILENCE
     assert classifier.predict(quiet + 0.3, sample_rate=22_050).answer == SILENCE
+    steps = np.tile(np.array([-1e-4, 0.99e-4, 1.1e-4], np.float32), 10_000)
+    assert classifier.predict(steps, sample_rate=22_050).answer != SILENCE
+
+
+def test_a_recording_that_is_not_held_is_silent_too(
+    taught_cell: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrkd_ray.audio.decoding.LONG", 1.0)
+    classifier = Classifier.load(taught_cell)
+    for name, level, silent in (("quiet", 1e-5, True), ("loud", 1e-3, False)):
+        samples = np.full(100_000, level, np.float32)
+        samples[70_000:] = 0
+        soundfile.write(tmp_path / f"{name}.wav", samples, 22_050, subtype="FLOAT")
+        answer = classifier.predict(tmp_path / f"{name}.wav").answer
+        assert (answer == SILENCE) == silent, name

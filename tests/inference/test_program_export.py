@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,10 @@ from mrkd_ray.inference.program_export import (
     description,
     export,
 )
+from mrkd_ray.inference.tflite_export import program_of
 from mrkd_ray.networks.catalogue import build, classifier_layer
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.representations.fourier import real_numbers
 
 BRANCHES = {"cqt": "vgg_small", "mfcc": "vgg_small", "logmel64": "resnet_small"}
 
@@ -108,6 +111,40 @@ def clips_of(count: int, samples: int) -> Clips:
     envelope = np.sin(np.outer([3, 5, 11][:count], np.arange(samples) / samples)) ** 2
     waveforms = (0.3 * envelope * rng.normal(size=envelope.shape)).astype(np.float32)
     return Clips("made", [Recording(each, 22050) for each in waveforms], [0] * count)
+
+
+@pytest.mark.parametrize("samples", [9_000, 33_000, 88_217])  # below a window; one; three
+def test_what_tensorflow_lite_is_made_of_gives_the_classifiers_probabilities(
+    cell: Path, tmp_path: Path, samples: int
+) -> None:
+    """Real numbers alone, and windows of one length."""
+    classifier = Classifier.load(cell)
+    waveform = np.stack([each.at(22050) for each in clips_of(1, samples).recordings])
+    with real_numbers(), torch.no_grad():
+        found = program_of(classifier, samples)(torch.from_numpy(waveform)).numpy()
+    expected = predictions(classifier, waveform, tmp_path)
+    assert expected.std() > 100 * PARITY  # other windows would show
+    assert np.abs(found - expected).max() < PARITY
+
+
+@pytest.mark.slow
+def test_a_tensorflow_lite_program_alone(cell: Path, tmp_path: Path) -> None:
+    """It runs, says what it is, and has the classifier's probabilities."""
+    pytest.importorskip("litert_torch", reason="the tflite extra is not installed")
+    classifier = Classifier.load(cell / "branches/logmel64-resnet_small")
+    file = tmp_path / "model.tflite"
+    assert export(classifier, file, clips_of(3, 40_000), seconds=1.8).difference <= PARITY
+    with zipfile.ZipFile(file) as archive:
+        told = json.loads(archive.read("description.json"))
+    assert told["classes"] == list("abcd")
+    assert told["samples"] == 39_690
+    assert told["parity"]["clips"] == 3
+
+
+def test_tensorflow_lite_takes_one_length(cell: Path, tmp_path: Path) -> None:
+    pytest.importorskip("litert_torch", reason="the tflite extra is not installed")
+    with pytest.raises(UserError, match="one length: give --seconds"):
+        export(Classifier.load(cell), tmp_path / "model.tflite", clips_of(1, 40_000))
 
 
 @pytest.mark.parametrize("suffix", RUN)
