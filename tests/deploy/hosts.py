@@ -13,9 +13,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 SSHD = "/usr/sbin/sshd"
 NETWORK = f"10.213.{os.getpid() % 250}"  # runs side by side have their own
@@ -72,6 +74,30 @@ class Host:
     address: str
     home: Path
     process: subprocess.Popen[bytes]
+
+    def processes(self) -> list[str]:
+        """Return the command lines of all that runs there, but for its SSH server."""
+        first, *others = psutil.Process(self.process.pid).children(recursive=True)
+        assert first.name() == "sshd"
+        found = []
+        for process in others:
+            with suppress(psutil.NoSuchProcess):
+                found.append(" ".join(process.cmdline()) or process.name())
+        return sorted(found)
+
+    def shared_memory(self) -> list[str]:
+        """Return the names of the files in its /dev/shm."""
+        (first, *_) = psutil.Process(self.process.pid).children()
+        return sorted(os.listdir(f"/proc/{first.pid}/root/dev/shm"))
+
+    def temporary(self) -> dict[str, int]:
+        """Return the bytes of what is in its /tmp besides its home, by name."""
+        found = {}
+        for place in self.home.parent.iterdir():
+            files = [path for path in (place, *place.rglob("*")) if path.is_file()]
+            if files and place != self.home:
+                found[place.name] = sum(path.stat().st_size for path in files)
+        return found
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 RAY = Path(sys.executable).with_name("ray")
 PATIENCE = 900  # s
+LEFT = 120  # s after `ray down` until nothing runs
+LOGS = 50e6  # bytes that Ray leaves in /tmp/ray
+NOTICE = "RAY_gcs_rpc_server_reconnect_timeout_s=5"  # s until a worker ends without the first; 60
 THERE = (
     "import ray; ray.init('auto', log_to_driver=False); "
     "[None for _ in iter(lambda: sum(n['Alive'] for n in ray.nodes()) < {count}, False)]"
@@ -74,6 +78,8 @@ def file(three: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config["provider"] |= {"head_ip": first, "worker_ips": others}
     config["auth"] = {"ssh_user": "root", "ssh_private_key": str(three.key)}
     config["setup_commands"] = []
+    start = config["worker_start_ray_commands"]
+    start[-1] = f"export {NOTICE}; {start[-1]}"
     (folder / "versions.txt").touch()
     config["file_mounts"]["~/mrkd_ray/versions.txt"] = str(folder / "versions.txt")
     path = folder / "cluster.yaml"
@@ -100,8 +106,9 @@ def dashboard(file: Path, env: dict[str, str]) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [str(RAY), "dashboard", str(file), "--port", str(port)]
+    nowhere = subprocess.DEVNULL
     process = subprocess.Popen(
-        command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=ROOT, env=env, stdout=nowhere, stderr=nowhere, start_new_session=True
     )
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None:
@@ -110,7 +117,7 @@ def dashboard(file: Path, env: dict[str, str]) -> Iterator[str]:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     yield f"http://localhost:{port}"
-    process.terminate()
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: its SSH client is to end too
     process.wait()
 
 
@@ -142,3 +149,17 @@ def test_a_grid_on_three_machines_from_up_to_down(
     worked = [host for host in workers if list(host.home.glob("**/features"))]
     assert worked, "all branches ran on the first machine"
     assert not list(head.home.glob(".mrkd*"))
+    nothing_is_left(three)
+
+
+def nothing_is_left(three: Hosts) -> None:
+    """Nothing runs on the hosts, nothing is in shared memory, and of files there are logs only."""
+    for host in three.hosts:
+        deadline = time.monotonic() + LEFT
+        while left := host.processes():  # of a worker, until it has noticed
+            assert time.monotonic() < deadline, (host.address, left)
+            time.sleep(0.2)
+        assert host.shared_memory() == []
+        temporary = host.temporary()
+        assert {name.partition("_")[0] for name in temporary} <= {"ray"}, temporary
+        assert sum(temporary.values()) < LOGS, temporary
