@@ -16,6 +16,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from mrkd_ray.common.files import replacing
 from mrkd_ray.inference.classifier import Classifier
 from mrkd_ray.inference.programs import Program
 from mrkd_ray.representations.catalogue import REPRESENTATIONS
+from mrkd_ray.representations.fourier import real_numbers
 
 PARITY = 1e-4
 """The largest difference to the classifier's probabilities with which a program is written."""
@@ -152,7 +154,9 @@ def export(
             found = _compared(classifier, runs, clips, seconds, file, int8=False)
             tflite_export.describe(temporary, _with(facts, found))
         return found
-    exported = _exported(classifier, rate, seconds)
+    # ONNX Runtime's Fourier transform is slow and coarse where a frame is no power of two.
+    with real_numbers() if file.suffix == ".onnx" else nullcontext():
+        exported = _exported(classifier, rate, seconds)
     if file.suffix == ".pt2":
         module = exported.module()
 

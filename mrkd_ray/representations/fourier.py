@@ -1,4 +1,4 @@
-"""Power spectra of recordings in PyTorch: by complex numbers, or in a program that has none."""
+"""Power spectra of recordings in PyTorch: by complex numbers, or by real ones in a program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REAL = ContextVar("real", default=False)
 
 @contextmanager
 def real_numbers() -> Iterator[None]:
-    """Have `power` use real numbers alone, on CPUs: LiteRT's converter knows no others."""
+    """Have `power` use real numbers alone, on CPUs, as programs in ONNX and for LiteRT do."""
     before = _REAL.set(True)
     try:
         yield
@@ -51,23 +51,32 @@ def _real_power(waveforms: Tensor, size: int, hop: int, window: Tensor, pad_mode
     """
     a = next(each for each in range(math.isqrt(size), 0, -1) if size % each == 0)
     b = size // a
-    count, hops = 1 + waveforms.shape[1] // hop, -(-size // hop)
-    signal = F.pad(waveforms[:, None], (size // 2, size // 2), mode=pad_mode)[:, 0]
-    wanted = (count - 1 + hops) * hop
-    signal = F.pad(signal, (0, max(0, wanted - signal.shape[1])))[:, :wanted]
-    pieces = signal.reshape(len(waveforms), -1, hop)
+    hops = -(-size // hop)
+    signal = F.pad(waveforms[:, None], (size // 2, size // 2), mode=pad_mode)
+    signal = F.pad(signal, (0, hop * hops - size))
+    # Cut into hops by a product with 1: of a slice's end a proof is asked for in a program for any
+    # length, and is not found.
+    pieces = F.conv1d(signal, _pieces(hop), stride=hop).mT
+    count = pieces.shape[1] - hops + 1
     frames = torch.cat([pieces[:, i : i + count] for i in range(hops)], dim=2)[..., :size]
     before = (size - len(window)) // 2
     frames = frames * F.pad(window, (before, size - len(window) - before))
-    x = frames.reshape(len(waveforms) * count, a, b)
+    x = frames.reshape(-1, a, b)
     real, imaginary = _turns(a, a, a)
     u, v = real @ x, imaginary @ x  # [., p, j]
     real, imaginary = _turns(a, b, size)
     u, v = u * real - v * imaginary, u * imaginary + v * real
     real, imaginary = _turns(b, 1 + size // 2 // a, b)
     u, v = u @ real - v @ imaginary, u @ imaginary + v @ real  # [., p, q]
-    spectrum = (u.square() + v.square()).mT.reshape(len(waveforms), count, -1)
+    spectrum = (u.square() + v.square()).mT.reshape(-1, count, u.shape[1] * u.shape[2])
     return spectrum[..., : 1 + size // 2].mT
+
+
+@functools.cache
+@torch.inference_mode(False)
+def _pieces(hop: int) -> Tensor:
+    """Filters [hop, 1, hop], each of which takes one sample of a hop."""
+    return torch.eye(hop)[:, None]
 
 
 @functools.cache  # made before a program is traced, so that they are its constants
