@@ -27,6 +27,7 @@ ORDER = (
     "startup",
     "first_second",
     "inference",
+    "programs",
     "many_files",
     "many_clips",
     "checkpoint",
