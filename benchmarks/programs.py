@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def run(quick: bool = False) -> Result:
             seconds = alternate(
                 1 if quick else RUNS,
                 {
-                    "program": lambda run=run_program, given=samples: _seconds(run, given),
-                    "model": lambda run=branches_of: _seconds(run, recording),
+                    "program": partial(_seconds, run_program, samples),
+                    "model": partial(_seconds, branches_of, recording),
                 },
             )
             rows.append(
