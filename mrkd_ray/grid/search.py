@@ -155,15 +155,16 @@ class Found:
         say(console, f"Samples: {many}; {self.epochs} epochs of a branch. Fold {self.fold}:")
         shown = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         varied = [n for n in self.best.point if len({s.point[n] for s in self.samples}) > 1]
-        for name in ("#", "state", f"{self.metric}, %", "part, %", *varied):
-            shown.add_column(name, overflow="fold")
+        for name in ("#", "state", f"{self.metric}, %", "part, %"):
+            shown.add_column(name, no_wrap=True)
+        shown.add_column("sample", overflow="fold")  # a column a field would be five letters wide
         order = sorted(
             zip(self.samples, self.states, range(1, len(self.samples) + 1), strict=True),
             key=lambda each: (each[1] != "finished", -each[0].part, -each[0].score),
         )
         for sample, state, number in order[:10]:
-            values = [str(sample.point[name]) for name in varied]
-            row = [str(number), state, f"{sample.score:.1f}", f"{sample.part:.0f}", *values]
+            fields = ", ".join(f"{name} {sample.point[name]}" for name in varied)
+            row = [str(number), state, f"{sample.score:.1f}", f"{sample.part:.0f}", fields]
             shown.add_row(*row)
         console.print(shown)
         tested = sorted(set(self.results.tidy["fold"])) if len(self.results.tidy) else []

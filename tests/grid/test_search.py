@@ -103,7 +103,7 @@ def test_the_best_sample_is_confirmed_on_the_fold_that_the_search_has_not_seen(
     (temperature,) = found.results.table["temperature"].unique()
     assert temperature == float(best["temperature"])
 
-    shown = Console(file=io.StringIO(), width=200)
+    shown = Console(file=io.StringIO(), width=80)
     found.show(shown)
     text = shown.file.getvalue()  # type: ignore[attr-defined]
     assert f"{len(finished)} finished" in text
