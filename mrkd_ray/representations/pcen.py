@@ -37,7 +37,7 @@ def _smooth(energy: Tensor, share: float) -> Tensor:
 
     In blocks of frames: a recursion frame by frame would be slow and long to export.
     """
-    decay, weights = _past(share, energy.device)
+    decay, weights = _past(share, energy.dtype, energy.device)
     last = torch.ones_like(energy[..., :1])
     smoothed = []
     for block in torch.split(energy, BLOCK, dim=-1):
@@ -49,10 +49,10 @@ def _smooth(energy: Tensor, share: float) -> Tensor:
 
 @functools.cache  # made before a program is traced, so that they are its constants
 @torch.inference_mode(False)  # for both modes, whichever asks first
-def _past(share: float, device: torch.device) -> tuple[Tensor, Tensor]:
+def _past(share: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """What is left of M after frames, [BLOCK], and E's part in M, [from frame, to frame]."""
     ages = torch.arange(BLOCK + 1, device=device)
     decay = (1 - share) ** ages.double()
     lags = ages[None, :BLOCK] - ages[:BLOCK, None]
     weights = torch.where(lags >= 0, share * decay[lags.clamp_min(0)], 0.0)
-    return decay[1:].float(), weights.float()
+    return decay[1:].to(dtype), weights.to(dtype)
