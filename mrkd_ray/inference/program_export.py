@@ -134,6 +134,8 @@ def export(
         raise UserError(f"--seconds {seconds}: a recording has at least one sample and an end")
     if file.suffix not in PACKAGES:
         raise UserError(f"{file}: a program's file ends in .pt2 (torch.export), .onnx or .tflite")
+    if file.suffix == ".tflite" and seconds is None:
+        raise UserError(f"{file}: TensorFlow Lite takes one length: give --seconds")
     if int8 and file.suffix != ".onnx":
         raise UserError(f"{file}: --int8 is ONNX Runtime's: give a file NAME.onnx")
     if int8 and clips.labels is None:
@@ -143,8 +145,7 @@ def export(
         raise UserError(f"{file}: it needs more packages: pip install -e '.[{extra}]'")
     facts = description(classifier, seconds)
     if file.suffix == ".tflite":
-        if seconds is None:
-            raise UserError(f"{file}: TensorFlow Lite takes one length: give --seconds")
+        assert seconds is not None  # as was checked
         from mrkd_ray.inference import tflite_export
 
         converted = tflite_export.convert(classifier, round(seconds * rate), file)

@@ -142,7 +142,6 @@ def test_a_tensorflow_lite_program_alone(cell: Path, tmp_path: Path) -> None:
 
 
 def test_tensorflow_lite_takes_one_length(cell: Path, tmp_path: Path) -> None:
-    pytest.importorskip("litert_torch", reason="the tflite extra is not installed")
     with pytest.raises(UserError, match="one length: give --seconds"):
         export(Classifier.load(cell), tmp_path / "model.tflite", clips_of(1, 40_000))
 
