@@ -35,6 +35,11 @@ def folder(name: str, quick: bool) -> Path:
     return path
 
 
+def clip(quick: bool) -> Path:
+    """The first clip of ESC-10, or of a smoke run's. Raises Skip: as `folder`."""
+    return min(folder("esc10", quick).rglob("*.wav" if quick else "*.ogg"))
+
+
 def prepared(name: str, representations: Sequence[str], quick: bool) -> Prepared:
     """Return a data set, checked, with its folds and features; computed on the first call."""
     from rich.console import Console

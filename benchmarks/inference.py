@@ -37,10 +37,10 @@ def run(quick: bool = False) -> Result:
             pass
         for task in tasks[:1] if quick else tasks:
             for batch in (2,) if quick else BATCHES:
-                found = _measure(Path(folder), task.name, batch, _clip(quick), runs, notes)
+                found = _measure(Path(folder), task.name, batch, data.clip(quick), runs, notes)
                 details[f"{task.name}, batch {batch}"] = found
                 rows += _rows(task.name, batch, found)
-        ensemble = _measure_ensemble(folder, tasks[0].name, _clip(quick), runs)
+        ensemble = _measure_ensemble(folder, tasks[0].name, data.clip(quick), runs)
         details["ensemble"] = ensemble
     rows.append(
         Row(
@@ -169,11 +169,6 @@ def _time(calls: int) -> tuple[float, float]:
     for _ in range(calls):
         call()
     return (time.perf_counter() - began) / calls / clips, peak_memory()
-
-
-def _clip(quick: bool) -> Path:
-    files = sorted((data.folder("esc10", quick)).rglob("*.wav" if quick else "*.ogg"))
-    return files[0]
 
 
 def _export(tasks: Any, folder: str) -> None:

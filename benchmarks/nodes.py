@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,8 +22,7 @@ from typing import Any
 from benchmarks.common import RESULTS, ROOT, RUNS, Result, Row, Skip
 from benchmarks.exchange import exchange, stand_ins
 from benchmarks.scaling import DOCUMENT, FLOAT, Job, Machine, seconds, write_between
-from tests.deploy import hosts as hosts_module
-from tests.deploy.hosts import SWITCH, Host, hosts
+from tests.deploy.hosts import SWITCH, Host, hosts, lacking
 
 NAME = "nodes"
 NODES = (2, 4)
@@ -38,7 +36,7 @@ PORT = 6379
 
 def run(quick: bool = False) -> Result:
     """Measure both ways on each number of hosts, and predict them."""
-    if why := hosts_module.lacking():
+    if why := lacking():
         raise Skip(why)
     clips = 10_000 if quick else CLIPS
     rows, details = [], []
@@ -46,8 +44,15 @@ def run(quick: bool = False) -> Result:
         with _cluster(count) as (machines, env):
             found = {n: _rounds(machines, env, n, clips) for n in (1, count)}
         for aggregators, rounds in found.items():
-            job = Job(clips=clips, classes=CLASSES, branches=count, nodes=count, evaluations=0)
-            job = replace(job, epochs=0, aggregators=aggregators)
+            job = Job(
+                clips=clips,
+                classes=CLASSES,
+                branches=count,
+                nodes=count,
+                aggregators=aggregators,
+                epochs=0,  # an exchange alone
+                evaluations=0,
+            )
             parts = seconds(job, _machine())
             ways = {"nodes": count, "aggregators": aggregators, "into": _into(job)}
             details.append({**ways, "model": parts, **rounds})
@@ -94,7 +99,7 @@ def _cluster(count: int) -> Iterator[tuple[tuple[Host, ...], dict[str, str]]]:
     Ray ends with the hosts.
     """
     with tempfile.TemporaryDirectory() as folder, hosts(count, Path(folder) / "id") as made:
-        for number, _ in enumerate(made.hosts, 1):
+        for number in range(1, count + 1):
             for device in ((f"{SWITCH}-{number}",), ("eth0", f"{SWITCH}-{number}")):
                 _limit(*device)
         env = {

@@ -29,8 +29,7 @@ def run(quick: bool = False) -> Result:
     from mrkd_ray.inference.program_export import Clips, _session, export
     from mrkd_ray.training.branch import Branch
 
-    files = sorted(data.folder("esc10", quick).rglob("*.wav" if quick else "*.ogg"))
-    recording = load(files[0])
+    recording = load(data.clip(quick))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for task in data.tasks("esc10", BRANCHES, quick):
